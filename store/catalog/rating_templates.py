@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from store.documents.rating.rating_desk import RatingCriterion, RatingProtocol
+from store.documents.rating.rating_desk import RatingCriterion
 
 
 class RatingTemplate(NamedTuple):
@@ -92,7 +92,7 @@ SPANS_INSTRUCTION = (
     "Mark every piece of the text that one of the labels names, from its first character to its last."
 )
 QUESTION = "What would make this answer better? Say it in a sentence or two."
-INSTRUCTIONS: dict[RatingProtocol, str] = {  # of protocols that no template is about
+INSTRUCTIONS: dict[str, str] = {  # of protocols that no template is about
     "label": LABEL_INSTRUCTION,
     "spans": SPANS_INSTRUCTION,
     "free_text": QUESTION,

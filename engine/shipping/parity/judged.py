@@ -133,9 +133,8 @@ def _same_numbers(export: ParityAnswers) -> bool:
 def unread(causes: list[str], why: str, seconds: float) -> ParityReport:
     """Of files that aren't the model's, and that no reader has asked; `why` it could not, where it tried."""
     nothing: RenderingParity = {
-        **{"prompts": 0, "other_bytes": 0, "other_ids": 0, "doubled_bos": 0, "cut": 0},
-        "example": None,
-    }
+        "prompts": 0, "other_bytes": 0, "other_ids": 0, "doubled_bos": 0, "cut": 0, "example": None,
+    }  # fmt: skip
     return {
         "status": "failed",
         "reasons": [*causes, f"No prompt could be asked: {why}"] if why else causes,

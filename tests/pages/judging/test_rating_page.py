@@ -130,6 +130,9 @@ def test_an_open_round_tells_neither_who_is_compared_nor_who_is_ahead(
         ("Passes", ["Base model passes in", "of 20 ratings"]),
         ("Better texts", ["8 answers looked at, 8 of them changed"]),
         ("elsewhere", ["response_a", "2 people"]),
+        ("Topics", ["have their labels by 12 ratings", "MASI distance"]),
+        ("Marks", ["12 spans marked in 6 texts by 12 ratings", "F1 of spans that match exactly"]),
+        ("Words", ["24 answers in words by 2 raters"]),
     ],
 )
 def test_a_closed_round_says_what_it_came_to(
@@ -480,3 +483,19 @@ def test_the_report_is_one_file_that_escapes_names_and_loads_nothing(
     assert "Carl &lt;b&gt;" in text
     for hostile in ("<b>", "<script", "http:", "https:"):
         assert hostile not in text
+
+
+def test_all_ratings_and_rows_of_texts_can_be_saved(seeded: StillEngine, open_page: Open) -> None:
+    page = open_page(seeded.home, PAGE, round=round_id(seeded, "Topics"))
+    saved_as = [button.label for button in page.get("download_button")]
+    assert saved_as == ["Save as a report", "Save all ratings (CSV)", "Save all ratings (Parquet)"]
+    page = open_page(seeded.home, PAGE, round=round_id(seeded, "Marks"), tab="train")
+    assert "JSON lines for other tools" in everything_said(page)
+    assert [button.label for button in page.get("download_button")] == ["Save 12 rows (JSON lines)"]
+
+
+def test_what_people_wrote_is_searched(seeded: StillEngine, open_page: Open) -> None:
+    page = open_page(seeded.home, PAGE, round=round_id(seeded, "Words"))
+    assert "An <b>example</b> lacks." in [text.value for text in page.text]
+    page.text_input(key="written-search").set_value("FORMULA").run()
+    assert {text.value for text in page.text} == {"=1+1 is a formula"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -120,7 +120,7 @@ def verify(
         if not json:
             _say_rows(max_rows)
         require_finished(watch(lambda: jobs.get_job(client, job_id), "Verifying"), "The export was")
-        result: ModelVerifyResult = jobs.get_job(client, job_id)["result"]
+        result = cast(ModelVerifyResult, jobs.get_job(client, job_id)["result"])
         print_json(result) if json else _print_verified(result)
     raise SystemExit(CONDITION if result["parity"]["status"] == "failed" else 0)
 

@@ -162,6 +162,11 @@ class AlphaTable(Protocol):
     @property
     def totals(self) -> Floats: ...
 
+    @property
+    def width(self) -> int:
+        """Numbers that one set of weights comes to."""
+        ...
+
     def alphas(self, weights: Floats) -> Floats:
         """One alpha for each set of weights of the items [sets, items]."""
         ...

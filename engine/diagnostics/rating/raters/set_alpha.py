@@ -118,6 +118,11 @@ class _SetTable:
     apart: Floats
     distances: Floats
 
+    @property
+    def width(self) -> int:
+        """Numbers that one set of weights comes to."""
+        return len(self.distances)
+
     def alphas(self, weights: Floats) -> Floats:
         """One alpha for each set of weights of the items [sets, items]."""
         totals = weights @ self.totals

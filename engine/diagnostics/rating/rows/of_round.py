@@ -118,7 +118,8 @@ class _Said:
 
     def numbers(self, column: str) -> Floats:
         """A column; NaN where there is none."""
-        return self.table[column].cast(pa.float64()).to_numpy(zero_copy_only=False)
+        values: Floats = self.table[column].cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return values
 
     def texts(self, column: str) -> list[str]:
         """A column of texts."""

@@ -188,7 +188,9 @@ def resampled(counted: Counted, fitted: Fit, contrasts: Floats, pairs: Ints, dra
     information = davidson.information(counted.design, counted.whole, fitted)
     scores = davidson.scores(counted.design, fitted, counted.row, counted.outcome)
     scores *= counted.weight[:, None]
-    of_scores = np.linalg.solve(information, contrasts.T).T  # what a score moves each contrast by
+    of_scores = np.asarray(
+        np.linalg.solve(information, contrasts.T).T, np.float64
+    )  # what a score moves each contrast by
     spread = clusters.spread(scores, of_scores)
     plain = (contrasts * of_scores).sum(axis=1)
     alike = _alike(counted, float(spread.variance.sum() / plain.sum()))
