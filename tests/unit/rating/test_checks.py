@@ -107,6 +107,11 @@ def test_gold_pairs_of_an_older_store_are_checks_with_an_expected_answer(
 def test_checks_are_no_votes_of_what_statistics_read(tmp_path: Path, kind: str) -> None:
     _, database = open_store(tmp_path)
     with database.transaction() as tx:
+        tx.execute(
+            "INSERT INTO rating_round BY NAME SELECT 'r' AS round_id, 'R' AS name, '' AS notes,"
+            " 'pairwise' AS protocol, '{}' AS config, '[]' AS systems, 'open' AS state, 1 AS item_count,"
+            " '{}' AS details, 'a' AS created_by, 'Ada' AS created_by_name, now()::TIMESTAMP AS created_at"
+        )
         for item_id, check in enumerate((None, kind, kind)):
             tx.execute(
                 "INSERT INTO rating_item BY NAME SELECT 'r' AS round_id, ? AS item_id, '[]' AS prompt,"
