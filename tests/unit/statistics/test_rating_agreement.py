@@ -6,6 +6,7 @@ import math
 
 import krippendorff
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
@@ -374,18 +375,18 @@ def test_each_item_counts_once_or_as_its_chance_says() -> None:
 @pytest.mark.parametrize("protocol", ["pairwise", "pass_fail", "rubric", "rank"])
 def test_a_round_takes_weights_of_its_items_and_first_ratings(protocol: str) -> None:
     answers = {
-        "pairwise": {"choice": "A"}, "pass_fail": {"passed": True}, "rubric": {"scores": {"tone": 4}},
-        "rank": {"ranks": [1, 2]},
+        "pairwise": {"choice": "A", "preference": None, "left_length": 1, "right_length": 1, "left_marks": 0.0,
+                     "right_marks": 0.0},
+        "pass_fail": {"passed": True}, "rubric": {"scores": '{"tone": 4}'}, "rank": {"ranks": [1, 2]},
     }  # fmt: skip
     systems = [0, 1] if protocol in ("pairwise", "rank") else [0]
-    tasks = [
-        {"task_id": purpose, "item_id": 7, "person_id": purpose, "person_name": purpose, "systems": systems,
-         "purpose": purpose, "repeat_of": None, "answer": answers[protocol], "seconds": None}
-        for purpose in ("first", "repeat", "adjudication", "gold")
+    rows = [
+        {"item_id": 7, "person_id": purpose, "person_name": purpose, "systems": systems, "purpose": purpose,
+         "weight": 2.5, "seconds": None, "skipped": False, "telling": False, **answers[protocol]}
+        for purpose in ("first", "repeat", "adjudication")
     ]  # fmt: skip
-    items = [{"item_id": 7, "answers": ["x", "y"], "weight": 2.5}]
     round = {"protocol": protocol, "systems": [{"name": "m"}, {"name": "n"}], "config": {}}
-    ratings = of_round(round, tasks, items)  # type: ignore[arg-type]
+    ratings = of_round(round, pa.Table.from_pylist(rows))  # type: ignore[arg-type]
     graded = ratings.scores or ratings.passes or ratings.ranks
     if graded is not None:
         assert graded.raters == ("first",)

@@ -95,6 +95,8 @@ def peek_all(
     """At all pairs that were compared at all, which share alpha with those that may yet be. fitted: of the
     same comparisons."""
     names, counted = comparisons.systems, comparisons.take(comparisons.counted)
+    if not len(counted):
+        return []
     pair = counted.lower * len(names) + counted.upper
     order = np.argsort(pair, kind="stable")
     met, starts = np.unique(pair[order], return_index=True)
