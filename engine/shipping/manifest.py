@@ -39,7 +39,7 @@ def of_weights(export: Path) -> WrittenWeights:
     settings = _object(export / CONFIG).get("quantization_config") or {}
     if parts := _object(export / INDEX).get("weight_map"):
         settings = {**settings, INDEX: parts}
-    return {"tensors": tensors, "settings": {key: _shown(value) for key, value in sorted(settings.items())}}
+    return {"tensors": tensors, "settings": {key: _as_text(value) for key, value in sorted(settings.items())}}
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _of_gguf(file: Path) -> WrittenWeights:
     from gguf import GGUFReader
 
     reader = GGUFReader(file)
-    fields = {key: _shown(field.contents()) for key, field in reader.fields.items()}
+    fields = {key: _as_text(field.contents()) for key, field in reader.fields.items()}
     return {
         "tensors": {
             tensor.name: {
@@ -97,7 +97,7 @@ def _of_gguf(file: Path) -> WrittenWeights:
     }
 
 
-def _shown(value: object) -> str:
+def _as_text(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     return text if len(text) <= MAX_SHOWN else f"SHA-256 {hashlib.sha256(text.encode()).hexdigest()}"
 

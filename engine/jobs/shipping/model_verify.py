@@ -44,13 +44,13 @@ def run(job: WorkerJob) -> ModelVerifyResult:
     recognising.check_place(path)
     beside = next((noted for noted in order["manifests"] if _is_noted(_beside(path), noted)), None)
     if asked.form:
-        found = RecognisedForm(asked.form, order["gguf"])
+        recognised = RecognisedForm(asked.form, order["gguf"])
     elif beside:
-        found = RecognisedForm(beside["form"], beside["gguf"] or order["gguf"])
+        recognised = RecognisedForm(beside["form"], beside["gguf"] or order["gguf"])
     else:
-        found = recognising.recognise(path)
+        recognised = recognising.recognise(path)
     with temporary_folder(job, what="the check", again="verify again") as aside:
-        return Verifying(job, asked.as_export(*found), path, aside, began).run()
+        return Verifying(job, asked.as_export(*recognised), path, aside, began).run()
 
 
 def _beside(path: Path) -> Path:
@@ -75,7 +75,7 @@ class Verifying:
         written = noted or self._written_anew(subject)
         causes = self._other_base(subject, noted) if noted else []
         parity, notices = checking.check(
-            job, subject, config, self.path, self.aside, written, known=causes, ask_differing=False
+            job, subject, config, self.path, self.aside, written, known_causes=causes, ask_differing=False
         )
         return {
             "form": config.form,

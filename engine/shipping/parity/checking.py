@@ -62,12 +62,12 @@ def check(
     aside: Path,
     written: WrittenWeights,
     *,
-    known: Sequence[str] = (),
+    known_causes: Sequence[str] = (),
     ask_differing: bool = True,
 ) -> tuple[ParityReport, list[str]]:
     """Hold `export`, a folder or a GGUF file, against its subject, its tensors against what was `written`;
-    and what a reader should know. known: what is wrong with it already. ask_differing: also one whose files
-    differ is asked some rows, which loads it. Raises ModelError where the other process can't read it at all.
+    and what a reader should know. known_causes: what is wrong with it already. ask_differing: also one whose
+    files differ is asked some rows, which loads it. Raises ModelError where the other process can't read it.
     """
     began = time.monotonic()
     folder = ParityFolder(aside / "parity")
@@ -75,7 +75,7 @@ def check(
     form = file_form(config.form, config.gguf)
     job.status("evaluating")
     seen = look(job, subject, config, export, written, aside)
-    seen = replace(seen, causes=[*known, *seen.causes], exact=seen.exact and not known)
+    seen = replace(seen, causes=[*known_causes, *seen.causes], exact=seen.exact and not known_causes)
     if seen.causes and not ask_differing:
         return judged.unread(seen.causes, "", time.monotonic() - began), []
     file = gguf_file(export) if form.reader == "llama.cpp" else export

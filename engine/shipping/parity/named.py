@@ -101,14 +101,15 @@ def _differing(
         ]
     if name == TOKENIZER:
         return differing_tokens(own, other)
-    found = list(differing_fields(own, other, both=of_others))
-    return named([f"{name}: {each}" for each in found], "fields")
+    differing = list(differing_fields(own, other, both=of_others))
+    return named([f"{name}: {each}" for each in differing], "fields")
 
 
-def named(found: list[str], what: str) -> list[str]:
+def named(differing: list[str], what: str) -> list[str]:
     """The first MAX_NAMED, and how many more there are."""
-    more = len(found) - MAX_NAMED
-    return found[:MAX_NAMED] + ([f"{found[0].split(':')[0]}: {more:,} more {what}."] if more > 0 else [])
+    more = len(differing) - MAX_NAMED
+    rest = [f"{differing[0].split(':')[0]}: {more:,} more {what}."] if more > 0 else []
+    return differing[:MAX_NAMED] + rest
 
 
 def differing_fields(own: Any, other: Any, at: str = "", *, both: bool = False) -> Iterator[str]:
@@ -120,7 +121,7 @@ def differing_fields(own: Any, other: Any, at: str = "", *, both: bool = False) 
             path = f"{at}.{key}" if at else str(key)
             yield from differing_fields(own.get(key), other.get(key), path, both=both)
     elif not _equal(at, own, other):
-        yield f"{at} is {_shown(other)} in the export, {_shown(own)} in the model."
+        yield f"{at} is {_as_text(other)} in the export, {_as_text(own)} in the model."
 
 
 def _equal(at: str, own: Any, other: Any) -> bool:
@@ -129,7 +130,7 @@ def _equal(at: str, own: Any, other: Any) -> bool:
     return type(own) is type(other) and own == other if isinstance(own, bool) else bool(own == other)
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if value is None:
         return NOT_THERE
     text = json.dumps(value, ensure_ascii=False, default=str)
@@ -164,10 +165,11 @@ def _kind(tensor: TensorSum) -> tuple[str, list[int]]:
 
 
 def _shapes(name: str, own: Mapping[str, TensorSum], other: Mapping[str, TensorSum]) -> str:
-    def said(tensor: TensorSum) -> str:
+    def describe(tensor: TensorSum) -> str:
         return f"{' × '.join(map(str, tensor['shape']))} of {tensor['dtype']}"
 
-    return f"The tensor {name} is {said(other[name])} in the export, {said(own[name])} as it was written."
+    present, written = describe(other[name]), describe(own[name])
+    return f"The tensor {name} is {present} in the export, {written} as it was written."
 
 
 def described(export: Path, name: str) -> str:

@@ -41,7 +41,7 @@ def differing_gguf(expected: Path, file: Path) -> list[str]:
     pairs = [(f"{kind}.{name}", config.get(of_config)) for name, of_config in FIELDS.items()]
     pairs.append((f"{kind}.rope.freq_base", twice_written.rope_base(config)))
     causes = [
-        _said(key, fields[key], own)
+        _sentence(key, fields[key], own)
         for key, own in pairs
         if own is not None and key in fields and not _near(own, fields[key])
     ]
@@ -59,16 +59,16 @@ def _tokens(expected: Path, fields: dict[str, Any]) -> Iterator[str]:
         place = places.get(str(token.get("content") if isinstance(token, dict) else token))
         key = f"tokenizer.ggml.{name}"
         if place is not None and key in fields and fields[key] != place:
-            yield _said(key, fields[key], place)
+            yield _sentence(key, fields[key], place)
     template = settings.get("chat_template")
     if isinstance(template, str) and fields.get("tokenizer.chat_template") != template:
         yield "tokenizer.chat_template: the chat template isn't the model's."
     if fields.get("tokenizer.ggml.model") == AS_WRITTEN:
         listed = dict(enumerate(fields.get("tokenizer.ggml.tokens") or ()))
-        known = {
+        listed_tokens = {
             place: token for place, token in listed.items() if place in own
         }  # it fills up what is between
-        yield from differing_ids(own, known, "tokenizer.ggml.tokens")
+        yield from differing_ids(own, listed_tokens, "tokenizer.ggml.tokens")
 
 
 def _near(own: Any, other: Any) -> bool:
@@ -77,5 +77,5 @@ def _near(own: Any, other: Any) -> bool:
     return bool(own == other)
 
 
-def _said(key: str, other: Any, own: Any) -> str:
+def _sentence(key: str, other: Any, own: Any) -> str:
     return f"{key} is {NOT_THERE if other is None else other} in the export, {own} in the model."

@@ -179,11 +179,11 @@ def test_what_is_left_is_told_of_the_whole_export(home: Home) -> None:
     job = export_job(home, "merged-f32", max_new_tokens=5)  # what was asked before is kept
     result = model_export.run(job)
     events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
-    told = [event for event in events if event["type"] == "progress"]
-    messages = {event["message"] for event in told}
+    progress = [event for event in events if event["type"] == "progress"]
+    messages = {event["message"] for event in progress}
     apart = {"Comparing distributions", "Measuring the loss of the rows", "The export answers"}
     assert set(checking.PHASES) - apart - messages == {"Reading the export in another process"}
-    assert [event for event in told if event["message"] == model_export.BEGINNING]
-    left = [event["eta_seconds"] for event in told if event["eta_seconds"] is not None]
+    assert [event for event in progress if event["message"] == model_export.BEGINNING]
+    left = [event["eta_seconds"] for event in progress if event["eta_seconds"] is not None]
     assert left[0] > 0
     assert result["parity"]["status"] == "untold"

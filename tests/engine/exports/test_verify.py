@@ -68,12 +68,12 @@ def test_what_was_exported_is_that_model_with_and_without_its_manifest(
     home: Home, exports: dict[str, Path], tmp_path: Path, form: str
 ) -> None:
     copy = shutil.copytree(exports[form], tmp_path / "came back")
-    known = verify(home, copy, exports)
+    with_manifest = verify(home, copy, exports)
     (copy / manifest.FILE).unlink()
     unknown = verify(home, copy)
-    assert known["notices"][0] == model_verify.OURS
+    assert with_manifest["notices"][0] == model_verify.OURS
     assert unknown["notices"][0] == model_verify.ANEW
-    for result in (known, unknown):
+    for result in (with_manifest, unknown):
         assert result["form"].startswith(form)  # a base in 32 bits is merged into 32 bits
         assert result["parity"]["reasons"] == [] or result["parity"]["status"] == "untold"
         assert result["parity"]["status"] == ("passed" if form == "adapter" else "untold")

@@ -135,10 +135,10 @@ def test_what_came_of_verifying_stands_below_the_export(engine: StillEngine, ope
     add_export(engine, "merged", 2_000.0)
     cause = "config.json: rms_norm_eps is 0.001 in the export, 1e-06 in the model."
     add_check(engine, "x-merged", 3_000.0, status="failed", reasons=[cause], prompts=0)
-    said = everything_said(tab_of(engine, open_page))
-    assert "it isn't that model (its files were compared, nothing of it was loaded)" in said
-    assert "rms" in said
-    assert "0.001 in the export" in said
+    shown_text = everything_said(tab_of(engine, open_page))
+    assert "it isn't that model (its files were compared, nothing of it was loaded)" in shown_text
+    assert "rms" in shown_text
+    assert "0.001 in the export" in shown_text
 
 
 def test_the_form_says_how_many_rows_a_pass_needs(engine: StillEngine, open_page: Open) -> None:

@@ -14,7 +14,7 @@ from store.db import database as database_module
 from store.db.schema import MIGRATIONS
 from store.documents.rating.rating_desk import RatingAnswer
 from store.documents.rating.round import CheckKind, DealtTask, RoundItem
-from store.queries.rating import rounds
+from store.queries.rating import ratings, rounds
 from tests.unit.store_samples import open_store
 
 BEFORE_CHECKS = "0024 removals"
@@ -100,4 +100,33 @@ def test_gold_pairs_of_an_older_store_are_checks_with_an_expected_answer(
     kept = [(item["check"], item["expected"]) for item in rounds.items(database, "r")]
     assert kept == [(None, None), ("gold", {"choice": "A"}), ("gold", {"choice": "B"})]
     assert rounds.check_ids(database, "r") == {"gold": [1, 2], "attention": [], "qualification": []}
+    database.close()
+
+
+@pytest.mark.parametrize("kind", ["gold", "attention", "qualification"])
+def test_checks_are_no_votes_of_what_statistics_read(tmp_path: Path, kind: str) -> None:
+    _, database = open_store(tmp_path)
+    with database.transaction() as tx:
+        tx.execute(
+            "INSERT INTO rating_round BY NAME SELECT 'r' AS round_id, 'R' AS name, '' AS notes,"
+            " 'pairwise' AS protocol, '{}' AS config, '[]' AS systems, 'open' AS state, 1 AS item_count,"
+            " '{}' AS details, 'a' AS created_by, 'Ada' AS created_by_name, now()::TIMESTAMP AS created_at"
+        )
+        for item_id, check in enumerate((None, kind, kind)):
+            tx.execute(
+                "INSERT INTO rating_item BY NAME SELECT 'r' AS round_id, ? AS item_id, '[]' AS prompt,"
+                " ['x', 'y'] AS answers, false AS named, ? AS \"check\", 1.0 AS weight",
+                [item_id, check],
+            )
+            tx.execute(
+                "INSERT INTO rating_task BY NAME SELECT ? AS task_id, 'r' AS round_id, ? AS item_id,"
+                " 'bob' AS person_id, 'Bob' AS person_name, [0, 1] AS systems, ? AS purpose, ? AS place,"
+                " now()::TIMESTAMP AS given_at",
+                [f"t{item_id}", item_id, check or "first", item_id],
+            )
+            answer = '{"skipped": true}' if item_id == 2 else '{"choice": "A"}'
+            tx.execute(
+                "INSERT INTO rating VALUES (?, 1, 'r', ?, '', 3.0, now()::TIMESTAMP)", [f"t{item_id}", answer]
+            )
+    assert len(ratings.rated(database, "r")) == 1
     database.close()

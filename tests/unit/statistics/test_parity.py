@@ -153,10 +153,10 @@ def test_an_export_at_its_limit_rarely_passes_or_fails(form: str) -> None:
 
 
 def test_a_cause_in_the_files_fails_what_answers_the_same() -> None:
-    told = report(
+    judged_report = report(
         0.001, 1.0, causes=["config.json: rms_norm_eps is 0.001 in the export, 1e-06 in the model."]
     )
-    assert (told["status"], len(told["reasons"])) == ("failed", 1)
+    assert (judged_report["status"], len(judged_report["reasons"])) == ("failed", 1)
 
 
 def test_what_is_the_model_byte_by_byte_passes_by_few_rows_that_say_the_same() -> None:
@@ -199,20 +199,20 @@ def test_an_answer_is_told_by_likeliest_tokens_up_to_where_the_two_part() -> Non
         **{"positions": None, "max_new_tokens": 4},
     }
 
-    def told(favourites: list[int] | None, end: int = 0) -> tuple[list[int], bool]:
+    def answer(favourites: list[int] | None, end: int = 0) -> tuple[list[int], bool]:
         tokens, is_open = begun(asked, 0, favourites, lambda token: token == end)
         return tokens, is_open
 
-    assert told([5, 6, 7, 0]) == ([5, 6, 7, 0], False)
-    assert told([5, 8, 7, 0]) == ([5, 8], True)  # what stood behind it is not what it would say
-    assert told([5, 6, 7, 9]) == ([5, 6, 7, 9], False)  # as many as are asked for
-    assert told([5, 0, 7, 0]) == ([5, 0], False)
-    assert told([5, 6, 7, 0], end=6) == ([5, 6], False)  # the export ends elsewhere
-    assert told(None) == ([], True)
+    assert answer([5, 6, 7, 0]) == ([5, 6, 7, 0], False)
+    assert answer([5, 8, 7, 0]) == ([5, 8], True)  # what stood behind it is not what it would say
+    assert answer([5, 6, 7, 9]) == ([5, 6, 7, 9], False)  # as many as are asked for
+    assert answer([5, 0, 7, 0]) == ([5, 0], False)
+    assert answer([5, 6, 7, 0], end=6) == ([5, 6], False)  # the export ends elsewhere
+    assert answer(None) == ([], True)
     asked["answers"]["ids"] = [[2, 5, 6, 7, 0]]  # a prompt that was cut
-    assert told([5, 6, 7, 0]) == ([], True)
+    assert answer([5, 6, 7, 0]) == ([], True)
     asked["answers"]["ids"], asked["positions"] = [[1, 2, 5, 6, 7, 0]], 8
-    assert told([5, 8, 7, 0]) == ([], True)  # it would be cut once tokens are put behind it
+    assert answer([5, 8, 7, 0]) == ([], True)  # it would be cut once tokens are put behind it
 
 
 def test_what_is_plainly_wrong_is_named() -> None:

@@ -17,7 +17,6 @@ from engine.diagnostics.rating.raters.flagged import (
     rater_checks,
 )
 from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures, served_labels
-from engine.diagnostics.rating.rows.of_round import of_round
 from engine.diagnostics.rating.words.check_words import checks_lines, raters_lines
 from store.documents.rating.round import GOLD_PASS, CheckKind, DealtTask, Purpose, Round, RoundItem
 
@@ -129,16 +128,6 @@ def test_a_rater_has_failed_the_qualification_once_all_of_it_is_answered() -> No
     begun, _ = checks_of(0, 3, "qualification", "dan")
     round = round_of(qualification_pass=0.75)
     assert failed_qualification(round, [*failed, *passed, *begun], items) == ["bob"]
-
-
-@pytest.mark.parametrize("kind", ["gold", "attention", "qualification"])
-def test_checks_are_votes_of_no_protocol(kind: CheckKind) -> None:
-    votes = [task(n, "first", {"choice": "A"}) for n in range(3)]
-    checks, items = checks_of(2, 4, kind)
-    items = [*(item(n, None) for n in range(3)), *items]
-    ratings = of_round(round_of(), [*votes, *checks, task(4_000, kind, {"skipped": True})], items)
-    assert ratings.comparisons is not None
-    assert (len(ratings.comparisons), ratings.skipped) == (3, 0)
 
 
 def test_checks_of_a_round_of_labels_are_in_none_of_its_figures() -> None:
