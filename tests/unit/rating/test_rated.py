@@ -96,6 +96,20 @@ def test_pairs_come_with_sides_lengths_and_marks(database: Database) -> None:
     assert pairs.differences[:, pairs.covariates.index("formatting")] == pytest.approx(logs)
 
 
+def test_votes_from_elsewhere_count_each_and_ours_by_prompt(database: Database) -> None:
+    """Published leaderboards are of votes; of our prompts some are rated by everybody, which weighs no more."""
+    votes: list[Rating] = [(ANN, 4, (0, 1), "first", {"choice": "A"})]
+    votes += [(OTHER_ANN, 5, (0, 1), "first", {"choice": choice}) for choice in ("B", "B", "tie")]
+    round = keep(database, "pairwise", votes)
+    chances = {4: 1.0, 5: 2.0}  # 1 / the chance of each prompt
+    elsewhere = read_ratings(database, round).comparisons
+    ours = read_ratings(database, {**round, "config": {"protocol": "pairwise"}}).comparisons
+    assert elsewhere is not None
+    assert ours is not None
+    assert elsewhere.vote_weights.tolist() == [chances[4], *[chances[5]] * 3]
+    assert ours.vote_weights.tolist() == [chances[4], *[pytest.approx(chances[5] / 3)] * 3]
+
+
 def test_the_last_revision_counts_and_who_is_left_out_does_not(database: Database) -> None:
     given = [(ANN, 4, (0, 1), "first", {"choice": "A"}), (OTHER_ANN, 4, (0, 1), "first", {"choice": "A"})]
     round = keep(database, "pairwise", given)

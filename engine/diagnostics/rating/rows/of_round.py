@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -34,7 +34,7 @@ from engine.diagnostics.rating.rows.ratings import (
     length_difference,
     placed,
 )
-from store.documents.rating.round import DealtTask, RaterCounts, Round
+from store.documents.rating.round import DealtTask, RaterCounts, Round, is_from_elsewhere
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -71,7 +71,7 @@ def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> R
     protocol = round["protocol"]
     comparisons = scores = passes = ranks = None
     if protocol == "pairwise":
-        comparisons = _pairs(answers)
+        comparisons = replace(_pairs(answers), by_vote=is_from_elsewhere(round))
     elif protocol == "rank":
         ranks = _ranks(first)
         comparisons = comparisons_of(ranks)
