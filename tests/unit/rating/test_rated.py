@@ -97,7 +97,7 @@ def test_pairs_come_with_sides_lengths_and_marks(database: Database) -> None:
 
 
 def test_votes_from_elsewhere_count_each_and_ours_by_prompt(database: Database) -> None:
-    """Published leaderboards are of votes; of our prompts some are rated by everybody, which weighs no more."""
+    """Leaderboards are of votes; of our prompts some are rated by everybody, which weighs no more."""
     votes: list[Rating] = [(ANN, 4, (0, 1), "first", {"choice": "A"})]
     votes += [(OTHER_ANN, 5, (0, 1), "first", {"choice": choice}) for choice in ("B", "B", "tie")]
     round = keep(database, "pairwise", votes)

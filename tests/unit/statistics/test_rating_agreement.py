@@ -192,6 +192,18 @@ def test_a_rater_is_described() -> None:
         without(comparisons, ["nobody"])
 
 
+def test_a_side_is_held_against_nobody_where_it_is_the_model_that_stood_there() -> None:
+    """As in files of votes whose models come in the order of their names."""
+    outcomes = ["left"] * 30 + ["right"] * 3
+    fixed = Comparisons.of(["x"] * 33, ["y"] * 33, outcomes, list(range(33)), ["ann"] * 33)
+    (ann,) = profiles(fixed)
+    assert (ann.leans, ann.reasons) == (False, ())
+    sides = [("x", "y") if place % 2 else ("y", "x") for place in range(33)]
+    left, right = zip(*sides, strict=True)
+    (drawn,) = profiles(Comparisons.of(left, right, outcomes, list(range(33)), ["ann"] * 33))
+    assert drawn.leans
+
+
 def test_dawid_and_skene_is_crowdkits() -> None:
     """Posterior of the first items as crowd-kit 1.4.2 gives it (2,000 steps to 1e-12), without smoothing."""
     rng = np.random.default_rng(3)

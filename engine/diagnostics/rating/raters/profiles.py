@@ -3,7 +3,9 @@
 A pair that comes again with its sides swapped should be answered alike: that share is a rater's consistency,
 and of those who always press one key it is low. Leaning to a side is tested (binomial, as sides are drawn by
 chance; Holm over all raters), pressing one key always is counted, being too fast is a median below a limit or
-far below that of the others. Nothing is left out here: whoever leaves out a rater says so. Pure.
+far below that of the others. Where models stood mostly on one side each, as in files from elsewhere, a side is
+held against nobody: it is the model that stood there. Nothing is left out here: whoever leaves out a rater
+says so. Pure.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ class RaterProfile:
 def profiles(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) -> list[RaterProfile]:
     """Of each rater with a rating, in the order of their names' list."""
     present = [rater for rater in range(len(comparisons.raters)) if (comparisons.rater == rater).any()]
+    sides_tell = not comparisons.take(comparisons.fresh).stood_on_one_side
     p_values = holm([_one_sided(comparisons.outcome[comparisons.rater == rater]) for rater in present])
     medians = {rater: _median(comparisons, rater) for rater in present}
     agreements, consistencies = _agreements(comparisons), _consistencies(comparisons)
@@ -74,11 +77,14 @@ def profiles(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) ->
         others = [median for other, median in medians.items() if other != rater and not math.isnan(median)]
         fast = is_too_fast(len(mine), medians[rater], others, fast_seconds)
         always, consistency = _always(mine.outcome), consistencies[rater]
-        reasons = _reasons(always, left, p < LEVEL, fast, medians[rater], consistency)
+        leans = sides_tell and p < LEVEL
+        if always in ("left", "right") and not sides_tell:
+            always = ""
+        reasons = _reasons(always, left, leans, fast, medians[rater], consistency)
         rows.append(
             RaterProfile(
                 comparisons.raters[rater], len(mine), consistency, medians[rater], left, agreements[rater],
-                p < LEVEL, always, reasons,
+                leans, always, reasons,
             )
         )  # fmt: skip
     return rows

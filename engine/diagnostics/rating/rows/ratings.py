@@ -57,6 +57,7 @@ def placed(entries: Sequence[Any], names: Sequence[str] | None = None) -> Places
     return Places(tuple(known_names), np.array(places, np.int64))
 
 
+MAX_UNEVEN = 0.5  # a pair shown three times this way and once the other
 OF_EACH = (
     "left", "right", "outcome", "item", "rater",
     "seconds", "repeat", "adjudication", "differences", "weights", "preference",
@@ -211,6 +212,17 @@ class Comparisons:
         return np.ravel_multi_index(
             (self.item, self.lower, self.upper), (max(1, len(self.items)), *[max(1, len(self.systems))] * 2)
         ).astype(np.int64)
+
+    @property
+    def stood_on_one_side(self) -> bool:
+        """Whether the two of a pair stood left so unequally often, in decided votes, that a side says nothing
+        of whoever chose it, but of the model that stood there."""
+        decided = self.take(self.outcome < PairOutcome.TIE)
+        both = np.column_stack([decided.lower, decided.upper])
+        pairs, of_pair = np.unique(both, axis=0, return_inverse=True)
+        lower_left = np.where(decided.left == decided.lower, 1, -1)
+        uneven = np.abs(np.bincount(of_pair, lower_left, len(pairs))).sum() / max(1, len(decided))
+        return bool(uneven > MAX_UNEVEN)
 
     def of_pair(self, first: int, second: int) -> Bools:
         """Comparisons of these two systems."""

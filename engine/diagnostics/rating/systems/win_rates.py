@@ -17,8 +17,6 @@ from engine.diagnostics.rating.rows.clustered import RatingClusters
 from engine.diagnostics.rating.rows.ratings import Bools, Comparisons, Floats, PairOutcome
 from engine.diagnostics.statistics.statistics import Interval
 
-MOST_UNEVEN = 0.5  # a pair shown three times this way and once the other
-
 
 @dataclass(frozen=True)
 class WinRates:
@@ -76,12 +74,5 @@ def position(comparisons: Comparisons) -> PositionEffect:
     rated = comparisons.take(comparisons.counted)
     decided = rated.take(rated.outcome < PairOutcome.TIE)
     share = clustered.share(decided.outcome == PairOutcome.LEFT, clusters_of(decided))
-    why = "models stood mostly on one side each" if _unevenness(decided) > MOST_UNEVEN else ""
+    why = "models stood mostly on one side each" if rated.stood_on_one_side else ""
     return PositionEffect(share, why)
-
-
-def _unevenness(decided: Comparisons) -> float:
-    """0 where each of a pair stood left as often as the other, 1 where one of them always did."""
-    pairs, of_pair = np.unique(np.column_stack([decided.lower, decided.upper]), axis=0, return_inverse=True)
-    lower_left = np.where(decided.left == decided.lower, 1, -1)
-    return float(np.abs(np.bincount(of_pair, lower_left, len(pairs))).sum() / max(1, len(decided)))
