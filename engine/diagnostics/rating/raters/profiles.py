@@ -3,8 +3,8 @@
 A pair that comes again with its sides swapped should be answered alike: that share is a rater's consistency,
 and of those who always press one key it is low. Leaning to a side is tested (binomial, as sides are drawn by
 chance; Holm over all raters), pressing one key always is counted, being too fast is a median below a limit or
-far below that of the others. Where models stood mostly on one side each, as in files from elsewhere, a side is
-held against nobody: it is the model that stood there. Nothing is left out here: whoever leaves out a rater
+far below that of the others. Where models stood mostly on one side each, as in files from elsewhere, a side
+is held against nobody: it is the model that stood there. Nothing is left out here: whoever leaves out a rater
 says so. Pure.
 """
 
