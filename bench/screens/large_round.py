@@ -42,7 +42,7 @@ READ = "Krippendorff|Whether raters agree"
 def measure(protocol: RatingProtocol, rounds: int) -> list[Figure]:
     """The screen and the command of one round, in seconds at the median."""
     client, round_id = Client(Home()), f"large-{protocol}"
-    on_screen, told = [], []
+    on_screen, on_command_line = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER)
         opened(browser, screens_entrance(Home(), "/rating"), "Many pairwise")
@@ -53,13 +53,13 @@ def measure(protocol: RatingProtocol, rounds: int) -> list[Figure]:
             began = time.perf_counter()
             command = [str(Path(sys.executable).with_name("tunebench")), "round", "show", round_id]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            told.append(time.perf_counter() - began)
+            on_command_line.append(time.perf_counter() - began)
         browser.close()
     return [
         Figure(
             f"{protocol}: on screen, median of {rounds}", statistics.median(on_screen), "s", SCREEN, "≤", 2
         ),
-        Figure(f"{protocol}: on the command line", statistics.median(told), "s", COMMAND, "≤", 2),
+        Figure(f"{protocol}: on the command line", statistics.median(on_command_line), "s", COMMAND, "≤", 2),
     ]
 
 

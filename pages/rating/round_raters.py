@@ -57,10 +57,10 @@ class _Figured(NamedTuple):
 @st.cache_data(ttl=600, max_entries=16, show_spinner="Working out how people rated")
 def _profiles(stamped: tuple[str, ...], _round: RoundLine) -> _Figured:
     """Of all who rated, left out or not."""
-    said = round_figures.ratings_of_all(_round)
-    if said.comparisons is None or not len(said.comparisons):
-        return _Figured(said.people, [], Reliabilities(()))
-    return _Figured(said.people, profiles(said.comparisons), reliabilities(said.comparisons))
+    ratings = round_figures.ratings_of_all(_round)
+    if ratings.comparisons is None or not len(ratings.comparisons):
+        return _Figured(ratings.people, [], Reliabilities(()))
+    return _Figured(ratings.people, profiles(ratings.comparisons), reliabilities(ratings.comparisons))
 
 
 def _table(
@@ -96,7 +96,7 @@ def _draw_people(
     lines = {figured.people[each.rater]: agreement_words.rater_lines(each) for each in figured.profiles}
     for person_id, checked in checks.items():
         lines[person_id] = [*lines.get(person_id, []), *checks_lines(checked)]
-    shown = list(names)
+    person_ids = list(names)
     if len(names) > MAX_PEOPLE:
         doubted = [figured.people[each.rater] for each in figured.profiles if each.suspect]
         doubted += [person_id for person_id, checked in checks.items() if checked.flags]
@@ -109,10 +109,10 @@ def _draw_people(
             placeholder=f"One of {len(names)} raters",
             key="round-rater",
         )
-        shown = list(dict.fromkeys([*([chosen] if chosen else []), *looked_at[:MAX_PEOPLE]]))
+        person_ids = list(dict.fromkeys([*([chosen] if chosen else []), *looked_at[:MAX_PEOPLE]]))
         if len(looked_at) > MAX_PEOPLE:
             st.caption(f"{MAX_PEOPLE} of {len(looked_at)} raters to look at, or left out.")
-    for person_id in shown:
+    for person_id in person_ids:
         _draw_person(round, names.get(person_id, person_id), person_id, lines.get(person_id, []), left_out)
 
 

@@ -86,8 +86,8 @@ def _sentences(round: RoundLine) -> RoundSentences:
     items, requests = round_reads.items(round_id), round_reads.requests(round_id)
     left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}
     weights = chance_weights(round, items, requests)
-    told = text_sentences(round, round_reads.tasks(round_id), items, requests, weights, left_out)
-    return told or round_sentences(ratings_of(round))
+    sentences = text_sentences(round, round_reads.tasks(round_id), items, requests, weights, left_out)
+    return sentences or round_sentences(ratings_of(round))
 
 
 def _list(lines: Iterable[str]) -> str:

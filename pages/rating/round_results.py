@@ -173,18 +173,18 @@ def _draw_disputed(round: RoundLine) -> None:
     agreement = agreeing(round)
     if not agreement.parted:
         return
-    shown = tuple(int(dispute.item) for dispute in agreement.parted)
+    item_ids = tuple(int(dispute.item) for dispute in agreement.parted)
     title = f"{plural(agreement.parted_on, 'prompt')} on which people part"
     with st.expander(title, on_change="rerun", key="round-parted") as box:
         if not box.open:
             return
-        items = round_reads.some_items(round["round_id"], shown)
+        items = round_reads.some_items(round["round_id"], item_ids)
         for dispute in agreement.parted:
             item = items[int(dispute.item)]
             st.markdown(f"**{plain(agreement_words.disputed_line(dispute))}**")
             show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 600)
-        if agreement.parted_on > len(shown):
-            st.caption(f"{len(shown)} of {agreement.parted_on:,}; all answers are under Answers.")
+        if agreement.parted_on > len(item_ids):
+            st.caption(f"{len(item_ids)} of {agreement.parted_on:,}; all answers are under Answers.")
 
 
 def _draw_scores(ratings: RoundRatings) -> None:

@@ -129,7 +129,9 @@ def _of_file(desk: RoundDesk, random: Random) -> None:
 
 def _checked(desk: RoundDesk, models: list[dict[str, Any]], random: Random) -> None:
     """A round with known answers: the second rater is too fast, the third fails the qualification."""
-    rows = [{"prompt": f"Known {n}?", "answers": ["Right, and why.", "Wrong."], "expected": "A"} for n in range(6)]
+    rows = [
+        {"prompt": f"Known {n}?", "answers": ["Right, and why.", "Wrong."], "expected": "A"} for n in range(6)
+    ]
     (desk.home.uploads / "known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     counts = {"gold_items": 2, "qualification_items": 4, "repeat_share": 0.0, "overlap": 2, "items": 20}
     source = {"gold_file": {"upload": "known.jsonl"}}

@@ -60,7 +60,7 @@ def keep(database: Database, protocol: RatingProtocol, given: list[Rating]) -> R
     return round  # type: ignore[return-value]
 
 
-def said(database: Database, round: Round, *left_out: str) -> RoundRatings:
+def ratings_read(database: Database, round: Round, *left_out: str) -> RoundRatings:
     return of_round(round, ratings.rated(database, "r"), left_out)
 
 
@@ -73,7 +73,7 @@ def test_pairs_come_with_sides_lengths_and_marks(database: Database) -> None:
         (ANN, 6, (1, 2), "first", {"skipped": True, "reason": ""}),
         (ANN, 6, (1, 2), "gold", {"choice": "A"}),
     ]
-    ratings_of = said(database, keep(database, "pairwise", given))
+    ratings_of = ratings_read(database, keep(database, "pairwise", given))
     pairs = ratings_of.comparisons
     assert pairs is not None
     assert pairs.systems == ("a", "b", "a (2)")
@@ -88,11 +88,11 @@ def test_pairs_come_with_sides_lengths_and_marks(database: Database) -> None:
     assert pairs.weights.tolist() == [1.0, 1.0, 2.0, 1.0]
     assert pairs.seconds.tolist() == [1.0, 2.0, 3.0, 4.0]
     assert ratings_of.skipped == 1
-    shown = [("two", TEXTS[0][0]), (TEXTS[0][0], "two"), (TEXTS[1][1], "üöß"), ("", TEXTS[2][1])]
-    lengths = length_difference(*np.array([[len(text) for text in pair] for pair in shown]).T)
+    text_pairs = [("two", TEXTS[0][0]), (TEXTS[0][0], "two"), (TEXTS[1][1], "üöß"), ("", TEXTS[2][1])]
+    lengths = length_difference(*np.array([[len(text) for text in pair] for pair in text_pairs]).T)
     assert pairs.differences[:, pairs.covariates.index("length")] == pytest.approx(lengths)
     marks = {"two": 0, TEXTS[0][0]: 4, TEXTS[1][1]: 5, "üöß": 0, "": 0, TEXTS[2][1]: 1}
-    logs = [np.log1p(marks[left]) - np.log1p(marks[right]) for left, right in shown]
+    logs = [np.log1p(marks[left]) - np.log1p(marks[right]) for left, right in text_pairs]
     assert pairs.differences[:, pairs.covariates.index("formatting")] == pytest.approx(logs)
 
 
@@ -104,11 +104,11 @@ def test_the_last_revision_counts_and_who_is_left_out_does_not(database: Databas
         at = AT + datetime.timedelta(minutes=1)
         ratings.insert(tx, "r", "t0", 2, {"choice": "tie"}, comment="", seconds=3.0, at=at)
     revised = ratings.last_change(database, "r")
-    assert said(database, round).comparisons.outcome.tolist() == [PairOutcome.LEFT, PairOutcome.TIE]
+    assert ratings_read(database, round).comparisons.outcome.tolist() == [PairOutcome.LEFT, PairOutcome.TIE]
     with database.transaction() as tx:
         ratings.leave_out(tx, "r", "anne", ANN, AT)  # type: ignore[arg-type]
     assert len({before, revised, ratings.last_change(database, "r")}) == 3
-    alone = said(database, round, "anne").comparisons
+    alone = ratings_read(database, round, "anne").comparisons
     assert (alone.outcome.tolist(), alone.raters) == ([PairOutcome.TIE], ("Ann",))
     assert [each["rated"] for each in ratings.rater_counts(database, "r")] == [1, 1]
 
@@ -119,7 +119,7 @@ def test_votes_say_how_sure_they_are_and_texts_that_nobody_kept_are_held_equal(d
         (ANN, 4, (0, 1), "first", {"choice": "B"}),
         (ANN, 6, (0, 1), "first", {"choice": "tie", "preference": 0.5}),
     ]
-    pairs = said(database, keep(database, "pairwise", given)).comparisons
+    pairs = ratings_read(database, keep(database, "pairwise", given)).comparisons
     assert pairs.soft.tolist() == [True, False, False]
     assert pairs.signs.tolist() == [0.5, -1.0, 0.0]
     assert pairs.differences[0].tolist() == [0.0, 0.0]
@@ -127,24 +127,26 @@ def test_votes_say_how_sure_they_are_and_texts_that_nobody_kept_are_held_equal(d
 
 
 def test_ranks_scores_and_passes_are_taken_apart(database: Database, tmp_path: Any) -> None:
-    ranked = said(database, keep(database, "rank", [(ANN, 6, (2, 0, 1), "first", {"ranks": [1, 2, 2]})]))
+    ranked = ratings_read(
+        database, keep(database, "rank", [(ANN, 6, (2, 0, 1), "first", {"ranks": [1, 2, 2]})])
+    )
     assert (ranked.ranks.system.tolist(), ranked.ranks.rank.tolist()) == ([2, 0, 1], [1, 2, 2])
     assert len(ranked.comparisons) == 3
     for protocol, answer in (("rubric", {"scores": {"Use": 4, "Tone": 2}}), ("pass_fail", {"passed": True})):
         home = Home(tmp_path / protocol).create()
         other = Database(home.database, [home.datasets])
         first = [(ANN, 5, (1,), "first", answer | ({"reasons": []} if protocol == "pass_fail" else {}))]
-        told = said(other, keep(other, protocol, [*first, (ANN, 6, (2,), "repeat", answer)]))  # type: ignore[arg-type]
+        rated = ratings_read(other, keep(other, protocol, [*first, (ANN, 6, (2,), "repeat", answer)]))  # type: ignore[arg-type]
         other.close()
-        if told.scores is not None:
-            names = [told.scores.criteria[place] for place in told.scores.criterion]
-            assert dict(zip(names, told.scores.score, strict=True)) == {"Use": 4.0, "Tone": 2.0}
+        if rated.scores is not None:
+            names = [rated.scores.criteria[place] for place in rated.scores.criterion]
+            assert dict(zip(names, rated.scores.score, strict=True)) == {"Use": 4.0, "Tone": 2.0}
         else:
-            assert (told.passes.passed.tolist(), told.passes.weights.tolist()) == ([True], [2.0])
+            assert (rated.passes.passed.tolist(), rated.passes.weights.tolist()) == ([True], [2.0])
 
 
 def test_a_round_of_which_nothing_was_said_has_no_rows(database: Database) -> None:
-    told = said(database, keep(database, "pairwise", []))
-    assert len(told.comparisons) == 0
-    assert profiles(told.comparisons) == []
-    assert json.dumps(told.people) == "{}"
+    rated = ratings_read(database, keep(database, "pairwise", []))
+    assert len(rated.comparisons) == 0
+    assert profiles(rated.comparisons) == []
+    assert json.dumps(rated.people) == "{}"

@@ -138,21 +138,21 @@ def test_one_step_comes_to_what_fits_of_their_own_come_to(
     fits = strengths(comparisons, resamples=4_000).differences
     assert step[0].interval.high != fits[0].interval.high  # it was another way
     apart = [
-        (one.interval.high - other.interval.high) / (other.interval.high - other.interval.low)
-        for one, other in zip(step, fits, strict=True)
+        (stepped.interval.high - fitted.interval.high) / (fitted.interval.high - fitted.interval.low)
+        for stepped, fitted in zip(step, fits, strict=True)
     ]
     assert np.abs(apart).max() < 0.08
     assert abs(np.mean(apart)) < 0.02
 
 
 def test_a_model_that_is_hardly_known_takes_fits_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = arena(6_000, 12, items=3_000)
+    pairs = arena(6_000, 12, items=3_000)
     monkeypatch.setattr(resampled, "CHUNK", 100_000)
-    few = known.take(~((known.left == 0) | (known.right == 0)) | (np.arange(len(known)) < 60))
+    few = pairs.take(~((pairs.left == 0) | (pairs.right == 0)) | (np.arange(len(pairs)) < 60))
     monkeypatch.setattr(resampled, "_one_step", None)  # would raise
     assert strengths(few, resamples=50).strengths[0].se > resampled.KNOWN
     with pytest.raises(TypeError):
-        strengths(known, resamples=50)
+        strengths(pairs, resamples=50)
 
 
 def test_a_tie_is_not_half_a_win() -> None:
@@ -368,26 +368,26 @@ def test_what_does_not_fit_is_refused(field: str, value: object, message: str) -
 
 def _with_votes(everybodys: int) -> list[tuple[int, str, int]]:
     """Item, rater, and what each of two raters said: 0, 1 or 2; the first four items by so many as each."""
-    said = [(item, rater, (item * (rater + 2)) % 3) for item in range(30) for rater in range(2)]
+    answers = [(item, rater, (item * (rater + 2)) % 3) for item in range(30) for rater in range(2)]
     return [
         (item, f"{rater}-{copy}", what)
-        for item, rater, what in said
+        for item, rater, what in answers
         for copy in range(everybodys if item < 4 else 1)
     ]
 
 
 def _values(votes: list[tuple[int, str, int]]) -> dict[str, float]:
     """Each figure of a round by its name."""
-    items, raters, said = ([*column] for column in zip(*votes, strict=True))
-    outcomes: list[PairOutcome | str] = [("left", "right", "tie")[what] for what in said]
+    items, raters, answers = ([*column] for column in zip(*votes, strict=True))
+    outcomes: list[PairOutcome | str] = [("left", "right", "tie")[what] for what in answers]
     pairs = Comparisons.of(["X"] * len(votes), ["Y"] * len(votes), outcomes, items, raters)
     scores = CriterionScores.of(
-        ["X"] * len(votes), items, raters, ["Tone"] * len(votes), [1 + w for w in said]
+        ["X"] * len(votes), items, raters, ["Tone"] * len(votes), [1 + w for w in answers]
     )
-    passes = Passes.of(["X"] * len(votes), items, raters, [what > 0 for what in said])
+    passes = Passes.of(["X"] * len(votes), items, raters, [what > 0 for what in answers])
     ranks = Ranks.of(
         *(["X", "Y"] * len(votes), np.repeat(items, 2), np.repeat(raters, 2)),
-        [rank for what in said for rank in ((1, 2), (2, 1), (1, 1))[what]],
+        [rank for what in answers for rank in ((1, 2), (2, 1), (1, 1))[what]],
     )
     return {
         "strength": strengths(pairs).difference("X", "Y").interval.value,

@@ -75,9 +75,9 @@ def _compared(comparisons: Comparisons, compared: Comparing) -> list[str]:
 
 def _raters(profiles: Sequence[RaterProfile]) -> list[str]:
     """All of a few; of many those against whom something speaks, and how many there are."""
-    told = [profile for profile in profiles if profile.suspect or len(profiles) <= MAX_PAIRS]
-    lines = [line for profile in told for line in agreement_words.rater_lines(profile)]
-    if len(told) < len(profiles):
-        rest = phrasing.plural(len(profiles) - len(told), "rater")
+    listed = [profile for profile in profiles if profile.suspect or len(profiles) <= MAX_PAIRS]
+    lines = [line for profile in listed for line in agreement_words.rater_lines(profile)]
+    if len(listed) < len(profiles):
+        rest = phrasing.plural(len(profiles) - len(listed), "rater")
         lines.append(f"Nothing speaks against the ratings of {rest} of {len(profiles):,}.")
     return lines
