@@ -30,12 +30,14 @@ def make(home: Home, votes: int, protocol: RatingProtocol = "pairwise", round_id
     words = np.array(["".join(rng.choice(list("abcdefghij \n*"), n)) for n in rng.integers(4, 12, 2_000)])
     lengths = np.exp(rng.normal(4, 0.6, (ITEMS, models))).astype(np.int64)
     item, rater = np.divmod(rng.choice(ITEMS * RATERS, votes, replace=False), RATERS)  # each once
-    systems = _pairs(rng, votes, models) if protocol == "pairwise" else np.tile(np.arange(models), (votes, 1))
+    systems_of = (
+        _pairs(rng, votes, models) if protocol == "pairwise" else np.tile(np.arange(models), (votes, 1))
+    )
     levels = rng.normal(0, 0.8, models)
-    seen = np.take_along_axis(levels + TASTE * np.log(lengths)[item], systems, axis=1)
+    seen = np.take_along_axis(levels + TASTE * np.log(lengths)[item], systems_of, axis=1)
     answers = _answers(rng, protocol, seen)
     asked = np.zeros((ITEMS, models), bool)
-    asked[item[:, None], systems] = True
+    asked[item[:, None], systems_of] = True
     texts = [
         [" ".join(rng.choice(words, lengths[row, model] // 8 + 1)) if asked[row, model] else None
          for model in range(models)]
@@ -46,7 +48,7 @@ def make(home: Home, votes: int, protocol: RatingProtocol = "pairwise", round_id
     rated = pa.table({
         "task_id": [f"{round_id}.{vote}" for vote in range(votes)], "item_id": item,
         "person_id": [f"p{each}" for each in rater], "person_name": [f"Rater {each}" for each in rater],
-        "systems": systems.tolist(), "place": np.arange(votes), "answer": answers,
+        "systems": systems_of.tolist(), "place": np.arange(votes), "answer": answers,
         "seconds": rng.exponential(9, votes) + 2,
         "rated_at": [AT + datetime.timedelta(seconds=v) for v in range(votes)],
     })  # fmt: skip

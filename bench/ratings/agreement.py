@@ -120,7 +120,7 @@ def _compared(answers: Ints, **more: object) -> Comparisons:
 
 
 def _agreement(comparisons: Comparisons, figure: str) -> Interval:
-    agreed = outcome_alpha(comparisons) if figure == "alpha" else kappas(comparisons).listed[0]
+    agreed = outcome_alpha(comparisons) if figure == "alpha" else kappas(comparisons).of_pairs[0]
     return agreed.interval
 
 

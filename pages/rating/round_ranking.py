@@ -122,11 +122,11 @@ def _draw_pairs(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
 
 
 def _pair_row(pair: StrengthDifference) -> dict[str, str | int]:
-    is_clear = pair.verdict != "none"
+    comparable = pair.verdict != "none"
     return {
         "Model": pair.first,
         "is": VERDICTS[pair.verdict],
         "than or from": pair.second,
-        "It would win": share_text(pair.share) if is_clear else f"can't be told: {pair.interval.why}",
+        "It would win": share_text(pair.share) if comparable else f"can't be told: {pair.interval.why}",
         "Compared directly": pair.direct,
     }

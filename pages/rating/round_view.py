@@ -16,8 +16,7 @@ from pages.rating.round_train import draw_train
 from pages.rating.round_workload import draw_workload
 from pages.shared.session import act, may, plain
 from pages.shared.tabs import Tab, open_tab
-from store.documents.rating.round import RoundLine
-from store.queries.rating.rounds import is_from_elsewhere
+from store.documents.rating.round import RoundLine, is_from_elsewhere
 
 
 def draw_round(round_id: str) -> None:

@@ -13,6 +13,7 @@ from engine.server.rating.round_commands import RoundName
 from store.config.judging.round_config import MAX_RATERS, AssignedRater
 from store.contract.errors import StateError
 from store.db.database import Database
+from store.documents.rating.round import is_from_elsewhere
 from store.documents.rating.workload import RatingsReleased
 from store.documents.tables.person import Person
 from store.queries import jobs
@@ -56,7 +57,7 @@ class AssignmentCommands:
         that names the rater."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            if rounds.is_from_elsewhere(round):
+            if is_from_elsewhere(round):
                 raise StateError(f"{round['name']} was rated elsewhere.", fix="Start a round of your own.")
             round_id = round["round_id"]
             named = assignments.named(tx, body.raters)

@@ -33,6 +33,7 @@ from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Transaction
 from store.documents.evaluations.evaluation import Evaluation
+from store.documents.rating.round import is_from_elsewhere
 from store.documents.tables.command_answers import Done, JobQueued, RoundQueued
 from store.documents.tables.job import Job
 from store.documents.tables.person import Person
@@ -257,7 +258,7 @@ class RoundCommands:
             round = rounds.get(tx, body.round)
             if round["state"] == "open":
                 raise StateError(f"{round['name']} is open already.")
-            if rounds.is_from_elsewhere(round):
+            if is_from_elsewhere(round):
                 raise StateError(f"{round['name']} was rated elsewhere.", fix="Start a round of your own.")
             rounds.update(tx, round["round_id"], state="open", closed_at=None, closed_by_name=None)
         return {}

@@ -46,6 +46,11 @@ class Round(TypedDict):
     closed_by_name: str | None
 
 
+def is_from_elsewhere(round: Round) -> bool:
+    """Whether it was rated elsewhere and imported: then nobody here was asked anything."""
+    return "protocol" not in round["config"]
+
+
 class RoundLine(Round):
     """A round in a list, with how far it is."""
 

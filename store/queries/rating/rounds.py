@@ -113,11 +113,6 @@ def users(db: Queryable, field: str, value: str) -> list[str]:
     ]
 
 
-def is_from_elsewhere(round: Round) -> bool:
-    """Whether it was rated elsewhere and imported: then nobody here was asked anything."""
-    return "protocol" not in round["config"]
-
-
 def answering(job: Job) -> list[str]:
     """Ids of the jobs that answer the prompts of a round's file, which nobody else needs."""
     return [job_id for job_id in job["config"].get("answering", []) if job_id]

@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[3]
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "guide.md"
 PICTURED = [README, GUIDE, ROOT / "docs" / "serving.md", ROOT / "docs" / "bias.md"]
-# What the screens say; the buttons of a finding are named where its fixes are.
+# What the screens say; the buttons of a finding are named where its fixes are, protocols in their catalog.
 SCREENS = [
     ROOT / "app.py",
     *ROOT.glob("pages/**/*.py"),
     ROOT / "engine" / "diagnostics" / "data" / "findings.py",
+    ROOT / "store" / "catalog" / "rating_templates.py",
 ]
 BOLD = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
 ICON = re.compile(r":material/\w+:")

@@ -60,7 +60,7 @@ def keep(database: Database, protocol: RatingProtocol, given: list[Rating]) -> R
     return round  # type: ignore[return-value]
 
 
-def ratings_read(database: Database, round: Round, *left_out: str) -> RoundRatings:
+def read_ratings(database: Database, round: Round, *left_out: str) -> RoundRatings:
     return of_round(round, ratings.rated(database, "r"), left_out)
 
 
@@ -73,7 +73,7 @@ def test_pairs_come_with_sides_lengths_and_marks(database: Database) -> None:
         (ANN, 6, (1, 2), "first", {"skipped": True, "reason": ""}),
         (ANN, 6, (1, 2), "gold", {"choice": "A"}),
     ]
-    ratings_of = ratings_read(database, keep(database, "pairwise", given))
+    ratings_of = read_ratings(database, keep(database, "pairwise", given))
     pairs = ratings_of.comparisons
     assert pairs is not None
     assert pairs.systems == ("a", "b", "a (2)")
@@ -88,12 +88,26 @@ def test_pairs_come_with_sides_lengths_and_marks(database: Database) -> None:
     assert pairs.weights.tolist() == [1.0, 1.0, 2.0, 1.0]
     assert pairs.seconds.tolist() == [1.0, 2.0, 3.0, 4.0]
     assert ratings_of.skipped == 1
-    text_pairs = [("two", TEXTS[0][0]), (TEXTS[0][0], "two"), (TEXTS[1][1], "üöß"), ("", TEXTS[2][1])]
-    lengths = length_difference(*np.array([[len(text) for text in pair] for pair in text_pairs]).T)
+    texts = [("two", TEXTS[0][0]), (TEXTS[0][0], "two"), (TEXTS[1][1], "üöß"), ("", TEXTS[2][1])]
+    lengths = length_difference(*np.array([[len(text) for text in pair] for pair in texts]).T)
     assert pairs.differences[:, pairs.covariates.index("length")] == pytest.approx(lengths)
     marks = {"two": 0, TEXTS[0][0]: 4, TEXTS[1][1]: 5, "üöß": 0, "": 0, TEXTS[2][1]: 1}
-    logs = [np.log1p(marks[left]) - np.log1p(marks[right]) for left, right in text_pairs]
+    logs = [np.log1p(marks[left]) - np.log1p(marks[right]) for left, right in texts]
     assert pairs.differences[:, pairs.covariates.index("formatting")] == pytest.approx(logs)
+
+
+def test_votes_from_elsewhere_count_each_and_ours_by_prompt(database: Database) -> None:
+    """Published leaderboards are of votes; of our prompts some are rated by everybody, which weighs no more."""
+    votes: list[Rating] = [(ANN, 4, (0, 1), "first", {"choice": "A"})]
+    votes += [(OTHER_ANN, 5, (0, 1), "first", {"choice": choice}) for choice in ("B", "B", "tie")]
+    round = keep(database, "pairwise", votes)
+    chances = {4: 1.0, 5: 2.0}  # 1 / the chance of each prompt
+    elsewhere = read_ratings(database, round).comparisons
+    ours = read_ratings(database, {**round, "config": {"protocol": "pairwise"}}).comparisons
+    assert elsewhere is not None
+    assert ours is not None
+    assert elsewhere.vote_weights.tolist() == [chances[4], *[chances[5]] * 3]
+    assert ours.vote_weights.tolist() == [chances[4], *[pytest.approx(chances[5] / 3)] * 3]
 
 
 def test_the_last_revision_counts_and_who_is_left_out_does_not(database: Database) -> None:
@@ -104,30 +118,29 @@ def test_the_last_revision_counts_and_who_is_left_out_does_not(database: Databas
         at = AT + datetime.timedelta(minutes=1)
         ratings.insert(tx, "r", "t0", 2, {"choice": "tie"}, comment="", seconds=3.0, at=at)
     revised = ratings.last_change(database, "r")
-    assert ratings_read(database, round).comparisons.outcome.tolist() == [PairOutcome.LEFT, PairOutcome.TIE]
+    assert read_ratings(database, round).comparisons.outcome.tolist() == [PairOutcome.LEFT, PairOutcome.TIE]
     with database.transaction() as tx:
         ratings.leave_out(tx, "r", "anne", ANN, AT)  # type: ignore[arg-type]
     assert len({before, revised, ratings.last_change(database, "r")}) == 3
-    alone = ratings_read(database, round, "anne").comparisons
+    alone = read_ratings(database, round, "anne").comparisons
     assert (alone.outcome.tolist(), alone.raters) == ([PairOutcome.TIE], ("Ann",))
     assert [each["rated"] for each in ratings.rater_counts(database, "r")] == [1, 1]
 
 
-def test_votes_say_how_sure_they_are_and_texts_that_nobody_kept_are_held_equal(database: Database) -> None:
+def test_votes_say_how_sure_they_are_and_lengths_count_where_all_texts_are_there(database: Database) -> None:
     given = [
         (ANN, 5, (0, 1), "first", {"choice": "A", "preference": 0.75}),  # of the first no text is there
         (ANN, 4, (0, 1), "first", {"choice": "B"}),
         (ANN, 6, (0, 1), "first", {"choice": "tie", "preference": 0.5}),
     ]
-    pairs = ratings_read(database, keep(database, "pairwise", given)).comparisons
+    pairs = read_ratings(database, keep(database, "pairwise", given)).comparisons
     assert pairs.soft.tolist() == [True, False, False]
     assert pairs.signs.tolist() == [0.5, -1.0, 0.0]
-    assert pairs.differences[0].tolist() == [0.0, 0.0]
-    assert pairs.differences[1].any()
+    assert pairs.covariates == ()  # of some texts alone length and formatting can't be held equal
 
 
 def test_ranks_scores_and_passes_are_taken_apart(database: Database, tmp_path: Any) -> None:
-    ranked = ratings_read(
+    ranked = read_ratings(
         database, keep(database, "rank", [(ANN, 6, (2, 0, 1), "first", {"ranks": [1, 2, 2]})])
     )
     assert (ranked.ranks.system.tolist(), ranked.ranks.rank.tolist()) == ([2, 0, 1], [1, 2, 2])
@@ -136,17 +149,17 @@ def test_ranks_scores_and_passes_are_taken_apart(database: Database, tmp_path: A
         home = Home(tmp_path / protocol).create()
         other = Database(home.database, [home.datasets])
         first = [(ANN, 5, (1,), "first", answer | ({"reasons": []} if protocol == "pass_fail" else {}))]
-        rated = ratings_read(other, keep(other, protocol, [*first, (ANN, 6, (2,), "repeat", answer)]))  # type: ignore[arg-type]
+        given_back = read_ratings(other, keep(other, protocol, [*first, (ANN, 6, (2,), "repeat", answer)]))  # type: ignore[arg-type]
         other.close()
-        if rated.scores is not None:
-            names = [rated.scores.criteria[place] for place in rated.scores.criterion]
-            assert dict(zip(names, rated.scores.score, strict=True)) == {"Use": 4.0, "Tone": 2.0}
+        if given_back.scores is not None:
+            names = [given_back.scores.criteria[place] for place in given_back.scores.criterion]
+            assert dict(zip(names, given_back.scores.score, strict=True)) == {"Use": 4.0, "Tone": 2.0}
         else:
-            assert (rated.passes.passed.tolist(), rated.passes.weights.tolist()) == ([True], [2.0])
+            assert (given_back.passes.passed.tolist(), given_back.passes.weights.tolist()) == ([True], [2.0])
 
 
 def test_a_round_of_which_nothing_was_said_has_no_rows(database: Database) -> None:
-    rated = ratings_read(database, keep(database, "pairwise", []))
-    assert len(rated.comparisons) == 0
-    assert profiles(rated.comparisons) == []
-    assert json.dumps(rated.people) == "{}"
+    given_back = read_ratings(database, keep(database, "pairwise", []))
+    assert len(given_back.comparisons) == 0
+    assert profiles(given_back.comparisons) == []
+    assert json.dumps(given_back.people) == "{}"

@@ -124,7 +124,7 @@ def test_sides_are_taken_away_before_agreement() -> None:
         rows.append(("y", "x", "left" if winner == "y" else "right", item, "second"))
     comparisons = rated(rows)
     assert outcome_alpha(comparisons).interval.value == 1
-    (both,) = kappas(comparisons).listed
+    (both,) = kappas(comparisons).of_pairs
     assert (both.interval.value, both.share.value, both.share.n) == (1, 1, 30)
     assert both.interval.low < 1
     assert disputed(comparisons) == []
@@ -348,8 +348,8 @@ def test_what_settles_a_dispute_counts_in_no_figure() -> None:
     plain = rated(votes)
     assert win_rates(settled, "a").wins == win_rates(plain, "a").wins
     assert outcome_alpha(settled).interval == outcome_alpha(plain).interval
-    assert [both.interval for both in kappas(settled).listed] == [
-        both.interval for both in kappas(plain).listed
+    assert [both.interval for both in kappas(settled).of_pairs] == [
+        both.interval for both in kappas(plain).of_pairs
     ]
     assert disputed(settled)[0].votes == {"a": 2, "b": 1}
     assert profiles(settled)[2].n == len(third)
@@ -376,7 +376,8 @@ def test_each_item_counts_once_or_as_its_chance_says() -> None:
 def test_a_round_takes_weights_of_its_items_and_first_ratings(protocol: str) -> None:
     answers = {
         "pairwise": {"choice": "A", "preference": None, "left_length": 1, "right_length": 1,
-                     "left_marks": 0.0, "right_marks": 0.0},
+                     "left_marks": 0.0,
+                     "right_marks": 0.0},
         "pass_fail": {"passed": True}, "rubric": {"scores": '{"tone": 4}'}, "rank": {"ranks": [1, 2]},
     }  # fmt: skip
     systems = [0, 1] if protocol in ("pairwise", "rank") else [0]

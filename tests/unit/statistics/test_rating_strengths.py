@@ -146,13 +146,13 @@ def test_one_step_comes_to_what_fits_of_their_own_come_to(
 
 
 def test_a_model_that_is_hardly_known_takes_fits_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = arena(6_000, 12, items=3_000)
+    votes = arena(6_000, 12, items=3_000)
     monkeypatch.setattr(resampled, "CHUNK", 100_000)
-    few = pairs.take(~((pairs.left == 0) | (pairs.right == 0)) | (np.arange(len(pairs)) < 60))
+    few = votes.take(~((votes.left == 0) | (votes.right == 0)) | (np.arange(len(votes)) < 60))
     monkeypatch.setattr(resampled, "_one_step", None)  # would raise
     assert strengths(few, resamples=50).strengths[0].se > resampled.KNOWN
     with pytest.raises(TypeError):
-        strengths(pairs, resamples=50)
+        strengths(votes, resamples=50)
 
 
 def test_a_tie_is_not_half_a_win() -> None:

@@ -85,7 +85,7 @@ def every_sentence(comparisons: Comparisons) -> list[str]:
         for at in [peek(comparisons, first, second, overlap=2), *peek_all(comparisons, fitted)]
     ]
     lines.append(agreement_words.alpha_line(outcome_alpha(comparisons)))
-    lines += [agreement_words.kappa_line(both) for both in kappas(comparisons).listed]
+    lines += [agreement_words.kappa_line(both) for both in kappas(comparisons).of_pairs]
     for profile in profiles(comparisons):
         lines += agreement_words.rater_lines(profile)
     lines += agreement_words.reliability_lines(reliabilities(comparisons))

@@ -80,7 +80,7 @@ def show(name: RoundName, json: Json = False) -> None:
         client = connect()
         round = _closed(client, name)
         with err.status("Working out what people said"):
-            sentences, ranked = _outcome_of(client, round)
+            sentences, ranked = _results(client, round)
         if json:
             models = [
                 {"name": each.name, "ranks": [each.best, each.worst], **each.share.to_dict()}
@@ -371,14 +371,14 @@ def _person_id(client: Client, round_id: str, name: str) -> str:
     )
 
 
-class _RoundOutcome(NamedTuple):
+class _RoundResults(NamedTuple):
     """What a round came to; ranked: the models of a round that compares, the strongest first."""
 
     sentences: RoundSentences
     ranked: list[RankedSystem]
 
 
-def _outcome_of(client: Client, round: RoundLine) -> _RoundOutcome:
+def _results(client: Client, round: RoundLine) -> _RoundResults:
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     rated, asked_checks = ratings.rated(client, round_id), ratings.check_tasks(client, round_id)
@@ -390,13 +390,13 @@ def _outcome_of(client: Client, round: RoundLine) -> _RoundOutcome:
         tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
         asked = round_requests.of_round(client, round_id)
         weights = chance_weights(round, items, asked)
-        if about_texts := text_sentences(round, tasks, items, asked, weights, left_out):
-            return _RoundOutcome(about_texts._replace(raters=[*about_texts.raters, *checks]), [])
-    round_ratings = of_round(round, rated, left_out)
-    compared = None if round_ratings.comparisons is None else compare(round_ratings.comparisons)
+        if texts := text_sentences(round, tasks, items, asked, weights, left_out):
+            return _RoundResults(texts._replace(raters=[*texts.raters, *checks]), [])
+    given = of_round(round, rated, left_out)
+    compared = None if given.comparisons is None else compare(given.comparisons)
     ranked = [] if compared is None else ranking(compared.plain)
-    sentences = round_sentences(round_ratings, compared)
-    return _RoundOutcome(sentences._replace(raters=[*sentences.raters, *checks]), ranked)
+    sentences = round_sentences(given, compared)
+    return _RoundResults(sentences._replace(raters=[*sentences.raters, *checks]), ranked)
 
 
 def _print_ranking(ranked: list[RankedSystem]) -> None:

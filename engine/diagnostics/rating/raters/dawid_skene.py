@@ -78,8 +78,8 @@ def reliabilities(comparisons: Comparisons, *, resamples: int = 399, seed: int =
     drawn = _resampled(int(item.max()) + 1, resamples, seed)
     first, alike = _alike(label, tally.unit, rater)
     of_items = sparse.csr_array((np.ones(len(item)), (alike, item)), (len(first), len(drawn)))
-    is_first = np.isin(tally.unit, first)
-    given = _Given(label[is_first], alike[tally.unit[is_first]], rater[is_first].astype(np.int64), KINDS)
+    kept = np.isin(tally.unit, first)
+    given = _Given(label[kept], alike[tally.unit[kept]], rater[kept].astype(np.int64), KINDS)
     right = given.reliability(of_items @ drawn)
     apart = right - (right.sum(axis=0) - right) / (len(present) - 1)
     apart[np.abs(apart) < ROUNDING] = 0.0

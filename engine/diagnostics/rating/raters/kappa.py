@@ -40,9 +40,9 @@ class Kappa:
 
 
 class Kappas(NamedTuple):
-    """listed: of some pairs of raters, or of all. pairs: how many have an item in common."""
+    """of_pairs: of some pairs of raters, or of all. pairs: how many have an item in common."""
 
-    listed: list[Kappa]
+    of_pairs: list[Kappa]
     pairs: int
 
 
@@ -60,16 +60,16 @@ def kappas(comparisons: Comparisons, *, most: int | None = None) -> Kappas:
     chosen = np.arange(len(first))
     if most is not None:
         chosen = np.sort(np.argsort(-common[first, second], kind="stable")[:most])
-    listed = []
-    for rater, other in zip(first[chosen], second[chosen], strict=True):
-        mine, theirs = place[rater], place[other]
+    of_pairs = []
+    for mine_at, other in zip(first[chosen], second[chosen], strict=True):
+        mine, theirs = place[mine_at], place[other]
         both = (mine >= 0) & (theirs >= 0)
         mine, theirs = mine[both], theirs[both]
         weight = None if rated.weights is None else rated.weights[mine]
         clusters = RatingClusters(rated.item[mine], np.zeros(len(mine), np.int64), weight)
         agreed = kappa(outcome[mine], outcome[theirs], clusters)
-        listed.append(Kappa(rated.raters[rater], rated.raters[other], *agreed))
-    return Kappas(listed, len(first))
+        of_pairs.append(Kappa(rated.raters[mine_at], rated.raters[other], *agreed))
+    return Kappas(of_pairs, len(first))
 
 
 def kappa(

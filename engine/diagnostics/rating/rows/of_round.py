@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -34,7 +34,7 @@ from engine.diagnostics.rating.rows.ratings import (
     length_difference,
     placed,
 )
-from store.documents.rating.round import DealtTask, RaterCounts, Round
+from store.documents.rating.round import DealtTask, RaterCounts, Round, is_from_elsewhere
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -66,12 +66,12 @@ def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> R
     out = pa.array(sorted(left_out), pa.string())
     counted = rated.filter(pc.invert(pc.or_(pc.is_in(rated["person_id"], out), rated["telling"])))
     answered = counted.filter(pc.invert(counted["skipped"]))
-    ratings = _Ratings.of(names, answered)
-    first = _Ratings.of(names, answered.filter(pc.equal(answered["purpose"], "first")))
+    answers = _Answers.of(names, answered)
+    first = _Answers.of(names, answered.filter(pc.equal(answered["purpose"], "first")))
     protocol = round["protocol"]
     comparisons = scores = passes = ranks = None
     if protocol == "pairwise":
-        comparisons = _pairs(ratings)
+        comparisons = replace(_pairs(answers), by_vote=is_from_elsewhere(round))
     elif protocol == "rank":
         ranks = _ranks(first)
         comparisons = comparisons_of(ranks)
@@ -83,7 +83,7 @@ def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> R
     overall = None
     if scores is not None and round["config"].get("overall") and len(scores.criteria) > 1:
         overall = scores.overall(OVERALL)
-    return RoundRatings(names, comparisons, scores, passes, ranks, skipped, ratings.people, overall)
+    return RoundRatings(names, comparisons, scores, passes, ranks, skipped, answers.people, overall)
 
 
 def paced_tasks(rated: pa.Table) -> list[DealtTask]:
@@ -94,7 +94,7 @@ def paced_tasks(rated: pa.Table) -> list[DealtTask]:
 
 
 @dataclass(frozen=True)
-class _Ratings:
+class _Answers:
     """Answers of a table, with places for names: systems as they were shown [answers, shown], items and
     raters each once in the order in which they come."""
 
@@ -106,15 +106,15 @@ class _Ratings:
     people: Mapping[str, str]
 
     @classmethod
-    def of(cls, names: tuple[str, ...], table: pa.Table) -> _Ratings:
+    def of(cls, names: tuple[str, ...], table: pa.Table) -> _Answers:
         systems = pc.list_flatten(table["systems"]).to_numpy().astype(np.int64)
         ids = _placed(table["person_id"])
         first = np.unique(ids.places, return_index=True)[1]
         people = _told_apart(ids.names, table["person_name"].take(pa.array(first)).to_pylist())
         item = _placed(table["item_id"])
         raters = Places(tuple(people), ids.places)
-        per_rating = len(systems) // max(1, len(table))
-        return cls(names, table, systems.reshape(len(table), per_rating), item, raters, people)
+        width = len(systems) // max(1, len(table))
+        return cls(names, table, systems.reshape(len(table), width), item, raters, people)
 
     def numbers(self, column: str) -> Floats:
         """A column; NaN where there is none."""
@@ -185,43 +185,43 @@ def answer_of(task: DealtTask) -> Mapping[str, Any]:
     return task["answer"] or {}
 
 
-def _pairs(ratings: _Ratings) -> Comparisons:
-    purpose, preference = ratings.table["purpose"], ratings.numbers("preference")
-    choices = pc.index_in(ratings.table["choice"], pa.array(CHOICES)).to_numpy().astype(np.int64)
-    lengths = [ratings.numbers(f"{side}_length") for side in ("left", "right")]
+def _pairs(answers: _Answers) -> Comparisons:
+    purpose, preference = answers.table["purpose"], answers.numbers("preference")
+    choices = pc.index_in(answers.table["choice"], pa.array(CHOICES)).to_numpy().astype(np.int64)
+    lengths = [answers.numbers(f"{side}_length") for side in ("left", "right")]
     differences = {
         LENGTH: length_difference(*lengths),
-        FORMATTING: ratings.numbers("left_marks") - ratings.numbers("right_marks"),
+        FORMATTING: answers.numbers("left_marks") - answers.numbers("right_marks"),
     }
     whole = {name: values for name, values in differences.items() if not np.isnan(values).any()}
     varying = {name: values for name, values in whole.items() if np.any(values)}  # of some texts says nothing
-    systems = ratings.systems.reshape(-1, 2)
+    systems = answers.systems.reshape(-1, 2)
     preference[choices >= PairOutcome.TIE] = np.nan
     return Comparisons(
-        ratings.names, systems[:, 0], systems[:, 1], choices, ratings.item.places, ratings.rater.places,
-        ratings.rater.names, ratings.item.names, seconds=ratings.numbers("seconds"),
+        answers.names, systems[:, 0], systems[:, 1], choices, answers.item.places, answers.rater.places,
+        answers.rater.names, answers.item.names, seconds=answers.numbers("seconds"),
         repeat=pc.equal(purpose, "repeat").to_numpy(),
         adjudication=pc.equal(purpose, "adjudication").to_numpy(),
         covariates=tuple(varying),
         differences=np.column_stack(list(varying.values())) if varying else np.empty((len(systems), 0)),
-        weights=ratings.numbers("weight"),
+        weights=answers.numbers("weight"),
         preference=preference if np.isfinite(preference).any() else None,
     )  # fmt: skip
 
 
-def _ranks(ratings: _Ratings) -> Ranks:
+def _ranks(answers: _Answers) -> Ranks:
     """An entry for each answer of each ranking."""
-    entries = ratings.of_answers(np.full(len(ratings.table), ratings.systems.shape[1]))
-    ranks = pc.list_flatten(ratings.table["ranks"]).to_numpy().astype(np.int64)
-    return Ranks(**entries | {"system": ratings.systems.ravel()}, rank=ranks)
+    entries = answers.of_answers(np.full(len(answers.table), answers.systems.shape[1]))
+    ranks = pc.list_flatten(answers.table["ranks"]).to_numpy().astype(np.int64)
+    return Ranks(**entries | {"system": answers.systems.ravel()}, rank=ranks)
 
 
-def _scores(ratings: _Ratings, scales: Mapping[str, Scale]) -> CriterionScores:
+def _scores(answers: _Answers, scales: Mapping[str, Scale]) -> CriterionScores:
     """An entry for each criterion of each answer."""
-    given: list[dict[str, float]] = [json.loads(scores) for scores in ratings.texts("scores")]
+    given: list[dict[str, float]] = [json.loads(scores) for scores in answers.texts("scores")]
     criteria = placed([criterion for scores in given for criterion in scores])
     return CriterionScores(
-        **ratings.of_answers(np.array([len(scores) for scores in given], np.int64)),
+        **answers.of_answers(np.array([len(scores) for scores in given], np.int64)),
         criteria=criteria.names, criterion=criteria.places,
         scales=tuple(scales.get(name, FIVE_POINTS) for name in criteria.names),
         score=np.array([score for scores in given for score in scores.values()], np.float64),

@@ -73,7 +73,8 @@ class Comparisons:
     differences [n, covariates]: left minus right. weights: 1 / chance of the item to be rated at all, where
     not all had the same. preference: how much a decided vote is for the left side, 0 to 1, where it is not
     whole; NaN where it is. Strengths, win rates and means take such a vote in parts; agreement, what a rater
-    is like and what the side does go by the side that it names.
+    is like and what the side does go by the side that it names. by_vote: figures are of votes, as published
+    leaderboards are, and not of items, however many voted on each.
     """
 
     systems: tuple[str, ...]
@@ -91,6 +92,7 @@ class Comparisons:
     differences: Floats | None = None
     weights: Floats | None = None
     preference: Floats | None = None
+    by_vote: bool = False
 
     def __post_init__(self) -> None:
         n = len(self.left)
@@ -166,7 +168,10 @@ class Comparisons:
 
     @property
     def vote_weights(self) -> Floats:
-        """With which each item and pair counts once, or as often as its chance says, however many voted."""
+        """With which each item and pair counts once, or as often as its chance says, however many voted;
+        with `by_vote` each vote does."""
+        if self.by_vote:
+            return np.ones(len(self)) if self.weights is None else self.weights
         _, place, votes = np.unique(self.unit, return_inverse=True, return_counts=True)
         each: Floats = 1 / votes[place]
         return each if self.weights is None else each * self.weights

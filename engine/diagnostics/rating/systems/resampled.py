@@ -74,8 +74,8 @@ class Counted:
         if not len(scale):  # then sides mean nothing, and half as many rows say the same
             turned = (left > right) & (outcome < PairOutcome.TIE)
             left, right, outcome = rated.lower, rated.upper, np.where(turned, 1 - outcome, outcome)
-        features = np.column_stack([left, right, differences / scale])
-        keys, row = np.unique(features, axis=0, return_inverse=True)
+        columns = np.column_stack([left, right, differences / scale])
+        keys, row = np.unique(columns, axis=0, return_inverse=True)
         penalty = np.append(np.full(len(rated.systems), RIDGE), np.full(len(scale), COVARIATE_PRIOR))
         design = Design(np.hstack([_signed(keys[:, :2], len(rated.systems)), keys[:, 2:]]), penalty)
         return cls(design, row.astype(np.int64), outcome, weight, scale, mates, clusters)

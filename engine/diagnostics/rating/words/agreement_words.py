@@ -54,9 +54,9 @@ def kappa_line(kappa: Kappa) -> str:
 
 def kappa_lines(kappas: Kappas) -> list[str]:
     """How far each two raters agree; of many pairs how many there are."""
-    lines = [kappa_line(kappa) for kappa in kappas.listed]
-    if len(kappas.listed) < kappas.pairs:
-        pairs = f"{len(kappas.listed)} of {phrasing.plural(kappas.pairs, 'pair')} of raters"
+    lines = [kappa_line(kappa) for kappa in kappas.of_pairs]
+    if len(kappas.of_pairs) < kappas.pairs:
+        pairs = f"{len(kappas.of_pairs)} of {phrasing.plural(kappas.pairs, 'pair')} of raters"
         lines.append(f"These are the {pairs} with most items in common.")
     return lines
 
