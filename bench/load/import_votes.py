@@ -51,8 +51,8 @@ def measured(count: int, folder: Path) -> dict[str, float]:
 
 def _again(result: dict[str, Any]) -> int:
     """Votes that were left out because their rater had voted on the same before."""
-    told = [note for note in result["details"]["notices"] if note.startswith("Left out")]
-    return sum(int(note.split()[2].replace(",", "")) for note in told)
+    left_out = [note for note in result["details"]["notices"] if note.startswith("Left out")]
+    return sum(int(note.split()[2].replace(",", "")) for note in left_out)
 
 
 def _write(file: Path, count: int) -> None:

@@ -71,8 +71,8 @@ def all_hold(items: int, raters: int, points: tuple[int, ...]) -> Draw:
     truths = {name: _truth(raters, own, "c0")[1] for name, own in draws.items()}
 
     def happens(rng: np.random.Generator) -> bool | None:
-        found = criterion_differences(_draw(rng, items, raters, points), "s0", "s1")
-        given = [holds(found[name], truth) for name, truth in truths.items()]
+        differences = criterion_differences(_draw(rng, items, raters, points), "s0", "s1")
+        given = [holds(differences[name], truth) for name, truth in truths.items()]
         return None if None in given else all(given)
 
     return happens

@@ -48,7 +48,7 @@ class NewTask(NamedTuple):
     repeat_of: str | None = None
 
 
-class Checks(NamedTuple):
+class CheckUnits(NamedTuple):
     """Items of a kind by which raters are checked."""
 
     units: Sequence[Unit]
@@ -73,7 +73,7 @@ class Table:
     dealt: Mapping[Purpose, int] = field(default_factory=dict)
     repeatable: Sequence[RatedTask] = ()
     repeat_share: float = 0.0
-    checks: Mapping[CheckKind, Checks] = field(default_factory=dict)
+    checks: Mapping[CheckKind, CheckUnits] = field(default_factory=dict)
 
 
 def groups_of(systems: int, protocol: RatingProtocol) -> list[tuple[int, ...]]:

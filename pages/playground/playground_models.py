@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from pages.playground.playground_sampling import Origin, draw_common, draw_own, in_words
+from pages.playground.playground_sampling import SettingsOrigin, draw_common, draw_own, in_words
 from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.session import plain, show_error
@@ -95,7 +95,7 @@ def _draw_settings(
     own: str,
 ) -> _Settings:
     """For all, and for one model each; chosen: option -> what it is called; before: option -> as it was."""
-    origin = Origin("", {}) if kept else _origin(list(chosen))
+    origin = SettingsOrigin("", {}) if kept else _origin(list(chosen))
     then = _common(kept) if kept else TalkSampling().model_dump() | origin.named
     of = own if kept else f"{own}-{origin.model}"  # fields that are filled anew where other models are chosen
     tabs = st.tabs(["For all", *(f"Only {plain(name)}" for name in chosen.values())])
@@ -116,7 +116,7 @@ def _draw_settings(
     return _Settings(system or "", common, samplings)
 
 
-def _origin(options: list[str]) -> Origin:
+def _origin(options: list[str]) -> SettingsOrigin:
     """Whose settings a new conversation begins with: those of the first of its models whose folder says how
     its answers are drawn, for all of them, so that they can be held against each other."""
     folders = {model["name"]: model["generation"] for model in reads.models()}
@@ -124,8 +124,8 @@ def _origin(options: list[str]) -> Origin:
     here = [name for name in asked if name in folders]
     for name in here:
         if named := TalkSampling.named_by(folders[name]):
-            return Origin(name, named)
-    return Origin(here[0] if here else "", {})
+            return SettingsOrigin(name, named)
+    return SettingsOrigin(here[0] if here else "", {})
 
 
 def _base_of(model: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ FIELDS = TalkSampling.model_fields
 OF_CHANCE = ("top_p", "top_k", "seed")  # which temperature 0 doesn't read
 
 
-class Origin(NamedTuple):
+class SettingsOrigin(NamedTuple):
     """Where the first settings of a conversation come from: what the folder of a model says, by field."""
 
     model: str

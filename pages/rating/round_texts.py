@@ -84,15 +84,15 @@ def draw_written(round: RoundLine) -> None:
         "Search", key="written-search", placeholder="Search what people wrote", label_visibility="collapsed"
     )
     words = (search or "").casefold().strip()
-    found = [task for task in written if words in answer_of(task)["written"].casefold()]
-    if not found:
+    matches = [task for task in written if words in answer_of(task)["written"].casefold()]
+    if not matches:
         st.caption("Nobody wrote that.")
         return
-    pages = -(-len(found) // PAGE)
+    pages = -(-len(matches) // PAGE)
     number = min(int(st.session_state.get("written-page") or 1), pages)
     names, raters = system_names(round), rater_names(written)
     items = {item["item_id"]: item for item in round_reads.items(round["round_id"])}
-    for task in found[PAGE * (number - 1) : PAGE * number]:
+    for task in matches[PAGE * (number - 1) : PAGE * number]:
         prompt = items[task["item_id"]]["prompt"]
         about = shortened(prompt[-1]["content"] if prompt else "", 200)
         with st.container(border=True, gap="xsmall"):
@@ -101,4 +101,4 @@ def draw_written(round: RoundLine) -> None:
             st.caption(plain(f"{raters[task['person_id']]}{of}, of: {about}"))
     if pages > 1:
         st.pagination(pages, key="written-page")
-    st.caption(f"{len(found):,} of {plural(len(written), 'answer')}; all of them are in the table below.")
+    st.caption(f"{len(matches):,} of {plural(len(written), 'answer')}; all of them are in the table below.")

@@ -143,8 +143,8 @@ def _named(work: Workload, without: RaterWorkload) -> list[dict[str, Any]]:
     ]
 
 
-def _assign(round: RoundLine, named: list[dict[str, Any]], said: str) -> None:
+def _assign(round: RoundLine, named: list[dict[str, Any]], done: str) -> None:
     body: dict[str, Any] = {"round": round["round_id"]}
     body |= {"raters": named} if named else {"everybody": True}
-    if act("assign_round", body, said) is not None:
+    if act("assign_round", body, done) is not None:
         st.rerun()

@@ -27,9 +27,9 @@ def used_roles_words(read: RatedFile) -> str:
 
 def meaning_words(values: Mapping[str, str]) -> str:
     """What values mean: "a: the first is better"."""
-    shown = [f"{value}: {MEANING_WORDS.get(meaning, meaning)}" for value, meaning in values.items()]
-    more = f" and {len(shown) - MAX_NAMED} more" if len(shown) > MAX_NAMED else ""
-    return "; ".join(shown[:MAX_NAMED]) + more
+    meanings = [f"{value}: {MEANING_WORDS.get(meaning, meaning)}" for value, meaning in values.items()]
+    more = f" and {len(meanings) - MAX_NAMED} more" if len(meanings) > MAX_NAMED else ""
+    return "; ".join(meanings[:MAX_NAMED]) + more
 
 
 def unused_words(column: UnusedColumn) -> str:
@@ -70,6 +70,6 @@ def rated_lines(read: RatedFile) -> list[str]:
 
 def names_words(read: RatedFile) -> str:
     """The most rated models with their ratings."""
-    shown = [f"{each['name']} ({each['ratings']:,})" for each in read["models"][:MAX_NAMED]]
-    more = read["model_count"] - len(shown)
-    return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+    most_rated = [f"{each['name']} ({each['ratings']:,})" for each in read["models"][:MAX_NAMED]]
+    more = read["model_count"] - len(most_rated)
+    return ", ".join(most_rated) + (f" and {more:,} more" if more > 0 else "")

@@ -14,16 +14,16 @@ def left_words(work: Workload) -> list[str]:
     """What is left until the round is done, and how long that takes."""
     if not work["ratings_left"]:
         return ["Every unit has its ratings: the round can be closed."]
-    said = [f"{work['ratings_left']:,} of {work['wanted']:,} ratings are left."]
+    sentences = [f"{work['ratings_left']:,} of {work['wanted']:,} ratings are left."]
     if (seconds := work["seconds_of_work_left"]) is not None:
-        said.append(f"That is about {_duration(seconds)} of work.")
+        sentences.append(f"That is about {_duration(seconds)} of work.")
     if (days := work["days_left"]) is not None:
-        said.append(f"At the pace of the last day it is done in about {_duration(days * 24 * HOUR)}.")
+        sentences.append(f"At the pace of the last day it is done in about {_duration(days * 24 * HOUR)}.")
     else:
-        said.append("When it will be done can't be told: under five ratings came in the last day.")
+        sentences.append("When it will be done can't be told: under five ratings came in the last day.")
     if work["for_everybody"]:
-        said.append("Whoever may rate is given some of it.")
-    return said
+        sentences.append("Whoever may rate is given some of it.")
+    return sentences
 
 
 def rater_words(rater: RaterWorkload) -> str:

@@ -42,10 +42,10 @@ Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Silent:
-    """A playground in which nobody talks; `said`: how it stands."""
+    """A playground in which nobody talks; `standing`: how it stands."""
 
     def __init__(self) -> None:
-        self.said: PlaygroundState = {
+        self.standing: PlaygroundState = {
             "state": "away",
             "memory_bytes": None,
             "gpu_bytes": None,
@@ -64,7 +64,7 @@ class Silent:
         raise AssertionError(f"{body} was to be stopped in an engine that answers nothing")
 
     def state(self) -> PlaygroundState:
-        return self.said
+        return self.standing
 
 
 @dataclass

@@ -160,9 +160,9 @@ def test_a_new_conversation_begins_as_the_models_folder_says(open_page: Open, li
     assert field.value == 0.6
     fields = {number.label: number.value for number in at.number_input}
     assert (fields["Top p"], fields["Top k"], fields["Longest answer"]) == (0.9, 50, 256)
-    said = everything_said(at)
-    assert "From the generation_config.json of tiny-llama: temperature, top p, top k." in said
-    assert "Temperature 0.6 · longest answer 256 tokens · top p 0.9 · top k 50" in said
+    text = everything_said(at)
+    assert "From the generation_config.json of tiny-llama: temperature, top p, top k." in text
+    assert "Temperature 0.6 · longest answer 256 tokens · top p 0.9 · top k 50" in text
     (folder / "generation_config.json").unlink()
     bare = open_page(little_home, PAGE)
     bare.multiselect[0].set_value([json.dumps({"model": "tiny-llama"})]).run()
@@ -177,27 +177,27 @@ def test_a_conversation_is_exported_as_it_is_shown(open_page: Open, talked: Stil
 def test_what_has_the_machine_is_said_with_its_time_or_its_price(
     open_page: Open, engine: StillEngine
 ) -> None:
-    said = engine.playground.said
-    before = dict(said)
-    said.update({"machine_has": "A run", "seconds_left": 600.0})
+    standing = engine.playground.standing
+    before = dict(standing)
+    standing.update({"machine_has": "A run", "seconds_left": 600.0})
     try:
         assert "“A run” has the machine, by its own count for about 10 min" in everything_said(
             open_page(engine.home, PAGE)
         )
-        said["beside"] = True
+        standing["beside"] = True
         assert "Models answer beside it" in everything_said(open_page(engine.home, PAGE))
-        said["slowdown"] = 1.256
+        standing["slowdown"] = 1.256
         assert "each of its steps takes 1.26 times as long" in everything_said(open_page(engine.home, PAGE))
     finally:
-        said.update(before)  # type: ignore[typeddict-item]
+        standing.update(before)  # type: ignore[typeddict-item]
 
 
 def test_a_turn_that_is_being_answered_is_read_along(open_page: Open, talked: StillEngine) -> None:
-    talked.playground.said["answering"] = ["t3", "elsewhere"]
+    talked.playground.standing["answering"] = ["t3", "elsewhere"]
     try:
         drawn = component(open_page(talked.home, PAGE, conversation="c"))
         assert drawn["answering"] == "t3"
         drawn = component(open_page(talked.home, PAGE, conversation="c", turn="t2"))
         assert drawn["answering"] == ""
     finally:
-        talked.playground.said["answering"] = []
+        talked.playground.standing["answering"] = []

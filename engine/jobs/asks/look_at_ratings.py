@@ -108,16 +108,16 @@ def _line(collected: Collected, names: list[str], rating: CollectedRating) -> Ra
 
 def _in_words(rating: CollectedRating, models: list[str]) -> str:
     """What was said, as it was read."""
-    said: Mapping[str, Any] = rating.said.answer or {}
-    if "choice" in said:
+    answer: Mapping[str, Any] = rating.verdict.answer or {}
+    if "choice" in answer:
         words = {"tie": "a tie", "both_bad": "both are bad"}
-        better = words.get(said["choice"]) or f"{models['AB'.index(said['choice'])]} is better"
-        soft = said.get("preference")
+        better = words.get(answer["choice"]) or f"{models['AB'.index(answer['choice'])]} is better"
+        soft = answer.get("preference")
         return better if soft is None else f"{better} ({max(soft, 1 - soft):.0%})"
-    if "passed" in said:
-        return "passes" if said["passed"] else "fails"
-    scores = [f"{name} {value:g}" for name, value in rating.said.scores.items()]
-    return str(said.get("label") or ", ".join(scores))
+    if "passed" in answer:
+        return "passes" if answer["passed"] else "fails"
+    scores = [f"{name} {value:g}" for name, value in rating.verdict.scores.items()]
+    return str(answer.get("label") or ", ".join(scores))
 
 
 def _cut(text: str) -> str:

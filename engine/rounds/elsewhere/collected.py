@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from engine.rounds.elsewhere.rows import Asked, RatedRow, SaidOf
+from engine.rounds.elsewhere.rows import PromptAndAnswers, RatedRow, SaidOf
 from engine.rounds.elsewhere.scales import Scales
 from store.catalog.rated_forms import RatedForm
 from store.config.judging.round_config import MOST_LABELS
@@ -51,7 +51,7 @@ class CollectedRating(NamedTuple):
     systems: tuple[int, ...]
     purpose: Purpose
     repeat_of: str | None
-    said: SaidOf
+    verdict: SaidOf
     seconds: float
     time: datetime | None
     comment: str
@@ -85,21 +85,21 @@ class Collected:
     def add(self, row: RatedRow) -> None:
         """Take a row in. Raises DataError where the file is too large."""
         self.reasons.update(row.missing)
-        if not row.said:
+        if not row.verdicts:
             return
         self.name(row.models)
         systems = tuple(self.models[name] for name in row.models)
         item_id = self._item_of(row.asked, systems)
-        kept = sum(self._keep(item_id, systems, said, row) for said in row.said)
+        kept = sum(self._keep(item_id, systems, verdict, row) for verdict in row.verdicts)
         for name in row.models:
             self.rated[name] += kept
         self._check_size()
 
-    def _item_of(self, asked: Asked, systems: tuple[int, ...]) -> int:
+    def _item_of(self, asked: PromptAndAnswers, systems: tuple[int, ...]) -> int:
         prompt = tuple(asked.turns)
         key = (prompt, systems, asked.answers)
-        if self.merges and (known := self._by_answers.get(key)) is not None:
-            return known
+        if self.merges and (earlier_id := self._by_answers.get(key)) is not None:
+            return earlier_id
         item_id = self._open_item(prompt, asked, systems) if self.merges else None
         if item_id is None:
             item_id = len(self.items)
@@ -114,7 +114,7 @@ class Collected:
         self._by_answers[key] = item_id
         return item_id
 
-    def _open_item(self, prompt: PromptKey, asked: Asked, systems: tuple[int, ...]) -> int | None:
+    def _open_item(self, prompt: PromptKey, asked: PromptAndAnswers, systems: tuple[int, ...]) -> int | None:
         """An item of the prompt in which these models have no other answer."""
         for item_id in self._by_prompt.get(prompt, ())[-LOOKED_AT:]:
             answers = self.items[item_id].answers
@@ -123,10 +123,10 @@ class Collected:
                 return item_id
         return None
 
-    def _keep(self, item_id: int, systems: tuple[int, ...], said: SaidOf, row: RatedRow) -> bool:
+    def _keep(self, item_id: int, systems: tuple[int, ...], verdict: SaidOf, row: RatedRow) -> bool:
         purpose: Purpose = "first"
         repeat_of = None
-        key = (said.rater, item_id, tuple(sorted(systems)))
+        key = (verdict.rater, item_id, tuple(sorted(systems)))
         task_id = secrets.token_urlsafe(12)
         if self.tells_raters and (before := self._seen.get(key)):
             if before[1] == systems:
@@ -135,17 +135,17 @@ class Collected:
             purpose, repeat_of = "repeat", before[0]
             self.repeats += 1
         self._seen[key] = (task_id, systems)
-        if "label" in (said.answer or {}):
-            self.labels[str(said.answer["label"])] += 1  # type: ignore[index,typeddict-item]
-        self.soft += "preference" in (said.answer or {})
-        self.scales.add(said.scores)
+        if "label" in (verdict.answer or {}):
+            self.labels[str(verdict.answer["label"])] += 1  # type: ignore[index,typeddict-item]
+        self.soft += "preference" in (verdict.answer or {})
+        self.scales.add(verdict.scores)
         self.ratings.append(
             CollectedRating(
-                *(task_id, item_id, said.rater, self.raters[said.rater], systems, purpose, repeat_of, said),
-                *(row.seconds, row.time, row.comment),
+                *(task_id, item_id, verdict.rater, self.raters[verdict.rater], systems, purpose, repeat_of),
+                *(verdict, row.seconds, row.time, row.comment),
             )
         )
-        self.raters[said.rater] += 1
+        self.raters[verdict.rater] += 1
         return True
 
     def _check_size(self) -> None:
@@ -166,6 +166,6 @@ class Collected:
 
     def answer_of(self, rating: CollectedRating) -> RatingAnswer:
         """As a round has it. Raises DataError where scores have more points than a rubric."""
-        if rating.said.answer is not None:
-            return rating.said.answer
-        return {"scores": self.scales.points_of(rating.said.scores)}
+        if rating.verdict.answer is not None:
+            return rating.verdict.answer
+        return {"scores": self.scales.points_of(rating.verdict.scores)}

@@ -95,12 +95,12 @@ def choose_columns(head: FileHead, config: ImportRound) -> RatedColumns:
             fix=f"Roles are {', '.join(form.roles)}; another kind of rows is chosen with form.",
             field="columns",
         )
-    found = _FINDERS[form.name](free)
+    recognised = _FINDERS[form.name](free)
     taken = set(given.values())
     bases = {form.base_of(role) for role in config.columns}
     mapping = {
         role: column
-        for role, column in found.items()
+        for role, column in recognised.items()
         if role not in without and form.base_of(role) not in bases and column not in taken
     } | given
     if "winner" in bases or bases & {"preference_a", "preference_b", "won_a"}:
@@ -247,12 +247,12 @@ def _verdict(head: FileHead, names: Mapping[str, str], taken: set[str]) -> dict[
 
 def _are_soft(values: Sequence[Any], *, one_to_two: bool) -> bool:
     numbers = [number_of(value) for value in values]
-    known = [number for number in numbers if number is not None]
-    if not known or len(known) < len(values):
+    present = [number for number in numbers if number is not None]
+    if not present or len(present) < len(values):
         return False
     if one_to_two:
-        return all(number == 0 or 1 <= number <= 2 for number in known) and max(known) > 1
-    return all(0 <= number <= 1 for number in known) and any(number % 1 for number in known)
+        return all(number == 0 or 1 <= number <= 2 for number in present) and max(present) > 1
+    return all(0 <= number <= 1 for number in present) and any(number % 1 for number in present)
 
 
 def number_of(value: Any) -> float | None:
@@ -266,9 +266,9 @@ def number_of(value: Any) -> float | None:
     return number if number == number and abs(number) != float("inf") else None
 
 
-def _about(head: FileHead, names: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+def _about(head: FileHead, names: Mapping[str, str], verdict_columns: Mapping[str, str]) -> dict[str, str]:
     """Who rated, to which prompt, and what else is known of it."""
-    taken = set(found.values())
+    taken = set(verdict_columns.values())
     mapping: dict[str, str] = {}
 
     def add(role: str, aliases: Iterable[str], fits: Callable[[list[Any]], bool] = bool) -> None:
@@ -349,8 +349,10 @@ def _find_labels(head: FileHead) -> dict[str, str]:
             mapping["text"] = names[alias]
             break
     several = [name for name in head.columns if ANNOTATOR.fullmatch(normalise(name))]
-    one = [names[alias] for alias in LABELS if alias in names and names[alias] not in mapping.values()]
-    mapping |= roles_for("label", one[:1] or several)
+    label_columns = [
+        names[alias] for alias in LABELS if alias in names and names[alias] not in mapping.values()
+    ]
+    mapping |= roles_for("label", label_columns[:1] or several)
     about = _about(head, names, mapping)
     return mapping | {role: about[role] for role in ("rater", "seconds", "time", "comment") if role in about}
 

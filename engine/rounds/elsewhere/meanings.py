@@ -66,9 +66,9 @@ def is_there(value: Any) -> bool:
     return value is not None and value == value and value != ""
 
 
-def _rest(keys: Counter[str], known: Mapping[str, str]) -> Counter[str]:
+def _rest(keys: Counter[str], meanings: Mapping[str, str]) -> Counter[str]:
     return Counter(
-        dict(Counter({key: n for key, n in keys.items() if key not in known}).most_common(MAX_UNCLEAR))
+        dict(Counter({key: n for key, n in keys.items() if key not in meanings}).most_common(MAX_UNCLEAR))
     )
 
 

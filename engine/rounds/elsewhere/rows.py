@@ -34,7 +34,7 @@ CHOICES: Mapping[str, PairChoice] = {
 }
 
 
-class Asked(NamedTuple):
+class PromptAndAnswers(NamedTuple):
     """What was asked, and the texts that were rated, in the order in which they were shown."""
 
     turns: Turns
@@ -52,9 +52,9 @@ class SaidOf(NamedTuple):
 class RatedRow(NamedTuple):
     """One row. models: in the order in which they were shown. missing: why columns say nothing in it."""
 
-    asked: Asked
+    asked: PromptAndAnswers
     models: tuple[str, ...]
-    said: list[SaidOf]
+    verdicts: list[SaidOf]
     seconds: float
     time: datetime | None
     comment: str
@@ -92,16 +92,22 @@ class RowReader:
     def read(self, number: int, row: FileRow) -> RatedRow:
         """number: of the row, for one without a prompt. Raises RowSkipped."""
         models = self._models(row)
-        said = list(self._say(row, number, models))
+        verdicts = list(self._say(row, number, models))
         asked, comment = self._asked(number, row), self._comment(row)
-        for text in (*(text for _, text in asked.turns), *asked.answers, *models, *_texts_of(said), comment):
+        for text in (
+            *(text for _, text in asked.turns),
+            *asked.answers,
+            *models,
+            *_texts_of(verdicts),
+            comment,
+        ):
             if text and not text.isascii() and not _is_unicode(text):
                 raise RowSkipped("a text holds half a character (a lone surrogate)")
         seconds = number_of(self._at(row, "seconds"))
         return RatedRow(
             asked,
             models,
-            said,
+            verdicts,
             seconds if seconds is not None and seconds >= 0 else math.nan,
             _time(self._at(row, "time")),
             comment,
@@ -134,8 +140,8 @@ class RowReader:
 
     def _name(self, row: FileRow, role: str) -> str:
         value = self._at(row, role)
-        if isinstance(value, str) and (known := self._names.get(value)):
-            return known
+        if isinstance(value, str) and (earlier := self._names.get(value)):
+            return earlier
         name = self._checked(plain(value, self.mapping[role]), role)
         if isinstance(value, str):
             self._names[value] = name
@@ -259,9 +265,9 @@ class RowReader:
 
     # -- what they saw
 
-    def _asked(self, number: int, row: FileRow) -> Asked:
+    def _asked(self, number: int, row: FileRow) -> PromptAndAnswers:
         if self.form.name == "labels":
-            return Asked([("user", plain(self._at(row, "text"), self.mapping["text"]))], ())
+            return PromptAndAnswers([("user", plain(self._at(row, "text"), self.mapping["text"]))], ())
         prompt = texts_in_text(self._at(row, "prompt"))
         cells = [value_at(row, column) if column else None for column in self._answers]
         if isinstance(prompt, list) and all(isinstance(text, str) for text in prompt) and prompt:
@@ -274,7 +280,7 @@ class RowReader:
                 None if cell is None else plain(cell, column or "")
                 for cell, column in zip(cells, self._answers, strict=True)
             ]
-            asked = Asked(self._prompt(number, row, prompt), tuple(texts))
+            asked = PromptAndAnswers(self._prompt(number, row, prompt), tuple(texts))
         system = self._at(row, "system")
         return asked._replace(turns=[("system", str(system)), *asked.turns]) if is_there(system) else asked
 
@@ -302,8 +308,8 @@ class RowReader:
         return [(NOTE, f"The prompt of row {number:,}, which the file does not have")]
 
 
-def _texts_of(said: Sequence[SaidOf]) -> Iterator[str]:
-    for each in said:
+def _texts_of(verdicts: Sequence[SaidOf]) -> Iterator[str]:
+    for each in verdicts:
         answer: Mapping[str, Any] = each.answer or {}
         yield each.rater
         yield from answer.get("reasons", ())
@@ -335,7 +341,7 @@ def _woven(prompts: Sequence[str], cell: Any, column: str | None) -> Any:
     ]
 
 
-def _split(conversations: Sequence[Turns]) -> Asked:
+def _split(conversations: Sequence[Turns]) -> PromptAndAnswers:
     """What conversations share is what was asked; the rest of each is its answer, written out where it has
     further turns."""
     shared = 0
@@ -348,7 +354,7 @@ def _split(conversations: Sequence[Turns]) -> Asked:
         rests = [conversations[0][-1:]]
     if not shared or any(rest[0][0] != "assistant" for rest in rests):
         raise RowSkipped("the two conversations do not begin with the same question")
-    return Asked(conversations[0][:shared], tuple(map(_written_out, rests)))
+    return PromptAndAnswers(conversations[0][:shared], tuple(map(_written_out, rests)))
 
 
 def _written_out(turns: Turns) -> str:

@@ -48,10 +48,10 @@ class Scales:
             if MIN_POINTS <= top - start + 1 <= MAX_POINTS:
                 scale = [float(value) for value in range(start, int(top) + 1)]
         if len(scale) > MAX_POINTS:
-            shown = ", ".join(f"{value:g}" for value in scale[:4])
+            lowest = ", ".join(f"{value:g}" for value in scale[:4])
             same = f"--value {scale[0]:g}={scale[1]:g}"
             raise DataError(
-                f"{name} has {len(scale):,} values ({shown} …), and a scale {MAX_POINTS} points at most.",
+                f"{name} has {len(scale):,} values ({lowest} …), and a scale {MAX_POINTS} points at most.",
                 fix=f"Say which values are one point, such as {same}, or round them in the file.",
                 field="values",
             )

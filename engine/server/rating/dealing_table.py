@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from random import Random
 
 from engine.rounds.checks import check_unit
-from engine.rounds.dealing import REPEAT_AFTER, Checks, RatedTask, Table, Unit, calibration_size, groups_of
+from engine.rounds.dealing import (
+    REPEAT_AFTER,
+    CheckUnits,
+    RatedTask,
+    Table,
+    Unit,
+    calibration_size,
+    groups_of,
+)
 from store.config.judging.round_config import REPEATED, RoundConfig
 from store.db.database import Queryable, Transaction
 from store.documents.rating.round import CheckKind, Round
@@ -51,7 +59,7 @@ def dealing_table(
     )
 
 
-def _checks(db: Queryable, round: Round, config: RoundConfig, person_id: str) -> dict[CheckKind, Checks]:
+def _checks(db: Queryable, round: Round, config: RoundConfig, person_id: str) -> dict[CheckKind, CheckUnits]:
     """Items by which raters are checked in between, that the person has not had."""
     shares: dict[CheckKind, float] = {"gold": config.gold_share, "attention": config.attention_share}
     ids = rounds.check_ids(db, round["round_id"])
@@ -59,7 +67,7 @@ def _checks(db: Queryable, round: Round, config: RoundConfig, person_id: str) ->
         return {}
     had = own_tasks.items_of(db, round["round_id"], person_id, list(shares))
     return {
-        kind: Checks(check_units(round, config, [each for each in ids[kind] if each not in had]), share)
+        kind: CheckUnits(check_units(round, config, [each for each in ids[kind] if each not in had]), share)
         for kind, share in shares.items()
     }
 

@@ -105,8 +105,8 @@ class RatingCommands:
                 held = fill(tx, rater, body.want, at, self._random)
             last = own_tasks.last_rated(tx, *rater.ids, LAST)
             waiting = _waiting(held, body)
-            shown = [task["item_id"] for task in [*waiting, *last]]
-            items = rounds.some_items(tx, round["round_id"], shown)
+            item_ids = [task["item_id"] for task in [*waiting, *last]]
+            items = rounds.some_items(tx, round["round_id"], item_ids)
             progress, notice = _progress(tx, rater), None
             if not held:
                 progress, notice = _end(tx, rater, progress)

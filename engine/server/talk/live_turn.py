@@ -27,7 +27,7 @@ KEEP_SECONDS = 5.0  # between two times that what has come is stored, for an eng
 
 
 @dataclass
-class AskedModel:
+class TurnModel:
     """One model of a turn, and what came of it."""
 
     place: int
@@ -69,7 +69,7 @@ class LiveTurn:
     """One turn, from when it is said until its answers are kept. `turn_id`: empty where nothing is kept.
     Used in the event loop of the server alone."""
 
-    def __init__(self, turn_id: str, asked: list[AskedModel]) -> None:
+    def __init__(self, turn_id: str, asked: list[TurnModel]) -> None:
         self.turn_id, self.asked = turn_id, asked
         self._events: list[TalkEvent] = []
         self._more = asyncio.Event()
@@ -89,7 +89,7 @@ class LiveTurn:
             answer.cancel()
 
     async def run(
-        self, answer: Callable[[LiveTurn, AskedModel], Awaitable[None]], keep: Callable[[], None]
+        self, answer: Callable[[LiveTurn, TurnModel], Awaitable[None]], keep: Callable[[], None]
     ) -> None:
         """Have all models answer, and keep what they say: now and then, and when the last one has ended."""
         self._answers = [asyncio.create_task(self._ended(answer, model)) for model in self.asked]
@@ -110,13 +110,13 @@ class LiveTurn:
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
         """All that was said, from the beginning, and what is said from now on, until the answers are kept."""
-        told = 0
+        sent = 0
         while True:
             more = self._more
-            for event in self._events[told:]:
-                told += 1
+            for event in self._events[sent:]:
+                sent += 1
                 yield _line(event)
-            if told < len(self._events):
+            if sent < len(self._events):
                 continue
             if self.is_over:
                 return
@@ -126,7 +126,7 @@ class LiveTurn:
                 yield _line({"type": "alive"})
 
     async def _ended(
-        self, answer: Callable[[LiveTurn, AskedModel], Awaitable[None]], model: AskedModel
+        self, answer: Callable[[LiveTurn, TurnModel], Awaitable[None]], model: TurnModel
     ) -> None:
         """An answer, whose last event is `end` or `failed` however it ends."""
         try:

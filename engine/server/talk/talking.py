@@ -23,7 +23,7 @@ from engine.server.acts.chosen_addresses import check_addresses
 from engine.server.acts.named_sources import check_sources_named
 from engine.server.acts.sent_keys import check_keys_sent
 from engine.server.scheduling import registered
-from engine.server.talk.live_turn import AskedModel, LiveTurn
+from engine.server.talk.live_turn import LiveTurn, TurnModel
 from engine.server.talk.machine_use import MachineUse, Slowdown, machine_use
 from engine.server.talk.talk_process import TalkProcess
 from store.config.judging.talk_config import (
@@ -140,8 +140,8 @@ class Talking:
             await asyncio.to_thread(conversations.turn_of, self._database, followed)  # NotFoundError
             return _nothing()
         if "conversation" in body:
-            said = NextTurn.parse(dict(body))
-            turn_id, asked = await asyncio.to_thread(self._say, said, person["name"])
+            next_turn = NextTurn.parse(dict(body))
+            turn_id, asked = await asyncio.to_thread(self._say, next_turn, person["name"])
             return self._begin(LiveTurn(turn_id, asked)).lines()
         talk = Talk.parse(dict(body))
         await asyncio.to_thread(check_addresses, self._database, self._home, talk)
@@ -169,7 +169,7 @@ class Talking:
         running.add_done_callback(ended)
         return turn
 
-    def _say(self, turn: NextTurn, by: str) -> tuple[str, list[AskedModel]]:
+    def _say(self, turn: NextTurn, by: str) -> tuple[str, list[TurnModel]]:
         """Store the turn; its id, and whom it is said to."""
         at = self._clock()
         turn_id = jobs.new_id("turn", at)
@@ -189,7 +189,7 @@ class Talking:
             one_model.left_out = left_out
         return turn_id, asked
 
-    def _asked(self, settings: TalkSettings, messages: list[Message]) -> list[AskedModel]:
+    def _asked(self, settings: TalkSettings, messages: list[Message]) -> list[TurnModel]:
         """Each model with its run by id. One that is gone keeps its place, with its problem."""
         choices, names, problems = list(settings.models), dict[str, str](), dict[int, TunebenchError]()
         for place, choice in enumerate(settings.models):
@@ -204,7 +204,7 @@ class Talking:
             except TunebenchError as error:
                 problems[place] = error
         return [
-            AskedModel(
+            TurnModel(
                 place,
                 choices[place],
                 choices[place].named(names.get(model.run, "")),
@@ -218,7 +218,7 @@ class Talking:
 
     # -- the stream --------------------------------------------------------------------------------
 
-    async def _answer(self, turn: LiveTurn, asked: AskedModel) -> None:
+    async def _answer(self, turn: LiveTurn, asked: TurnModel) -> None:
         """Tell what one model answers. Raises TunebenchError where it can't."""
         if asked.problem:
             raise asked.problem
@@ -233,7 +233,7 @@ class Talking:
             fits = False
 
     async def _tell(
-        self, turn: LiveTurn, asked: AskedModel, process: TalkProcess, use: MachineUse | None
+        self, turn: LiveTurn, asked: TurnModel, process: TalkProcess, use: MachineUse | None
     ) -> bool:
         """One answer of a process, beside the job of `use` where there is one; False where memory is too
         short for the model beside that."""
@@ -263,14 +263,14 @@ class Talking:
     async def _wait_for_machine(self, turn: LiveTurn, place: int, fits: bool) -> MachineUse | None:
         """Until the machine is free, or shared with a run beside which models fit; that run. fits: False for
         a model that was too large for that."""
-        told = float("-inf")
+        told_at = float("-inf")
         while use := await asyncio.to_thread(self._use):
             if self._closed:
                 raise _stopped()
             if fits and _fits(use, self.models):
                 return use
-            if time.monotonic() - told >= WAITED_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - told_at >= WAITED_SECONDS:
+                told_at = time.monotonic()
                 turn.tell(
                     {
                         "type": "waiting",

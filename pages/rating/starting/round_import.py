@@ -28,7 +28,7 @@ SENT = f"{P}ratings-sent"  # of the session: the uploads of files that were chos
 TAKEN = f"{P}ratings-taken"  # how many files rounds were made of
 
 
-class Corrected(TypedDict, total=False):
+class FileCorrections(TypedDict, total=False):
     """How a file is to be read, where not as recognised (`store.config.judging.round_config.ImportRound`)."""
 
     form: str
@@ -63,7 +63,7 @@ def _draw_read(upload: str) -> None:
     recognised = _look(upload, {})
     if recognised is None:
         return
-    said = st.container()
+    summary = st.container()
     with st.expander(
         "Columns and what they mean",
         icon=":material/view_column:",
@@ -78,7 +78,7 @@ def _draw_read(upload: str) -> None:
     corrected["ignore"] = left
     if "values" in corrected:
         asked = _look(upload, corrected) or asked
-    with said:
+    with summary:
         _say(asked)
     corrected |= _draw_sides(asked, upload)
     name = st.text_input(
@@ -98,7 +98,7 @@ def _draw_read(upload: str) -> None:
         st.rerun()
 
 
-def _look(upload: str, corrected: Corrected) -> RatedFile | None:
+def _look(upload: str, corrected: FileCorrections) -> RatedFile | None:
     """What the file holds when it is read so; None where it can't be, and then says why."""
     body = json.dumps({"upload": upload, **corrected}, sort_keys=True)
     try:
@@ -160,7 +160,7 @@ def _of(models: list[str], place: int) -> str:
 # -- corrections ------------------------------------------------------------------------------------
 
 
-def _draw_columns(read: RatedFile, upload: str) -> Corrected:
+def _draw_columns(read: RatedFile, upload: str) -> FileCorrections:
     """Form and columns; what is as recognised is not said."""
     forms = list(RATED_FORMS)
     chosen = st.selectbox(
@@ -181,7 +181,7 @@ def _draw_columns(read: RatedFile, upload: str) -> Corrected:
     for number, role in enumerate(form.roles):
         with places[number % len(places)]:
             columns |= _draw_role(form, role, own, read["columns"], upload)
-    corrected: Corrected = {"columns": columns} if columns else {}
+    corrected: FileCorrections = {"columns": columns} if columns else {}
     return corrected if chosen == read["form"] else {**corrected, "form": chosen}
 
 
@@ -202,7 +202,7 @@ def _draw_role(
     return {role: "" if column == NOTHING else column}
 
 
-def _draw_values(read: RatedFile, upload: str) -> Corrected:
+def _draw_values(read: RatedFile, upload: str) -> FileCorrections:
     """What each unclear value means, and what is recognised and can be said otherwise."""
     if read["form"] is None or read["problem"]:
         return {}
@@ -244,7 +244,7 @@ def _leaves_out(column: UnusedColumn, upload: str) -> bool:
     )
 
 
-def _draw_sides(read: RatedFile, upload: str) -> Corrected:
+def _draw_sides(read: RatedFile, upload: str) -> FileCorrections:
     """Who wrote the answers, where no column says it."""
     mapping = read["mapping"]
     if read["form"] != "votes" or {"model_a", "models"} & set(mapping):

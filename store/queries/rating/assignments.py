@@ -55,8 +55,8 @@ def _person_named(db: Queryable, name: str, field: str) -> str:
         FROM person p LEFT JOIN account a USING (person_id)
         WHERE p.person_id = $name OR a.email = lower($name) OR lower(p.name) = lower($name)
     """
-    found = db.query(sql, {"name": name}).to_pylist()
-    exact = [row for row in found if row["by_id"]] or [row for row in found if row["by_email"]] or found
+    people = db.query(sql, {"name": name}).to_pylist()
+    exact = [row for row in people if row["by_id"]] or [row for row in people if row["by_email"]] or people
     if not exact:
         raise ConfigError(
             f"There is no person {name!r}.", fix="Name an account by its e-mail address.", field=field
@@ -85,8 +85,8 @@ def set_assignments(
     before = {each["person_id"]: each for each in assignments(tx, round_id)}
     tx.execute("DELETE FROM rating_assignment WHERE round_id = ?", [round_id])
     for rater in raters:
-        known = before.get(rater.person)
-        by = (known["by_name"], known["assigned_at"]) if known else (by_name, at)
+        earlier = before.get(rater.person)
+        by = (earlier["by_name"], earlier["assigned_at"]) if earlier else (by_name, at)
         tx.execute(
             "INSERT INTO rating_assignment VALUES (?, ?, ?, ?, ?)",
             [round_id, rater.person, rater.quota, *by],

@@ -401,7 +401,7 @@ async def leave_after(talking: Talking, asked: dict[str, Any], most: int) -> lis
     return seen
 
 
-def said(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def without_alive(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Without the signs of life."""
     return [event for event in events if event["type"] != "alive"]
 
@@ -416,13 +416,13 @@ def test_a_turn_goes_on_while_nobody_reads_and_whoever_comes_back_reads_all_of_i
         turn = first[0]["turn"]
         assert talking.state()["answering"] == [turn]
         again = [await leave_after(talking, {"follow": turn}, 2 + place) for place in range(20)]
-        one, other = await asyncio.gather(*(read(talking, {"follow": turn}) for _ in range(2)))
-        assert said(one) == said(other)
-        return turn, again, said(one)
+        events, others = await asyncio.gather(*(read(talking, {"follow": turn}) for _ in range(2)))
+        assert without_alive(events) == without_alive(others)
+        return turn, again, without_alive(events)
 
     turn, again, whole = asyncio.run(leave())
     for seen in again:
-        assert said(seen) == whole[: len(said(seen))]
+        assert without_alive(seen) == whole[: len(without_alive(seen))]
     kept = conversations.turn_of(database, turn)["answers"]
     assert len(kept) == 2
     for answer in kept:

@@ -41,8 +41,8 @@ def address(entry: Any) -> str:
 
 
 def refusals(at: AppTest) -> list[str]:
-    said = [*everything_said(at).splitlines(), *(error.value for error in at.error)]
-    return [line for line in said if any(word in line for word in WORDS)]
+    lines = [*everything_said(at).splitlines(), *(error.value for error in at.error)]
+    return [line for line in lines if any(word in line for word in WORDS)]
 
 
 def opened(at: AppTest) -> set[str]:

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from engine.rounds.dealing import (
-    Checks,
+    CheckUnits,
     NewTask,
     RatedTask,
     Table,
@@ -98,7 +98,7 @@ def test_a_rater_of_everything_is_told_how_many_come_again(count: int, share: fl
 
 def test_checks_come_among_the_others_and_each_once() -> None:
     gold, attention = [Unit(100, (0, 1)), Unit(101, (0, 1))], [Unit(200, (0, 1))]
-    checks = {"gold": Checks(gold, 0.1), "attention": Checks(attention, 0.05)}
+    checks = {"gold": CheckUnits(gold, 0.1), "attention": CheckUnits(attention, 0.05)}
     tasks = deal(Table(wanting=every(50), checks=checks), 40, Random(0))
     assert [task.unit for task in tasks if task.purpose == "gold"] == gold
     assert [task.order for task in tasks if task.purpose == "attention"] == [(0, 1)]  # it names a side

@@ -57,14 +57,14 @@ def looked_at(desk: RoundDesk, rows: list[dict[str, Any]], **config: Any) -> Rat
 def verdicts(desk: RoundDesk, round_id: str) -> list[tuple[str, str, str]]:
     """Who said of whose answer beside whose that it is better, or what else."""
     names = [system["name"] for system in rounds.get(desk.database, round_id)["systems"]]
-    told = []
+    rows = []
     for task in in_order(desk, round_id):
-        shown = [names[system] for system in task["systems"]]
+        pair = [names[system] for system in task["systems"]]
         choice = (task["answer"] or {})["choice"]
-        told.append(
-            (task["person_name"], " / ".join(shown), dict(zip("AB", shown, strict=True)).get(choice, choice))
+        rows.append(
+            (task["person_name"], " / ".join(pair), dict(zip("AB", pair, strict=True)).get(choice, choice))
         )
-    return told
+    return rows
 
 
 def in_order(desk: RoundDesk, round_id: str) -> list[DealtTask]:
@@ -419,9 +419,9 @@ def test_scores_of_seven_points_have_their_figures(desk: RoundDesk) -> None:
     ]
     round_id = imported(desk, rows)
     round = rounds.get(desk.database, round_id)
-    told = of_round(round, ratings.dealt(desk.database, round_id), rounds.items(desk.database, round_id))
-    assert told.scores is not None
-    assert criterion_means(told.scores)["gpt", "score"].value == pytest.approx(4)
+    rated = of_round(round, ratings.dealt(desk.database, round_id), rounds.items(desk.database, round_id))
+    assert rated.scores is not None
+    assert criterion_means(rated.scores)["gpt", "score"].value == pytest.approx(4)
 
 
 def test_scores_in_words_take_their_numbers_and_too_many_points_are_refused(desk: RoundDesk) -> None:
@@ -489,9 +489,9 @@ def test_strengths_of_imported_votes_are_newmans_of_the_file(desk: RoundDesk) ->
         rows.append(battle(first, second, winner, prompt=f"Why {n}?", judge=f"J{n % 5}"))
     round_id = imported(desk, rows)
     round = rounds.get(desk.database, round_id)
-    told = of_round(round, ratings.dealt(desk.database, round_id), rounds.items(desk.database, round_id))
-    assert told.comparisons is not None
-    ours = strengths(told.comparisons, resamples=20)
+    rated = of_round(round, ratings.dealt(desk.database, round_id), rounds.items(desk.database, round_id))
+    assert rated.comparisons is not None
+    ours = strengths(rated.comparisons, resamples=20)
     winners = {"model_a": evalica.Winner.X, "model_b": evalica.Winner.Y, "tie": evalica.Winner.Draw}
     theirs = evalica.newman(
         [row["model_a"] for row in rows],

@@ -134,7 +134,7 @@ def test_several_labels_and_spans_are_written_as_lines(run: Run, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "words"),
     [
         ("Topics", "MASI distance"),
         ("Marks", "F1 of spans that match exactly"),
@@ -142,8 +142,8 @@ def test_several_labels_and_spans_are_written_as_lines(run: Run, tmp_path: Path)
         ("Scores", "This holds for these 2 raters"),
     ],
 )
-def test_rounds_about_texts_are_told(run: Run, name: str, said: str) -> None:
-    assert said in " ".join(run("round", "show", name).stdout.split())
+def test_rounds_about_texts_are_told(run: Run, name: str, words: str) -> None:
+    assert words in " ".join(run("round", "show", name).stdout.split())
 
 
 def test_a_closed_round_is_opened_again(run: Run) -> None:
@@ -171,7 +171,7 @@ def test_a_file_of_votes_is_imported_with_its_columns_mapped(
 
 def test_an_option_of_an_import_that_can_not_be_is_refused(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "battles.csv"
-    for option, said in (
+    for option, words in (
         (("--form", "votes", "--column", "score=x"), "role 'score'"),
         (("--form", "votes", "--value", "x=best"), "it may be first"),
         (("--column", "rater"), "role=column"),
@@ -179,4 +179,4 @@ def test_an_option_of_an_import_that_can_not_be_is_refused(run: Run, tmp_path: P
     ):
         refused = run("round", "import", file, *option, "--json")
         assert refused.exit_code == USAGE
-        assert said in refused.stdout
+        assert words in refused.stdout

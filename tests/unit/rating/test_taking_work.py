@@ -288,11 +288,11 @@ def test_the_qualification_comes_first_and_who_fails_it_gets_nothing_more(desk: 
     round_id = desk.round(overlap=1, gold_dataset="Known", qualification_items=3, per_rater=2)
     for by, right in ((BOB, True), (CLEO, False)):
         for _ in range(3):
-            (shown, *_) = desk("next_rating_tasks", by, round=round_id)["tasks"]
-            better = "A" if shown["answers"][0].startswith("good") else "B"
-            assert shown["prompt"][-1]["content"].startswith("P")  # nothing else until all are answered
+            (task, *_) = desk("next_rating_tasks", by, round=round_id)["tasks"]
+            better = "A" if task["answers"][0].startswith("good") else "B"
+            assert task["prompt"][-1]["content"].startswith("P")  # nothing else until all are answered
             answer = better if right else {"A": "B", "B": "A"}[better]
-            rate(desk, round_id, shown["task_id"], by, answer={"choice": answer})
+            rate(desk, round_id, task["task_id"], by, answer={"choice": answer})
     passed, failed = (desk("next_rating_tasks", by, round=round_id) for by in (BOB, CLEO))
     assert (len(passed["tasks"]), passed["notice"]) == (2, None)  # they count towards no quota
     assert failed["tasks"] == []

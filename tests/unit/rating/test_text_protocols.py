@@ -119,9 +119,9 @@ def test_several_labels_are_of_a_round_of_labels_alone() -> None:
 
 def test_a_round_of_several_labels_becomes_lines_and_no_data_set(desk: RoundDesk) -> None:
     round_id = desk.round(protocol="label", labels=TOPICS, several_labels=True, overlap=3, items=4)
-    shown = desk("next_rating_tasks", BOB, round=round_id)
-    assert shown["round"]["several_labels"] is True
-    assert shown["tasks"][0]["answers"] == []  # blind
+    offered = desk("next_rating_tasks", BOB, round=round_id)
+    assert offered["round"]["several_labels"] is True
+    assert offered["tasks"][0]["answers"] == []  # blind
     for rater, labels in ((BOB, ["price", "tone"]), (CLEO, ["tone"]), (DAN, ["tone", "delivery"])):
         rate_all(desk, round_id, rater, {"labels": labels})
     desk("close_round", round=round_id)

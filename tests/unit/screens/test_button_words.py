@@ -48,8 +48,8 @@ def test_a_button_has_words(path: Path) -> None:
 
 
 def test_an_icon_alone_is_found() -> None:
-    found = dict(labels('st.button("", icon="x")\nst.popover(":material/tune:")\nst.button(f"Move {name}")'))
-    assert [bool(WORD.search(ICON.sub("", label or ""))) for label in found.values()] == [False, False, True]
+    calls = dict(labels('st.button("", icon="x")\nst.popover(":material/tune:")\nst.button(f"Move {name}")'))
+    assert [bool(WORD.search(ICON.sub("", label or ""))) for label in calls.values()] == [False, False, True]
 
 
 @pytest.mark.parametrize("path", sorted(PAGES.rglob("*.js")), ids=lambda path: path.stem)

@@ -368,26 +368,26 @@ def test_what_does_not_fit_is_refused(field: str, value: object, message: str) -
 
 def _with_votes(everybodys: int) -> list[tuple[int, str, int]]:
     """Item, rater, and what each of two raters said: 0, 1 or 2; the first four items by so many as each."""
-    said = [(item, rater, (item * (rater + 2)) % 3) for item in range(30) for rater in range(2)]
+    answers = [(item, rater, (item * (rater + 2)) % 3) for item in range(30) for rater in range(2)]
     return [
         (item, f"{rater}-{copy}", what)
-        for item, rater, what in said
+        for item, rater, what in answers
         for copy in range(everybodys if item < 4 else 1)
     ]
 
 
 def _values(votes: list[tuple[int, str, int]]) -> dict[str, float]:
     """Each figure of a round by its name."""
-    items, raters, said = ([*column] for column in zip(*votes, strict=True))
-    outcomes: list[PairOutcome | str] = [("left", "right", "tie")[what] for what in said]
+    items, raters, answers = ([*column] for column in zip(*votes, strict=True))
+    outcomes: list[PairOutcome | str] = [("left", "right", "tie")[what] for what in answers]
     pairs = Comparisons.of(["X"] * len(votes), ["Y"] * len(votes), outcomes, items, raters)
     scores = CriterionScores.of(
-        ["X"] * len(votes), items, raters, ["Tone"] * len(votes), [1 + w for w in said]
+        ["X"] * len(votes), items, raters, ["Tone"] * len(votes), [1 + w for w in answers]
     )
-    passes = Passes.of(["X"] * len(votes), items, raters, [what > 0 for what in said])
+    passes = Passes.of(["X"] * len(votes), items, raters, [what > 0 for what in answers])
     ranks = Ranks.of(
         *(["X", "Y"] * len(votes), np.repeat(items, 2), np.repeat(raters, 2)),
-        [rank for what in said for rank in ((1, 2), (2, 1), (1, 1))[what]],
+        [rank for what in answers for rank in ((1, 2), (2, 1), (1, 1))[what]],
     )
     return {
         "strength": strengths(pairs).difference("X", "Y").interval.value,

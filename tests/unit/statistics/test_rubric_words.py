@@ -37,39 +37,39 @@ def ratings(
 
 
 @pytest.mark.parametrize(
-    ("raters", "said"),
+    ("raters", "beginning"),
     [
         (1, "This holds for this one rater: so few say nothing"),
         (3, "This holds for these 3 raters: so few say nothing"),
         (5, "This holds of people like these 5 raters."),
     ],
 )
-def test_it_is_said_whose_opinion_it_is(raters: int, said: str) -> None:
+def test_it_is_said_whose_opinion_it_is(raters: int, beginning: str) -> None:
     lines = rubric_words.difference_lines(ratings(30, raters))
-    assert lines[-1].startswith(said)
+    assert lines[-1].startswith(beginning)
     assert "tone: m0 scores higher than m1" in lines[0]
     assert "corrected for 2" in lines[-2]
 
 
 def test_figures_of_few_among_many_raters_hold_for_these() -> None:
-    told = ratings(30, 6)
-    assert told.scores is not None
-    kept = (told.scores.system == 0) | (told.scores.rater < 3)
+    rated = ratings(30, 6)
+    assert rated.scores is not None
+    kept = (rated.scores.system == 0) | (rated.scores.rater < 3)
     part = CriterionScores(
-        told.scores.systems, told.scores.system[kept], told.scores.item[kept], told.scores.rater[kept],
-        told.scores.raters, told.scores.items, criteria=told.scores.criteria, scales=told.scores.scales,
-        criterion=told.scores.criterion[kept], score=told.scores.score[kept],
+        rated.scores.systems, rated.scores.system[kept], rated.scores.item[kept], rated.scores.rater[kept],
+        rated.scores.raters, rated.scores.items, criteria=rated.scores.criteria, scales=rated.scores.scales,
+        criterion=rated.scores.criterion[kept], score=rated.scores.score[kept],
     )  # fmt: skip
     assert fewest_raters(part) == 3
-    line = rubric_words.opinion_line(replace(told, scores=part))
+    line = rubric_words.opinion_line(replace(rated, scores=part))
     assert line.startswith("This holds for these 6 raters: some figures rest on 3 raters, and so few")
 
 
 @pytest.mark.parametrize(("items", "alike"), [(0, False), (1, False), (2, False), (30, True)])
 def test_too_little_or_nothing_but_the_same_claims_no_opinion(items: int, alike: bool) -> None:
-    told = ratings(items, 2, overall=True, alike=alike)
-    lines = [*rubric_words.difference_lines(told), *rubric_words.mean_lines(told)]
-    assert rubric_words.opinion_line(told) == ""
+    rated = ratings(items, 2, overall=True, alike=alike)
+    lines = [*rubric_words.difference_lines(rated), *rubric_words.mean_lines(rated)]
+    assert rubric_words.opinion_line(rated) == ""
     assert "nan" not in " ".join(lines)
     assert not any("scores higher" in line for line in lines)
     if alike:
@@ -78,9 +78,9 @@ def test_too_little_or_nothing_but_the_same_claims_no_opinion(items: int, alike:
 
 def test_of_many_models_the_told_differences_are_named_and_the_others_counted() -> None:
     lines = rubric_words.difference_lines(ratings(40, 2, systems=4))
-    told = [line for line in lines if "scores higher" in line]
-    assert len(told) == 6  # the first against each of three, by both criteria
-    assert all("m0 scores higher" in line for line in told)
+    clear_lines = [line for line in lines if "scores higher" in line]
+    assert len(clear_lines) == 6  # the first against each of three, by both criteria
+    assert all("m0 scores higher" in line for line in clear_lines)
     assert "6 other differences of two models by a criterion can't be told." in lines
     assert any("corrected for 12" in line for line in lines)
 

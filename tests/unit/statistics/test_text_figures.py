@@ -134,13 +134,13 @@ def test_f1_of_little_has_no_interval_and_says_why(texts: list[MarkedText], why:
 def test_little_of_several_labels_is_told_without_figures(count: int) -> None:
     tasks = [task(item, rater, {"labels": ["price"]}) for item in range(count) for rater in "ab"]
     figures = label_set_figures(LABELS, tasks, dict.fromkeys(range(count), 1.0))  # type: ignore[arg-type]
-    told = text_words.label_set_sentences(figures)
-    assert "nan" not in str(told)
+    sentences = text_words.label_set_sentences(figures)
+    assert "nan" not in str(sentences)
     if count:
-        assert told.verdict[0].startswith(f"{count} text")
-        assert "can't be told" in told.agreement[0]
+        assert sentences.verdict[0].startswith(f"{count} text")
+        assert "can't be told" in sentences.agreement[0]
     else:
-        assert told.verdict == [text_words.NOTHING]
+        assert sentences.verdict == [text_words.NOTHING]
 
 
 def test_a_text_has_the_labels_that_most_gave_and_halves_leave_it_open() -> None:
@@ -152,8 +152,8 @@ def test_a_text_has_the_labels_that_most_gave_and_halves_leave_it_open() -> None
     ]
     again = task(0, "r0", {"labels": ["tone"]}, "repeat", repeat_of="r0-0-first")
     skipped = task(2, "r9", {"skipped": True, "reason": ""})
-    known = task(7, "r0", {"labels": ["delivery"]}, "gold")
-    figures = label_set_figures(LABELS, [*tasks, again, skipped, known], dict.fromkeys(range(3), 1.0))  # type: ignore[list-item]
+    gold = task(7, "r0", {"labels": ["delivery"]}, "gold")
+    figures = label_set_figures(LABELS, [*tasks, again, skipped, gold], dict.fromkeys(range(3), 1.0))  # type: ignore[list-item]
     assert figures.settled == {0: ["price"], 2: []}
     assert figures.disputed == [1]
     assert [(each.label, each.texts) for each in figures.labels] == [("price", 1), ("tone", 0)]
@@ -169,8 +169,8 @@ def test_spans_that_are_all_the_same_or_none_are_told_without_nan(count: int) ->
     for spans in ([], [{"start": 0, "end": 3, "label": "x"}]):
         tasks = [task(item, rater, {"spans": spans}) for item in range(count) for rater in "ab"]
         figures = span_figures(round, tasks, items)  # type: ignore[arg-type]
-        told = text_words.span_sentences(figures)
-        assert "nan" not in str(told)
+        sentences = text_words.span_sentences(figures)
+        assert "nan" not in str(sentences)
         assert math.isnan(figures.alpha.interval.value) or figures.alpha.interval.value == 1
         assert figures.alpha.interval.low is None
 

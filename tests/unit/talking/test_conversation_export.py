@@ -19,9 +19,9 @@ def answer(place: int, text: str, **fields: Any) -> Any:
 
 
 def turn(prompt: str, *answers: Any, system: str = "Be *kind*.") -> Turn:
-    said: Any = {"turn_id": prompt, "conversation_id": "c", "parent_id": None, "prompt": prompt}
+    asked: Any = {"turn_id": prompt, "conversation_id": "c", "parent_id": None, "prompt": prompt}
     settings = {"system": system, "models": [{"model": "first"}, {"model": "second"}]}
-    return said | {"settings": settings, "said_by": "Ada", "said_at": None, "answers": list(answers)}
+    return asked | {"settings": settings, "said_by": "Ada", "said_at": None, "answers": list(answers)}
 
 
 TURNS = [

@@ -371,14 +371,14 @@ def _person_id(client: Client, round_id: str, name: str) -> str:
     )
 
 
-class _Told(NamedTuple):
+class _RoundResults(NamedTuple):
     """What a round came to; ranked: the models of a round that compares, the strongest first."""
 
     sentences: RoundSentences
     ranked: list[RankedSystem]
 
 
-def _results(client: Client, round: RoundLine) -> _Told:
+def _results(client: Client, round: RoundLine) -> _RoundResults:
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     rated, asked_checks = ratings.rated(client, round_id), ratings.check_tasks(client, round_id)
@@ -391,12 +391,12 @@ def _results(client: Client, round: RoundLine) -> _Told:
         asked = round_requests.of_round(client, round_id)
         weights = chance_weights(round, items, asked)
         if texts := text_sentences(round, tasks, items, asked, weights, left_out):
-            return _Told(texts._replace(raters=[*texts.raters, *checks]), [])
+            return _RoundResults(texts._replace(raters=[*texts.raters, *checks]), [])
     given = of_round(round, rated, left_out)
     compared = None if given.comparisons is None else compare(given.comparisons)
     ranked = [] if compared is None else ranking(compared.plain)
     sentences = round_sentences(given, compared)
-    return _Told(sentences._replace(raters=[*sentences.raters, *checks]), ranked)
+    return _RoundResults(sentences._replace(raters=[*sentences.raters, *checks]), ranked)
 
 
 def _print_ranking(ranked: list[RankedSystem]) -> None:

@@ -39,10 +39,10 @@ def span_matches(
     counts: dict[tuple[str, str], Counts] = defaultdict(lambda: defaultdict(lambda: (0, 0)))
     pooled: Counts = defaultdict(lambda: (0, 0))
     for (item, _), marked in by_text.items():
-        for one, other in combinations(sorted(marked, key=lambda text: text.rater), 2):
-            hits = 2 * len(set(one.spans) & set(other.spans))
-            spans = len(one.spans) + len(other.spans)
-            for of in (counts[one.rater, other.rater], pooled):
+        for first, second in combinations(sorted(marked, key=lambda text: text.rater), 2):
+            hits = 2 * len(set(first.spans) & set(second.spans))
+            spans = len(first.spans) + len(second.spans)
+            for of in (counts[first.rater, second.rater], pooled):
                 of[item] = of[item][0] + hits, of[item][1] + spans
     pairs = [SpanMatch(*pair, _f1(of_pair, weights)) for pair, of_pair in sorted(counts.items())]
     return _f1(pooled, weights), pairs

@@ -82,10 +82,12 @@ def _same_spans(given: Sequence[TextSpan], wanted: Sequence[TextSpan]) -> bool:
     """As many, and for each that is known one of its label that touches it."""
     return len(given) == len(wanted) and all(
         any(
-            span["label"] == known["label"] and span["start"] < known["end"] and known["start"] < span["end"]
+            span["label"] == expected["label"]
+            and span["start"] < expected["end"]
+            and expected["start"] < span["end"]
             for span in given
         )
-        for known in wanted
+        for expected in wanted
     )
 
 

@@ -66,8 +66,8 @@ def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> R
     out = pa.array(sorted(left_out), pa.string())
     counted = rated.filter(pc.invert(pc.or_(pc.is_in(rated["person_id"], out), rated["telling"])))
     answered = counted.filter(pc.invert(counted["skipped"]))
-    answers = _Said.of(names, answered)
-    first = _Said.of(names, answered.filter(pc.equal(answered["purpose"], "first")))
+    answers = _Answers.of(names, answered)
+    first = _Answers.of(names, answered.filter(pc.equal(answered["purpose"], "first")))
     protocol = round["protocol"]
     comparisons = scores = passes = ranks = None
     if protocol == "pairwise":
@@ -94,7 +94,7 @@ def paced_tasks(rated: pa.Table) -> list[DealtTask]:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Answers:
     """Answers of a table, with places for names: systems as they were shown [answers, shown], items and
     raters each once in the order in which they come."""
 
@@ -106,7 +106,7 @@ class _Said:
     people: Mapping[str, str]
 
     @classmethod
-    def of(cls, names: tuple[str, ...], table: pa.Table) -> _Said:
+    def of(cls, names: tuple[str, ...], table: pa.Table) -> _Answers:
         systems = pc.list_flatten(table["systems"]).to_numpy().astype(np.int64)
         ids = _placed(table["person_id"])
         first = np.unique(ids.places, return_index=True)[1]
@@ -185,7 +185,7 @@ def answer_of(task: DealtTask) -> Mapping[str, Any]:
     return task["answer"] or {}
 
 
-def _pairs(answers: _Said) -> Comparisons:
+def _pairs(answers: _Answers) -> Comparisons:
     purpose, preference = answers.table["purpose"], answers.numbers("preference")
     choices = pc.index_in(answers.table["choice"], pa.array(CHOICES)).to_numpy().astype(np.int64)
     lengths = [answers.numbers(f"{side}_length") for side in ("left", "right")]
@@ -209,14 +209,14 @@ def _pairs(answers: _Said) -> Comparisons:
     )  # fmt: skip
 
 
-def _ranks(answers: _Said) -> Ranks:
+def _ranks(answers: _Answers) -> Ranks:
     """An entry for each answer of each ranking."""
     entries = answers.of_answers(np.full(len(answers.table), answers.systems.shape[1]))
     ranks = pc.list_flatten(answers.table["ranks"]).to_numpy().astype(np.int64)
     return Ranks(**entries | {"system": answers.systems.ravel()}, rank=ranks)
 
 
-def _scores(answers: _Said, scales: Mapping[str, Scale]) -> CriterionScores:
+def _scores(answers: _Answers, scales: Mapping[str, Scale]) -> CriterionScores:
     """An entry for each criterion of each answer."""
     given: list[dict[str, float]] = [json.loads(scores) for scores in answers.texts("scores")]
     criteria = placed([criterion for scores in given for criterion in scores])

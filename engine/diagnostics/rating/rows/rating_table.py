@@ -27,7 +27,7 @@ def rating_table(
     """Rated and skipped tasks, in their order. left_out: ids of raters who don't count, whose rows say so."""
     rated = [task for task in tasks if task["answer"]]
     by_id, names, raters = {item["item_id"]: item for item in items}, system_names(round), rater_names(tasks)
-    shown = max((len(task["systems"]) for task in rated), default=0)
+    width = max((len(task["systems"]) for task in rated), default=0)
 
     def of_item(read: Callable[[RoundItem], Any]) -> list[Any]:
         return [read(by_id[task["item_id"]]) for task in rated]
@@ -45,7 +45,7 @@ def rating_table(
         "prompt": pa.array(of_item(_prompt), pa.string()),
         "reference": pa.array(of_item(lambda item: item["reference"]), pa.string()),
     }
-    for place in range(shown):
+    for place in range(width):
         systems = [task["systems"][place] if place < len(task["systems"]) else None for task in rated]
         columns[f"system_{_letter(place)}"] = pa.array(
             [None if system is None else names[system] for system in systems], pa.string()
@@ -58,7 +58,7 @@ def rating_table(
             pa.string(),
         )
     columns["rater"] = pa.array(of_task(lambda task: raters[task["person_id"]]), pa.string())
-    columns |= _answers(round, rated, shown)
+    columns |= _answers(round, rated, width)
     columns |= {
         "comment": pa.array(of_task(lambda task: task["comment"] or ""), pa.string()),
         "seconds": pa.array(of_task(lambda task: task["seconds"]), pa.float64(), from_pandas=True),
@@ -71,7 +71,7 @@ def rating_table(
     return pa.table(columns)
 
 
-def _answers(round: Round, rated: Sequence[DealtTask], shown: int) -> dict[str, pa.Array]:
+def _answers(round: Round, rated: Sequence[DealtTask], width: int) -> dict[str, pa.Array]:
     """A column for each field that answers have, in the order in which they come up."""
     rows: list[dict[str, Any]] = []
     for task in rated:
@@ -84,7 +84,7 @@ def _answers(round: Round, rated: Sequence[DealtTask], shown: int) -> dict[str, 
             else:
                 row[field] = json.dumps(value, ensure_ascii=False) if field in LISTS else value
         rows.append(row)
-    expected = [f"rank_{_letter(place)}" for place in range(shown)] if round["protocol"] == "rank" else []
+    expected = [f"rank_{_letter(place)}" for place in range(width)] if round["protocol"] == "rank" else []
     fields = dict.fromkeys([*expected, *(field for row in rows for field in row)])
     return {field: pa.array([row.get(field) for row in rows], _type(field)) for field in fields}
 

@@ -32,10 +32,10 @@ def difference_lines(ratings: RoundRatings) -> list[str]:
     for first, second in pairs:
         for table in tables:
             differences = criterion_differences(table, first, second, compared=compared)
-            told = {name: at for name, at in differences.items() if at.above or at.below}
-            shown = differences if len(pairs) == 1 else told
-            unclear += len(differences) - len(shown)
-            lines += criterion_lines(shown, first, second)
+            clear = {name: at for name, at in differences.items() if at.above or at.below}
+            listed = differences if len(pairs) == 1 else clear
+            unclear += len(differences) - len(listed)
+            lines += criterion_lines(listed, first, second)
     if unclear:
         others = "other differences" if lines else "differences"
         lines.append(f"{unclear:,} {others} of two models by a criterion can't be told.")
