@@ -71,4 +71,5 @@ class AssignmentCommands:
         long as nobody else has given one."""
         with self.database.transaction() as tx:
             round_id = rounds.get(tx, body.round)["round_id"]
+            holds.end_silent(tx, round_id, jobs.utc(self.clock()))  # which nobody holds any more: not counted
             return {"released": holds.release(tx, round_id, body.person or None)}

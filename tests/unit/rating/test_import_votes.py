@@ -419,7 +419,7 @@ def test_scores_of_seven_points_have_their_figures(desk: RoundDesk) -> None:
     ]
     round_id = imported(desk, rows)
     round = rounds.get(desk.database, round_id)
-    rated = of_round(round, ratings.dealt(desk.database, round_id), rounds.items(desk.database, round_id))
+    rated = of_round(round, ratings.rated(desk.database, round_id))
     assert rated.scores is not None
     assert criterion_means(rated.scores)["gpt", "score"].value == pytest.approx(4)
 
@@ -489,7 +489,7 @@ def test_strengths_of_imported_votes_are_newmans_of_the_file(desk: RoundDesk) ->
         rows.append(battle(first, second, winner, prompt=f"Why {n}?", judge=f"J{n % 5}"))
     round_id = imported(desk, rows)
     round = rounds.get(desk.database, round_id)
-    rated = of_round(round, ratings.dealt(desk.database, round_id), rounds.items(desk.database, round_id))
+    rated = of_round(round, ratings.rated(desk.database, round_id))
     assert rated.comparisons is not None
     ours = strengths(rated.comparisons, resamples=20)
     winners = {"model_a": evalica.Winner.X, "model_b": evalica.Winner.Y, "tie": evalica.Winner.Draw}

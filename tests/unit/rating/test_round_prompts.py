@@ -13,6 +13,7 @@ import pytest
 
 from engine.launchers import Worker
 from engine.server.rating import held_prompts
+from engine.server.rating.rating_commands import HELD
 from engine.server.scheduling.scheduler import Scheduler
 from pages.rating.round_list import prompts_words
 from store.config.judging.evaluate_config import EvaluateConfig
@@ -143,7 +144,7 @@ def test_answers_of_a_file_become_a_round(desk: RoundDesk) -> None:
     assert first["row_id"] is None
     assert first["prompt"] == [{"role": "user", "content": "File question 0?"}]
     assert (first["reference"], first["answers"]) == ("R0", ["Long answer number 0", "Short 0"])
-    assert len(desk("next_rating_tasks", BOB, round=round_id)["tasks"]) == 10
+    assert len(desk("next_rating_tasks", BOB, round=round_id)["tasks"]) == HELD
 
 
 def test_hostile_rows_come_to_raters_as_they_are(desk: RoundDesk) -> None:

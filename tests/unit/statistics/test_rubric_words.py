@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from bench.ratings.rubrics import RATES
@@ -99,14 +100,14 @@ def test_overall_counts_each_criterion_the_same_and_only_where_it_was_chosen() -
     anchors = {"tone": ["a", "b"], "safety": [*"abcdefghij"]}
     config = {"criteria": [{"name": name, "anchors": words} for name, words in anchors.items()]}
     round: Any = {"protocol": "rubric", "systems": [{"name": "m"}], "config": config}
-    tasks: Any = [
+    rated = pa.Table.from_pylist([
         {"item_id": 0, "person_id": "r", "person_name": "r", "systems": [0], "purpose": "first",
-         "task_id": "t", "repeat_of": None, "answer": {"scores": {"tone": 2, "safety": 10}}, "seconds": None}
-    ]  # fmt: skip
-    items: Any = [{"item_id": 0, "answers": ["x"], "weight": 1.0}]
-    assert of_round(round, tasks, items).overall is None
+         "scores": '{"tone": 2, "safety": 10}', "seconds": None, "weight": 1.0,
+         "skipped": False, "telling": False}
+    ])  # fmt: skip
+    assert of_round(round, rated).overall is None
     config["overall"] = True  # type: ignore[assignment]
-    overall = of_round(round, tasks, items).overall
+    overall = of_round(round, rated).overall
     assert overall is not None
     assert criterion_means(overall)["m", OVERALL].value == 100
 
