@@ -100,6 +100,9 @@ def _better(task: dict[str, Any], random: Random) -> dict[str, Any]:
 
 
 def _topics(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    """Of every second prompt the same by all raters, else by chance."""
+    if sum(map(ord, task["prompt"][-1]["content"])) % 2:
+        return {"labels": TOPICS[:2], "note": ""}
     return {"labels": [label for label in TOPICS if random.random() < 0.6], "note": ""}
 
 
