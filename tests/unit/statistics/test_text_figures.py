@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.ratings.sets_and_spans import RATES
+from bench.ratings.spans import RATES
 from bench.truths import Rate, observe
 from engine.diagnostics.rating.raters.alpha import alpha
 from engine.diagnostics.rating.raters.label_sets import label_set_figures
 from engine.diagnostics.rating.raters.set_alpha import (
+    NO_INTERVAL,
     LabelledSpan,
     MarkedText,
     mark_alpha,
@@ -55,8 +56,7 @@ def test_sets_of_one_label_agree_as_labels_do() -> None:
     values, items = [*first.tolist(), *second.tolist()], [*range(60), *range(60)]
     plain, of_sets = alpha(values, items), set_alpha([frozenset([value]) for value in values], items)
     assert of_sets.interval.value == pytest.approx(plain.interval.value)
-    assert of_sets.interval.low == pytest.approx(plain.interval.low)
-    assert of_sets.interval.high == pytest.approx(plain.interval.high)
+    assert (of_sets.interval.low, of_sets.interval.why) == (None, NO_INTERVAL)
 
 
 def test_sharing_a_label_is_agreeing_in_part() -> None:
@@ -175,6 +175,6 @@ def test_spans_that_are_all_the_same_or_none_are_told_without_nan(count: int) ->
         assert figures.alpha.interval.low is None
 
 
-@pytest.mark.parametrize("rate", [RATES[0], RATES[12], RATES[24]], ids=lambda rate: rate.name)
+@pytest.mark.parametrize("rate", [RATES[0], RATES[-1]], ids=lambda rate: rate.name)
 def test_intervals_cover(rate: Rate) -> None:
     assert observe(rate, 60).share >= 0.85

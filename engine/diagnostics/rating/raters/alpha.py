@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,9 +88,9 @@ def alpha(
     if not math.isfinite(value):
         why = "all ratings are the same for each two models, so that no disagreement is expected by chance"
         return Alpha(Interval(math.nan, None, None, n, why=why), ratings, level)
-    if why := too_few(rated):
+    if why := _too_few(rated):
         return Alpha(Interval(value, None, None, n, why=why), ratings, level)
-    low, high = limits(table, rated, value, confidence, resamples)
+    low, high = _limits(table, rated, value, confidence, resamples)
     return Alpha(Interval(value, low, high, n), ratings, level)
 
 
@@ -140,14 +140,14 @@ def undefined(rated: RatedItems) -> str:
     return ""
 
 
-def too_few(rated: RatedItems, least: int = LEAST_UNITS) -> str:
-    """Why so little gives no interval; empty where it does. least: items of equal weight."""
+def _too_few(rated: RatedItems) -> str:
+    """Why so little gives no interval; empty where it does."""
     counts, n = rated.counts, math.floor(rated.clusters + 1e-9)
-    if n < least:
+    if n < LEAST_UNITS:
         items = "1 item with two ratings is" if n == 1 else f"{n} items with two ratings or more are"
         if n < len(np.unique(rated.cluster)):
             items = f"items of so unequal weight say as much as {n} would, which are"
-        return f"{items} too few (from {least} on there is an interval)"
+        return f"{items} too few (from {LEAST_UNITS} on there is an interval)"
     commonest = counts[:, counts.sum(axis=0).argmax()]
     others = int((commonest < counts.sum(axis=1)).sum())
     if others < LEAST_OTHERS:
@@ -156,24 +156,8 @@ def too_few(rated: RatedItems, least: int = LEAST_UNITS) -> str:
     return ""
 
 
-class AlphaTable(Protocol):
-    """What items come to, of which alpha is a figure: totals [items, values] of ratings."""
-
-    @property
-    def totals(self) -> Floats: ...
-
-    @property
-    def width(self) -> int:
-        """Numbers that one set of weights comes to."""
-        ...
-
-    def alphas(self, weights: Floats) -> Floats:
-        """One alpha for each set of weights of the items [sets, items]."""
-        ...
-
-
-def limits(
-    table: AlphaTable, rated: RatedItems, value: float, confidence: float, resamples: int
+def _limits(
+    table: _Coincidences, rated: RatedItems, value: float, confidence: float, resamples: int
 ) -> tuple[float, float]:
     """Of disagreement over what is expected: that of resamples, beside a part of an item, of random weight,
     on which raters disagree as by chance (half of one for what may be missing, a tenth for the other limit:

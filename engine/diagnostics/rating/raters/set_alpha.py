@@ -4,7 +4,10 @@ Two sets that share labels are nearer than two that share none: their distance i
 less the share of their labels that they have in common, times 1 for equal sets, 2/3 where one holds the
 other, 1/3 where they share some, 0 where none. Two empty sets are equal. Of spans each character is a rating,
 a set of the labels that cover it; each text counts the same, however long, as the characters of one hang
-together: items are texts. Pure and seeded.
+together: items are texts.
+
+It has no interval: that of `alpha` held the truth in 89 to 93 of 100 made rounds of 60 to 300 texts on which
+raters agree fairly. Pure.
 """
 
 from __future__ import annotations
@@ -12,17 +15,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.diagnostics.rating.raters.alpha import RESAMPLES, Alpha, RatedItems, limits, too_few, undefined
+from engine.diagnostics.rating.raters.alpha import Alpha, RatedItems, undefined
 from engine.diagnostics.statistics.statistics import Interval
 
-MIN_ITEMS = 60  # under which there is no interval: of 20 to 40 it covered 91 to 93%
+NO_INTERVAL = "none is known that holds for sets of labels"
 LabelSet = frozenset[str]
 TextId = tuple[int, int]  # its item, and which text of it
 Floats = NDArray[np.float64]
@@ -64,10 +66,7 @@ def masi(sets: Sequence[LabelSet]) -> Floats:
 
 
 def set_alpha(
-    sets: Sequence[LabelSet],
-    items: Sequence[int],
-    weights: Sequence[float] | None = None,
-    resamples: int = RESAMPLES,
+    sets: Sequence[LabelSet], items: Sequence[int], weights: Sequence[float] | None = None
 ) -> Alpha:
     """Of ratings that are each a set of labels. weights: of each rating, 1 / the chance that its item had."""
     parts: dict[TextId, list[tuple[LabelSet, float]]] = defaultdict(list)
@@ -75,19 +74,17 @@ def set_alpha(
     for place, (given, item) in enumerate(zip(sets, items, strict=True)):
         parts[item, 0].append((given, 1.0))
         weight_of[item] = 1.0 if weights is None else weights[place]
-    return _alpha({item: [given] for item, given in parts.items()}, weight_of, resamples)
+    return _alpha({item: [given] for item, given in parts.items()}, weight_of)
 
 
-def mark_alpha(
-    texts: Sequence[MarkedText], weights: Mapping[int, float] | None = None, resamples: int = RESAMPLES
-) -> Alpha:
+def mark_alpha(texts: Sequence[MarkedText], weights: Mapping[int, float] | None = None) -> Alpha:
     """Of spans, character by character. weights: by item."""
     by_text: dict[TextId, list[MarkedText]] = defaultdict(list)
     for text in texts:
         by_text[text.item, text.text].append(text)
     parts = {place: _stretches(marked) for place, marked in by_text.items()}
     weight_of = {item: 1.0 if weights is None else weights[item] for item, _ in by_text}
-    return _alpha(parts, weight_of, resamples)
+    return _alpha(parts, weight_of)
 
 
 def _stretches(marked: Sequence[MarkedText]) -> list[list[tuple[LabelSet, float]]]:
@@ -109,34 +106,9 @@ def _stretches(marked: Sequence[MarkedText]) -> list[list[tuple[LabelSet, float]
     return stretches
 
 
-@dataclass(frozen=True)
-class _SetTable:
-    """Of each item: its ratings by value [items, sets], and how far those of one item are apart [items];
-    distances of each two values."""
-
-    totals: Floats
-    apart: Floats
-    distances: Floats
-
-    @property
-    def width(self) -> int:
-        """Numbers that one set of weights comes to."""
-        return len(self.distances)
-
-    def alphas(self, weights: Floats) -> Floats:
-        """One alpha for each set of weights of the items [sets, items]."""
-        totals = weights @ self.totals
-        whole, scale = totals.sum(axis=1), weights.mean(axis=1)
-        expected = ((totals @ self.distances) * totals).sum(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            alphas: Floats = 1 - (whole - scale) * (weights @ self.apart) / expected
-        return alphas
-
-
 def _alpha(
     parts: Mapping[TextId, Sequence[Sequence[tuple[LabelSet, float]]]],
     weight_of: Mapping[int, float],
-    resamples: int,
 ) -> Alpha:
     """parts: of each text its stretches, each with what every rater gave it and its share of the text."""
     several = {item: stretches for item, stretches in parts.items() if stretches and len(stretches[0]) >= 2}
@@ -157,9 +129,8 @@ def _alpha(
         return Alpha(Interval(math.nan, None, None, 0, why="there is no rating"), 0, "sets")
     if why := undefined(rated):
         return Alpha(Interval(math.nan, None, None, n, why=why), ratings, "sets")
-    table = _SetTable(totals, apart, distances)
-    value = float(table.alphas(rated.weight[None])[0])
-    if why := too_few(rated, MIN_ITEMS):
-        return Alpha(Interval(value, None, None, n, why=why), ratings, "sets")
-    low, high = limits(table, rated, value, 0.95, resamples)
-    return Alpha(Interval(value, low, high, n), ratings, "sets")
+    weight = rated.weight
+    whole = weight @ totals
+    expected = float(whole @ distances @ whole)
+    value = 1 - (whole.sum() - weight.mean()) * float(weight @ apart) / expected
+    return Alpha(Interval(float(value), None, None, n, why=NO_INTERVAL), ratings, "sets")
