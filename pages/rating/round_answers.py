@@ -86,7 +86,9 @@ def _verdict(task: DealtTask, names: tuple[str, ...]) -> str:
     if task["purpose"] != "repeat" or answer_of(task).get("skipped"):
         return verdict
     return verdict + (
-        " (the text again)" if "label" in answer_of(task) else " (the pair again, sides swapped)"
+        " (the text again)"
+        if {"label", "labels"} & set(answer_of(task))
+        else " (the pair again, sides swapped)"
     )
 
 
@@ -106,6 +108,14 @@ def _in_words(answer: Mapping[str, Any], names: Sequence[str]) -> str:
     if "label" in answer:
         note = f" ({answer['note']})" if answer.get("note") else ""
         return (answer["label"] or "none of these") + note
+    if "labels" in answer:
+        note = f" ({answer['note']})" if answer.get("note") else ""
+        return (", ".join(answer["labels"]) or "none of these") + note
+    if "spans" in answer:
+        marked = [f"{span['label']} at {span['start']:,} to {span['end']:,}" for span in answer["spans"]]
+        return ", ".join(marked) or "nothing marked"
+    if "written" in answer:
+        return shortened(str(answer["written"]), 300)
     if "passed" in answer:
         reasons = f" ({', '.join(answer['reasons'])})" if answer.get("reasons") else ""
         return f"{names[0]} {'passes' if answer['passed'] else 'fails'}{reasons}"

@@ -32,10 +32,11 @@ h1 {font-size: 1.7rem; margin-bottom: .2rem} h2 {font-size: 1.15rem; margin-top:
 
 
 def draw_report(round: RoundLine) -> None:
-    """The button that saves it, which is written once it is asked for."""
+    """The button that saves it. It is written with the page: a download is answered outside of the page's
+    run, where nobody is signed in."""
     st.download_button(
         "Save as a report",
-        lambda: _report(stamp(round), round),
+        _report(stamp(round), round),
         file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.html",
         mime="text/html",
         icon=":material/description:",

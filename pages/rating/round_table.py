@@ -18,15 +18,23 @@ Write = Callable[[pa.Table, io.BytesIO], None]
 
 
 def draw_table(round: RoundLine) -> None:
-    """The buttons that save it, each of which makes its file when it is pressed. For closed rounds alone: who
-    wrote what would sway those who still rate."""
+    """The buttons that save it, each of which makes its file when it is pressed; nothing is read before they
+    are there to be seen. For closed rounds alone: who wrote what would sway those who still rate."""
+    with st.expander(
+        "Save all ratings", icon=":material/table:", on_change="rerun", key="round-table"
+    ) as box:
+        if box.open:
+            _draw_buttons(round)
+
+
+def _draw_buttons(round: RoundLine) -> None:
     kinds: tuple[tuple[str, str, Write], ...] = (
         ("CSV", "text/csv", write_csv),
         ("Parquet", "application/vnd.apache.parquet", pq.write_table),
     )
     for kind, mime, write in kinds:
         st.download_button(
-            f"Save all ratings ({kind})",
+            f"Save as {kind}",
             _file(round, write),
             file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.{kind.lower()}",
             mime=mime,

@@ -51,7 +51,8 @@ def draw_train(round: RoundLine) -> None:
     st.markdown(ROWS.get(protocol, ROWS["pairwise"]))
     if not may("work"):
         return
-    _draw_improve(round)
+    if protocol != "free_text":  # whose words are no better answer
+        _draw_improve(round)
     body: dict[str, Any] = {"round": round["round_id"]} | _whose(round)
     written = protocol in ("correction", "free_text")
     if not written:

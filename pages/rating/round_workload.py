@@ -100,7 +100,8 @@ def _hand_over(named: list[dict[str, Any]], to: str, left: int | None) -> None:
             if each.get("quota") is not None:
                 each["quota"] = each["quota"] + left if left is not None else None
             return
-    named.append({"person": to, "quota": left or None})
+    if left != 0:
+        named.append({"person": to, "quota": left})
 
 
 def _draw_naming(round: RoundLine, work: Workload) -> None:

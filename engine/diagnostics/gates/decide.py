@@ -156,17 +156,19 @@ def _turned(gap: Estimate) -> Estimate:
 
 
 def preferred(outcomes: Sequence[float], items: Sequence[str], raters: Sequence[str]) -> Estimate:
-    """The share of ratings that prefer the version, ties as half, over prompts and raters.
+    """The share of ratings that prefer the version, ties as half, over prompts and raters; each prompt counts
+    once, however many rated it, as in the figures of its round.
 
     A few raters say little of what others would, and hardly show how far people part: under five the interval
     is as wide as Student's t over the raters' own shares at least, and one rater gives none.
     """
     places = [np.unique(np.array(names), return_inverse=True)[1] for names in (items, raters)]
-    clusters = RatingClusters(places[0].astype(np.int64), places[1].astype(np.int64))
+    each = 1 / np.bincount(places[0])[places[0]]
+    clusters = RatingClusters(places[0].astype(np.int64), places[1].astype(np.int64), each)
     values = np.array(outcomes, float)
     if clusters.raters < 2:
         why = "one person has rated, and others may see it in another way"
-        return Estimate(value=float(values.mean()), low=None, high=None, n=len(values), why=why)
+        return Estimate(value=clusters.mean(values), low=None, high=None, n=len(values), why=why)
     if np.isin(values, (0.0, 1.0)).all():
         share = clustered.share(values, clusters).to_dict()
     else:

@@ -12,7 +12,7 @@ from engine.rounds.checks import qualified
 from engine.rounds.dealing import NewTask, Table, deal
 from engine.server.rating.dealing_table import check_units, dealing_table, ensure_units
 from store.config.judging.round_config import RoundConfig
-from store.contract.errors import ForbiddenError
+from store.contract.errors import StateError
 from store.db.database import Queryable, Transaction
 from store.documents.rating.round import CHECKS, DealtTask, Round
 from store.documents.tables.person import Person
@@ -48,10 +48,10 @@ def rater_of(db: Queryable, round: Round, person: Person) -> RoundRater | None:
 
 
 def checked_rater(db: Queryable, round: Round, person: Person) -> RoundRater:
-    """Raises ForbiddenError where others are named for the round."""
+    """Raises StateError where others are named for the round."""
     rater = rater_of(db, round, person)
     if rater is None:
-        raise ForbiddenError(
+        raise StateError(
             f"{round['name']} is rated by people who are named for it, and you are not.",
             fix="Ask who started it to name you.",
         )

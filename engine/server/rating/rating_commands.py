@@ -94,7 +94,7 @@ class RatingCommands:
 
     def next_tasks(self, body: WantedTasks, person: Person) -> RatingTasks:
         """The person's tasks that are not rated, filled up to as many as are wanted; those that the page has
-        stay with it. Raises ForbiddenError where the round is others'."""
+        stay with it. Raises StateError where the round is others'."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             rater = checked_rater(tx, round, person)
@@ -161,6 +161,7 @@ class RatingCommands:
         hold_again(tx, rater, body.have, at)
         if body.revision <= task.revision:
             return rater, task.revision, True
+        _check_not_graded(tx, rater, task)
         if not task.revision:
             _check_still_wanted(tx, rater, body.task, task)
         text = _judged_text(tx, rater, task) if rater.config.protocol == "spans" else ""
@@ -181,6 +182,15 @@ def _judged_text(db: Queryable, rater: RoundRater, task: OwnTask) -> str:
     """That in which spans lie."""
     item = rounds.some_items(db, rater.ids[0], [task.item_id])[task.item_id]
     return judged_text(rater.config.subject, item, task.systems)
+
+
+def _check_not_graded(db: Queryable, rater: RoundRater, task: OwnTask) -> None:
+    """Raise StateError for another answer of a qualification that has been graded: whoever knows how it ended
+    would try until it passes."""
+    if task.purpose == "qualification" and task.revision and is_qualified(db, rater) is not None:
+        raise StateError(
+            "The first items are graded, and their answers stay as they are.", fix="Go on with the next."
+        )
 
 
 def _check_still_wanted(db: Queryable, rater: RoundRater, task_id: str, task: OwnTask) -> None:

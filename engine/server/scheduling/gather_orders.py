@@ -122,6 +122,9 @@ def _of_round(db: Queryable, place: int, round: Round) -> Iterator[RowCandidate]
     counted = count_ratings(rater_checks(round, tasks, items.values()), by_hand)
     out = {rater["person_id"] for rater in counted["left_out"]}  # by hand, or flagged
     asked = _RoundSource(place, round, round_requests.of_round(db, round["round_id"]))
+    if round["protocol"] in ("spans", "free_text") or round["config"].get("several_labels"):
+        yield asked.nothing("protocol") | {"answer": "no run trains on what its raters said"}
+        return
     if round["protocol"] in ("pairwise", "rank"):
         made = preference_rows(pair_votes(tasks, out), items, agreement=0.5)
         yield from _preferences(asked, made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pyarrow as pa
@@ -273,7 +274,15 @@ def keep_imported_round(tx: Transaction, home: Home, job: Job, result: GatheredR
 
 
 def _items(home: Home, job: Job) -> pa.Table:
-    return pq.read_table(home.jobs / job["job_id"] / "items.parquet")
+    items = pq.read_table(home.jobs / job["job_id"] / "items.parquet")
+    if "better" not in items.column_names:
+        return items
+    better = items["better"].to_pylist()  # a worker of the version before left it
+    sides = [None if each is None else json.dumps({"choice": "AB"[each]}) for each in better]
+    kinds = [None if each is None else "gold" for each in better]
+    items = items.drop_columns(["better"])
+    items = items.append_column("check", pa.array(kinds, pa.string()))
+    return items.append_column("expected", pa.array(sides, pa.string()))
 
 
 def _round(job: Job, result: GatheredRound, state: RoundState, at: float) -> Round:

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.rating.starting.round_file import KINDS, send_file
+from pages.rating.starting.round_file import KINDS, files_taken, send_file
 from pages.rating.starting.round_models import P
 from pages.run_parts import run_reads
 from store.config.judging.round_config import MOST_MIB
@@ -61,7 +61,7 @@ def _source(protocol: str) -> dict[str, Any]:
 def _file(protocol: str) -> dict[str, Any]:
     """The upload, once there is one."""
     file = st.file_uploader(
-        "File of known answers", type=KINDS, key=f"{P}gold-file", max_upload_size=MOST_MIB
+        "File of known answers", type=KINDS, key=f"{P}gold-file.{files_taken()}", max_upload_size=MOST_MIB
     )
     if file is None:
         st.caption("Each row has a prompt, what raters are to rate, and what is expected of them:")

@@ -25,7 +25,7 @@ NAMES = 6  # of models that are named
 
 def draw_file() -> tuple[str, FileOfPrompts] | None:
     """The upload and what it has; None until there is one that can be read."""
-    number = st.session_state.get(TAKEN, 0)
+    number = files_taken()
     file = st.file_uploader(
         "File of prompts", type=KINDS, key=f"{P}prompts-file.{number}", max_upload_size=MOST_MIB
     )
@@ -58,8 +58,13 @@ def send_file(file: UploadedFile) -> str:
 
 
 def let_go() -> None:
-    """The round has taken the file: the form is ready for another."""
-    st.session_state[TAKEN] = st.session_state.get(TAKEN, 0) + 1
+    """The round has taken its files: the form is ready for others."""
+    st.session_state[TAKEN] = files_taken() + 1
+
+
+def files_taken() -> int:
+    """How often rounds have taken files: in the keys of uploaders, which are empty again then."""
+    return int(st.session_state.get(TAKEN, 0))
 
 
 def _draw_contents(prompts: FileOfPrompts) -> None:

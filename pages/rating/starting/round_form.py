@@ -103,7 +103,7 @@ def _start(body: dict[str, Any]) -> None:
         show_error(error)
         return
     if act("start_round", config.document(), "The round is being made.") is not None:
-        if config.prompts_file:
+        if config.prompts_file or config.gold_file:
             let_go()
         st.rerun()
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from store.db.named_query import named_query
+from store.documents.rating.round import CHECKS
 from store.documents.rating.workload import RaterWorkload, Workload
 from store.queries.rating import rounds
 from store.queries.rating.assignments import assignments
@@ -26,9 +27,10 @@ _RATERS = """
     ),
     task AS (
         SELECT t.person_id, arg_max(t.person_name, t.place) AS name, count(r.task_id) AS rated,
+               count(r.task_id) FILTER (NOT list_contains($checks, t.purpose)) AS of_quota,
                count(*) FILTER (r.skipped) AS skipped, max(r.rated_at) AS rated_at,
-               count(*) FILTER (r.seconds > 0) AS timed,
-               median(r.seconds) FILTER (r.seconds > 0) AS median_seconds
+               count(*) FILTER (r.seconds > 0 AND NOT isnan(r.seconds)) AS timed,
+               median(r.seconds) FILTER (r.seconds > 0 AND NOT isnan(r.seconds)) AS median_seconds
         FROM rating_task t LEFT JOIN rated r USING (task_id) WHERE t.round_id = $round GROUP BY t.person_id
     ),
     hold AS (
@@ -41,7 +43,7 @@ _RATERS = """
            n.quota, coalesce(t.rated, 0) AS rated, coalesce(t.skipped, 0) AS skipped,
            coalesce(h.held, 0) AS held, greatest(t.rated_at, h.renewed_at) AS last_active,
            CASE WHEN t.timed >= $min_timed THEN t.median_seconds END AS median_seconds,
-           CASE WHEN n.quota IS NOT NULL THEN greatest(n.quota - coalesce(t.rated, 0), 0) END AS "left"
+           CASE WHEN n.quota IS NOT NULL THEN greatest(n.quota - coalesce(t.of_quota, 0), 0) END AS "left"
     FROM task t FULL JOIN hold h USING (person_id) FULL JOIN named n USING (person_id)
     LEFT JOIN person p USING (person_id)
     ORDER BY n.person_id IS NULL, lower(person_name), person_id
@@ -52,7 +54,8 @@ _LEFT = """
     FROM rating_unit WHERE round_id = $round
 """
 _PACE = """
-    SELECT count(*) FILTER (seconds > 0) AS timed, median(seconds) FILTER (seconds > 0) AS median_seconds,
+    SELECT count(*) FILTER (seconds > 0 AND NOT isnan(seconds)) AS timed,
+           median(seconds) FILTER (seconds > 0 AND NOT isnan(seconds)) AS median_seconds,
            count(*) FILTER (rated_at > $day AND rated_at <= $at) AS recent,
            epoch($at - min(rated_at) FILTER (rated_at > $day AND rated_at <= $at)) AS seconds
     FROM rating WHERE round_id = $round AND revision = 1
@@ -63,7 +66,13 @@ _PACE = """
 def workload(db: Queryable, round_id: str, at: datetime) -> Workload:
     """How far a round is at a time, and who is at it. Raises NotFoundError."""
     round = rounds.line(db, round_id)
-    names = {"round": round_id, "since": at - SILENCE, "at": at, "min_timed": MIN_TIMED}
+    names = {
+        "round": round_id,
+        "since": at - SILENCE,
+        "at": at,
+        "min_timed": MIN_TIMED,
+        "checks": sorted(CHECKS),
+    }
     raters: list[RaterWorkload] = db.query(_RATERS, names).to_pylist()
     overlap = int(round["config"].get("overlap") or 1)
     units = db.query(_LEFT, {"round": round_id, "overlap": overlap}).to_pylist()[0]

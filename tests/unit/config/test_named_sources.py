@@ -26,6 +26,8 @@ CALLED = {
 NONE_OF_THEM = {
     ("TrainConfig", "init_from"): "a run, which the store looks up",
     ("ModelExport", "subject"): "a run or a version, which the store looks up",
+    ("ModelVerify", "subject"): "the same",
+    ("HeldAgainst", "subject"): "the same",
     ("BiasGroups", "against"): "an evaluation",
     ("OwnChoice", "file"): "a plain name in the home folder's metrics",
     ("Endpoint", "model"): "a name that another server knows",

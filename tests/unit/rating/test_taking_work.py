@@ -298,6 +298,8 @@ def test_the_qualification_comes_first_and_who_fails_it_gets_nothing_more(desk: 
     assert failed["tasks"] == []
     assert failed["notice"].startswith("Thank you")
     assert failed["progress"]["done"] == failed["progress"]["total"] == 3
+    with pytest.raises(StateError, match="graded"):  # or one would try until it passes
+        rate(desk, round_id, task["task_id"], CLEO, revision=2, answer={"choice": better})
     desk("let_rater_in", round=round_id, person="cleo")
     assert len(asked(desk, round_id, CLEO)) == 2
 
@@ -323,7 +325,7 @@ def test_a_round_of_named_people_is_theirs_alone(desk: RoundDesk) -> None:
     for each in (BOB, CLEO):
         assert [round["round_id"] for round in desk("rounds_to_rate", each)["rounds"]] == [round_id]
     assert desk("rounds_to_rate", DAN)["rounds"] == []
-    with pytest.raises(ForbiddenError, match="people who are named"):
+    with pytest.raises(StateError, match="people who are named"):  # which the desk shows, and asks no more
         asked(desk, round_id, DAN)
     assert (rate_all(desk, round_id, BOB), rate_all(desk, round_id, CLEO)) == (3, 9)
 
@@ -335,7 +337,7 @@ def test_who_is_taken_off_rates_no_more_and_gives_back_what_they_held(desk: Roun
     rate(desk, round_id, mine[0])
     released = desk("assign_round", round=round_id, raters=[{"person": "Cleo"}])
     assert released == {"released": 3}
-    with pytest.raises(ForbiddenError):
+    with pytest.raises(StateError, match="people who are named"):
         rate(desk, round_id, mine[1])
     assert ratings.revisions(desk.database, round_id) == 1  # and what Bob rated stays
     assert rate_all(desk, round_id, CLEO) == 3

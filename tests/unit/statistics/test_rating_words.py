@@ -118,7 +118,7 @@ def test_what_is_told_of_some_rounds() -> None:
     left = said_of("always the left one")
     assert re.search(r"a is better than b: a would win \d\d% or more of decided ratings \(80 ratings\)", left)
     assert "can't be bounded above" in left
-    assert "nearly every rating is “left”" in left
+    assert "nearly every rating is" not in left  # where a always stood left, it is the model that was chosen
     assert "all ratings are the same" in left
     alone = said_of("one rater")
     assert "This holds for this one rater" in alone

@@ -2,7 +2,7 @@
 
 Each field of an answer has a column of its own: scores one for each criterion, ranks one for each place at
 which an answer was shown. Lists (labels, reasons, spans) are JSON, so that they are the same in CSV and in
-Parquet. Pure.
+Parquet. Items by which raters are checked name no model, as theirs are no model's answers. Pure.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ def rating_table(
     for place in range(width):
         systems = [task["systems"][place] if place < len(task["systems"]) else None for task in rated]
         columns[f"system_{_letter(place)}"] = pa.array(
-            [None if system is None else names[system] for system in systems], pa.string()
+            [
+                None if system is None or by_id[task["item_id"]]["check"] else names[system]
+                for task, system in zip(rated, systems, strict=True)
+            ],
+            pa.string(),
         )
         columns[f"answer_{_letter(place)}"] = pa.array(
             [
