@@ -60,7 +60,7 @@ def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) 
         names = tuple(f"Answer {letter}" for letter in LETTERS[: len(item["answers"])])
     with st.container(border=True):
         if item["check"] and item["expected"]:
-            right = _in_words(item["expected"], names)
+            right = in_words(item["expected"], names)
             st.caption(f":material/star: {CHECK_WORDS[item['check']]}. Right: {plain(right)}")
         if before := item["prompt"][:-1]:
             with st.expander(f"Show all: {plural(len(before), 'message')} before this one"):
@@ -82,7 +82,7 @@ def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) 
 
 def _verdict(task: DealtTask, names: tuple[str, ...]) -> str:
     """What a rating says, in words."""
-    verdict = _in_words(answer_of(task), [names[system] for system in task["systems"]])
+    verdict = in_words(answer_of(task), [names[system] for system in task["systems"]])
     if task["purpose"] != "repeat" or answer_of(task).get("skipped"):
         return verdict
     return verdict + (
@@ -92,7 +92,7 @@ def _verdict(task: DealtTask, names: tuple[str, ...]) -> str:
     )
 
 
-def _in_words(answer: Mapping[str, Any], names: Sequence[str]) -> str:
+def in_words(answer: Mapping[str, Any], names: Sequence[str]) -> str:
     """An answer in words; names: of whose answers it speaks, in the order in which they were shown."""
     if answer.get("skipped"):
         return f"skipped {answer.get('reason') or ''}".strip()

@@ -26,14 +26,20 @@ def task(number: int, answer: Any, systems: list[int], **more: Any) -> dict[str,
     } | more  # fmt: skip
 
 
-def table(protocol: str, answers: list[Any], systems: list[int], left_out: tuple[str, ...] = ()) -> Any:
+def table(
+    protocol: str,
+    answers: list[Any],
+    systems: list[int],
+    left_out: tuple[str, ...] = (),
+    check: str | None = None,
+) -> Any:
     round: Any = {
         "round_id": "round-1", "name": "=Round", "protocol": protocol,
         "systems": [{"name": "one"}, {"name": "one"}, {"name": "three"}], "config": {},
     }  # fmt: skip
     items: Any = [
         {"item_id": item, "row_id": None, "reference": None, "answers": ["x", None, "@z"], "weight": 1.0,
-         "prompt": [{"role": "user", "content": "Asked?"}]}
+         "prompt": [{"role": "user", "content": "Asked?"}], "check": check if item else None}
         for item in range(2)
     ]  # fmt: skip
     tasks: Any = [task(number, answer, systems) for number, answer in enumerate(answers)]
@@ -78,6 +84,12 @@ def test_raters_of_one_name_are_told_apart_and_those_left_out_are_marked() -> No
     assert [(row["rater"], row["left_out"]) for row in made] == [("Bea", False), ("Bea (2)", True)]
     assert [row["system_b"] for row in made] == ["one (2)", "one (2)"]
     assert [row["answer_b"] for row in made] == [None, None]
+
+
+def test_what_checks_a_rater_is_no_models_answer() -> None:
+    rows = table("pairwise", [{"choice": "A"}] * 2, [0, 2], check="gold").to_pylist()
+    assert [(row["system_a"] is None, row["system_b"]) for row in rows] == [(False, "three"), (True, None)]
+    assert [row["answer_b"] for row in rows] == ["@z", "@z"]
 
 
 def test_a_table_without_a_rating_has_its_columns() -> None:
