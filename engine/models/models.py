@@ -257,13 +257,19 @@ def load_model(
             output_loading_info=True,
             **options,
         )
-    weight_files.refuse_misfits(source, model, loading_info, architecture is not None)
+    headed = architecture is not None
+    weight_files.refuse_misfits(source, model, loading_info, headed, before=labels_of(source))
     model = made_ready(model, torch.device(device), dtype)
     if not config.held:
         return model.to(device)
     quantised.pin(model)
     quantised.unmap(model)
     return model
+
+
+def labels_of(source: str) -> int | None:
+    """For how many labels a folder or a hub's model is a classifier; None of what is none."""
+    return weight_files.own_labels(_file_of(source, "config.json"))
 
 
 def _check_weights(source: str) -> None:

@@ -204,7 +204,8 @@ def _compare(loaded: LoadedAs, tensors: dict[str, TensorHeader], files: list[Pat
         RuntimeError,
     ) as error:  # code that decides by numbers, of which there are none
         return f"it can't be built without numbers ({type(error).__name__})"
-    refuse_misfits(source, model, loading_info, headed, tensors)
+    before = own_labels(Path(source) / "config.json")
+    refuse_misfits(source, model, loading_info, headed, tensors, before=before)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_json(place, {})
     return ""
@@ -216,10 +217,13 @@ def refuse_misfits(
     loading_info: LoadingInfo,
     headed: bool,
     tensors: dict[str, TensorHeader] | None = None,
+    *,
+    before: int | None,
 ) -> None:
     """Raise ModelError for tensors that the architecture has and the files lack or have in another shape.
 
     A new head, and an encoder's pooler with it, may be missing; it takes the place of one for other labels.
+    before: for how many labels the source is a classifier; None of what is none.
     """
     body, parameters = f"{model.base_model_prefix}.", {name for name, _ in model.named_parameters()}
     missing = sorted(
@@ -236,7 +240,7 @@ def refuse_misfits(
             fix=SAVE_AGAIN,
             field="model",
         )
-    replaced = headed and own_labels(source) not in (None, model.config.num_labels)
+    replaced = headed and before not in (None, model.config.num_labels)
     for name, there, wanted in sorted(loading_info["mismatched_keys"], key=str):
         if replaced and not name.startswith(body):
             continue
@@ -248,9 +252,9 @@ def refuse_misfits(
         )
 
 
-def own_labels(source: str) -> int | None:
-    """How many labels the classifier in a folder has, by its config.json; None of what is no classifier."""
-    config = read_json(Path(source) / "config.json") or {}
+def own_labels(config_file: Path | None) -> int | None:
+    """How many labels a classifier has, by its config.json; None of what is no classifier, or has none."""
+    config = (read_json(config_file) if config_file else None) or {}
     if not any(str(name).endswith(HEADED) for name in config.get("architectures") or ()):
         return None
     return len(config.get("id2label") or (0, 1))  # two labels are the default, and not written

@@ -27,7 +27,6 @@ from engine.evidence.membership_evidence import membership_of_losses
 from engine.forward.batches import total_steps
 from engine.forward.losses import RowLosses
 from engine.models import memory, models
-from engine.models.weight_files import own_labels
 from engine.objectives.classification import ClassObjective, start_head, widen_head
 from engine.prepare import prepare
 from engine.prepare.class_rows import ClassRows, class_rows
@@ -97,7 +96,7 @@ class ClassRun(TrainingRun):
         """The model with a new head, its first weights set by the seed."""
         names, config = self.rows.labels.names, self.config
         architecture = models.name_labels(self.architecture, names, self.tokenizer.pad_token_id)
-        if (before := own_labels(self.source)) not in (None, len(names)):
+        if (before := models.labels_of(self.source)) not in (None, len(names)):
             self.job.alert(
                 f"{config.model} is a classifier for {before:,} labels; a new head for these {len(names):,}"
                 " takes the place of its own.",
