@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import psutil
+
 from engine.launchers import Launcher, Worker
 from engine.server.scheduling.endings import Ending, clear_aside, clear_logged, clear_made, lost, of_result
 from engine.server.scheduling.job_handlers import keep, write_order
@@ -28,11 +30,13 @@ from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.contract.states import ACTIVE
 from store.contract.steady_clock import is_recent
-from store.db.database import Database, Transaction
+from store.db.database import Database, Queryable, Transaction
 from store.documents.tables.job import ErrorDocument, Job, JobState, WaitingJob
 from store.documents.tables.job_events import WorkerRecord
+from store.http.machine import GIB
 from store.queries import jobs, removals
 from store.queries.ingest import EventBatch, ingest, ingest_many
+from store.queries.runs import runs
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ CANCEL_SECONDS = 60.0  # from SIGTERM to SIGKILL: time to write a checkpoint
 DRAINED = 4  # pieces of one ended job's report that a step takes: others get their turn between
 BUSY_SECONDS = 0.5  # between two steps while there are jobs
 IDLE_SECONDS = 10.0  # and while there are none; a command wakes the scheduler anyway
+
+MIN_LEFT = 0.5  # of the machine's memory, for what works beside a training
 
 
 class Scheduler:
@@ -229,7 +235,8 @@ class Scheduler:
 
         Measuring data may take long and is waited for by nobody: in the light lane it starts last, and does
         not hold up what comes while it works. An export is read back beside the others: it takes a device
-        that is left over, else the processor, so that no training waits for it there.
+        that is left over, else the processor, so that no training waits for it there; nor does it take the
+        memory that a training is about to need.
         """
         claimed = []
         with self.database.transaction() as tx:
@@ -244,6 +251,8 @@ class Scheduler:
                     device = free.pop(0)
                 elif job["lane"] == "beside" and beside:
                     accelerators = [name for name in free if name != PROCESSOR]
+                    if not accelerators and not _leaves_room(tx, [*active, *claimed]):
+                        continue
                     device, beside = (accelerators or [PROCESSOR])[0], False
                 elif job["lane"] == "light" and _in_background(job) and spare:
                     device, spare = "cpu", False
@@ -283,6 +292,27 @@ class Scheduler:
 def holds_device(job: Job) -> bool:
     """Whether it has the device that it works on for itself; the processor is shared with jobs beside."""
     return job["lane"] == "device" or (job["lane"] == "beside" and job["device"] != PROCESSOR)
+
+
+def memory_of(pid: int | None) -> int:
+    """Bytes that a process holds; 0 where there is none."""
+    if pid is None:
+        return 0
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _leaves_room(db: Queryable, active: Sequence[Job]) -> bool:
+    """Whether a job may load models on the processor beside these: what they may take yet, by what they said
+    before they began, leaves MIN_LEFT of the machine's memory."""
+    if not active:
+        return True
+    most = [(runs.most_memory_gib(db, job["job_id"]) or 0.0) * GIB for job in active]
+    yet = sum(max(0.0, gib - memory_of(job["pid"])) for gib, job in zip(most, active, strict=True))
+    memory = psutil.virtual_memory()
+    return bool(memory.available - yet >= MIN_LEFT * memory.total)
 
 
 def _turn(job: WaitingJob) -> tuple[bool, bool]:

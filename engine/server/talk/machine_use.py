@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from engine.server.scheduling.scheduler import holds_device
+from engine.server.scheduling.scheduler import holds_device, memory_of
 from store.contract.states import ACTIVE
 from store.db.database import Queryable
 from store.documents.tables.job import Job
@@ -68,16 +68,6 @@ def _spare(db: Queryable, job: Job, device: str, held: int) -> int | None:
     else:
         free, taken = int(psutil.virtual_memory().available) + held, memory_of(job["pid"])
     return int(free - max(0, most * GIB - taken) - RESERVE)
-
-
-def memory_of(pid: int | None) -> int:
-    """Bytes that a process holds; 0 where there is none."""
-    if pid is None:
-        return 0
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
 
 
 class Slowdown:

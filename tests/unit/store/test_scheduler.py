@@ -4,14 +4,17 @@ when, and what its end brings."""
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.server.scheduling import scheduler
 from store.contract.jobdir import read_json
 from store.db.database import Transaction
+from store.http.machine import GIB
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.ingest import TORN
@@ -45,7 +48,11 @@ def test_each_device_has_one_job(tmp_path: Path) -> None:
     world.database.close()
 
 
-def test_an_export_is_read_beside_a_training_and_holds_nothing_up(world: World) -> None:
+def test_an_export_is_read_beside_a_training_and_holds_nothing_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = SimpleNamespace(total=16 * GIB, available=15 * GIB)
+    monkeypatch.setattr(scheduler.psutil, "virtual_memory", lambda: memory)
     training, export, other = (
         world.queue(lane="device"),
         world.queue(lane="beside"),
@@ -62,7 +69,26 @@ def test_an_export_is_read_beside_a_training_and_holds_nothing_up(world: World) 
     assert world.status(other) == "queued"
 
 
-def test_beside_takes_an_accelerator_that_nobody_wants(tmp_path: Path) -> None:
+def test_what_works_beside_a_training_leaves_the_memory_that_it_will_need(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both models of a check and the training together would have had the training killed."""
+    memory = SimpleNamespace(total=16 * GIB, available=13 * GIB)
+    monkeypatch.setattr(scheduler.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(scheduler.runs, "most_memory_gib", lambda db, run_id: 6.0)
+    training, export = world.queue(lane="device"), world.queue(lane="beside")
+    world.step()
+    assert world.launcher.started == [training]  # 13 less 6 is under half of 16
+    memory.available = 15 * GIB
+    world.step()
+    assert world.launcher.started == [training, export]
+
+
+def test_beside_takes_an_accelerator_that_nobody_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = SimpleNamespace(total=16 * GIB, available=15 * GIB)
+    monkeypatch.setattr(scheduler.psutil, "virtual_memory", lambda: memory)
     world = World(tmp_path / "home", ("cuda:0",))
     first = world.queue(lane="beside")
     training = world.queue(lane="device")
