@@ -238,7 +238,7 @@ class Scheduler:
         that is left over, else the processor, so that no training waits for it there; nor does it take the
         memory that a training is about to need.
         """
-        claimed = []
+        claimed: list[Job] = []
         with self.database.transaction() as tx:
             active = jobs.with_status(tx, ACTIVE)
             busy = {job["device"] for job in active if holds_device(job)}
