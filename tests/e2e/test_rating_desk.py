@@ -54,15 +54,24 @@ def laps(page: Page, presses: int, key: str = "a") -> list[float]:
     return sorted(measured)
 
 
+# In one go, so that no machine is too busy for it: nothing is painted between two of them.
+BURST = """(keys) => {
+    for (const key of keys) for (const kind of ["keydown", "keyup"]) {
+        const code = `Key${key.toUpperCase()}`;
+        document.body.dispatchEvent(new KeyboardEvent(kind, {key, code, bubbles: true, composed: true}));
+    }
+}"""
+
+
 def test_a_press_rates_only_what_was_on_screen(server: RatingServer, page: Page, round_id: str) -> None:
+    """Three presses in 0.36 s rated three pairs, two of them unseen."""
     open_round(page, server, round_id)
-    press(page, "a")
-    for key in "btnbtn":  # three in 0.36 s, and as many again
-        page.wait_for_timeout(120)
-        page.keyboard.press(key)
-    expect(page.locator(".notice", has_text=EARLY)).to_be_visible()
-    for key in ("u", "s", "1"):
-        page.keyboard.press(key)
+    for _ in range(20):  # until the first pair has been on screen for long enough
+        page.wait_for_timeout(450)
+        page.evaluate(BURST, list("abtnbtnus1"))
+        expect(page.locator(".notice", has_text=EARLY)).to_be_visible()
+        if server.answers_of(round_id):
+            break
     page.wait_for_timeout(600)
     assert server.answers_of(round_id) == choices("A")
     press(page, "b")
