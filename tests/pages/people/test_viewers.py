@@ -49,9 +49,13 @@ def test_no_page_asks_for_what_a_viewer_may_not(open_as: OpenAs, page: str, quer
 
 
 def test_a_viewer_is_told_who_launches_and_imports(open_as: OpenAs) -> None:
-    for page, query in (("pages/launch/launch.py", {}), ("pages/data/data.py", {"view": "import"})):
+    pages: tuple[tuple[str, dict[str, str], str], ...] = (
+        ("pages/launch/launch.py", {}, "This page is for members and admins, and you are a viewer."),
+        ("pages/data/data.py", {"view": "import"}, "As a viewer"),
+    )
+    for page, query, words in pages:
         at = open_as(VIEWER, page, **query)
-        assert [note.value for note in at.info if "As a viewer" in note.value]
+        assert [note.value for note in at.info if words in note.value]
         assert "launch-button" not in {button.key for button in at.button}
 
 
