@@ -6,8 +6,15 @@ They come from the model's own files and never from the export, so that a fault 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from transformers import GenerationConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GenerationConfig,
+    PreTrainedConfig,
+)
+from transformers.models.auto.auto_factory import _get_model_class
 
 from engine.models import models
 from engine.shipping import merging, twice_written
@@ -33,7 +40,7 @@ def write_settings(job: WorkerJob, subject: ExportSubject, form: str, folder: Pa
 def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Path) -> None:
     source = subject.base(job)
     headed = subject.labels is not None
-    config = models.load_config(str(subject.folder) if headed else source)
+    config = _as_loaded(models.load_config(str(subject.folder) if headed else source), headed=headed)
     config.use_cache = True
     config.dtype = "float32" if form == "merged-f32" else merging.stored_dtype(job, subject)
     config.save_pretrained(folder)
@@ -44,6 +51,17 @@ def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Pat
     except OSError:
         generation = GenerationConfig.from_model_config(config)
     generation.save_pretrained(folder)
+
+
+def _as_loaded(config: PreTrainedConfig, *, headed: bool) -> PreTrainedConfig:
+    """As the model has it that `merging.whole` loads: a saved model names its own class, and the files of an
+    adapter, or of an older model, may name another or none."""
+    auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
+    if type(config) not in auto._model_mapping:
+        return config
+    config.architectures = config.architectures or []
+    config.architectures = [_get_model_class(config, auto._model_mapping).__name__]
+    return config
 
 
 def own_weights(subject: ExportSubject, form: str) -> WrittenWeights | None:
