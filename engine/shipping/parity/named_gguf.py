@@ -56,7 +56,8 @@ def _tokens(expected: Path, fields: dict[str, Any]) -> Iterator[str]:
     places = {token: place for place, token in own.items()}
     for name, of_settings in SPECIAL.items():
         token = settings.get(of_settings)
-        place = places.get(str(token.get("content") if isinstance(token, dict) else token))
+        content = token.get("content") if isinstance(token, dict) else token
+        place = places.get(content) if isinstance(content, str) else None  # without it there is none
         key = f"tokenizer.ggml.{name}"
         if place is not None and key in fields and fields[key] != place:
             yield _sentence(key, fields[key], place)
