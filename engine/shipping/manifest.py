@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from engine.shipping.gguf_header import check_header
+from engine.shipping import gguf_header
 from engine.shipping.publish import CHUNK, digest
 from store.contract.errors import ModelError
 from store.contract.jobdir import read_json
@@ -79,22 +79,18 @@ def _sum(source: Any, count: int) -> str:
 
 
 def _of_gguf(file: Path) -> WrittenWeights:
-    check_header(file)
-    from gguf import GGUFReader
-
-    reader = GGUFReader(file)
-    fields = {key: _as_text(field.contents()) for key, field in reader.fields.items()}
-    return {
-        "tensors": {
+    with gguf_header.opened(file) as reader:
+        fields = {key: _as_text(field.contents()) for key, field in reader.fields.items()}
+        tensors: dict[str, TensorSum] = {
             tensor.name: {
                 "dtype": tensor.tensor_type.name,
                 "shape": [int(size) for size in reversed(tensor.shape)],
                 "sha256": hashlib.sha256(tensor.data.tobytes()).hexdigest(),
             }
             for tensor in reader.tensors
-        },
-        "settings": {key: value for key, value in fields.items() if not key.startswith("GGUF.")},
-    }
+        }
+    settings = {key: value for key, value in fields.items() if not key.startswith("GGUF.")}
+    return {"tensors": tensors, "settings": settings}
 
 
 def _as_text(value: object) -> str:

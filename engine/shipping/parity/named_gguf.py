@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.shipping import twice_written
+from engine.shipping import gguf_header, twice_written
 from engine.shipping.model_settings import ModelSettings
 from engine.shipping.parity.named import NOT_THERE
 from engine.shipping.parity.tokens_by_id import differing_ids, tokens_by_id
@@ -32,10 +32,9 @@ SPECIAL = {"bos_token_id": "bos_token", "eos_token_id": "eos_token"}  # of token
 
 
 def differing_gguf(expected: Path, file: Path) -> list[str]:
-    """Sentences about the file, whose header has been walked through."""
-    from gguf import GGUFReader
-
-    fields = {key: field.contents() for key, field in GGUFReader(file).fields.items()}
+    """Sentences about the file. Raises ModelError for one that is none, or is cut short."""
+    with gguf_header.opened(file) as reader:
+        fields = {key: field.contents() for key, field in reader.fields.items()}
     config: ModelSettings = read_json(expected / "config.json") or {}
     kind = str(fields.get("general.architecture"))
     pairs = [(f"{kind}.{name}", config.get(of_config)) for name, of_config in FIELDS.items()]
@@ -65,7 +64,8 @@ def _tokens(expected: Path, fields: dict[str, Any]) -> Iterator[str]:
     if isinstance(template, str) and fields.get("tokenizer.chat_template") != template:
         yield "tokenizer.chat_template: the chat template isn't the model's."
     if fields.get("tokenizer.ggml.model") == AS_WRITTEN:
-        listed = dict(enumerate(fields.get("tokenizer.ggml.tokens") or ()))
+        tokens = fields.get("tokenizer.ggml.tokens")
+        listed = dict(enumerate(tokens if isinstance(tokens, list) else ()))
         listed_tokens = {
             place: token for place, token in listed.items() if place in own
         }  # it fills up what is between
