@@ -20,6 +20,7 @@ from store.documents.shipping.export_manifest import TensorSum, WrittenWeights
 
 FILE = "manifest.json"
 MAX_SHOWN = 200  # characters of a setting that are kept as they are
+MAX_LISTED = 4  # files too many, by name
 CONFIG, INDEX, MODELFILE = "config.json", "model.safetensors.index.json", "Modelfile"
 
 
@@ -27,7 +28,7 @@ def of_weights(export: Path) -> WrittenWeights:
     """Of a folder, or of a GGUF file. Raises ModelError for a file that can't be what its name says."""
     if export.is_file():
         return _of_gguf(export)
-    if file := next(export.glob("*.gguf"), None):
+    if file := gguf_of(export):
         written = _of_gguf(file)
         if (export / MODELFILE).exists():
             written["settings"][MODELFILE] = digest(export / MODELFILE)
@@ -40,6 +41,19 @@ def of_weights(export: Path) -> WrittenWeights:
     if parts := _object(export / INDEX).get("weight_map"):
         settings = {**settings, INDEX: parts}
     return {"tensors": tensors, "settings": {key: _as_text(value) for key, value in sorted(settings.items())}}
+
+
+def gguf_of(folder: Path) -> Path | None:
+    """The GGUF file of an export. Raises ModelError where there are several: which of them is read is up to
+    who reads it."""
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) > 1:
+        raise ModelError(
+            f"There are {len(files)} GGUF files, and an export has a single one:"
+            f" {', '.join(file.name for file in files[:MAX_LISTED])}.",
+            fix="Name one of them.",
+        )
+    return files[0] if files else None
 
 
 def _object(file: Path) -> dict[str, Any]:

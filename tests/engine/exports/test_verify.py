@@ -232,6 +232,18 @@ def looked_at(home: Home, export: Path, noted: WrittenWeights, aside: Path) -> l
     return look(job, of_job(job, config, aside), config, export, noted, aside).causes
 
 
+def test_a_second_gguf_file_or_none_is_a_cause(home: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    noted = manifest.of_weights(gguf_file(folder / "model.gguf"))
+    assert not [cause for cause in looked_at(home, folder, noted, tmp_path) if "GGUF" in cause]
+    gguf_file(folder / "zz.gguf", kind=7)
+    says = "There are 2 GGUF files, and an export has a single one: model.gguf, zz.gguf."
+    assert looked_at(home, folder, noted, tmp_path) == [says]
+    for file in folder.iterdir():
+        file.unlink()
+    assert looked_at(home, folder, noted, tmp_path) == ["There is no GGUF file."]
+
+
 def test_a_folder_without_a_readable_config_asks_for_the_form(
     home: Home, exports: dict[str, Path], tmp_path: Path
 ) -> None:
