@@ -85,6 +85,30 @@ def test_what_was_exported_is_that_model_with_and_without_its_manifest(
         assert result["parity"]["status"] == ("passed" if form == "adapter" else "untold")
 
 
+def test_of_two_exports_in_a_form_the_manifest_beside_the_files_is_theirs(
+    home: Home, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    newer = shutil.copytree(exports["merged"], home.exports / "newer")
+    document = json.loads((newer / manifest.FILE).read_text())
+    (newer / manifest.FILE).write_text(json.dumps(document | {"tensors": {}}))
+    order: Any = {
+        "manifests": [
+            {"form": "merged", "gguf": None, "folder": str(folder.relative_to(home.path)),
+             "sha256": publish.digest(folder / manifest.FILE)}
+            for folder in (newer, exports["merged"])
+        ]
+    }  # fmt: skip
+    job = export_job(home, "merged")
+    job.order["verify"] = order
+    asked = ModelExport.parse(job.config)
+    for path in (exports["merged"], shutil.copytree(exports["merged"], tmp_path / "came back")):
+        noted = model_verify.Verifying(job, asked, path, tmp_path, 0.0)._noted()
+        assert noted is not None
+        assert noted["tensors"] == document["tensors"]
+    (path / manifest.FILE).unlink()
+    assert model_verify.Verifying(job, asked, path, tmp_path, 0.0)._noted()["tensors"] == {}  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     "title",
     [
