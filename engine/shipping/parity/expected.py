@@ -42,7 +42,11 @@ def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Pat
     headed = subject.labels is not None
     config = _as_loaded(models.load_config(str(subject.folder) if headed else source), headed=headed)
     config.use_cache = True
-    config.dtype = "float32" if form == "merged-f32" else merging.stored_dtype(job, subject)
+    stored = merging.stored_dtype(job, subject)
+    config.dtype = "float32" if form == "merged-f32" else stored
+    for part in config.sub_configs:  # rounding a loaded model leaves them as they were loaded: in 32 bits
+        if (settings := getattr(config, part, None)) is not None:
+            settings.dtype = "float32" if FORMS[form].family == "weights" else stored
     config.save_pretrained(folder)
     if headed:  # it writes no text
         return
@@ -55,12 +59,17 @@ def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Pat
 
 def _as_loaded(config: PreTrainedConfig, *, headed: bool) -> PreTrainedConfig:
     """As the model has it that `merging.whole` loads: a saved model names its own class, and the files of an
-    adapter, or of an older model, may name another or none."""
+    adapter, or of an older model, may name another or none. Of some models that read pictures too the text
+    part alone is loaded."""
     auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
     if type(config) not in auto._model_mapping:
         return config
     config.architectures = config.architectures or []
-    config.architectures = [_get_model_class(config, auto._model_mapping).__name__]
+    kind = _get_model_class(config, auto._model_mapping)
+    text = config.sub_configs.get("text_config")
+    if text is not None and kind.config_class == text:  # as the library's auto classes ask it
+        config = config.get_text_config()
+    config.architectures = [kind.__name__]
     return config
 
 

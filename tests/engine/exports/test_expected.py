@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from engine.evaluation import evaluated
 from engine.models.continued import EarlierRun
@@ -73,3 +75,40 @@ def test_further_chat_templates_are_compared_and_not_refused(tmp_path: Path) -> 
     template.unlink()
     causes = differing_files(settings, export, of_others=False)
     assert "The file additional_chat_templates/tool_use.jinja is missing." in causes
+
+
+def write_composite(folder: Path, kind: str) -> Path:
+    """A model that reads pictures too, stored in bfloat16."""
+    torch.manual_seed(0)
+    shape = {
+        **{"vocab_size": 259, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256},
+        **{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2},
+    }
+    if kind == "gemma3":
+        vision = {
+            **{"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 32},
+            **{"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14},
+        }
+        config = AutoConfig.for_model(kind, text_config=shape, vision_config=vision, mm_tokens_per_image=4)
+        model = AutoModelForImageTextToText.from_config(config)
+    else:
+        shape |= {"layer_types": ["full_attention"] * 2}
+        config = AutoConfig.for_model(kind, text_config=shape, vision_config={"depth": 1})
+        model = AutoModelForCausalLM.from_config(config.get_text_config())
+    model.bfloat16().save_pretrained(folder)
+    if kind != "gemma3":  # beside the weights of its text part: that is what is loaded
+        config.dtype = "bfloat16"
+        config.architectures = ["Qwen3_5ForConditionalGeneration"]
+        config.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["merged", "merged-f32"])
+@pytest.mark.parametrize("kind", ["gemma3", "qwen3_5"])
+def test_of_a_model_that_reads_pictures_too_the_part_is_expected_that_is_loaded(
+    tmp_path: Path, kind: str, form: str
+) -> None:
+    folder = write_composite(tmp_path / "model", kind)
+    assert differences(folder, form, tmp_path / "aside") == []
