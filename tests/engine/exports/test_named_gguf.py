@@ -41,3 +41,10 @@ def test_a_tokenizer_without_a_beginning_names_no_token_none(tmp_path: Path) -> 
     assert differences(tmp_path, {}, {}, bos_token=None) == []
     (cause,) = differences(tmp_path, {}, {}, eos_token="None")
     assert cause == "tokenizer.ggml.eos_token_id is 3 in the export, 1 in the model."
+
+
+def test_settings_of_the_text_part_are_those_of_the_file(tmp_path: Path) -> None:
+    config = {"text_config": {"hidden_size": 32, "rope_theta": 500.0}, "model_type": "gemma3"}
+    assert differences(tmp_path, config, {"embedding_length": 32}) == []
+    (cause,) = differences(tmp_path, config, {"embedding_length": 16})
+    assert cause == "llama.embedding_length is 16 in the export, 32 in the model."
