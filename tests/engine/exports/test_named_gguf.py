@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from gguf import GGUFWriter
 
 from engine.shipping.parity.named_gguf import differing_gguf
@@ -48,3 +49,29 @@ def test_settings_of_the_text_part_are_those_of_the_file(tmp_path: Path) -> None
     assert differences(tmp_path, config, {"embedding_length": 32}) == []
     (cause,) = differences(tmp_path, config, {"embedding_length": 16})
     assert cause == "llama.embedding_length is 16 in the export, 32 in the model."
+
+
+@pytest.mark.parametrize(
+    ("more", "fields"),
+    [
+        ({"layer_types": ["conv", "full_attention"]}, {"attention.head_count_kv": 0}),
+        ({}, {"attention.head_count_kv": [0, 8]}),
+        ({"kv_lora_rank": 512}, {"attention.head_count_kv": 1}),
+        ({"num_nextn_predict_layers": 1}, {"block_count": 3}),
+    ],
+)
+def test_layers_and_heads_that_the_converter_counts_otherwise_are_no_cause(
+    tmp_path: Path, more: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    config = {"num_hidden_layers": 2, "num_key_value_heads": 8}
+    assert differences(tmp_path, config | more, fields) == []
+
+
+@pytest.mark.parametrize("more", [{}, {"layer_types": ["full_attention"] * 2}])
+def test_layers_and_heads_of_like_layers_are_compared(tmp_path: Path, more: dict[str, Any]) -> None:
+    config = {"num_hidden_layers": 2, "num_key_value_heads": 8} | more
+    causes = differences(tmp_path, config, {"block_count": 3, "attention.head_count_kv": 4})
+    assert causes == [
+        "llama.block_count is 3 in the export, 2 in the model.",
+        "llama.attention.head_count_kv is 4 in the export, 8 in the model.",
+    ]
