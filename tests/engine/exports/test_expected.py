@@ -80,7 +80,7 @@ def test_further_chat_templates_are_compared_and_not_refused(tmp_path: Path) -> 
 def write_composite(folder: Path, kind: str) -> Path:
     """A model that reads pictures too, stored in bfloat16."""
     torch.manual_seed(0)
-    shape = {
+    shape: dict[str, Any] = {
         **{"vocab_size": 259, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},
         **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256},
         **{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2},
