@@ -1,16 +1,22 @@
-"""The header of a GGUF file, walked through before any reader sees it: its lengths must lie within the file.
+"""A GGUF file from anybody: its header is walked through before any reader sees it.
 
-Readers believe the counts that a file names; one that names 2**60 entries would keep them busy for ever.
+Its lengths must lie within the file: readers believe its counts, and one that names 2**60 entries would keep
+them busy for ever.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from store.contract.errors import ModelError
 from store.contract.model_folders import MAX_HEADER
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -25,9 +31,26 @@ def check_header(file: Path) -> None:
         with open(file, "rb") as source:
             _Header(source, file.stat().st_size).walk()
     except (OSError, ValueError, struct.error) as error:
-        raise ModelError(
-            f"{file.name} is cut short, or is no GGUF file: {error}.", fix="Copy or export it again."
-        ) from error
+        raise _broken(file, error) from error
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[GGUFReader]:
+    """The library's reader. Raises ModelError where it, or what is read of it within, breaks off: a whole
+    header may name tensors that lie beyond the end."""
+    check_header(file)
+    from gguf import GGUFReader
+
+    try:
+        yield GGUFReader(file)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise _broken(file, error) from error
+
+
+def _broken(file: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{file.name} is cut short, or is no GGUF file: {error}.", fix="Copy or export it again."
+    )
 
 
 class _Header:

@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from engine.shipping.gguf_header import check_header
+from engine.shipping import gguf_header
 from engine.shipping.publish import CHUNK, digest
 from store.contract.errors import ModelError
 from store.contract.jobdir import read_json
@@ -20,6 +20,7 @@ from store.documents.shipping.export_manifest import TensorSum, WrittenWeights
 
 FILE = "manifest.json"
 MAX_SHOWN = 200  # characters of a setting that are kept as they are
+MAX_LISTED = 4  # files too many, by name
 CONFIG, INDEX, MODELFILE = "config.json", "model.safetensors.index.json", "Modelfile"
 
 
@@ -27,7 +28,7 @@ def of_weights(export: Path) -> WrittenWeights:
     """Of a folder, or of a GGUF file. Raises ModelError for a file that can't be what its name says."""
     if export.is_file():
         return _of_gguf(export)
-    if file := next(export.glob("*.gguf"), None):
+    if file := gguf_of(export):
         written = _of_gguf(file)
         if (export / MODELFILE).exists():
             written["settings"][MODELFILE] = digest(export / MODELFILE)
@@ -40,6 +41,19 @@ def of_weights(export: Path) -> WrittenWeights:
     if parts := _object(export / INDEX).get("weight_map"):
         settings = {**settings, INDEX: parts}
     return {"tensors": tensors, "settings": {key: _as_text(value) for key, value in sorted(settings.items())}}
+
+
+def gguf_of(folder: Path) -> Path | None:
+    """The GGUF file of an export. Raises ModelError where there are several: which of them is read is up to
+    who reads it."""
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) > 1:
+        raise ModelError(
+            f"There are {len(files)} GGUF files, and an export has a single one:"
+            f" {', '.join(file.name for file in files[:MAX_LISTED])}.",
+            fix="Name one of them.",
+        )
+    return files[0] if files else None
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -79,22 +93,18 @@ def _sum(source: Any, count: int) -> str:
 
 
 def _of_gguf(file: Path) -> WrittenWeights:
-    check_header(file)
-    from gguf import GGUFReader
-
-    reader = GGUFReader(file)
-    fields = {key: _as_text(field.contents()) for key, field in reader.fields.items()}
-    return {
-        "tensors": {
+    with gguf_header.opened(file) as reader:
+        fields = {key: _as_text(field.contents()) for key, field in reader.fields.items()}
+        tensors: dict[str, TensorSum] = {
             tensor.name: {
                 "dtype": tensor.tensor_type.name,
                 "shape": [int(size) for size in reversed(tensor.shape)],
                 "sha256": hashlib.sha256(tensor.data.tobytes()).hexdigest(),
             }
             for tensor in reader.tensors
-        },
-        "settings": {key: value for key, value in fields.items() if not key.startswith("GGUF.")},
-    }
+        }
+    settings = {key: value for key, value in fields.items() if not key.startswith("GGUF.")}
+    return {"tensors": tensors, "settings": settings}
 
 
 def _as_text(value: object) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.shipping import manifest
+from engine.shipping import gguf_header, manifest
 from engine.shipping.folder_of_model import plain_files
-from engine.shipping.gguf_header import check_header
 from store.catalog.export_forms import FORMS, GGUF_FORMS, OLLAMA_GGUF
 from store.contract.errors import ConfigError, ModelError, NotFoundError
 from store.contract.jobdir import read_json
@@ -51,11 +50,9 @@ def recognise(path: Path) -> RecognisedForm:
 
 
 def _of_gguf(file: Path) -> str:
-    check_header(file)
-    from gguf import GGUFReader
-
-    field = GGUFReader(file).fields.get("general.file_type")
-    kind = int(field.contents()) if field else -1
+    with gguf_header.opened(file) as reader:
+        field = reader.fields.get("general.file_type")
+        kind = int(field.contents()) if field else -1
     form = next((name for name in GGUF_FORMS if FORMS[name].ftype == kind), None)
     if form is None:
         raise ModelError(
@@ -74,7 +71,14 @@ def _of_weights(folder: Path) -> str:
             fix="Name the folder of an export.",
             field="path",
         )
-    settings: Any = read_json(folder / manifest.CONFIG)
+    try:
+        settings: Any = read_json(folder / manifest.CONFIG)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{manifest.CONFIG} in {folder} is not JSON, so that nothing says which form it is.",
+            fix="Copy it again, or name the form.",
+            field="form",
+        ) from error
     quantised = settings.get("quantization_config") if isinstance(settings, dict) else None
     if isinstance(quantised, dict):
         return _of_quantised(quantised)

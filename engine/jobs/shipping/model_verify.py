@@ -87,16 +87,20 @@ class Verifying:
         }
 
     def _noted(self) -> ExportManifest | None:
-        """The manifest of an export of this model in this form: the one beside the files, or that of the
-        home folder, where its checksum is what the store has."""
+        """The manifest of an export of this model in this form: the file beside, whichever of them it is of,
+        else that of a home folder, where its checksum is what the store has."""
         order: VerifyOrder = self.job.order["verify"]
-        for noted in order["manifests"]:
-            if noted["form"] != self.config.form or noted["gguf"] not in (None, self.config.gguf):
-                continue
-            for file in (_beside(self.path), self.job.home.path / noted["folder"] / manifest.FILE):
-                if _is_noted(file, noted):
-                    document: ExportManifest = read_json(file)
-                    return document
+        manifests = [
+            noted
+            for noted in order["manifests"]
+            if noted["form"] == self.config.form and noted["gguf"] in (None, self.config.gguf)
+        ]
+        beside = _beside(self.path)
+        homes = [(self.job.home.path / noted["folder"] / manifest.FILE, noted) for noted in manifests]
+        for file, noted in [*((beside, noted) for noted in manifests), *homes]:
+            if _is_noted(file, noted):
+                document: ExportManifest = read_json(file)
+                return document
         return None
 
     def _written_anew(self, subject: ExportSubject) -> WrittenWeights:

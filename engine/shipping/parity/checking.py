@@ -41,7 +41,7 @@ from store.contract.jobdir import read_json, write_json
 from store.documents.shipping.export_manifest import WrittenWeights
 from store.documents.shipping.parity import ParityReport
 
-# Of the time of a check, by the messages with which its parts begin; measured on a processor.
+# Of the time of a check, by the messages with which its parts begin; estimated.
 PHASES = {
     "Comparing settings, tokenizer and tensors by name": 0.03,
     "The model answers the prompts": 0.45,

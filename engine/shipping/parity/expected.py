@@ -6,8 +6,15 @@ They come from the model's own files and never from the export, so that a fault 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from transformers import GenerationConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GenerationConfig,
+    PreTrainedConfig,
+)
+from transformers.models.auto.auto_factory import _get_model_class
 
 from engine.models import models
 from engine.shipping import merging, twice_written
@@ -33,9 +40,13 @@ def write_settings(job: WorkerJob, subject: ExportSubject, form: str, folder: Pa
 def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Path) -> None:
     source = subject.base(job)
     headed = subject.labels is not None
-    config = models.load_config(str(subject.folder) if headed else source)
+    config = _as_loaded(models.load_config(str(subject.folder) if headed else source), headed=headed)
     config.use_cache = True
-    config.dtype = "float32" if form == "merged-f32" else merging.stored_dtype(job, subject)
+    stored = merging.stored_dtype(job, subject)
+    config.dtype = "float32" if form == "merged-f32" else stored
+    for part in config.sub_configs:  # rounding a loaded model leaves them as they were loaded: in 32 bits
+        if (settings := getattr(config, part, None)) is not None:
+            settings.dtype = "float32" if FORMS[form].family == "weights" else stored
     config.save_pretrained(folder)
     if headed:  # it writes no text
         return
@@ -44,6 +55,22 @@ def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Pat
     except OSError:
         generation = GenerationConfig.from_model_config(config)
     generation.save_pretrained(folder)
+
+
+def _as_loaded(config: PreTrainedConfig, *, headed: bool) -> PreTrainedConfig:
+    """As the model has it that `merging.whole` loads: a saved model names its own class, and the files of an
+    adapter, or of an older model, may name another or none. Of some models that read pictures too the text
+    part alone is loaded."""
+    auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
+    if type(config) not in auto._model_mapping:
+        return config
+    config.architectures = config.architectures or []
+    kind = _get_model_class(config, auto._model_mapping)
+    text = config.sub_configs.get("text_config")
+    if text is not None and kind.config_class == text:  # as the library's auto classes ask it
+        config = config.get_text_config()
+    config.architectures = [kind.__name__]
+    return config
 
 
 def own_weights(subject: ExportSubject, form: str) -> WrittenWeights | None:

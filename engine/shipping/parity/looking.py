@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.shipping.manifest import of_weights
+from engine.shipping.manifest import gguf_of, of_weights
 from engine.shipping.parity import expected
 from engine.shipping.parity.named import differing_files, differing_weights
 from engine.shipping.parity.named_gguf import differing_gguf
@@ -27,8 +27,11 @@ class NamedLook:
 
 
 def gguf_file(export: Path) -> Path:
-    """The export itself, or the one in its folder."""
-    return export if export.is_file() else next(export.glob("*.gguf"))
+    """The export itself, or the one in its folder. Raises ModelError where there is none, or several."""
+    file = export if export.is_file() else gguf_of(export)
+    if file is None:
+        raise ModelError("There is no GGUF file.", fix="Name the folder of an export in this form.")
+    return file
 
 
 def look(
@@ -45,12 +48,12 @@ def look(
     expected.write_settings(job, subject, config.form, settings)
     try:
         present = of_weights(export)
+        if file_form(config.form, config.gguf).reader == "llama.cpp":
+            causes = differing_gguf(settings, gguf_file(export))
+        else:
+            causes = differing_files(settings, export, of_others=config.form in COMPRESSED)
     except ModelError as error:
         return NamedLook([error.message], exact=False)
-    if file_form(config.form, config.gguf).reader == "llama.cpp":
-        causes = differing_gguf(settings, gguf_file(export))
-    else:
-        causes = differing_files(settings, export, of_others=config.form in COMPRESSED)
     causes += differing_weights(written, present, export)
     own = None if causes else expected.own_weights(subject, config.form)
     same = own is not None and own["tensors"] == present["tensors"]

@@ -26,7 +26,7 @@ DOCUMENTS = (
     "special_tokens_map.json", "added_tokens.json", TOKENIZER,
 )  # fmt: skip
 TEXTS = ("chat_template.jinja", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt")
-# Beside those, what some reader loads without being told to.
+# Beside those, what some reader loads without being told to. Of a folder every file.
 LOADED = (
     "chat_template.json", "*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.h5", "*.msgpack", "custom_generate",
     "additional_chat_templates", "modules.json",
@@ -57,11 +57,26 @@ def differing_files(expected: Path, export: Path, *, of_others: bool) -> list[st
         elif other.exists() and not _same_bytes(own, other):
             is_template = name == "chat_template.jinja"
             causes.append(f"{name}: the {'chat template' if is_template else 'file'} isn't the model's.")
-    for pattern in LOADED:
-        causes += [
-            f"The file {path.name} is none of the model's, and some readers load it."
-            for path in sorted(export.glob(pattern))
-        ]
+    return causes + _of_loaded(_loaded_files(expected), _loaded_files(export))
+
+
+def _loaded_files(folder: Path) -> dict[str, Path]:
+    """What some reader loads by itself, by its path within the folder."""
+    paths = [path for pattern in LOADED for path in folder.glob(pattern)]
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    return {str(file.relative_to(folder)): file for file in files if not file.is_dir()}
+
+
+def _of_loaded(own: Mapping[str, Path], other: Mapping[str, Path]) -> list[str]:
+    """There must be none but those that the model has too: further chat templates of its tokenizer."""
+    causes = []
+    for name in sorted({**own, **other}):
+        if name not in own:
+            causes.append(f"The file {name} is none of the model's, and some readers load it.")
+        elif name not in other:
+            causes.append(f"The file {name} is missing.")
+        elif not _same_bytes(own[name], other[name]):
+            causes.append(f"{name}: the file isn't the model's.")
     return causes
 
 

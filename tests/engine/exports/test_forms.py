@@ -101,10 +101,11 @@ def test_four_bits_lose_more_than_eight(home: Home) -> None:
 def test_a_head_goes_along_with_merged_weights_and_into_no_gguf(home: Home) -> None:
     from tests.tiny import conversations, write_rows
 
-    labels: list[str | None] = ["even" if i % 2 else "odd" for i in range(60)]
-    write_rows(home, "labelled", conversations(60), labels=labels)
+    labels: list[str | None] = ["even" if i % 2 else "odd" for i in range(160)]
+    write_rows(home, "labelled", conversations(160), labels=labels)
     job = trained_head(home)
-    result, folder = exported(home, "merged", run="head", rows="labelled")
+    result, folder = exported(home, "merged", run="head", rows="labelled", max_rows=160)
+    assert (result["parity"]["reasons"], result["parity"]["status"]) == ([], "passed")
     assert result["parity"]["mean_kl"]["value"] < 1e-6  # type: ignore[index]
     assert result["parity"]["answer_agreement"]["value"] == 1  # type: ignore[index]
     assert {figure["metric"] for figure in result["parity"]["figures"]} >= {"eval/accuracy", "eval/f1_macro"}

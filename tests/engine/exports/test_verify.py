@@ -9,19 +9,25 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from gguf import GGUFWriter
 from safetensors.torch import load_file, save_file
 
 from bench.made.spoiled_exports import SPOILED, SpoiledExport, spoiled_copy
 from engine.jobs.shipping import model_export, model_verify
-from engine.shipping import manifest, publish
+from engine.shipping import manifest, publish, recognising
 from engine.shipping.parity import checking
+from engine.shipping.parity.looking import look
+from engine.shipping.parity.named_gguf import differing_gguf
+from engine.shipping.subject import of_job
 from engine.worker.job import WorkerJob
-from store.config.shipping.model_export_config import ModelVerify
+from store.config.shipping.model_export_config import ModelExport, ModelVerify
 from store.contract.errors import ConfigError, ModelError, NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import write_json
 from store.documents.shipping.export import ModelVerifyResult
+from store.documents.shipping.export_manifest import WrittenWeights
 from tests.engine.exporting import export_job, home_with_model, read_here, trained
 
 
@@ -77,6 +83,30 @@ def test_what_was_exported_is_that_model_with_and_without_its_manifest(
         assert result["form"].startswith(form)  # a base in 32 bits is merged into 32 bits
         assert result["parity"]["reasons"] == [] or result["parity"]["status"] == "untold"
         assert result["parity"]["status"] == ("passed" if form == "adapter" else "untold")
+
+
+def test_of_two_exports_in_a_form_the_manifest_beside_the_files_is_theirs(
+    home: Home, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    newer = shutil.copytree(exports["merged"], home.exports / "newer")
+    document = json.loads((newer / manifest.FILE).read_text())
+    (newer / manifest.FILE).write_text(json.dumps(document | {"tensors": {}}))
+    order: Any = {
+        "manifests": [
+            {"form": "merged", "gguf": None, "folder": str(folder.relative_to(home.path)),
+             "sha256": publish.digest(folder / manifest.FILE)}
+            for folder in (newer, exports["merged"])
+        ]
+    }  # fmt: skip
+    job = export_job(home, "merged")
+    job.order["verify"] = order
+    asked = ModelExport.parse(job.config)
+    for path in (exports["merged"], shutil.copytree(exports["merged"], tmp_path / "came back")):
+        noted = model_verify.Verifying(job, asked, path, tmp_path, 0.0)._noted()
+        assert noted is not None
+        assert noted["tensors"] == document["tensors"]
+    (path / manifest.FILE).unlink()
+    assert model_verify.Verifying(job, asked, path, tmp_path, 0.0)._noted()["tensors"] == {}  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -191,6 +221,63 @@ def test_what_is_no_export_says_so(home: Home, tmp_path: Path) -> None:
         (tmp_path / "broken.gguf").write_bytes(header)
         with pytest.raises(ModelError, match="is cut short, or is no GGUF file"):
             verify(home, tmp_path / "broken.gguf")
+
+
+def gguf_file(path: Path, kind: int = 1) -> Path:
+    """With one tensor; kind: that of the file, 1 where it is half precision."""
+    path.parent.mkdir(exist_ok=True)
+    writer = GGUFWriter(path, "llama")
+    writer.add_file_type(kind)
+    writer.add_tensor("a", np.ones((4, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_gguf_file_cut_short_in_its_tensors_says_so(home: Home, tmp_path: Path) -> None:
+    file = gguf_file(tmp_path / "model.gguf")
+    assert recognising.recognise(file).form == "gguf-f16"
+    file.write_bytes(file.read_bytes()[:-40])
+    says = "model.gguf is cut short, or is no GGUF file"
+    for read in (manifest.of_weights, recognising.recognise, lambda path: differing_gguf(tmp_path, path)):
+        with pytest.raises(ModelError, match=says):
+            read(file)
+    noted = manifest.of_weights(gguf_file(tmp_path / "whole" / "model.gguf"))
+    assert says in looked_at(home, file, noted, tmp_path)[0]
+
+
+def looked_at(home: Home, export: Path, noted: WrittenWeights, aside: Path) -> list[str]:
+    """Causes that are seen of a GGUF file in half precision, or of its folder."""
+    shutil.rmtree(aside / "expected", ignore_errors=True)
+    job = export_job(home, "gguf-f16")
+    config = ModelExport.parse(job.config)
+    return look(job, of_job(job, config, aside), config, export, noted, aside).causes
+
+
+def test_a_second_gguf_file_or_none_is_a_cause(home: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    noted = manifest.of_weights(gguf_file(folder / "model.gguf"))
+    assert not [cause for cause in looked_at(home, folder, noted, tmp_path) if "GGUF" in cause]
+    gguf_file(folder / "zz.gguf", kind=7)
+    says = "There are 2 GGUF files, and an export has a single one: model.gguf, zz.gguf."
+    assert looked_at(home, folder, noted, tmp_path) == [says]
+    for file in folder.iterdir():
+        file.unlink()
+    assert looked_at(home, folder, noted, tmp_path) == ["There is no GGUF file."]
+
+
+def test_a_folder_without_a_readable_config_asks_for_the_form(
+    home: Home, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(exports["merged"], tmp_path / "odd")
+    (folder / manifest.FILE).unlink()
+    for text in ("{", "[" * 100_000):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(ModelError, match=r"config\.json in .* is not JSON") as error:
+            verify(home, folder)
+        assert error.value.field == "form"
 
 
 def test_either_a_path_or_an_export_is_named() -> None:
