@@ -45,9 +45,9 @@ print("<b>not bold</b>")
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     home = Home(tmp_path_factory.mktemp("talk")).create()
-    for seed, name in enumerate(("first", "second")):
+    for seed, (name, layers) in enumerate((("first", 2), ("second", 2), ("slow", 24))):
         free = {"max_position_embeddings": 8192, "tie_word_embeddings": False}  # tied, both repeat one token
-        write_model(home.models / name, seed=seed, **free)
+        write_model(home.models / name, seed=seed, num_hidden_layers=layers, **free)
     started = App(home.path, sample=False)
     yield started
     started.stop()
@@ -111,7 +111,8 @@ def test_stop_keeps_what_had_come(app: App, page: Page) -> None:
 
 
 def test_an_answer_goes_on_without_the_page_and_stops_for_every_tab(app: App, page: Page) -> None:
-    app.open(page, "/playground")
+    begun = app.client.command("begin_conversation", {"models": [{"model": "slow"}]})
+    app.open(page, f"/playground?conversation={begun['conversation_id']}")
     page.get_by_role("button", name="Settings").click()
     page.get_by_role("spinbutton", name="Longest answer").fill("4000")
     page.get_by_role("spinbutton", name="Longest answer").press("Enter")
