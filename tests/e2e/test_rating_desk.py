@@ -396,6 +396,7 @@ def test_words_that_differ_are_marked_on_demand(server: RatingServer, page: Page
     assert desk.locator("mark").count() == 0
     page.keyboard.press("d")
     expect(desk.locator("mark").first).to_be_visible()
+    page.wait_for_timeout(60)  # sooner it is the key that bounces
     page.keyboard.press("d")
     expect(desk.locator("mark")).to_have_count(0)
 

@@ -136,6 +136,8 @@ def result(app: TeamApp, page: Page, round: RoundLine) -> None:
     expect(page.get_by_text(re.compile("is better than|can't be told apart")).first).to_be_visible()
     expect(page.get_by_text("Bea and Carl agree on")).to_be_visible()
     page.get_by_role("tab", name="Train on it").click()
+    page.get_by_text("Include ratings of flagged raters").click()  # who press as fast as a test does
+    expect(page.get_by_text("ratings of 2 raters.")).to_be_visible()
     page.get_by_role("button", name="Launch a DPO run on it").click()
     page.wait_for_url(re.compile(r"/run\?run="), timeout=120_000)
     tuned = page.url.split("run=")[1]

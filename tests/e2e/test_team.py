@@ -114,7 +114,7 @@ def test_a_rater_sees_rounds_and_the_own_account_alone(team_app: TeamApp, admin:
     rounds = another.get_by_role("heading", name="Which answer would people rather read?")
     expect(rounds).to_be_visible()
     another.goto(f"{team_app.address}/run")
-    expect(rounds).to_be_visible()
+    expect(another.get_by_text("and you are a rater")).to_be_visible()
     links = another.get_by_test_id("stSidebar").get_by_role("link")
     expect(links).to_contain_text(["Rating", "You", "Sign out"])
     with asks_engine(team_app, session_of(another.context)) as engine:
