@@ -13,7 +13,7 @@ from engine.diagnostics.drift.label_list import headline
 from store.config.shipping.improve_config import ImproveConfig
 from store.documents.shipping.gate import CheckReport
 from store.documents.tables.command_answers import ImprovementBegun
-from store.documents.tables.improvement import Improvement
+from store.documents.tables.improvement import AT_WORK, Improvement
 from store.queries.shipping import improvements, versions
 from store.words import improvement_words
 from tunebench.agents.answers import MAX_LISTED, QuotedText, quote
@@ -101,7 +101,7 @@ class ImproveTools:
         ] = "",
         limit: Limit = 20,
     ) -> ImprovementList:
-        """Improvements of a registered model, newest first; without a model those under way of all models,
+        """Improvements of a registered model, newest first; without a model those under way or waiting of all models,
         oldest first. Each with its state, its new rows, and how the new version does beside the one in use
         on old and new rows, with 95% intervals. A person promotes or declines; no tool does."""
         client = self.connect()
@@ -109,7 +109,7 @@ class ImproveTools:
             model_id = versions.get_model(client, model)["model_id"]
             listed = improvements.of_model(client, model_id, limit=min(limit, MAX_LISTED))
         else:
-            listed = improvements.in_states(client)
+            listed = improvements.in_states(client, (*AT_WORK, "waiting"))
         return {
             "may_be_more": len(listed) >= limit,
             "improvements": [_line(improvement) for improvement in listed[:limit]],

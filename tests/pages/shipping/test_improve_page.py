@@ -141,6 +141,7 @@ def test_new_rows_at_random_are_not_called_chosen_for_the_earlier_ones_beside_th
         improvement: Any = {
             "config": {"rows": [{"source": "feedback"}]},
             "facts": {"rows": {**rows, "only_train": 0, "corrects": 0, "again": again}},
+            "state": "training",
         }
         draw_fate(improvement)
 
@@ -167,6 +168,8 @@ def test_what_waits_for_rows_is_no_failure_and_is_gone_on_with(
     text = everything_said(at)
     assert "Waits for rows" in text
     assert "12 can be used, of 20 at least" in text
+    assert "to train on" not in text
+    assert "**4** the log has no text of the request" in text
     at.button(key="improve-resume").click().run()
     assert improving.sent[-1] == ("resume_improvement", {"improvement": "i-waiting"})
 
@@ -274,6 +277,7 @@ def test_an_agent_reads_them_with_their_intervals_and_decides_nothing(improving:
     assert failed["checks"][1].startswith("Not worse on the new rows: surely worse than the margin allows")
     assert {line["state"] for line in tools.list_improvements()["improvements"]} >= {
         "Trains",
+        "Waits for rows",
         "Waits for your yes or no",
     }
 

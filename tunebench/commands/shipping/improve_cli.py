@@ -147,7 +147,8 @@ def print_improvement(improved: Improvement) -> None:
     if improved["state"] == "waiting" and (trouble := improved["trouble"]):
         say(str(from_dict(trouble)))
     if rows := facts.get("rows"):
-        out.print(improvement_words.rows_sentence(rows), markup=False, soft_wrap=True)
+        if improved["state"] != "waiting":  # else none of them is trained on yet
+            out.print(improvement_words.rows_sentence(rows), markup=False, soft_wrap=True)
         for line in improvement_words.left_out_lines(rows):
             out.print(f"  left out  {line}", markup=False, soft_wrap=True)
         for line in improvement_words.again_left_out_lines(rows):
