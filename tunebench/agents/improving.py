@@ -102,8 +102,8 @@ class ImproveTools:
         limit: Limit = 20,
     ) -> ImprovementList:
         """Improvements of a registered model, newest first; without a model those under way or waiting of all
-        models, oldest first. Each with its state, its new rows, and how the new version does beside the one in use
-        on old and new rows, with 95% intervals. A person promotes or declines; no tool does."""
+        models, oldest first. Each with its state, its new rows, and how the new version does beside the one
+        in use on old and new rows, with 95% intervals. A person promotes or declines; no tool does."""
         client = self.connect()
         if model:
             model_id = versions.get_model(client, model)["model_id"]
