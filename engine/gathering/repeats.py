@@ -101,14 +101,14 @@ def _near_pairs(
     with Sketches(THRESHOLD, folder) as sketches:
         _sketch(sketches, new)
         sketches.close()
-        low, high, _ = find_clusters(sketches, tell).pairs
+        low, high, _ = find_clusters(sketches, tell).all_pairs()
         within = sorted({(min(pair), max(pair)) for pair in zip(low.tolist(), high.tolist(), strict=True)})
     with Sketches(THRESHOLD, folder) as sketches:
         _sketch(sketches, new)
         _sketch(sketches, old)
         sketches.close()
         side = np.repeat([0, 1], [len(new), len(old)])
-        low, high, _ = find_clusters(sketches, tell, side).pairs
+        low, high, _ = find_clusters(sketches, tell, side).all_pairs()
         across = [(min(pair), max(pair) - len(new)) for pair in zip(low.tolist(), high.tolist(), strict=True)]
     return within, across
 

@@ -156,7 +156,7 @@ GROUPS: dict[str, SignalGroup] = {
                     "Its prompt has other answers that are as right: they agree, are many, or the data is"
                     " made so"),  # a kind of data, no fault: it has no band
             ),
-            version=2,
+            version=3,
             automatic=True,
         ),
         SignalGroup(

@@ -171,7 +171,7 @@ def overlap(
         sketches.close()
         side = np.repeat([0, 1], [len(part) for part in texts])
         clusters = find_clusters(sketches, lambda at, of: progress(at, of, "bands", "Verifying"), side)
-    low, high, similarity = clusters.pairs
+    low, high, similarity = clusters.all_pairs()
     here, there = np.minimum(low, high), np.maximum(low, high) - len(texts[0])
     pairs = texts[0][here], texts[1][there], similarity
     exact = np.isin(digests[0], digests[1])
