@@ -32,6 +32,7 @@ MIN_BITS, MIN_SHARE = 40.0, 0.4  # of the held-out answer, to be copied in part
 MANY_BITS = 100.0  # whatever its share
 MIN_ANSWER_BITS = 6.0  # of a whole answer, to count as the same: at most one in 64 old rows has it
 TEMPLATE_SHARE = 0.1  # of the questions; a word that more have says nothing of what one means
+MIN_OWN_WORDS = 3  # of a question, for its meaning to be looked at
 NEAREST = 8  # held-out questions that are looked at, by each of two measures
 BLOCK = 256  # new questions at a time
 
@@ -84,32 +85,35 @@ class Repeated(NamedTuple):
 
 
 def find_repeated(new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[str] = ()) -> Repeated:
-    """What of the new rows repeats which of the held-out ones. others: further answers, folded, that say how
-    rare a word is."""
-    none = np.full(len(new), -1)
+    """What of the new rows repeats which of the held-out ones; of two equal arguments which other one of
+    them. others: further answers, folded, that say how rare a word is."""
+    copied = np.full(len(new), -1)
     if not len(new) or not len(held):
-        return Repeated(none, none.copy())
-    copied = none
-    for number, partner in _copied(new.answers, held.answers, others):
+        return Repeated(copied, copied.copy())
+    itself = new is held
+    for number, partner in _copied(new.answers, [] if itself else held.answers, others):
         copied[number] = partner
     return Repeated(copied, _reworded(new, held, others))
 
 
 def _copied(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """New answers that copy a held-out one, with the one of which they have most."""
+    """New answers that copy a held-out one, with the one of which they have most; with nothing held out those
+    that copy another new one."""
+    first = len(new) if held else 0
     texts = [words_of(text) for text in (*new, *held, *others)]
     often = Counter(word for text in texts for word in set(text))
     bits = {word: log2((1 + len(texts)) / count) for word, count in often.items()}
     runs = [set(_runs(text)) for text in texts]
     shared = Counter(run for own in runs for run in own)
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for partner, own in enumerate(runs[len(new) : len(new) + len(held)]):
+    for partner, own in enumerate(runs[first : first + len(held or new)]):
         for run in own:
             if shared[run] <= RARE:
                 holders[run].append(partner)
     for number, own in enumerate(runs[: len(new)]):
         partners = {partner for run in own for partner in holders.get(run, ())}
-        told = {partner: _told(texts[len(new) + partner], own, bits) for partner in partners}
+        partners -= set() if held else {number}
+        told = {partner: _told(texts[first + partner], own, bits) for partner in partners}
         if told:
             best = max(told, key=lambda partner: told[partner])
             if told[best] > 0:
@@ -133,7 +137,7 @@ def _told(words: Sequence[str], runs: set[tuple[str, ...]], bits: Mapping[str, f
 
 
 def _reworded(new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[str]) -> np.ndarray:
-    first, second, trigrams, meaning = _near_questions(new.questions, held.questions)
+    first, second, trigrams, meaning = _near_questions(new.questions, held.questions, itself=new is held)
     codes = _answer_codes(new.answers, held.answers, others)
     mine, theirs = codes[first], codes[len(new) + second]
     labelled = new.labelled[first] | held.labelled[second]
@@ -165,7 +169,7 @@ def _answer_codes(new: Sequence[str], held: Sequence[str], others: Sequence[str]
 
 
 def _near_questions(
-    new: Sequence[str], held: Sequence[str]
+    new: Sequence[str], held: Sequence[str], *, itself: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of a new and a held-out question that may be alike, and how much by trigrams and by meaning."""
     texts = [text[:FIRST] for text in (*new, *held)]
@@ -180,18 +184,22 @@ def _near_questions(
         meaning = vectors[begin:end] @ held_vectors
         chosen = SAME_ANSWER.reached(trigrams, meaning)
         chosen &= _largest(trigrams) | _largest(meaning)
+        if itself:
+            chosen[np.arange(end - begin), np.arange(begin, end)] = False
         rows, columns = np.nonzero(chosen)
         parts.append((rows + begin, columns, trigrams[rows, columns], meaning[rows, columns]))
     first, second, by_trigrams, by_meaning = zip(*parts, strict=True)
-    return tuple(map(np.concatenate, (first, second, by_trigrams, by_meaning)))
+    return np.concatenate(first), np.concatenate(second), np.concatenate(by_trigrams), np.concatenate(by_meaning)
 
 
 def _own_words(texts: Sequence[str]) -> list[str]:
-    """Each question without the words of a template, which would make all of them mean the same."""
+    """Each question without the words of a template, which would make all of them mean the same, and without
+    numbers, whose vectors are all alike; "" where too few words are left to tell what is meant."""
     words = [words_of(text) for text in texts]
     often = Counter(word for own in words for word in set(own))
     most = max(FEW_PROMPTS, TEMPLATE_SHARE * len(texts))
-    return [" ".join(word for word in own if often[word] <= most) for own in words]
+    own = [[word for word in each if often[word] <= most and not word.isdecimal()] for each in words]
+    return [" ".join(each) if len(set(each)) >= MIN_OWN_WORDS else "" for each in own]
 
 
 def _largest(values: np.ndarray) -> np.ndarray:
