@@ -2,13 +2,14 @@
 
     python bench/detection/reworded.py [--file NAME=FILE ...] [--rows 300] [--json]
 
-Of a set of questions and answers a part is held out, a part trains, and new rows come in. Some of the new rows
-are held-out ones that were written anew by rules: framed, with other words, turned round, all of these; with
-the same answer, with an answer in other words, or with half of it. Others are rows of the set that nobody has
-touched: they share its topics and its templates, and each that is left out is left out for nothing (or is a
-repeat that the set has of its own). A FILE is JSON, JSON lines or CSV; without one the documentation inside
-Python is taken. The last figure says what slips through does to a decision: a version that answers every row
-which slipped through right, and all others as before, seems better by at most that share.
+Of a set of questions and answers a part is held out, a part trains, and new rows come in. Some of the new
+rows are held-out ones that were written anew by rules: framed, with other words, turned round, all of these,
+or half of the words among others; with the same answer, with an answer in other words, or with half of it.
+Others are rows of the set that nobody has touched: they share its topics and its templates, and each that is
+left out is left out for nothing (or is a repeat that the set has of its own). A FILE is JSON, JSON lines or
+CSV; without one the documentation inside Python is taken. The last figure bounds what slips through: a
+version that answers every held-out row right which slipped through, and all others as before, seems better by
+at most that share of the rows that judge.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from bench.report import Figure, Section, as_json
 from engine.data.readers.builtin import BuiltinReader
 from engine.gathering.reworded import QuestionsAnswered, find_repeated
 from engine.near.digest import normalise
+from store.config.shipping.improve_config import MAX_SLIPPING
 
 QUESTIONS = ("question", "instruction", "prompt", "text")
 ANSWERS = ("answer", "output", "completion", "category", "label")
@@ -47,8 +49,8 @@ OTHER_WORDS = {
 }  # fmt: skip
 FRAMES = ("Could you please tell me: {}", "I was wondering about this. {} Thanks!", "Quick question: {}",
           "A colleague asked me today: {} I need a good answer.", "Hello there, {}")  # fmt: skip
-FILLERS = ("please", "really", "actually", "about", "again", "with", "somehow", "there", "would", "know", "some",
-           "might", "still", "maybe", "think", "right", "thing", "kind", "ever", "then")  # fmt: skip
+FILLERS = ("please", "really", "actually", "about", "again", "with", "somehow", "there", "would", "know",
+           "some", "might", "still", "maybe", "think", "right", "thing", "kind", "ever", "then")  # fmt: skip
 SWAPPED = {"therefore": "so", "because": "since", "usually": "normally", "can": "may", "very": "quite",
            "is": "would be", "many": "several", "are": "would be", "has": "holds", "also": "too"}  # fmt: skip
 
@@ -107,7 +109,7 @@ def told_anew(text: str, draw: random.Random) -> str:
     remembers what was asked, and not how."""
     words = text.split()
     kept = [word for word in words if draw.random() < 0.5] or words[:1]
-    filled = [word for each in kept for word in ((each, draw.choice(FILLERS)) if draw.random() < 0.8 else (each,))]
+    filled = [each if draw.random() < 0.2 else f"{each} {draw.choice(FILLERS)}" for each in kept]
     return f"{' '.join(filled)}?"
 
 
@@ -117,7 +119,8 @@ ASKED: dict[str, Way] = {
     "told anew": told_anew,
 }  # fmt: skip
 TOLD: dict[str, Way] = {
-    "same answer": lambda text, draw: text, "answer in other words": in_other_words, "half an answer": half_of,
+    "same answer": lambda text, draw: text, "answer in other words": in_other_words,
+    "half an answer": half_of,
 }  # fmt: skip
 
 
@@ -172,7 +175,9 @@ def measured(name: str, rows: list[Row], wanted: int) -> list[Figure]:
             figures.append(Figure(f"{name}: {asked}, {told}: found", float(hits.mean()), digits=3))
     false = float(_found(clean, held, others, labelled).mean())
     figures.append(Figure(f"{name}: clean rows left out", false, digits=3))
-    figures.append(Figure(f"{name}: of 100 such rows, slip through on average", 100 * float(np.mean(slipped)), digits=1))
+    limit = None if labelled else MAX_SLIPPING
+    through = float(np.mean(slipped))
+    figures.append(Figure(f"{name}: slip through, over all ways", through, "", limit, "≤", 3))
     return figures
 
 

@@ -1,5 +1,5 @@
-"""New rows that repeat a row that judges in other words: its answer, or a part of it, and its question by what
-it means.
+"""New rows that repeat a row that judges in other words: its answer, or a part of it, and its question by
+what it means.
 
 Answers are compared by runs of words that both have, counted in bits: a word that one in a thousand answers
 has tells ten. So what many answers say ("Yes", a label, a closing phrase) never makes a match, and half a
@@ -30,6 +30,7 @@ RUN = 4  # words of a run
 RARE = 20  # answers; a run that more have is no sign
 MIN_BITS, MIN_SHARE = 40.0, 0.4  # of the held-out answer, to be copied in part
 MANY_BITS = 100.0  # whatever its share
+WHOLE_BITS, WHOLE_SHARE = 18.0, 0.9  # of an answer that is copied as a whole
 MIN_ANSWER_BITS = 6.0  # of a whole answer, to count as the same: at most one in 64 old rows has it
 TEMPLATE_SHARE = 0.1  # of the questions; a word that more have says nothing of what one means
 MIN_OWN_WORDS = 3  # of a question, for its meaning to be looked at
@@ -77,8 +78,8 @@ class QuestionsAnswered:
 
 
 class Repeated(NamedTuple):
-    """Of each new row: `copied`, int64, the held-out row whose answer it copies, and `reworded`, the one whose
-    question it asks, by their places; -1 where there is none."""
+    """Of each new row: `copied`, int64, the held-out row whose answer it copies, and `reworded`, the one
+    whose question it asks, by their places; -1 where there is none."""
 
     copied: np.ndarray
     reworded: np.ndarray
@@ -126,13 +127,11 @@ def _runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 def _told(words: Sequence[str], runs: set[tuple[str, ...]], bits: Mapping[str, float]) -> float:
     """Bits of the words that stand in these runs; 0 where they are few, and a small part of all."""
-    covered = {
-        word for at, run in enumerate(_runs(words)) if run in runs for word in words[at : at + RUN]
-    }
+    covered = {word for at, run in enumerate(_runs(words)) if run in runs for word in words[at : at + RUN]}
     told = sum(bits[word] for word in covered)
-    enough = told >= MANY_BITS or (
-        told >= MIN_BITS and told >= MIN_SHARE * sum(bits[word] for word in set(words))
-    )
+    whole = sum(bits[word] for word in set(words))
+    asked = ((MANY_BITS, 0.0), (MIN_BITS, MIN_SHARE), (WHOLE_BITS, WHOLE_SHARE))
+    enough = any(told >= least and told >= share * whole for least, share in asked)
     return told if enough else 0.0
 
 
@@ -151,8 +150,8 @@ def _reworded(new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[
 
 
 def _answer_codes(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> np.ndarray:
-    """Of each new and held-out row a number of its answer, -1 where the old rows have it so often that it says
-    little."""
+    """Of each new and held-out row a number of its answer, -1 where the old rows have it so often that it
+    says little."""
     old = Counter([*held, *others])
     total = old.total()
     least = min(MIN_ANSWER_BITS, log2(1 + total) - 0.5)  # of few rows an answer that one has
@@ -189,7 +188,12 @@ def _near_questions(
         rows, columns = np.nonzero(chosen)
         parts.append((rows + begin, columns, trigrams[rows, columns], meaning[rows, columns]))
     first, second, by_trigrams, by_meaning = zip(*parts, strict=True)
-    return np.concatenate(first), np.concatenate(second), np.concatenate(by_trigrams), np.concatenate(by_meaning)
+    return (
+        np.concatenate(first),
+        np.concatenate(second),
+        np.concatenate(by_trigrams),
+        np.concatenate(by_meaning),
+    )
 
 
 def _own_words(texts: Sequence[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Near duplicates among sketches: candidates of every band, verified, and joined into clusters.
 
-Every pair that joins two texts has its exact Jaccard similarity computed and at or above the threshold, or is
-one of short texts (`short_texts`). In a bucket of up to `WINDOW` texts (those that share a band) all pairs are
-looked at. A larger bucket is one of near copies, or of texts made from one template, and all of its pairs
+Every pair that joins two texts has its exact Jaccard similarity computed and at or above the threshold, or
+is one of short texts (`short_texts`). In a bucket of up to `WINDOW` texts (those that share a band) all pairs
+are looked at. A larger bucket is one of near copies, or of texts made from one template, and all of its pairs
 would be too many: there each text is compared with the next in the order of another band, and with up to
 `LEADERS` texts that stand for the bucket, each taken from those that no leader matched so far; a bucket in
 which two or more leaders stand for nobody but themselves is left to the other bands. So the work in a bucket

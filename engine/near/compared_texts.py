@@ -32,9 +32,7 @@ def reader(rows_path: Path) -> Read:
     return lambda columns: batches(pq.ParquetFile(rows_path), BATCH, list(columns))
 
 
-def sketched(
-    read: Read, first: np.ndarray, sketches: Sketches
-) -> Iterator[tuple[Sketch, np.ndarray]]:
+def sketched(read: Read, first: np.ndarray, sketches: Sketches) -> Iterator[tuple[Sketch, np.ndarray]]:
     """What `sketches.add` takes of the rows that `first` (bool) names, and the hashes of all prompts (0:
     none), batch by batch in order."""
 

@@ -56,7 +56,9 @@ def maybe_short(texts: Sequence[str]) -> dict[int, str]:
     return {place: text for place, text in enumerate(texts) if len(text) <= MAX_CHARACTERS}
 
 
-def short_pairs(texts: Sequence[str], min_cosine: float = MIN_COSINE, side: np.ndarray | None = None) -> Pairs:
+def short_pairs(
+    texts: Sequence[str], min_cosine: float = MIN_COSINE, side: np.ndarray | None = None
+) -> Pairs:
     """Near duplicates among the texts of `MIN_WORDS` to `MAX_WORDS` words, by their places."""
     hashes, offsets = words_hashed(texts)
     lengths = np.diff(offsets)

@@ -1,7 +1,7 @@
-"""How alike two texts are by the trigrams of their characters, each weighted by how rare it is among the texts.
+"""How alike two texts are by the trigrams of their characters, each weighted by how rare it is.
 
-TF-IDF (Spärck Jones 1972) with a logarithm of the counts, and the cosine of it. A changed word or a slip of the
-keys takes a few trigrams away and leaves the rest; what all texts share, such as the words of a template,
+TF-IDF (Spärck Jones 1972) with a logarithm of the counts, and the cosine of it. A changed word or a slip of
+the keys takes a few trigrams away and leaves the rest; what all texts share, such as the words of a template,
 weighs next to nothing. Words are runs of letters, digits and marks, after NFKC and casefold; a blank stands
 between them and at both ends.
 """
