@@ -11,9 +11,7 @@ from store.documents.data.overlap import Leaks
 from store.documents.data.split import SplitBy
 
 FIXED = "The file fixed the parts, so equal and similar rows were not kept on one side."
-MEND_FIXED = (
-    "On the tab Split of the data set, leave the leaking rows out of training, or deal the rows at random."
-)
+MEND_FIXED = "Leave the leaking rows out of training on the tab Split of the data set, or deal at random."
 
 
 NOT_KEPT = (

@@ -129,8 +129,7 @@ def test_a_leak_inside_given_parts_is_named_and_gone_once_its_training_rows_are(
     path = tmp_path / "a.jsonl"
     fields = ("prompt", "completion", "split")
     path.write_text("".join(json.dumps(dict(zip(fields, row, strict=True))) + "\n" for row in rows))
-    columns = {"prompt": "prompt", "completion": "completion", "part": "split"}
-    fingerprint = import_file(home, path, columns=columns).result["fingerprint"]
+    fingerprint = import_file(home, path, part_column="split").result["fingerprint"]
     measure_duplicates(home, fingerprint)
     given = {"split_by": "given", "validation_size": 0}
     answer = ask(home, "split", fingerprint=fingerprint, split=given)
