@@ -6,9 +6,9 @@ Texts of a set are copied with one word changed: mistyped, replaced, dropped, pu
 Recall is the share of copies that match what they were copied from. Of texts that nobody has touched those
 count as matched for nothing that match one with another answer or label; a few of them are repeats that
 somebody labelled otherwise. A FILE is JSON, JSON lines or CSV with a question or a text, and an answer or a
-label; without one the titles in the documentation inside Python are taken. The time is the processor's for one
-whole search, held-out texts against training texts of 300 characters, a fifth of them short: what else runs on
-the machine does not count.
+label; without one the titles in the documentation inside Python are taken. The time is the processor's for
+one whole search, held-out texts against training texts of 300 characters, a fifth of them short: what else
+runs on the machine does not count.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LENGTHS = ((4, 5), (6, 7), (8, 8), (9, 12), (13, 20), (21, 32))  # words of a te
 WAYS = ("mistyped", "replaced", "dropped", "put in", "moved")
 MIN_RECALL = 0.85  # of copies of 6 to 12 words
 MAX_FALSE = 0.12  # of untouched texts of 4 to 12 words
-MAX_SECONDS = 60.0  # of the processor, for a whole search
+MAX_SECONDS = 30.0  # of the processor, for a whole search
 THRESHOLD, BATCH = 0.7, 4_000
 
 

@@ -100,25 +100,25 @@ def find_repeated(new: QuestionsAnswered, held: QuestionsAnswered, others: Seque
 def _copied(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> Iterator[tuple[int, int]]:
     """New answers that copy a held-out one, with the one of which they have most; with nothing held out those
     that copy another new one."""
-    first = len(new) if held else 0
-    texts = [words_of(text) for text in (*new, *held, *others)]
-    often = Counter(word for text in texts for word in set(text))
-    bits = {word: log2((1 + len(texts)) / count) for word, count in often.items()}
-    runs = [set(_runs(text)) for text in texts]
-    shared = Counter(run for own in runs for run in own)
+    partners = [words_of(text) for text in held or new]
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for partner, own in enumerate(runs[first : first + len(held or new)]):
-        for run in own:
-            if shared[run] <= RARE:
-                holders[run].append(partner)
-    for number, own in enumerate(runs[: len(new)]):
-        partners = {partner for run in own for partner in holders.get(run, ())}
-        partners -= set() if held else {number}
-        told = {partner: _told(texts[first + partner], own, bits) for partner in partners}
-        if told:
-            best = max(told, key=lambda partner: told[partner])
-            if told[best] > 0:
-                yield number, best
+    for partner, words in enumerate(partners):
+        for run in set(_runs(words)):
+            holders[run].append(partner)
+    often: Counter[str] = Counter()
+    shared: Counter[tuple[str, ...]] = Counter()
+    for text in (*new, *held, *others):  # one after the other, as there may be many
+        words = words_of(text)
+        often.update(set(words))
+        shared.update({run for run in _runs(words) if run in holders})
+    total = 1 + len(new) + len(held) + len(others)
+    bits = {word: log2(total / often[word]) for words in partners for word in words}
+    for number, text in enumerate(new):
+        own = {run for run in _runs(words_of(text)) if run in holders and shared[run] <= RARE}
+        near = {partner for run in own for partner in holders[run]} - (set() if held else {number})
+        told = {partner: _told(partners[partner], own, bits) for partner in near}
+        if any(told.values()):
+            yield number, max(told, key=lambda partner: told[partner])
 
 
 def _runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:

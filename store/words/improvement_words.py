@@ -238,7 +238,7 @@ def slipping_sentence(rows: GatheredRows) -> str:
     points = f"{min(100.0, 100 * slipped / old):.1f}".removesuffix(".0")
     return (
         f"{repeats:,} new row{' repeats' if repeats == 1 else 's repeat'} a row that judges, in its own or in"
-        f" other words, and stayed out. About {100 * MAX_SLIPPING:g} in 100 of such rows are not recognised:"
+        f" other words, and stayed out. Up to {100 * MAX_SLIPPING:g} in 100 of such rows are not recognised:"
         f" here {slipped:,}, which may lift the new version by up to {points}"
         f" point{'' if points == '1' else 's'} on the {old:,} old rows that judge."
     )

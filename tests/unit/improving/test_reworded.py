@@ -119,6 +119,6 @@ def test_rows_that_repeat_each_other_in_other_words_are_never_parted() -> None:
 def test_what_may_slip_through_is_told_with_its_effect() -> None:
     rows: Any = {"repeats": 15, "old_judging": 200, "left_out": {}}
     assert slipping_sentence(rows).endswith(
-        "here 2, which may lift the new version by up to 1 point on the 200 old rows that judge."
+        "here 4, which may lift the new version by up to 2 points on the 200 old rows that judge."
     )
     assert not slipping_sentence({**rows, "old_judging": 0})
