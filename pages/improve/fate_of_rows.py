@@ -30,7 +30,8 @@ EARLIER_ROWS = (
     "The new rows that judge were drawn at random of what was asked, and not all earlier ones that judge with"
     " them: a figure on all of these is not how good it is on all requests."
 )
-DRAWN = 20  # rows that stand beside what they repeat
+EXCERPT = 200  # characters, as of skipped rows
+DRAWN = 10  # rows that stand beside what they repeat
 MAX_SKIPPED = 2_000  # rows that are looked through for them
 GONE = "gone by now"
 BAR = """<style>
@@ -73,30 +74,31 @@ def _draw_repeating(rows: GatheredRows, dataset_id: str | None) -> None:
         return
     with st.expander(f"{plural(rows['repeats'], 'row')} beside what they repeat", icon=":material/compare:"):
         with guarded():
-            st.dataframe(
-                [_beside(row, dataset_id) for row in repeating[:DRAWN]],
-                hide_index=True,
-                row_height=72,
-                column_config={"Row": st.column_config.NumberColumn(width=60)},
-                alt="New rows that stayed out, beside the rows that judge which they repeat",
-            )
+            for row in repeating[:DRAWN]:
+                _draw_beside(row, dataset_id)
         if rows["repeats"] > DRAWN:
             st.caption(f"The first {DRAWN} are drawn.")
 
 
-def _beside(row: RowRepeating, dataset_id: str) -> dict[str, str | int]:
-    """A line of the table."""
+def _draw_beside(row: RowRepeating, dataset_id: str) -> None:
+    """The beginning of a row that stayed out, and of the row that judges."""
     skipped = reads.skipped_rows(dataset_id, MAX_SKIPPED, 0)
     new = next((each["excerpt"] for each in skipped if each["line"] == row["line"]), GONE)
     other = next((each for each in reads.datasets() if each["fingerprint"] == row["fingerprint"]), None)
-    judging = reads.dataset_row(other["dataset_id"], row["row_id"])[0]["text"] if other else GONE
-    return {
-        "Stayed out": new,
-        "The row that judges": judging,
-        "Data set": other["name"] if other else GONE,
-        "Row": row["row_id"],
-        "Why": row["reason"],
-    }
+    judging, place = GONE, f"Row {row['row_id']:,}"
+    if other is not None:
+        judging = _shortened(reads.dataset_row(other["dataset_id"], row["row_id"])[0]["text"])
+        place = f"Row {row['row_id']:,} of {other['name']}, which judges"
+    with st.container(border=True):
+        st.caption(plain(row["reason"].capitalize()))
+        for column, title, text in zip(st.columns(2), ("Stayed out", place), (new, judging), strict=True):
+            with column:
+                st.markdown(f"**{plain(title)}**")
+                st.markdown(plain(text))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 1]}…"
 
 
 def _draw_again(rows: GatheredRows) -> None:
