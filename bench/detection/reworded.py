@@ -165,15 +165,15 @@ def measured(name: str, rows: list[Row], wanted: int) -> list[Figure]:
     others = [normalise(row.answer) for row in train]
     figures = [Figure(f"{name}: rows held out, and clean new rows", len(held))]
     slipped = []
-    for told, tell in TOLD.items():
-        if labelled and told != "same answer":
+    for manner, tell in TOLD.items():
+        if labelled and manner != "same answer":
             continue
         for asked, ask in ASKED.items():
             new = [Row(ask(row.question, draw), tell(row.answer, draw)) for row in held]
-            hits = _found(new, held, others, labelled)
+            hits = _held_back(new, held, others, labelled)
             slipped.append(1 - float(hits.mean()))
-            figures.append(Figure(f"{name}: {asked}, {told}: found", float(hits.mean()), digits=3))
-    false = float(_found(clean, held, others, labelled).mean())
+            figures.append(Figure(f"{name}: {asked}, {manner}: found", float(hits.mean()), digits=3))
+    false = float(_held_back(clean, held, others, labelled).mean())
     figures.append(Figure(f"{name}: clean rows left out", false, digits=3))
     figures.append(Figure(f"{name}: slip through, over all ways", float(np.mean(slipped)), digits=3))
     worst, limit = max(slipped[: len(ASKED)]), None if labelled else MAX_SLIPPING
@@ -181,7 +181,7 @@ def measured(name: str, rows: list[Row], wanted: int) -> list[Figure]:
     return figures
 
 
-def _found(new: list[Row], held: list[Row], others: list[str], labelled: bool) -> np.ndarray:
+def _held_back(new: list[Row], held: list[Row], others: list[str], labelled: bool) -> np.ndarray:
     """Which new rows are held back, whichever held-out row they are thought to repeat."""
     repeated = find_repeated(_compared(new, labelled), _compared(held, labelled), others)
     return (repeated.copied >= 0) | (repeated.reworded >= 0)

@@ -27,14 +27,14 @@ ELSEWHERE = {"judge": "judges elsewhere", "train": "trained elsewhere"}  # parts
 class ComparedRows(NamedTuple):
     """Rows as they are compared. digests: uint64, equal where texts are equal when folded. prompts: of all
     turns but the last, 0 for plain texts. asked: what they ask, however the caller put it. texts: what is
-    looked at for near duplicates. said: what is looked at for repeats in other words."""
+    looked at for near duplicates. answered: what is looked at for repeats in other words."""
 
     digests: np.ndarray
     prompts: np.ndarray
     asked: AskedQuestions
     answers: list[Answer]
     texts: list[str]
-    said: QuestionsAnswered
+    answered: QuestionsAnswered
 
 
 class OldRows(NamedTuple):

@@ -117,8 +117,8 @@ def _held_partners(
         if held[place]:
             nearly[number] = place
     fresh = np.flatnonzero(first_time)
-    others = [old.rows.said.answers[place] for place in np.flatnonzero(~held).tolist()]
-    repeats = find_repeated(new.said.chosen(fresh), old.rows.said.chosen(places), others)
+    others = [old.rows.answered.answers[place] for place in np.flatnonzero(~held).tolist()]
+    repeats = find_repeated(new.answered.chosen(fresh), old.rows.answered.chosen(places), others)
     for partners, taken in zip((copied, reworded), repeats, strict=True):
         has = taken >= 0
         partners[fresh[has]] = places[taken[has]]
@@ -231,7 +231,7 @@ def _groups(new: ComparedRows, near: list[tuple[int, int]]) -> np.ndarray:
     groups = new.asked.grouped(np.arange(len(new.prompts)))
     if near:
         groups = join(groups, *np.array(near, np.int64).T)
-    for partners in find_repeated(new.said, new.said):
+    for partners in find_repeated(new.answered, new.answered):
         has = np.flatnonzero(partners >= 0)
         groups = join(groups, has, partners[has]) if len(has) else groups
     return groups

@@ -38,7 +38,7 @@ NEAREST = 8  # held-out questions that are looked at, by each of two measures
 BLOCK = 256  # new questions at a time
 
 
-class Likeness(NamedTuple):
+class QuestionThresholds(NamedTuple):
     """How alike two questions have to be: by trigrams or by meaning."""
 
     trigrams: float
@@ -50,9 +50,11 @@ class Likeness(NamedTuple):
         return enough
 
 
-ALONE = Likeness(0.6, 0.9)  # whatever is answered
-SAME_ANSWER = Likeness(0.3, 0.6)
-OF_LABELS = Likeness(0.8, 2.0)  # other words of one class are what a classifier is to learn: no leak
+ALONE = QuestionThresholds(0.6, 0.9)  # whatever is answered
+SAME_ANSWER = QuestionThresholds(0.3, 0.6)
+OF_LABELS = QuestionThresholds(
+    0.8, 2.0
+)  # other words of one class are what a classifier is to learn: no leak
 
 
 @dataclass(frozen=True)
@@ -116,23 +118,23 @@ def _copied(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> I
     for number, text in enumerate(new):
         own = {run for run in _runs(words_of(text)) if run in holders and shared[run] <= RARE}
         near = {partner for run in own for partner in holders[run]} - (set() if held else {number})
-        told = {partner: _told(partners[partner], own, bits) for partner in near}
-        if any(told.values()):
-            yield number, max(told, key=lambda partner: told[partner])
+        shared_bits = {partner: _shared_bits(partners[partner], own, bits) for partner in near}
+        if any(shared_bits.values()):
+            yield number, max(shared_bits, key=lambda partner: shared_bits[partner])
 
 
 def _runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
     return (tuple(words[at : at + RUN]) for at in range(len(words) - RUN + 1))
 
 
-def _told(words: Sequence[str], runs: set[tuple[str, ...]], bits: Mapping[str, float]) -> float:
+def _shared_bits(words: Sequence[str], runs: set[tuple[str, ...]], bits: Mapping[str, float]) -> float:
     """Bits of the words that stand in these runs; 0 where they are few, and a small part of all."""
     covered = {word for at, run in enumerate(_runs(words)) if run in runs for word in words[at : at + RUN]}
-    told = sum(bits[word] for word in covered)
+    shared_bits = sum(bits[word] for word in covered)
     whole = sum(bits[word] for word in set(words))
     asked = ((MANY_BITS, 0.0), (MIN_BITS, MIN_SHARE), (WHOLE_BITS, WHOLE_SHARE))
-    enough = any(told >= least and told >= share * whole for least, share in asked)
-    return told if enough else 0.0
+    enough = any(shared_bits >= least and shared_bits >= share * whole for least, share in asked)
+    return shared_bits if enough else 0.0
 
 
 def _reworded(new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[str]) -> np.ndarray:

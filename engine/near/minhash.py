@@ -121,7 +121,7 @@ def bands(threshold: float) -> tuple[int, int]:
     return best
 
 
-class Sketch(NamedTuple):
+class TextSketch(NamedTuple):
     """Of a batch of texts: shingles, keys of bands of shape (b, texts), and the short texts by place."""
 
     sets: Sets
@@ -142,12 +142,12 @@ class Sketches(ShingleSpool):
         self._added = 0
         self.short = ShortTexts()
 
-    def sketch(self, texts: list[str]) -> Sketch:
+    def sketch(self, texts: list[str]) -> TextSketch:
         """What `add` takes of texts. Changes nothing, so threads may share it."""
         sets = shingle_sets(texts)
-        return Sketch(sets, self._band_keys(sets), maybe_short(texts))
+        return TextSketch(sets, self._band_keys(sets), maybe_short(texts))
 
-    def add(self, sketch: Sketch) -> None:
+    def add(self, sketch: TextSketch) -> None:
         """Keep what `sketch` made."""
         self.short.add(self._added, sketch.short)
         self.add_sets(sketch.sets)

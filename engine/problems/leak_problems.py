@@ -27,12 +27,7 @@ MEND_PROMPT = (
 def find(leaks: Leaks, held: int, split_by: SplitBy, field: str = "dataset") -> list[Problem]:
     """Of so many held-out rows; `field` is the one that the warnings stand at."""
     kinds = (
-        (
-            leaks["exact"],
-            "in the training rows too, word for word",
-            "",
-            "Clean the data set of its duplicates.",
-        ),
+        (leaks["exact"], "in the training rows too, word for word", "", MEND_EXACT),
         (leaks["near"], "nearly the same in the training rows", NOT_KEPT, MEND_NEAR),
         (leaks["same_prompt"] or 0, "in training with another answer to their prompt", "", MEND_PROMPT),
     )

@@ -102,7 +102,7 @@ def test_short_answers_that_many_rows_have_match_nothing(home: Home) -> None:
 
 
 def test_rows_that_repeat_each_other_in_other_words_are_never_parted() -> None:
-    said = QuestionsAnswered(
+    answered = QuestionsAnswered(
         ["Where does the heron of lake Oro nest?", "Nesting place, please", "How is steel made?"],
         [
             "in the reeds below the old mill of upper oro",
@@ -112,7 +112,7 @@ def test_rows_that_repeat_each_other_in_other_words_are_never_parted() -> None:
         np.zeros(3, bool),
     )
     others = [f"something {n} entirely different about {n * 7}" for n in range(200)]
-    repeated = find_repeated(said, said, others)
+    repeated = find_repeated(answered, answered, others)
     assert repeated.copied.tolist() == [1, 0, -1]
 
 
