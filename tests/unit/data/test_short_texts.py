@@ -69,7 +69,7 @@ def test_more_copies_than_are_compared_with_each_other_hang_together() -> None:
 def test_a_deal_and_a_comparison_see_short_texts_that_are_nearly_the_same(home: Home, tmp_path: Path) -> None:
     draw = random.Random(3)
     rows = [(sentence(n, 8), sentence(n + 500, 1)) for n in range(40)]
-    leaked = [(edited(asked, "replaced", draw), told) for asked, told in rows[:10]]
+    leaked = [(edited(asked, "replaced", draw), answer) for asked, answer in rows[:10]]
     fingerprint = write(home, tmp_path / "a.jsonl", [*rows, *leaked])
     measure_duplicates(home, fingerprint)
     leaks = within(home, fingerprint, parts(list(range(40)), [], list(range(40, 50))))
