@@ -329,6 +329,7 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
         rows |= {"only_train": 0, "corrects": 0, "repeats": 1, "old_judging": 100, "repeating": [partner]}
         improvement: Any = {
             "config": {"rows": []},
+            "state": "training",
             "facts": {"rows": rows, "rows_dataset_id": "new"},
         }
         skipped = [{"line": 3, "reason": reason, "excerpt": "Where is its nest?"}]
