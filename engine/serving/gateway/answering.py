@@ -93,6 +93,8 @@ class Answering:
             bodies.check_fields(call.body, NEEDED[self._kind], obeyed, model.name)
         bodies.check_tokens(call.body, limits["max_tokens"])
         bodies.check_format(call.body)
+        if "tools" in call.body:
+            await asyncio.to_thread(bodies.check_tools, call.body)
         call.user, call.group = bodies.asked_user(call.body), bodies.asked_group(call.body)
         self._hold_tokens(call, model, obeyed)
         call.sampled = drawn(call.request_id, gateway.config["log"]["sample"])

@@ -52,11 +52,13 @@ class Forward(Protocol):
 
 @dataclass(frozen=True)
 class ServedName:
-    """What one name stands for."""
+    """What one name stands for. calls_written: it was trained on rows that call functions, which are written
+    out for a template that knows of none."""
 
     adapter: int
     tokenizer: Any
     ends: frozenset[int]
+    calls_written: bool = False
 
 
 @dataclass
@@ -91,9 +93,12 @@ def load(spec: BackendSpec) -> LoadedModel:
     model.eval()
     forward, alone = _forward(model, names, spec, context, device)
     _give_back()
-    named = {name: ServedName(BASE, tokenizers[0], ends[0]) for name in spec["names"]}
-    for number, adapter in enumerate(spec["adapters"]):
-        named[adapter["name"]] = ServedName(number, tokenizers[number + 1], ends[number + 1])
+    own_note: ModelNote | None = read_json(Path(source) / "tunebench.json")
+    written = bool(own_note and own_note.get("calls"))
+    named = {name: ServedName(BASE, tokenizers[0], ends[0], written) for name in spec["names"]}
+    for number, (adapter, note) in enumerate(zip(spec["adapters"], notes, strict=True)):
+        written = bool(note.get("calls"))
+        named[adapter["name"]] = ServedName(number, tokenizers[number + 1], ends[number + 1], written)
     return LoadedModel(forward, named, context, model.config.get_text_config().vocab_size, alone)
 
 

@@ -165,7 +165,9 @@ class Attempt:
     def _read(self, document: JsonObject, tally: LogprobTally | None) -> None:
         """Note what it says. An address elsewhere has nothing to tell beside its answer."""
         self._call.seen.read(document)
-        self._call.seen.tally = tally if self.route.backend.document["engine"] != "remote" else None
+        own = tally if self.route.backend.document["engine"] != "remote" else None
+        self._call.seen.tally = own
+        self._call.seen.invalid_calls = own.invalid_calls if own else None
 
     def _passed_on(self, document: JsonObject) -> bytes:
         """As the caller gets it: by the id that feedback takes, and the version that answered."""

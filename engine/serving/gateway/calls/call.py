@@ -100,7 +100,8 @@ class Call:
         doesn't count, its pieces and an estimate of the prompt, which was read for them."""
         if self.seen.counted is not None:
             return self.seen.counted
-        return self.seen.pieces and self.seen.pieces + estimated_prompt(self.body)
+        made = max(self.seen.pieces, self.seen.tally.tokens if self.seen.tally else 0)
+        return made and made + estimated_prompt(self.body)
 
     def line(self, status: int, error: str | None, texts: Redacting | None) -> RequestLine:
         """What is kept of it. `texts`: takes personal data out."""
@@ -130,6 +131,8 @@ class Call:
             "seconds": time.monotonic() - self.began,
             "finish_reason": seen.finish_reason,
             "mean_logprob": seen.mean_logprob,
+            "calls": seen.calls,
+            "invalid_calls": seen.invalid_calls,
             "label": seen.label,
             "confidence": seen.confidence,
             "abstained": seen.abstained,

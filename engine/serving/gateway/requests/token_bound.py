@@ -15,6 +15,7 @@ from engine.serving.gateway.requests.bodies import TOKENS
 from store.documents.serving.request_line import RequestKind
 
 TEMPLATE_TOKENS = 32  # that a chat template adds, beyond the JSON around each message: its own system message
+TOOL_TOKENS = 512  # that it adds where there are tools: how to call them
 QUESTION_TOKENS = 64  # that the prompt of a question of /v1/systemone has, beside its state and its options
 BYTES_A_TOKEN = 4  # of usual text: for a prompt that nobody counted
 NOT_SHOWN = {
@@ -60,8 +61,15 @@ def bound_of(
 
 
 def prompt_bytes(body: Mapping[str, Any]) -> int:
-    """Of all that a model may be shown of a request."""
-    return sum(_bytes(value) for name, value in body.items() if name not in NOT_SHOWN)
+    """Of all that a model may be shown of a request, tools as templates write them."""
+    return sum(_bytes(value) for name, value in body.items() if name not in NOT_SHOWN) + _tool_tokens(body)
+
+
+def _tool_tokens(body: Mapping[str, Any]) -> int:
+    """What a template adds to tools: how to call them, and line ends and blanks in their JSON."""
+    if not (tools := body.get("tools")):
+        return 0
+    return TOOL_TOKENS + len(json.dumps(tools, indent=4, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def estimated_prompt(body: Mapping[str, Any]) -> int:
