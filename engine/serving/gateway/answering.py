@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from starlette.types import Receive, Scope, Send
 
 from engine.serving.gateway.backends.backend_http import BackendBroken
+from engine.serving.gateway.calls.answer_forms import AnswerForm
 from engine.serving.gateway.calls.attempt import Attempt
 from engine.serving.gateway.calls.call import CLIENT_GONE, Call
 from engine.serving.gateway.calls.routing import ModelRoutes, Route, drawn
@@ -42,12 +43,15 @@ WHOLE = [(b"content-type", b"application/json")]
 class Answering:
     """The ASGI application of one path."""
 
-    def __init__(self, gateway: Gateway, kind: RequestKind) -> None:
-        self._gateway, self._kind = gateway, kind
+    def __init__(
+        self, gateway: Gateway, kind: RequestKind, form: type[AnswerForm] = AnswerForm, prefix: str = ""
+    ) -> None:
+        self._gateway, self._kind, self._form, self._prefix = gateway, kind, form, prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
-        call = Call(gateway.config["endpoint_id"], gateway.ids.new(self._kind), self._kind)
+        request_id = gateway.ids.new(self._kind, self._prefix)
+        call = Call(gateway.config["endpoint_id"], request_id, self._kind, self._form())
         gateway.active.add(call)
         watching: asyncio.Task[None] | None = None
         try:
@@ -83,7 +87,7 @@ class Answering:
         gateway.keys.spend_request(call.key)
         content = await bodies.read_body(scope, receive, limits["body_bytes"])
         call.limit(limits["seconds"])
-        call.body = bodies.parse(content)
+        call.body = call.form.asked(bodies.parse(content))
         if "model" not in call.body:
             raise Refusal(400, "missing_parameter", "model is missing.", param="model")
         model = gateway.table.of(call.body["model"])
@@ -200,18 +204,19 @@ class Answering:
             await send({"type": "http.response.body", "body": event, "more_body": True})
         call.finish()
         await self._write(call, 200, None)
-        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+        await send({"type": "http.response.body", "body": call.form.closing(call.seen)})
 
     # -- the end ------------------------------------------------------------------------------------
 
     async def _refuse(self, call: Call, refusal: Refusal, send: Send) -> None:
         """In place of the answer, or of the rest of it."""
         call.finish()
+        refusal.param = call.form.param(refusal.param)
         await self._write(call, refusal.status, refusal.code)
         if refusal.status == CLIENT_GONE:
             return
         if call.begun:
-            await send({"type": "http.response.body", "body": refusal.event()})
+            await send({"type": "http.response.body", "body": call.form.failed(refusal)})
             return
         await _send_whole(send, refusal.status, refusal.headers(), call, refusal.body())
 

@@ -1,4 +1,4 @@
-"""A worker whose model writes what a test says, with all the rest as it is: its template, batch and answers."""
+"""A worker whose model writes what a test says, all else as it is: its template, batch and answers."""
 
 from __future__ import annotations
 

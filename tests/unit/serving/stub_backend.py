@@ -2,7 +2,7 @@
 
 The spec's `model` is JSON that says how it behaves: `delay` (seconds before an answer), `pause` (between the
 words of a stream), `words`, `fields`, `kinds`, `fail` (its start fails; with `once` only the first), `status`
-(of every answer), `broken` (before | after: it breaks off before, or after, the first piece), `label`, `nats`
+(of every answer), `calls` (functions that it calls after its words, with their JSON), `invalid_calls`, `broken` (before | after: it breaks off before, or after, the first piece), `label`, `nats`
 (of each word, told beside the answer as our worker does).
 """
 
@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from engine.serving.protocol.forms import Form, FormOfCall
 from engine.serving.protocol.logprob_tally import COMMENT, HEADER, LogprobTally
 
 FIELDS = [
@@ -78,7 +79,16 @@ class Stub:
         return JSONResponse(self._whole(body), headers={HEADER: tally.words()} if tally else None)
 
     def _tally(self, words: int) -> LogprobTally | None:
-        return LogprobTally(words * self.does["nats"], words) if "nats" in self.does else None
+        if "nats" not in self.does:
+            return None
+        return LogprobTally(words * self.does["nats"], words, self.does.get("invalid_calls", 0))
+
+    @property
+    def calls(self) -> list[FormOfCall]:
+        return [
+            {"id": f"call{place}", "type": "function", "function": {"name": name, "arguments": arguments}}
+            for place, (name, arguments) in enumerate(self.does.get("calls", {}).items())
+        ]
 
     def _usage(self) -> dict[str, int]:
         return {"prompt_tokens": 7, "completion_tokens": len(self.words), "total_tokens": 7 + len(self.words)}
@@ -89,6 +99,8 @@ class Stub:
         choice |= (
             {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
         )
+        if self.calls:
+            choice["message"]["tool_calls"], choice["finish_reason"] = self.calls, "tool_calls"
         if body.get("logprobs"):
             choice["logprobs"] = {"content": [{"token": word, "logprob": -0.5} for word in self.words]}
         more = {"classification": self.does["label"]} if "label" in self.does else {}
@@ -107,8 +119,11 @@ class Stub:
                 if place == 1 and self.does.get("broken") == "after":
                     return
                 await asyncio.sleep(self.does.get("pause", 0.0))
+            for piece in Form("", chat=True).calling(0, self.calls):
+                yield _event({**head, "choices": [piece]}, self._tally(len(self.words)))
+            reason = self.does.get("reason", "tool_calls" if self.calls else "stop")
             yield _event(
-                {**head, "choices": [{"index": 0, "finish_reason": "stop", "delta": {}, "text": ""}]}
+                {**head, "choices": [{"index": 0, "finish_reason": reason, "delta": {}, "text": ""}]}
             )
             if (body.get("stream_options") or {}).get("include_usage"):
                 yield _event({**head, "choices": [], "usage": self._usage()})

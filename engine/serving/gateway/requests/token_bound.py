@@ -67,7 +67,7 @@ def prompt_bytes(body: Mapping[str, Any]) -> int:
 
 def _tool_tokens(body: Mapping[str, Any]) -> int:
     """What a template adds to tools: how to call them, and line ends and blanks in their JSON."""
-    if not (tools := body.get("tools")):
+    if not isinstance(tools := body.get("tools"), list) or not tools:
         return 0
     return TOOL_TOKENS + len(json.dumps(tools, indent=4, ensure_ascii=False).encode("utf-8", "replace"))
 
