@@ -23,6 +23,7 @@ from engine.serving.gateway.calls.call import CLIENT_GONE, Call
 from engine.serving.gateway.calls.routing import ModelRoutes, Route, drawn
 from engine.serving.gateway.requests import bodies
 from engine.serving.gateway.requests.refusals import Refusal, draining, not_ready
+from engine.serving.protocol.refusals import kinds_in_words
 from store.documents.serving.request_line import RequestKind
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 NEEDED: dict[str, tuple[str, ...]] = {
     "chat": ("model", "messages"), "labels": ("model", "messages"),
     "completion": ("model", "prompt"), "decision": ("model", "state", "questions"),
+    "embedding": ("model", "input"),
 }  # fmt: skip
 STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 KEY_REFUSED = (401, 403)  # by a backend: its caller's own key is not meant
@@ -130,7 +132,7 @@ class Answering:
             raise Refusal(
                 400,
                 "unsupported_endpoint",
-                f"{model.name} answers {', '.join(kinds)} alone, not {call.kind}.",
+                f"{model.name} {kinds_in_words(kinds, call.kind)}.",
                 param="model",
             )
 

@@ -34,6 +34,7 @@ def build(gateway: Gateway) -> Starlette:
             Route("/v1/chat/completions", Answering(gateway, "chat"), methods=["POST"]),
             Route("/v1/responses", Answering(gateway, "chat", ResponsesForm, "resp_"), methods=["POST"]),
             Route("/v1/completions", Answering(gateway, "completion"), methods=["POST"]),
+            Route("/v1/embeddings", Answering(gateway, "embedding"), methods=["POST"]),
             Route("/v1/systemone", Answering(gateway, "decision"), methods=["POST"]),
             Route("/v1/feedback", WithRefusals(FeedbackDesk(gateway)), methods=["POST"]),
             Route("/v1/models", WithRefusals(listed), methods=["GET"]),

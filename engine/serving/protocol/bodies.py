@@ -29,6 +29,7 @@ from store.contract.json_schemas import check_schema
 
 MOST_ALTERNATIVES = 20
 MOST_STOPS = 16
+MAX_TEXTS = 2048  # of one request for embeddings
 OTHER_PARTS = {  # of a message: what they are
     "image_url": "an image",
     "input_image": "an image",
@@ -225,6 +226,27 @@ class CompletionBody(Sampled):
     def alternatives(self) -> int | None:
         """As of ChatBody."""
         return self.logprobs
+
+
+class EmbeddingBody(Body):
+    """`POST /v1/embeddings`. A list of numbers is the tokens of one text."""
+
+    input: str | list[str] | list[int] | list[list[int]]
+    encoding_format: Literal["float", "base64"] | None = "float"
+    dimensions: int | None = Field(None, ge=1)
+    user: str | None = None
+
+    @property
+    def texts(self) -> list[str | list[int]]:
+        """Each that a vector is wanted of. Raises Refused."""
+        given = self.input
+        if isinstance(given, str):
+            return [given]
+        if given and isinstance(given[0], int):
+            return [[token for token in given if isinstance(token, int)]]
+        if not 0 < len(given) <= MAX_TEXTS:
+            raise Refused(f"input has {len(given):,} texts; from 1 to {MAX_TEXTS:,} may be.", field="input")
+        return [each for each in given if not isinstance(each, int)]
 
 
 class DecisionBody(Body):

@@ -25,6 +25,7 @@ from engine.models.switching import AdapterSwitch
 from engine.serving.worker.alone import AloneForward
 from engine.serving.worker.batched import BatchedForward
 from engine.serving.worker.linear_layers import BASE
+from store.catalog.encoders import SHIFTED
 from store.catalog.methods import WHOLE_METHOD
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
@@ -190,7 +191,10 @@ def _files_of(folder: Path) -> str:
 
 def context_of(model: Any, spec: BackendSpec) -> int:
     """Tokens that one prompt and its answer may have."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    text_config = model.config.get_text_config()
+    positions = getattr(text_config, "max_position_embeddings", None)
+    if positions and text_config.model_type in SHIFTED:
+        positions -= (text_config.pad_token_id or 0) + 1
     wished = [number for number in (positions, spec["context"], spec["max_tokens"]) if number]
     return min(wished)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-RequestKind = Literal["chat", "completion", "decision", "labels"]
+RequestKind = Literal["chat", "completion", "decision", "labels", "embedding"]
 
 
 class RequestLine(TypedDict):

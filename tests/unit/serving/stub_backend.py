@@ -2,8 +2,9 @@
 
 The spec's `model` is JSON that says how it behaves: `delay` (seconds before an answer), `pause` (between the
 words of a stream), `words`, `fields`, `kinds`, `fail` (its start fails; with `once` only the first), `status`
-(of every answer), `calls` (functions that it calls after its words, with their JSON), `invalid_calls`, `broken` (before | after: it breaks off before, or after, the first piece), `label`, `nats`
-(of each word, told beside the answer as our worker does).
+(of every answer), `calls` (functions that it calls after its words, with the JSON of their arguments),
+`invalid_calls` (told beside the answer), `broken` (before | after: it breaks off before, or after, the first
+piece), `label`, `nats` (of each word, told beside the answer as our worker does), `reason` (why a stream ends).
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ class Stub:
         if request.url.path == "/v1/systemone":
             answer = {"type": "choice", "choice": "a", "probabilities": {"a": 0.8, "b": 0.2}}
             return JSONResponse({"answers": {"q": answer}, "usage": self._usage()})
+        if request.url.path == "/v1/embeddings":
+            data = [{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]}]
+            usage = {"prompt_tokens": 7, "total_tokens": 7}
+            return JSONResponse({"object": "list", "data": data, "model": body["model"], "usage": usage})
         if body.get("stream"):
             return StreamingResponse(self._events(body), media_type="text/event-stream")
         tally = self._tally(len(self.words))
@@ -145,7 +150,7 @@ def _event(document: dict[str, Any], tally: LogprobTally | None = None) -> bytes
 
 
 def application(stub: Stub) -> Starlette:
-    paths = ("/v1/chat/completions", "/v1/completions", "/v1/systemone")
+    paths = ("/v1/chat/completions", "/v1/completions", "/v1/systemone", "/v1/embeddings")
     return Starlette(
         routes=[
             *(Route(path, stub.answer, methods=["POST"]) for path in paths),

@@ -176,22 +176,22 @@ def test_events_are_whole_wherever_a_stream_was_cut(size: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 1000])
 def test_what_is_told_beside_an_event_is_known_with_it(size: int) -> None:
-    stream = b': logprobs -1.5 2\ndata: {"a": 1}\n\ndata: {"b": 2}\n\n: logprobs -4.5 3\ndata: {"c": 3}\n\n'
+    stream = b': logprobs -1.5 2\ndata: {"a": 1}\n\ndata: {"b": 2}\n\n: logprobs -4.5 3 1\ndata: {"c": 3}\n\n'
     splitter = EventSplitter()
     pairs = [
         (event, splitter.tally)
         for place in range(0, len(stream), size)
         for event in splitter.events(stream[place : place + size])
     ]
-    assert pairs == [(b'{"a": 1}', (-1.5, 2)), (b'{"b": 2}', (-1.5, 2)), (b'{"c": 3}', (-4.5, 3))]
+    assert pairs == [(b'{"a": 1}', (-1.5, 2, 0)), (b'{"b": 2}', (-1.5, 2, 0)), (b'{"c": 3}', (-4.5, 3, 1))]
 
 
 @pytest.mark.parametrize(
-    "words", ["", "-1.5", "nan 3", "-inf 3", "-1 0", "-1 -2", "a b", "1e999 1", "-1 2 3"]
+    "words", ["", "-1.5", "nan 3", "-inf 3", "-1 0", "-1 -2", "a b", "1e999 1", "-1 2 3 4", "-1 2 -1"]
 )
 def test_a_tally_that_is_none_says_nothing(words: str) -> None:
     assert read_tally(words) is None
-    assert read_tally(LogprobTally(-0.1, 3).words()) == (-0.1, 3)
+    assert read_tally(LogprobTally(-0.1, 3, 2).words()) == (-0.1, 3, 2)
 
 
 def test_what_is_read_of_an_answer() -> None:

@@ -1,19 +1,22 @@
-"""`/v1/responses` and functions through the gateway: OpenAI's client reads both, and the log keeps the calls."""
+"""Responses, embeddings and functions through the gateway: OpenAI's client reads them, the log keeps them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from starlette.routing import Route
 
 from engine.rows.tool_turns import call_text
+from engine.serving.gateway.app import build
 from engine.serving.gateway.requests.token_bound import prompt_bytes
-from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served
+from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served
 
 FIELDS = ["stream", "stream_options", "max_tokens", "temperature", "top_p", "tools", "tool_choice",
           "parallel_tool_calls", "response_format"]  # fmt: skip
@@ -35,13 +38,13 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedEndpoin
         backend("cut", fields=FIELDS, reason="length"),
         backend("broken", fields=FIELDS, broken="after"),
         backend("plain"),
+        backend("vectors", kinds=["embedding"], fields=["encoding_format"]),
     ]
     routes = [route("live", "text")]
     with served(tmp_path_factory.mktemp("e"), backends, routes) as endpoint:
         config = endpoint.config
-        config["models"] += [
-            {"name": name, "routes": [route("live", name)]} for name in ("calls", "cut", "broken", "plain")
-        ]
+        others = [each["backend_id"] for each in backends[1:]]
+        config["models"] += [{"name": name, "routes": [route("live", name)]} for name in others]
         config["asked_at"] = 1.0
         endpoint.write_config(config)
         endpoint.wait_for(lambda: endpoint.state().get("asked_at") == 1.0)
@@ -222,8 +225,27 @@ def test_functions_are_held_of_a_keys_tokens_as_templates_write_them() -> None:
     assert prompt_bytes(body) - prompt_bytes({**body, "tools": None}) > len(json.dumps(tools, indent=4))
 
 
-def test_each_route_takes_a_key_alone(endpoint: ServedEndpoint) -> None:
-    endpoint.write_keys([key_of(), key_of("tbe_other")])
-    for path, body in {"responses": {"model": "m", "input": "x"}, "chat/completions": {}}.items():
-        assert endpoint.post(path, key="tbe_other", **body).status_code == 200
-        assert endpoint.post(path, key="tbe_wrong", **body).status_code == 401
+def test_embeddings_are_counted_and_a_writing_model_names_the_alternative(
+    client: openai.OpenAI, endpoint: ServedEndpoint
+) -> None:
+    answer = client.embeddings.create(model="vectors", input=["a", "b"], encoding_format="float")
+    assert (answer.data[0].embedding, answer.model) == ([0.6, 0.8], "vectors@1")
+    line = endpoint.lines()[-1]
+    assert (line["kind"], line["prompt_tokens"], line["tokens"]) == ("embedding", 7, 7)
+    assert line["messages"] == [{"role": "user", "content": '["a", "b"]'}]
+    with pytest.raises(openai.BadRequestError, match="serve one, such as a BERT"):
+        client.embeddings.create(model="m", input="a")
+    with pytest.raises(openai.BadRequestError, match="embedding alone, not chat"):
+        client.responses.create(model="vectors", input="a")
+
+
+def test_every_route_but_health_and_readiness_takes_a_key(endpoint: ServedEndpoint) -> None:
+    gateway: Any = SimpleNamespace(config={"allow_host": []})
+    routes = [each for each in build(gateway).routes if isinstance(each, Route)]
+    assert len(routes) == 10
+    for each in routes:
+        path, method = each.path.replace("{model:path}", "m"), next(iter(each.methods - {"HEAD"}))
+        for headers in ({}, {"Authorization": "Bearer tbe_wrong"}):
+            answer = httpx.request(method, endpoint.address + path, headers=headers, json={"model": "m"})
+            keyless = path in ("/health", "/ready")
+            assert (answer.status_code == 401) != keyless, path

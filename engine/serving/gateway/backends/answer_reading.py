@@ -206,7 +206,7 @@ def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:
     if kind == "decision":
         asked = {name: body.get(name) for name in ("state", "questions")}
         return [{"role": "user", "content": json.dumps(asked, ensure_ascii=False)}]
-    prompt = body.get("prompt", "")
+    prompt = body.get("input" if kind == "embedding" else "prompt", "")
     text = prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
     return [{"role": "user", "content": text}]
 

@@ -25,6 +25,7 @@ from engine.serving.protocol.logprob_tally import HEADER, LogprobTally, read_tal
 PATHS = {
     "chat": "/v1/chat/completions", "labels": "/v1/chat/completions",
     "completion": "/v1/completions", "decision": "/v1/systemone",
+    "embedding": "/v1/embeddings",
 }  # fmt: skip
 MAX_VALUES = 10**6  # objects and lists of one document: each takes far more memory than its text
 REST_SECONDS = 1.0  # for what comes after the closing mark of a stream

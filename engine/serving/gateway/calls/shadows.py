@@ -102,7 +102,7 @@ class Shadows:
 
 def _obeys(route: Route, call: Call) -> bool:
     capabilities = route.backend.capabilities
-    needed = {"model", "messages", "prompt", "state", "questions", *bodies.OWN}
+    needed = {"model", "messages", "prompt", "state", "questions", "input", *bodies.OWN}
     return bool(
         route.can_answer
         and capabilities

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 _MAC = 16  # hexadecimal digits
-_PREFIXES = {"chat": "chatcmpl-", "labels": "chatcmpl-", "completion": "cmpl-", "decision": "s1-"}
+_PREFIXES = {"chat": "chatcmpl-", "labels": "chatcmpl-", "completion": "cmpl-", "decision": "s1-",
+             "embedding": "embd-"}  # fmt: skip
 
 
 class RequestIds:

@@ -52,12 +52,14 @@ def bound_of(
     """Of one request. length: of each of its answers; context: the most tokens that a prompt can have."""
     if kind == "decision":
         return TokenBound(_decision_tokens(body, context), 0, 0)
-    prompts = _count_prompts(body) if kind == "completion" else 1
+    given = {"completion": "prompt", "embedding": "input"}.get(kind)
+    prompts = _count_prompts(body.get(given)) if given else 1
     tokens = prompt_bytes(body) + TEMPLATE_TOKENS * prompts
     if context is not None:
         tokens = min(tokens, context * prompts)
     choices = max((_whole(body.get(name)) for name in ("n", "best_of")), default=1)
-    return TokenBound(tokens, 0, 0) if kind == "labels" else TokenBound(tokens, prompts * choices, length)
+    writes = kind not in ("labels", "embedding")
+    return TokenBound(tokens, prompts * choices, length) if writes else TokenBound(tokens, 0, 0)
 
 
 def prompt_bytes(body: Mapping[str, Any]) -> int:
@@ -86,8 +88,7 @@ def _decision_tokens(body: Mapping[str, Any], context: int | None) -> int:
     return tokens if context is None else min(tokens, count * context)
 
 
-def _count_prompts(body: Mapping[str, Any]) -> int:
-    prompt = body.get("prompt")
+def _count_prompts(prompt: object) -> int:
     if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
         return len(prompt)
     return 1  # a text, or its tokens
