@@ -48,10 +48,10 @@ class TokenText:
         return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
 
     def _decoded(self, tokens: Sequence[int]) -> str:
-        shown = [token for token in tokens if token not in self._left_out]
+        left = [token for token in tokens if token not in self._left_out]
         return str(
             self._tokenizer.decode(
-                shown, skip_special_tokens=not self._kept, clean_up_tokenization_spaces=False
+                left, skip_special_tokens=not self._kept, clean_up_tokenization_spaces=False
             )
         )
 

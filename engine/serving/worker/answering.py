@@ -154,10 +154,10 @@ class WorkerAnswers:
         ]
         try:
             if body.of_tools:
-                shown = [] if body.tool_choice == "none" else as_shown(body.tools or ())
+                functions = [] if body.tool_choice == "none" else as_shown(body.tools or ())
                 turns = stored(
                     [turn.model_dump() | plain for turn, plain in zip(body.messages, turns, strict=True)],
-                    shown,
+                    functions,
                 )
             text = rendered(model.tokenizer, turns, generation_prompt=True)
         except (TemplateError, TypeError, ValueError) as error:

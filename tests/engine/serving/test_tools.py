@@ -143,8 +143,8 @@ def test_none_shows_no_functions_and_reads_no_calls(hermes: Served) -> None:
 
 def test_text_before_calls_is_content_and_several_calls_keep_their_order(hermes: Served) -> None:
     model, client = hermes
-    one, two = CALL, '{"name": "clock", "arguments": {}}'
-    model.text = f"Let me see.\n<tool_call>\n{one}\n</tool_call>\n<tool_call>\n{two}\n</tool_call>"
+    first, second = CALL, '{"name": "clock", "arguments": {}}'
+    model.text = f"Let me see.\n<tool_call>\n{first}\n</tool_call>\n<tool_call>\n{second}\n</tool_call>"
     whole = ask(client).choices[0].message
     assert whole.content == "Let me see."
     assert [call.function.name for call in whole.tool_calls] == ["weather", "clock"]

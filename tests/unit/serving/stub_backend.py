@@ -4,7 +4,7 @@ The spec's `model` is JSON that says how it behaves: `delay` (seconds before an 
 words of a stream), `words`, `fields`, `kinds`, `fail` (its start fails; with `once` only the first), `status`
 (of every answer), `calls` (functions that it calls after its words, with the JSON of their arguments),
 `invalid_calls` (told beside the answer), `broken` (before | after: it breaks off before, or after, the first
-piece), `label`, `nats` (of each word, told beside the answer as our worker does), `reason` (why a stream ends).
+piece), `label`, `nats` (of each word, told beside the answer as our worker does), `reason` (of the end).
 """
 
 from __future__ import annotations

@@ -77,8 +77,7 @@ def test_a_response_is_made_and_its_id_takes_feedback(
         {"role": "system", "content": "Be short."}, {"role": "user", "content": "Hello"}
     ]  # fmt: skip
     assert (asked["max_tokens"], asked["temperature"]) == (9, 0.5)
-    said = endpoint.post("feedback", request_id=response.id, thumb="up")
-    assert said.status_code == 200
+    assert endpoint.post("feedback", request_id=response.id, thumb="up").status_code == 200
     assert endpoint.lines()[-1]["request_id"] == response.id
 
 

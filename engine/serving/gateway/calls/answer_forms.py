@@ -151,7 +151,7 @@ class ResponsesForm(AnswerForm):
             "content": [],
         }
         yield from self._add(message)
-        part = {"type": "output_text", "text": "", "annotations": []}
+        part: JsonObject = {"type": "output_text", "text": "", "annotations": []}
         message["content"] = [part]
         yield self._item_event("response.content_part.added", content_index=0, part=part)
 
