@@ -10,9 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engine.serving.protocol.json_object import JsonObject
 from store.config.measuring.metric_choice import check_pattern
@@ -23,6 +21,61 @@ MAX_TOOL_BYTES = 256 * 1024  # of the JSON of all of them
 MAX_CALLS = 128  # of one message
 NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}}
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+
+
+TypeName = Literal["null", "boolean", "object", "array", "number", "string", "integer"]
+Pattern = Annotated[str, AfterValidator(check_pattern)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Schema(BaseModel):
+    """A schema of JSON Schema 2020-12, as far as a wrong form would break who works with it. The library's
+    own check takes a second for each 20 KiB of it, and a request may have many."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    type: TypeName | list[TypeName] | None = None
+    enum: list[Any] | None = None
+    ref: str = Field("", alias="$ref")
+    defs: dict[str, SubSchema] = Field({}, alias="$defs")
+    definitions: dict[str, SubSchema] = {}
+    properties: dict[str, SubSchema] = {}
+    pattern_properties: dict[Pattern, SubSchema] = Field({}, alias="patternProperties")
+    dependent_schemas: dict[str, SubSchema] = Field({}, alias="dependentSchemas")
+    dependent_required: dict[str, list[str]] = Field({}, alias="dependentRequired")
+    additional_properties: SubSchema = Field(True, alias="additionalProperties")
+    property_names: SubSchema = Field(True, alias="propertyNames")
+    unevaluated_properties: SubSchema = Field(True, alias="unevaluatedProperties")
+    unevaluated_items: SubSchema = Field(True, alias="unevaluatedItems")
+    items: SubSchema = True
+    contains: SubSchema = True
+    prefix_items: list[SubSchema] = Field([], alias="prefixItems")
+    all_of: list[SubSchema] = Field([], alias="allOf")
+    any_of: list[SubSchema] = Field([], alias="anyOf")
+    one_of: list[SubSchema] = Field([], alias="oneOf")
+    not_: SubSchema = Field(True, alias="not")
+    if_: SubSchema = Field(True, alias="if")
+    then: SubSchema = True
+    else_: SubSchema = Field(True, alias="else")
+    required: list[str] = []
+    pattern: Pattern = ""
+    unique_items: bool = Field(False, alias="uniqueItems")
+    minimum: float | None = None
+    maximum: float | None = None
+    exclusive_minimum: float | None = Field(None, alias="exclusiveMinimum")
+    exclusive_maximum: float | None = Field(None, alias="exclusiveMaximum")
+    multiple_of: float | None = Field(None, alias="multipleOf", gt=0)
+    min_length: Count = Field(0, alias="minLength")
+    max_length: Count = Field(0, alias="maxLength")
+    min_items: Count = Field(0, alias="minItems")
+    max_items: Count = Field(0, alias="maxItems")
+    min_contains: Count = Field(0, alias="minContains")
+    max_contains: Count = Field(0, alias="maxContains")
+    min_properties: Count = Field(0, alias="minProperties")
+    max_properties: Count = Field(0, alias="maxProperties")
+
+
+SubSchema = Schema | bool
 
 
 class OfferedFunction(BaseModel):
@@ -126,32 +179,19 @@ def _check_parameters(schema: JsonObject) -> None:
     if schema.get("type", "object") != "object":
         raise ValueError("its parameters have to be a schema of the type object")
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        where = "/".join(str(part) for part in error.absolute_path) or "at its top"
-        raise ValueError(f"its parameters are no JSON schema: {where}: {error.message[:200]}") from error
+        Schema.model_validate(schema)
+    except ValidationError as error:
+        first = error.errors()[0]
+        steps = [str(part) for part in first["loc"]]
+        where = "/".join(step for step in steps if step != "Schema" and not step.startswith("literal["))
+        why = first.get("ctx", {}).get("error", first["msg"])
+        raise ValueError(f"its parameters are no JSON schema: {where}: {str(why)[:200]}") from error
     text = json.dumps(schema)
     if '"unevaluatedProperties"' in text and '"patternProperties"' in text:
         raise ValueError(
             "unevaluatedProperties beside patternProperties can take time without end; use"
             " additionalProperties"
         )
-    for pattern in _patterns(schema):
-        check_pattern(pattern)
-
-
-def _patterns(schema: JsonObject) -> list[str]:
-    """All that may be a pattern in it; check_schema has bounded the walk."""
-    waiting: list[Any] = [schema]
-    patterns: list[str] = []
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            patterns += [value["pattern"]] if isinstance(value.get("pattern"), str) else []
-            named = value.get("patternProperties")
-            patterns += named if isinstance(named, dict) else []
-        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return patterns
 
 
 def _chosen(choice: object) -> object:

@@ -81,7 +81,8 @@ class WorkerAnswers:
         if kind == "decision":
             return await self._decide(parse(DecisionBody, body, status=422))
         asked: ChatBody | CompletionBody
-        asked = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
+        # in a thread: the schemas of functions may be large
+        asked = await asyncio.to_thread(parse, ChatBody if kind == "chat" else CompletionBody, body)
         if asked.stream_options and not asked.stream:
             raise Refused("stream_options goes with stream.", field="stream_options")
         model = self._named(asked.model)
@@ -89,6 +90,7 @@ class WorkerAnswers:
         if isinstance(asked, ChatBody):
             # in a thread: a template may take seconds before it is refused
             prompts = [await asyncio.to_thread(self._conversation, model, asked)]
+            self._check_room(len(prompts[0]), 1, "messages")  # before a grammar is made in vain
             calling = await asyncio.to_thread(self._calling, model, asked)
         else:
             prompts = [self._prompt(model, prompt) for prompt in _prompts(asked.prompt)]
