@@ -139,6 +139,10 @@ class Form:
         own: JsonObject = {"delta": {"content": text}} if self.chat else {"text": text}
         return {"index": index, **own, "logprobs": self._logprobs(logprobs, offset), "finish_reason": None}
 
+    def waiting(self, index: int) -> JsonObject:
+        """That a choice goes on, and nothing of it is free yet."""
+        return {"index": index, "delta": {}, "logprobs": None, "finish_reason": None}
+
     def calling(self, index: int, calls: Sequence[FormOfCall]) -> Iterator[JsonObject]:
         """Calls of a choice: of each who is called, then its arguments."""
         for place, call in enumerate(calls):

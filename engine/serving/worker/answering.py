@@ -374,11 +374,12 @@ class _Answering:
                     self._count(place, event.tokens)
                     entries = self._entries(number, event.tokens)
                     text = self._free(place, event.text)
-                    if not (text or entries or (event.text and self._readers)):
-                        continue  # the middle of a character; that of a call is a piece without text
-                    piece = form.piece(place, text, entries, offsets[place])
-                    yield form.chunk([piece], counted=counted)
-                    offsets[place] += len(text)
+                    if text or entries:
+                        piece = form.piece(place, text, entries, offsets[place])
+                        yield form.chunk([piece], counted=counted)
+                        offsets[place] += len(text)
+                    elif event.text:  # the middle of a call, whose tokens count where its caller goes away
+                        yield form.chunk([form.waiting(place)], counted=counted)
                 elif isinstance(event, ChoiceEnded):
                     made += event.tokens
                     for choice in self._closing(self._place(number, event.index), event.reason):

@@ -11,12 +11,16 @@ import openai
 import pytest
 from tokenizers import AddedToken
 
+from engine.prepare.prepare import calls_functions
 from engine.rows.render import rendered
 from engine.rows.tool_turns import call_text
 from engine.serving.protocol.tools import MAX_TOOLS
+from engine.serving.worker.opening import open_worker
+from store.contract.home import Home
 from tests.call_templates import HERMES, LLAMA, MISTRAL, XML
 from tests.engine.serving.scripted import ScriptedForward, scripted
-from tests.tiny import CHATML, make_tokenizer
+from tests.engine.serving.served import spec_of
+from tests.tiny import CHATML, make_tokenizer, write_model, write_rows
 
 Served = tuple[ScriptedForward, openai.OpenAI]
 PARAMETERS: dict[str, Any] = {
@@ -261,3 +265,31 @@ def test_calls_without_results_are_refused(hermes: Served) -> None:
     turns[-1] = {"role": "assistant", "content": None, "tool_calls": [broken]}
     turns.append({"role": "tool", "tool_call_id": "a", "content": "rain"})
     assert "not the JSON of an object" in refusal(hermes[1], messages=turns).message
+
+
+def test_a_call_that_is_held_back_tells_its_tokens_as_they_come(hermes: Served) -> None:
+    """They are charged where the caller goes away before the call is whole, and no text of it has left."""
+    model, client = hermes
+    model.text = f"<tool_call>\n{CALL}\n</tool_call>"
+    asked: Any = {**ASKED, "tools": [WEATHER], "stream": True}
+    with client.chat.completions.with_streaming_response.create(**asked) as answer:
+        lines = [*answer.iter_lines()]
+    called = next(place for place, line in enumerate(lines) if "tool_calls" in line)
+    tallies = [line.split() for line in lines[:called] if line.startswith(": logprobs")]
+    assert int(tallies[-1][3]) > len(CALL)
+
+
+@pytest.mark.parametrize("calls", [True, False])
+def test_the_note_of_a_run_says_whether_its_model_was_shown_calls(tmp_path: Path, calls: bool) -> None:
+    write_model(tmp_path / "base")
+    (tmp_path / "base" / "tunebench.json").write_text(json.dumps({"calls": calls}))
+    fields = open_worker(spec_of(tmp_path, adapters=[])).capabilities["fields"]
+    assert ("tools" in fields) == calls
+
+
+def test_rows_that_call_functions_are_known(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    plain: Any = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    write_rows(home, "plain", [plain] * 3)
+    write_rows(home, "calling", [plain, [{"role": "tools", "content": "[]"}, *plain]])
+    assert (calls_functions(home, "plain"), calls_functions(home, "calling")) == (False, True)
