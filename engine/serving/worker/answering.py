@@ -82,7 +82,7 @@ class WorkerAnswers:
             return await self._decide(parse(DecisionBody, body, status=422))
         asked: ChatBody | CompletionBody
         # in a thread: the schemas of functions may be large
-        asked = await asyncio.to_thread(parse, ChatBody if kind == "chat" else CompletionBody, body)
+        asked = await asyncio.to_thread(_body, kind, body)
         if asked.stream_options and not asked.stream:
             raise Refused("stream_options goes with stream.", field="stream_options")
         model = self._named(asked.model)
@@ -230,6 +230,10 @@ class WorkerAnswers:
             frequency_penalty=body.frequency_penalty or 0.0,
             bias=bias,
         )
+
+
+def _body(kind: AnswerKind, body: Mapping[str, Any]) -> ChatBody | CompletionBody:
+    return parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
 
 
 def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> Sequence[str | list[int]]:

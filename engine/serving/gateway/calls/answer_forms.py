@@ -143,13 +143,8 @@ class ResponsesForm(AnswerForm):
 
     def _open_message(self) -> Iterator[bytes]:
         item_id = f"msg_{str(self._head['id']).removeprefix('resp_')}_{len(self._output)}"
-        message = {
-            "id": item_id,
-            "type": "message",
-            "role": "assistant",
-            "status": "in_progress",
-            "content": [],
-        }
+        message: JsonObject = {"id": item_id, "type": "message", "role": "assistant"}
+        message |= {"status": "in_progress", "content": []}
         yield from self._add(message)
         part: JsonObject = {"type": "output_text", "text": "", "annotations": []}
         message["content"] = [part]
