@@ -263,7 +263,7 @@ def _can_stand_in(route: Route, call: Call) -> bool:
         route.can_answer
         and capabilities
         and call.kind in capabilities["kinds"]
-        and {*call.body} <= {*NEEDED[call.kind], *capabilities["fields"], *bodies.OWN}
+        and bodies.asked_fields(call.body) <= {*NEEDED[call.kind], *capabilities["fields"], *bodies.OWN}
     )
 
 

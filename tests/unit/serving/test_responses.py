@@ -190,6 +190,19 @@ def test_functions_for_a_model_without_them_are_refused_with_the_alternative(cli
     assert asked.choices[0].message.content == TEXT
 
 
+def test_results_of_calls_go_to_models_with_functions_alone(client: openai.OpenAI) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": ARGUMENTS}}
+    turns: Any = [
+        {"role": "user", "content": "Wet?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "rain"},
+    ]
+    assert client.chat.completions.create(model="m", messages=turns).choices[0].message.content == TEXT
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model="plain", messages=turns)
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "tools")
+
+
 def test_parallel_calls_are_forbidden_where_there_are_functions(
     client: openai.OpenAI, endpoint: ServedEndpoint
 ) -> None:

@@ -107,5 +107,5 @@ def _obeys(route: Route, call: Call) -> bool:
         route.can_answer
         and capabilities
         and call.kind in capabilities["kinds"]
-        and {*call.body} <= {*needed, *capabilities["fields"]}
+        and bodies.asked_fields(call.body) <= {*needed, *capabilities["fields"]}
     )

@@ -119,6 +119,15 @@ def short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
 
 
+def asked_fields(body: Mapping[str, Any]) -> set[str]:
+    """Fields that have to be obeyed: those of the body, and `tools` where its messages call functions."""
+    messages = body.get("messages")
+    calls = isinstance(messages, list) and any(
+        isinstance(turn, dict) and (turn.get("role") == "tool" or turn.get("tool_calls")) for turn in messages
+    )
+    return {*body, "tools"} if calls else {*body}
+
+
 def check_fields(
     body: Mapping[str, Any], needed: Collection[str], obeyed: Collection[str], model: str
 ) -> None:
@@ -126,7 +135,7 @@ def check_fields(
     for name in needed:
         if name not in body:
             raise Refusal(400, "missing_parameter", f"{name} is missing.", param=name)
-    for name in body:
+    for name in sorted(asked_fields(body)):
         if name in TOOL_FIELDS and name not in obeyed:
             why = f"{short(model)} can't call functions: {NO_TOOLS}."
             raise Refusal(400, "unsupported_parameter", why, param=name)
