@@ -77,8 +77,10 @@ def first_kinds(seen: EndpointSeen) -> list[str]:
     live = next((route["backend_id"] for model in models[:1] for route in model["routes"]
                  if route["role"] == "live"), None)  # fmt: skip
     backends = seen["state"]["backends"] if seen["state"] else []
-    known = next((backend["capabilities"] for backend in backends if backend["backend_id"] == live), None)
-    return [*known["kinds"]] if known else []
+    capabilities = next(
+        (backend["capabilities"] for backend in backends if backend["backend_id"] == live), None
+    )
+    return [*capabilities["kinds"]] if capabilities else []
 
 
 def feedback_example(address: str) -> str:

@@ -41,7 +41,7 @@ Pooling = Literal["first", "mean"]
 
 
 @dataclass
-class Encoder:
+class LoadedEncoder:
     """A loaded one, and the names that it answers to."""
 
     model: Any
@@ -62,14 +62,14 @@ def is_plain_encoder(spec: BackendSpec) -> bool:
     return not spec["adapters"] and models.is_encoder(models.load_config(source))
 
 
-def load_encoder(spec: BackendSpec) -> Encoder:
+def load_encoder(spec: BackendSpec) -> LoadedEncoder:
     """Raises ModelError."""
     source = models.resolve(spec["model"], Home(spec["home"]))
     pooling = pooling_of(Path(source))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = models.load_encoder(source, device, choose_dtype(spec["dtype"], torch.device(device)))
     tokenizer, context = models.load_tokenizer(source), context_of(model, spec)
-    return Encoder(model.eval(), tokenizer, pooling, context, spec["names"])
+    return LoadedEncoder(model.eval(), tokenizer, pooling, context, spec["names"])
 
 
 def pooling_of(folder: Path) -> Pooling:
@@ -101,7 +101,7 @@ def pooling_of(folder: Path) -> Pooling:
 class EncoderAnswers:
     """Answers of one encoder, a request at a time."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: LoadedEncoder) -> None:
         self._encoder, self._busy = encoder, threading.Lock()
 
     @property

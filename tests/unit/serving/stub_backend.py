@@ -75,9 +75,9 @@ class Stub:
             answer = {"type": "choice", "choice": "a", "probabilities": {"a": 0.8, "b": 0.2}}
             return JSONResponse({"answers": {"q": answer}, "usage": self._usage()})
         if request.url.path == "/v1/embeddings":
-            data = [{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]}]
+            vectors = [{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]}]
             usage = {"prompt_tokens": 7, "total_tokens": 7}
-            return JSONResponse({"object": "list", "data": data, "model": body["model"], "usage": usage})
+            return JSONResponse({"object": "list", "data": vectors, "model": body["model"], "usage": usage})
         if body.get("stream"):
             return StreamingResponse(self._events(body), media_type="text/event-stream")
         tally = self._tally(len(self.words))
