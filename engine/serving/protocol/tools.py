@@ -10,7 +10,16 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+from typing_extensions import TypeAliasType, TypedDict
 
 from engine.serving.protocol.json_object import JsonObject
 from store.config.measuring.metric_choice import check_pattern
@@ -26,56 +35,32 @@ FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 TypeName = Literal["null", "boolean", "object", "array", "number", "string", "integer"]
 Pattern = Annotated[str, AfterValidator(check_pattern)]
 Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
 
 
-class Schema(BaseModel):
-    """A schema of JSON Schema 2020-12, as far as a wrong form would break who works with it. The library's
-    own check takes a second for each 20 KiB of it, and a request may have many."""
+SubSchema = TypeAliasType("SubSchema", "Schema | bool")
+SubSchemas = dict[str, SubSchema]
 
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    type: TypeName | list[TypeName] | None = None
-    enum: list[Any] | None = None
-    ref: str = Field("", alias="$ref")
-    defs: dict[str, SubSchema] = Field({}, alias="$defs")
-    definitions: dict[str, SubSchema] = {}
-    properties: dict[str, SubSchema] = {}
-    pattern_properties: dict[Pattern, SubSchema] = Field({}, alias="patternProperties")
-    dependent_schemas: dict[str, SubSchema] = Field({}, alias="dependentSchemas")
-    dependent_required: dict[str, list[str]] = Field({}, alias="dependentRequired")
-    additional_properties: SubSchema = Field(True, alias="additionalProperties")
-    property_names: SubSchema = Field(True, alias="propertyNames")
-    unevaluated_properties: SubSchema = Field(True, alias="unevaluatedProperties")
-    unevaluated_items: SubSchema = Field(True, alias="unevaluatedItems")
-    items: SubSchema = True
-    contains: SubSchema = True
-    prefix_items: list[SubSchema] = Field([], alias="prefixItems")
-    all_of: list[SubSchema] = Field([], alias="allOf")
-    any_of: list[SubSchema] = Field([], alias="anyOf")
-    one_of: list[SubSchema] = Field([], alias="oneOf")
-    not_: SubSchema = Field(True, alias="not")
-    if_: SubSchema = Field(True, alias="if")
-    then: SubSchema = True
-    else_: SubSchema = Field(True, alias="else")
-    required: list[str] = []
-    pattern: Pattern = ""
-    unique_items: bool = Field(False, alias="uniqueItems")
-    minimum: float | None = None
-    maximum: float | None = None
-    exclusive_minimum: float | None = Field(None, alias="exclusiveMinimum")
-    exclusive_maximum: float | None = Field(None, alias="exclusiveMaximum")
-    multiple_of: float | None = Field(None, alias="multipleOf", gt=0)
-    min_length: Count = Field(0, alias="minLength")
-    max_length: Count = Field(0, alias="maxLength")
-    min_items: Count = Field(0, alias="minItems")
-    max_items: Count = Field(0, alias="maxItems")
-    min_contains: Count = Field(0, alias="minContains")
-    max_contains: Count = Field(0, alias="maxContains")
-    min_properties: Count = Field(0, alias="minProperties")
-    max_properties: Count = Field(0, alias="maxProperties")
-
-
-SubSchema = Schema | bool
+# JSON Schema 2020-12, as far as a wrong form would break who works with it. The library's own check takes a
+# second for each 20 KiB of a schema, and a request may have many.
+Schema = TypedDict(
+    "Schema",
+    {
+        "type": TypeName | list[TypeName], "enum": list[Any], "$ref": str, "$defs": SubSchemas,
+        "definitions": SubSchemas, "properties": SubSchemas, "patternProperties": dict[Pattern, SubSchema],
+        "dependentSchemas": SubSchemas, "dependentRequired": dict[str, list[str]], "required": list[str],
+        "additionalProperties": SubSchema, "unevaluatedProperties": SubSchema, "propertyNames": SubSchema,
+        "items": SubSchema, "unevaluatedItems": SubSchema, "contains": SubSchema,
+        "prefixItems": list[SubSchema], "allOf": list[SubSchema], "anyOf": list[SubSchema],
+        "oneOf": list[SubSchema], "not": SubSchema, "if": SubSchema, "then": SubSchema, "else": SubSchema,
+        "pattern": Pattern, "uniqueItems": bool, "minimum": float, "maximum": float, "multipleOf": Positive,
+        "exclusiveMinimum": float, "exclusiveMaximum": float, "minLength": Count, "maxLength": Count,
+        "minItems": Count, "maxItems": Count, "minContains": Count, "maxContains": Count,
+        "minProperties": Count, "maxProperties": Count,
+    },
+    total=False,
+)  # fmt: skip
+_schemas = TypeAdapter[Schema](Schema)
 
 
 class OfferedFunction(BaseModel):
@@ -179,7 +164,7 @@ def _check_parameters(schema: JsonObject) -> None:
     if schema.get("type", "object") != "object":
         raise ValueError("its parameters have to be a schema of the type object")
     try:
-        Schema.model_validate(schema)
+        _schemas.validate_python(schema, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         steps = [str(part) for part in first["loc"]]
