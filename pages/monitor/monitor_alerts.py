@@ -11,6 +11,7 @@ from typing import cast
 
 import streamlit as st
 
+from engine.diagnostics.drift.pace import PACES
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.phrasing import number, percent, perplexity
 from pages.monitor import monitor_reads
@@ -26,7 +27,9 @@ from store.queries.monitoring.traffic import Window
 
 AFTER = 500  # requests after the alarm that are looked through too
 SHORT = 160  # characters of a text in the list
-OF_QUALITY = {
+OF_SUBJECT = {
+    "slower": "Answers have become slower",
+    "failing": "More requests fail than before",
     "candidate": "The candidate is worse than the live version",
     "bias": "Bias is worse than in the version before",
     "bias-start": "The bias check can’t be started",
@@ -72,14 +75,14 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
 def _title(alert: MonitorAlert) -> str:
     if alert["kind"] == "drift":
         return WATCHED[cast(WatchedName, alert["subject"])].title
-    return OF_QUALITY.get(alert["subject"], TITLES[alert["kind"]])
+    return OF_SUBJECT.get(alert["subject"], TITLES[alert["kind"]])
 
 
 def _draw_seen(alert: MonitorAlert) -> None:
     key = alert["alert_id"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         outcome = "same_reference"
-        if alert["kind"] == "drift":
+        if alert["kind"] == "drift" or alert["subject"] in PACES:
             chosen = st.selectbox(
                 "What came of it",
                 list(OUTCOMES),

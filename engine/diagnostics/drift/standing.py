@@ -12,7 +12,7 @@ from engine.diagnostics.drift.drift_words import held_note, odds, state_of
 from engine.diagnostics.drift.watched import WATCHED, Watched, value_of
 from engine.diagnostics.drift.watching import threshold
 from engine.diagnostics.phrasing import MINUS, number, percent, perplexity, plural
-from store.documents.serving.drift import TestState, WatchedName
+from store.documents.serving.drift import PaceName, TestState, WatchedName
 from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
 
 Standing = Literal["alarm", "held", "quiet", "collecting", "unwatched"]
@@ -31,7 +31,7 @@ class DriftLine:
     """One watched value. evidence: now, and at most since the test began; since: Unix time, s, of an alarm;
     window: how the chosen window differs, in words; note: what else has to be known."""
 
-    name: WatchedName
+    name: WatchedName | PaceName
     title: str
     standing: Standing
     evidence: str

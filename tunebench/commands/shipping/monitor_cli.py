@@ -12,6 +12,7 @@ import typer
 from engine.diagnostics.drift.arms_words import GOOD, points, standing
 from engine.diagnostics.drift.base_words import look_line
 from engine.diagnostics.drift.drift_words import moment
+from engine.diagnostics.drift.pace_words import pace_lines, pace_reference_line
 from engine.diagnostics.drift.standing import WORDS, DriftLine, drift_lines, reference_line, top_line
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.phrasing import percent, plural
@@ -96,7 +97,10 @@ def _lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
         name: each["names"] if WATCHED[name].is_category else each["bins"] for name, each in counts.items()
     }
     settings = monitors.settings(present)
-    return drift_lines(settings.watched, present["states"], present["reference"], seen, settings.alpha)
+    return [
+        *pace_lines(present["pace"]),
+        *drift_lines(settings.watched, present["states"], present["reference"], seen, settings.alpha),
+    ]
 
 
 def _shares(row: FeedbackCounts) -> dict[str, Any]:
@@ -122,6 +126,7 @@ def _print(
             present["reference"], present["next_place"], monitors.settings(present).reference_rows
         )
         print_rows(columns, [_drift_row(line) for line in lines], note)
+        say(pace_reference_line(present["pace"], monitors.settings(present).reference_rows))
         if present["base_look"] is not None and DEAR in monitors.settings(present).watched:
             say(look_line(present["base_look"]))
     if opinions:
