@@ -24,6 +24,7 @@ from store.documents.serving.monitor import Monitor, MonitorAlert
 from store.queries.monitoring.monitor_alerts import TITLES
 from store.queries.monitoring.signal_counts import BehindAlert
 from store.queries.monitoring.traffic import Window
+from store.words.watched_names import readable_name
 
 AFTER = 500  # requests after the alarm that are looked through too
 SHORT = 160  # characters of a text in the list
@@ -154,9 +155,9 @@ def _value(alert: MonitorAlert, row: BehindAlert) -> str:
         return plain(_cut(row["category"] or ""))
     if alert["kind"] in ("errors", "latency"):
         return plain(row["category"]) if row["category"] else seconds(row["value"])
-    if row["category"] is not None:
-        return plain(row["category"])
     watched = WATCHED[cast(WatchedName, alert["subject"])]
+    if row["category"] is not None:
+        return plain(readable_name(watched.name, row["category"]))
     value = row["value"] or 0.0
     if watched.scale == "length":
         return f"{value:,.0f} characters"

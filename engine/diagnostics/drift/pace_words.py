@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from engine.diagnostics.drift.drift_words import moment, odds
+from engine.diagnostics.drift.drift_words import NO_INTERVAL, moment, odds
 from engine.diagnostics.drift.pace import MARGIN, MINUTE, PACES, RATIO_STEP, WARM_UP, threshold
 from engine.diagnostics.drift.standing import LEAST_TESTED, DriftLine, Standing
 from engine.diagnostics.phrasing import number, percent, plural
@@ -18,7 +18,6 @@ PACE_ADVICE: dict[PaceName, str] = {
     "failing": "Look at the errors and at the log of the endpoint. A fallback, or the version before, answers"
     " meanwhile.",
 }
-NO_INTERVAL = "No interval is given: answers of one caller or hour are like each other, and none kept its 95% with them."
 
 
 def changed_at(test: PaceTest) -> float:

@@ -14,6 +14,7 @@ from engine.diagnostics.drift.watching import threshold
 from engine.diagnostics.phrasing import MINUS, number, percent, perplexity, plural
 from store.documents.serving.drift import PaceName, TestState, WatchedName
 from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
+from store.words.watched_names import readable_name
 
 Standing = Literal["alarm", "held", "quiet", "collecting", "unwatched"]
 WORDS: dict[Standing, str] = {
@@ -98,7 +99,7 @@ def _window(watched: Watched, facts: ReferenceValue, counts: Mapping[int, int] |
     luck = " (as by luck)" if seen.psi <= seen.psi_by_luck else f" (luck: up to {seen.psi_by_luck:.2f})"
     index = f"stability index {seen.psi:.2f}{luck}"
     if watched.is_category:
-        moved = _moved_name(seen)
+        moved = _moved_name(watched, seen)
     elif watched.scale == "share":
         moved = " → ".join(percent(_mean(bins)) for bins in (reference, counts))
     else:
@@ -109,12 +110,12 @@ def _window(watched: Watched, facts: ReferenceValue, counts: Mapping[int, int] |
     return "; ".join([*parts, plural(seen.window, "value")])
 
 
-def _moved_name(seen: DriftView) -> str:
+def _moved_name(watched: Watched, seen: DriftView) -> str:
     name, change = seen.moved[0]
     points = [
         f"{100 * (end or 0):+.0f}".replace("-", MINUS) for end in (change.value, change.low, change.high)
     ]
-    return f"“{name}” {points[0]} points ({points[1]} to {points[2]})"
+    return f"{readable_name(watched.name, name)} {points[0]} points ({points[1]} to {points[2]})"
 
 
 def _mean(bins: Mapping[Any, int]) -> float:

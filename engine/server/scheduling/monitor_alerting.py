@@ -13,7 +13,7 @@ from store.db.database import Transaction
 from store.documents.serving.drift import PaceTest, TestState
 from store.documents.serving.monitor import AlertKind, MonitorAlert
 from store.queries import jobs
-from store.queries.monitoring import monitor_alerts, monitors, webhooks
+from store.queries.monitoring import monitor_alerts, monitors, signal_counts, webhooks
 
 
 class Warned(NamedTuple):
@@ -63,10 +63,13 @@ def raise_drift(
         place = state["alarm_place"]
         if place is None or state["alarm_at"] is None:
             continue
+        if monitor_alerts.is_open(tx, endpoint_id, "drift", state["name"]):
+            continue
         lowest_place, lowest_at = state["lowest_place"], state["lowest_at"]
         first = place if lowest_place is None else lowest_place
         since = state["alarm_at"] if lowest_at is None else lowest_at
-        reason = alarm_reason(state, limit, settings.alpha, len(settings.watched))
+        changed = signal_counts.values_between(tx, endpoint_id, state["name"], (first, place))
+        reason = alarm_reason(state, limit, settings.alpha, len(settings.watched), changed)
         warned = Warned("drift", state["name"], reason, ADVICE[state["name"]], since, (first, place))
         raise_alert(tx, endpoint_id, warned, at)
 
