@@ -16,6 +16,7 @@ BADGES = {
     "stopping": ":orange-badge[:material/hourglass_bottom: Stopping]",
     "stopped": ":gray-badge[:material/stop_circle: Stopped]",
     "does not start": ":red-badge[:material/error: Does not start]",
+    "unreachable": ":red-badge[:material/cloud_off: Unreachable]",
     "can't answer": ":red-badge[:material/error: Can't answer]",
 }
 
