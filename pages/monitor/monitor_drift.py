@@ -73,7 +73,7 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
     if monitor["reference"] is None and settings.reference in ("first", "window"):
         which = ReferenceRows(settings.reference_rows, settings.window_start, settings.window_end)
         taken = monitor_reads.reference_count(monitor["endpoint_id"], which)
-    st.caption(reference_line(monitor["reference"], taken, settings.reference_rows))
+    st.caption(reference_line(monitor["reference"], taken, settings))
     st.caption(pace_reference_line(monitor["pace"], settings.reference_rows))
     is_there = monitor["reference"] is not None
     st.html(drift_table([line for line in lines if is_there or line.name in PACES]))
@@ -101,12 +101,12 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
             "Rows of a data set or an evaluation have no time of day: there the evidence is the"
             " alarm at once, and hours whose requests are unlike these rows raise it too. After an"
             " alarm that somebody has acknowledged, the promise begins anew.\n\n"
-            f"Times and failures wait for no day, as a margin takes the place of days: evidence of"
-            f" {odds(pace_threshold(settings.alpha))} is an alarm. As long as half of the answers take at most"
-            f" {MARGIN:g} times as long as in the reference, and no more fail than it can’t rule out, any alarm of"
-            f" the two ever comes with a chance of at most {together}, also with cycles, bursts and heavy tails."
-            " Each minute with 5 requests or more counts once. Twice as slow is told within hours, four times"
-            " within half an hour of a busy endpoint.\n\n"
+            "Times and failures wait for no day, as a margin takes the place of days: evidence of"
+            f" {odds(pace_threshold(settings.alpha))} is an alarm. As long as half of the answers take at"
+            f" most {MARGIN:g} times as long as in the reference, and no more fail than it can’t rule out,"
+            f" an alarm of the two ever comes with a chance of at most {together}, also with cycles, bursts"
+            " and heavy tails. Each minute counts once. At 5,000 requests a day four times as slow is told"
+            " within an hour or two, twice as slow within half a day.\n\n"
             "The last column describes the chosen window beside the reference. It is for one look, and"
             " raises no"
             " alarm. Stability index: 0 is no difference; beside it stands what luck alone reaches in 95 of"

@@ -1,6 +1,7 @@
-"""Slower answers and more failures: how often a month without a change raises an alarm, and in how many a change
-is found. Answers are of lengths that differ a hundredfold, take as long as their length says times what the shape
-says, and get three times as long half way, which is no slower; the first 15 wait for a model that is being loaded.
+"""Slower answers and more failures: how often a month without a change raises an alarm, and in how many a
+change is found. Answers are of lengths that differ a hundredfold, take as long as their length says times
+what the shape says, and get three times as long half way, which is no slower; the first 15 wait for a model
+that is being loaded.
 """
 
 from __future__ import annotations
@@ -97,23 +98,23 @@ def are_failures_found(rng: np.random.Generator, per_day: float, hours: float) -
 RATES = [
     *(
         Rate(
-            "pace", f"{shape}, {tail}, {per_day:,} requests a day: an alarm within {days} days", ALPHA / 2, 0.0,
-            ALPHA, partial(is_alarmed, shape=shape, tail=tail, per_day=per_day, days=days), 100,
+            "pace", f"{shape}, {tail}, {per_day:,} requests a day: an alarm within {days} days", ALPHA / 2,
+            0.0, ALPHA, partial(is_alarmed, shape=shape, tail=tail, per_day=per_day, days=days), 100,
         )
         for per_day, days, tails in ((500, MONTH, TAILS), (5_000, BUSY_DAYS, TAILS[:1]))
         for shape in TIMED for tail in tails
     ),
     *(
         Rate(
-            "pace", f"0.5% fail, {per_day:,} requests a day: an alarm within {days} days", ALPHA / 2, 0.0, ALPHA,
-            partial(is_alarmed_of_failures, per_day=per_day, days=days), 200,
+            "pace", f"0.5% fail, {per_day:,} requests a day: an alarm within {days} days", ALPHA / 2, 0.0,
+            ALPHA, partial(is_alarmed_of_failures, per_day=per_day, days=days), 200,
         )
         for per_day, days in ((500, MONTH), (5_000, BUSY_DAYS))
     ),
     *(
         Rate(
-            "pace", f"{shape}, {tail}, 5,000 a day, {factor} times slower: found within {hours} hours", 0.9, 0.9,
-            1.0, partial(is_found, shape=shape, tail=tail, per_day=5_000, factor=factor, hours=hours), 100,
+            "pace", f"{shape}, {tail}, 5,000 a day, {factor} times slower: found within {hours} hours", 0.9,
+            0.9, 1.0, partial(is_found, shape=shape, tail=tail, per_day=5_000, factor=factor, hours=hours), 100,
         )
         for shape, tail, factor, hours in (
             ("stationary", "log-normal tails", 2, 6), ("stationary", "log-normal tails", 4, 1),

@@ -26,8 +26,8 @@ READ: dict[Scale, str] = {
 
 
 def direction(state: TestState, changed: Sequence[Value]) -> str:
-    """A sentence; empty where both sides read the same, or one of them has no value. changed: the values since
-    the change."""
+    """A sentence; empty where both sides read the same, or one of them has no value. changed: the values
+    since the change."""
     watched = WATCHED[state["name"]]
     present = [value for value in changed if value is not None]
     if watched.scale == "category":
@@ -44,9 +44,8 @@ def direction(state: TestState, changed: Sequence[Value]) -> str:
 
 
 def _sentence(first: str, before: Counts, since: Counts, second: str) -> str:
-    return (
-        f"{first} the {_total(before):,} values of the reference, {second} in the {_total(since):,} since then."
-    )
+    n = _total(since)
+    return f"{first} the {_total(before):,} values of the reference, {second} in the {n:,} since then."
 
 
 def _reference(bet: BetState) -> Counts:

@@ -42,7 +42,8 @@ ADVICE: dict[WatchedName, str] = {
 }
 MOST_ODDS = 1e6
 NO_INTERVAL = (
-    "No interval is given: values of one caller or hour are like each other, and none that was tried kept its 95%."
+    "No interval is given: values of one caller or hour are like each other, and none that was tried kept its"
+    " 95%."
 )
 
 

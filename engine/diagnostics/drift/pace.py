@@ -3,16 +3,17 @@
 Levels of an endpoint go up and down with the hour, so that a test of "no change" needs whole days
 (`whole_days`). Here a margin takes their place: what is tested is that a usual answer takes at most half as
 long again as one of its length did in the reference, and that the share of failures is at most what the
-reference can't rule out. Cycles, wandering levels and bursts stay within that, and four times slower doesn't.
+reference can't rule out. Cycles, wandering levels and bursts stay within that, and four times slower
+doesn't.
 
-A time is held against what an answer of as many tokens took: a model of the reference's times (a constant, and
-a time for each token read and written, fitted to their logarithms), so that longer answers are not slower ones.
-Answers of lengths that the reference hasn't are compared with nothing. "Slow" is over MARGIN times the upper
-limit of the reference's median, so that no tail, however heavy, is taken for a change: at most half of the
-answers may be. Each minute counts once, with the share of its requests that were slow, or failed; many of one
-caller within it are one observation. Bets on that share (Waudby-Smith and Ramdas 2023) reach 1 / alpha with a
-chance of alpha at most while the share is expected to be within the limit, however often one looks. Since when:
-where Page's cumulative sum (1954) began to rise. Pure.
+A time is held against what an answer of as many tokens took: a model of the reference's times (a constant,
+and a time for each token read and written, fitted to their logarithms), so that longer answers are not
+slower ones. Answers of lengths that the reference hasn't are compared with nothing. "Slow" is over MARGIN
+times the upper limit of the reference's median, so that no tail, however heavy, is taken for a change: at
+most half of the answers may be. Each minute counts once, with the share of its requests that were slow, or
+failed; many of one caller within it are one observation. Bets on that share (Waudby-Smith and Ramdas 2023)
+reach 1 / alpha with a chance of alpha at most while the share is expected to be within the limit, however
+often one looks. Since when: where Page's cumulative sum (1954) began to rise. Pure.
 """
 
 from __future__ import annotations

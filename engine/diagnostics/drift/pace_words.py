@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping
 
 from engine.diagnostics.drift.drift_words import NO_INTERVAL, moment, odds
-from engine.diagnostics.drift.pace import MARGIN, MINUTE, PACES, RATIO_STEP, WARM_UP, threshold
+from engine.diagnostics.drift.pace import MARGIN, MINUTE, RATIO_STEP, WARM_UP, threshold
 from engine.diagnostics.drift.standing import LEAST_TESTED, DriftLine, Standing
 from engine.diagnostics.phrasing import number, percent, plural
 from store.documents.serving.drift import PaceName, PaceTest, PaceWatch
 
 PACE_TITLES: dict[PaceName, str] = {"slower": "Time of answers", "failing": "Failed requests"}
 PACE_ADVICE: dict[PaceName, str] = {
-    "slower": "Look at the slowest: is the machine busy with something else, do more people ask at once, or does"
-    " another version answer? A smaller form of the model, more workers, or the version before help.",
+    "slower": "Look at the slowest: is the machine busy with something else, do more people ask at once, or"
+    " does another version answer? A smaller form of the model, more workers, or the version before help.",
     "failing": "Look at the errors and at the log of the endpoint. A fallback, or the version before, answers"
     " meanwhile.",
 }
@@ -47,14 +47,15 @@ def pace_reason(test: PaceTest, alpha: float) -> str:
         change = (
             f"Answers have become slower, most likely since {moment(changed_at(test))}. Of the"
             f" {plural(since['n'], 'answer')} since then, up to this alert, half took over"
-            f" {number(times_as_long(test), 1)} times as long as answers of their length did in the reference."
+            f" {number(times_as_long(test), 1)} times as long as answers of their length in the reference."
         )
         unless = f"as long as half of the answers take at most {MARGIN:g} times as long"
     else:
+        share = percent(since["over"] / max(1, since["n"]))
         change = (
             f"More requests fail, most likely since {moment(changed_at(test))}: {since['over']:,} of the"
-            f" {plural(since['n'], 'request')} since then, up to this alert"
-            f" ({percent(since['over'] / max(1, since['n']))}), against {percent(test['usual'])} in the reference."
+            f" {plural(since['n'], 'request')} since then, up to this alert ({share}), against"
+            f" {percent(test['usual'])} in the reference."
         )
         unless = f"as long as at most {percent(test['allowed'])} fail, which the reference can't rule out"
     chance = (
@@ -94,7 +95,8 @@ def _line(test: PaceTest) -> DriftLine:
 def _beside(test: PaceTest) -> str:
     """What the reference had, and from where on a request speaks for a change."""
     if test["times"] is None:
-        return f"reference: {percent(test['usual'])} failed; tested is whether over {percent(test['allowed'])} do"
+        failed, limit = percent(test["usual"]), percent(test["allowed"])
+        return f"reference: {failed} failed; tested is whether over {limit} do"
     unlike = plural(test["unlike"], "answer")
     left_out = f"; {unlike} of lengths that it hasn’t not compared" if test["unlike"] else ""
     return (

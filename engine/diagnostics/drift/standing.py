@@ -12,6 +12,7 @@ from engine.diagnostics.drift.drift_words import held_note, odds, state_of
 from engine.diagnostics.drift.watched import WATCHED, Watched, value_of
 from engine.diagnostics.drift.watching import threshold
 from engine.diagnostics.phrasing import MINUS, number, percent, perplexity, plural
+from store.config.serving.monitor_config import MonitorSettings
 from store.documents.serving.drift import PaceName, TestState, WatchedName
 from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
 from store.words.watched_names import readable_name
@@ -134,10 +135,10 @@ def _moved_median(watched: Watched, seen: DriftView) -> str:
     return f"half above {first} → {second}{unit}"
 
 
-def reference_line(reference: ReferenceFacts | None, taken: int, wanted: int) -> str:
-    """What new requests are held against."""
+def reference_line(reference: ReferenceFacts | None, taken: int, settings: MonitorSettings) -> str:
+    """What new requests are held against. taken: requests that are there for a reference of requests."""
     if reference is None:
-        return f"The reference is not there yet: {taken:,} of {plural(wanted, 'request')}."
+        return _coming_reference(taken, settings)
     fitted = reference["fitted"]
     return (
         f"Held against {reference['source']}. Distances, topics and names are taken from {fitted:,} of"
@@ -146,6 +147,16 @@ def reference_line(reference: ReferenceFacts | None, taken: int, wanted: int) ->
         f" begin with all"
         " of them."
     )
+
+
+def _coming_reference(taken: int, settings: MonitorSettings) -> str:
+    if settings.reference in ("dataset", "evaluation"):
+        return "The reference is being learned from its rows."
+    if settings.reference == "window":
+        return f"The reference is not there yet: its window has {plural(taken, 'request')}."
+    if taken >= settings.reference_rows:
+        return f"The reference is being learned from the first {plural(settings.reference_rows, 'request')}."
+    return f"The reference is not there yet: {taken:,} of {plural(settings.reference_rows, 'request')}."
 
 
 def top_line(lines: Sequence[DriftLine], alerts: int, requests: int) -> str:

@@ -1,8 +1,8 @@
 """What the engine does with endpoints' logs, as one function of the time: `Monitoring.step(now)`.
 
-A step takes in what gateways have written, queues the measuring of new requests, tests their times and failures,
-holds limits, asks for the evaluations of a schedule, and deletes what is too old. It never waits, and all that it must remember is in
-the store: a step of the next engine goes on where this one was killed.
+A step takes in what gateways have written, queues the measuring of new requests, tests their times and
+failures, holds limits, asks for the evaluations of a schedule, and deletes what is too old. It never waits,
+and all that it must remember is in the store: a step of the next engine goes on where this one was killed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Times and failures of an endpoint's requests, tested as they come. In the engine itself and not in a worker:
-a model that is being trained must not hold back the word that answers have become slow."""
+"""Times and failures of an endpoint's requests, tested as they come. In the engine itself and not in a
+worker: a model that is being trained must not hold back the word that answers have become slow.
+"""
 
 from __future__ import annotations
 

@@ -74,8 +74,9 @@ PaceName = Literal["slower", "failing"]
 
 
 class TimeModel(TypedDict):
-    """How long an answer of a length took in the reference: seconds + per_prompt * tokens read + per_completion
-    * tokens written, which half of its answers exceeded. Lengths beyond `ranges` were not in it."""
+    """How long an answer of a length took in the reference, so that half of its answers took longer: seconds,
+    and per_prompt and per_completion of each token read and written. No longer or shorter ones than `ranges`
+    were in it."""
 
     seconds: float
     per_prompt: float

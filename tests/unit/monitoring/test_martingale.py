@@ -181,7 +181,7 @@ def test_each_watched_value_has_its_words() -> None:
         ("output_refusal", 0.0, 1.0, "0% on average in the 60 values of the reference, 100% in the 40"),
         ("input_distance", 0.1, 0.3, "A median of 0.10 in the 60 values of the reference, 0.30 in the 40"),
         ("confidence", math.log(0.9), math.log(0.5), "A median probability of 90% in the 60"),
-        ("input_language", "de", "pl", "German is 100% of the 60 values of the reference, 0% in the 40 since"),
+        ("input_language", "de", "pl", "German is 100% of the 60 values of the reference, 0% in the 40"),
         ("input_topic", "lost my card", "x", "The topic “lost my card” is 100% of the 60"),
         ("output_label", "card", "cash", "“card” is 100% of the 60 values of the reference, 0% in the 40"),
         ("input_length", 100.0, 100.0, ""),

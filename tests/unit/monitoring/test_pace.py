@@ -1,4 +1,6 @@
-"""Slower answers and more failures raise an alert from the first day on; longer answers, cycles and tails don't."""
+"""Slower answers and more failures raise an alert from the first day on; longer answers, cycles and tails
+don't.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +152,7 @@ def test_slower_answers_raise_an_alert_that_no_limit_was_set_for(monitored: Moni
     (alert,) = alerts(monitored)
     assert (alert["kind"], alert["subject"]) == ("latency", "slower")
     assert abs(alert["since"].timestamp() % 86_400 - (1_800_000_000 + CHANGE * EVERY) % 86_400) < 300
-    assert "times as long as answers of their length" in alert["reason"]
+    assert "times as long as answers of their length in the reference" in alert["reason"]
     see(monitored, alert, "same_reference")
     write(monitored, CHANGE + 200, 200, seconds=1.6)  # nothing was put right
     monitored.step(60)

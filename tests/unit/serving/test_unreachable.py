@@ -1,4 +1,6 @@
-"""An address where nothing listens is unreachable, and says since when and what to do, until something does."""
+"""An address where nothing listens is unreachable, and says since when and what to do, until something
+does.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def test_nothing_listens_then_something_does_then_nothing(tmp_path: Path, monkey
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     remote = address("far", f"http://127.0.0.1:{port}")
-    endpoint = ServedEndpoint(tmp_path / "e", [backend("good", words=["good"]), remote], [route("live", "far")])
+    endpoint = ServedEndpoint(
+        tmp_path / "e", [backend("good", words=["good"]), remote], [route("live", "far")]
+    )
     endpoint.config["models"].append({"name": "own", "routes": [route("live", "good")]})
     endpoint.write_config(endpoint.config)
     try:

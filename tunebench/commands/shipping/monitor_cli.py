@@ -24,6 +24,7 @@ from store.documents.serving.side_by_side import SideBySide
 from store.http.client import Client
 from store.queries.monitoring import feedback, monitor_alerts, monitors, side_by_side, signal_counts, traffic
 from store.queries.monitoring.feedback import FeedbackCounts
+from store.queries.monitoring.monitors import ReferenceRows
 from store.queries.monitoring.traffic import VersionTraffic, Window
 from tunebench.commands.shipping.monitor_changes import acknowledge_alert, change_settings, show
 from tunebench.terminal.connection import Json, connect
@@ -85,7 +86,7 @@ def monitor(
             print_json(document)
         else:
             say(f"{which['name']}: {line}")
-            _print(present, alerts, versions, lines, said_of)
+            _print(present, _taken(client, present) if present else 0, alerts, versions, lines, said_of)
             _print_pairs(pairs)
     if fail_on_alert and alerts:
         raise SystemExit(CONDITION)
@@ -103,6 +104,15 @@ def _lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
     ]
 
 
+def _taken(client: Client, present: Monitor) -> int:
+    """Requests that are there for a reference of requests, up to as many as it needs."""
+    wanted = monitors.settings(present)
+    if present["reference"] is not None or wanted.reference not in ("first", "window"):
+        return 0
+    which = ReferenceRows(wanted.reference_rows, wanted.window_start, wanted.window_end)
+    return monitors.reference_count(client, present["endpoint_id"], which)
+
+
 def _shares(row: FeedbackCounts) -> dict[str, Any]:
     up, right = anytime_share(row["up"], row["thumbs"]), anytime_share(row["right"], row["labels"])
     return {**row, "thumbs_up": up.to_dict(), "accuracy": right.to_dict()}
@@ -110,6 +120,7 @@ def _shares(row: FeedbackCounts) -> dict[str, Any]:
 
 def _print(
     present: Monitor | None,
+    taken: int,
     alerts: list[MonitorAlert],
     versions: list[VersionTraffic],
     lines: list[DriftLine],
@@ -121,13 +132,12 @@ def _print(
         columns = ["version", "role", "requests", "failed", "half within, s", "95 of 100 within, s", "tokens"]
         print_rows(columns, [_traffic_row(row) for row in versions])
     if present and lines:
+        wanted = monitors.settings(present)
         columns = ["watched", "state", "evidence now", "tested on", "since", "in this window"]
-        note = reference_line(
-            present["reference"], present["next_place"], monitors.settings(present).reference_rows
-        )
+        note = reference_line(present["reference"], taken, wanted)
         print_rows(columns, [_drift_row(line) for line in lines], note)
-        say(pace_reference_line(present["pace"], monitors.settings(present).reference_rows))
-        if present["base_look"] is not None and DEAR in monitors.settings(present).watched:
+        say(pace_reference_line(present["pace"], wanted.reference_rows))
+        if present["base_look"] is not None and DEAR in wanted.watched:
             say(look_line(present["base_look"]))
     if opinions:
         print_rows(

@@ -188,7 +188,7 @@ class BackendClient:
     async def reach(self) -> None:
         """Connect, and hang up again. Raises BackendBroken."""
         try:
-            reader, writer = await self._connect()
+            _, writer = await self._connect()
         except _BROKEN as error:
             raise BackendBroken(f"it can't be reached ({_reason(error)})") from error
         writer.close()
