@@ -24,6 +24,7 @@ from store.documents.serving.monitor import Monitor
 from store.queries.monitoring import monitors
 from store.queries.monitoring.monitors import ReferenceRows
 from store.queries.monitoring.traffic import Window
+from store.words.watched_names import readable_name
 
 INKS: dict[Standing, str] = {
     "alarm": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor); font-weight: 600",
@@ -61,7 +62,9 @@ def lines_of(monitor: Monitor, window: Window) -> list[DriftLine]:
     settings = monitors.settings(monitor)
     return [
         *pace_lines(monitor["pace"]),
-        *drift_lines(settings.watched, monitor["states"], monitor["reference"], seen, settings.alpha),
+        *drift_lines(
+            settings.watched, monitor["states"], monitor["reference"], seen, settings.alpha, readable_name
+        ),
     ]
 
 
@@ -73,7 +76,7 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
     if monitor["reference"] is None and settings.reference in ("first", "window"):
         which = ReferenceRows(settings.reference_rows, settings.window_start, settings.window_end)
         taken = monitor_reads.reference_count(monitor["endpoint_id"], which)
-    st.caption(reference_line(monitor["reference"], taken, settings))
+    st.caption(reference_line(monitor["reference"], settings.reference, taken, settings.reference_rows))
     st.caption(pace_reference_line(monitor["pace"], settings.reference_rows))
     is_there = monitor["reference"] is not None
     st.html(drift_table([line for line in lines if is_there or line.name in PACES]))

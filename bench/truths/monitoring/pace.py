@@ -114,7 +114,8 @@ RATES = [
     *(
         Rate(
             "pace", f"{shape}, {tail}, 5,000 a day, {factor} times slower: found within {hours} hours", 0.9,
-            0.9, 1.0, partial(is_found, shape=shape, tail=tail, per_day=5_000, factor=factor, hours=hours), 100,
+            0.9, 1.0,
+            partial(is_found, shape=shape, tail=tail, per_day=5_000, factor=factor, hours=hours), 100,
         )
         for shape, tail, factor, hours in (
             ("stationary", "log-normal tails", 2, 6), ("stationary", "log-normal tails", 4, 1),

@@ -10,11 +10,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from engine.diagnostics.drift.watched import WATCHED, Scale, value_of
+from engine.diagnostics.drift.watched import WATCHED, NameOf, Scale, value_of
 from engine.diagnostics.drift.watching import Value, columns_of
 from engine.diagnostics.phrasing import number, percent, perplexity
 from store.documents.serving.drift import BetState, TestState
-from store.words.watched_names import readable_name
 
 Counts = dict[int, int]  # bin -> values
 READ: dict[Scale, str] = {
@@ -25,13 +24,13 @@ READ: dict[Scale, str] = {
 }
 
 
-def direction(state: TestState, changed: Sequence[Value]) -> str:
+def direction(state: TestState, changed: Sequence[Value], name_of: NameOf) -> str:
     """A sentence; empty where both sides read the same, or one of them has no value. changed: the values
-    since the change."""
+    since the change; name_of: how a name of a category reads."""
     watched = WATCHED[state["name"]]
     present = [value for value in changed if value is not None]
     if watched.scale == "category":
-        return _category(state, present)
+        return _category(state, present, name_of)
     before, since = _reference(state["bets"][0]), dict(Counter(columns_of(state, present)[0].tolist()))
     if not before or not since:
         return ""
@@ -93,7 +92,7 @@ def _perplexities(before: Counts, since: Counts) -> str:
     )
 
 
-def _category(state: TestState, changed: Sequence[Value]) -> str:
+def _category(state: TestState, changed: Sequence[Value], name_of: NameOf) -> str:
     """The name whose share moved furthest."""
     after = [dict(Counter(column.tolist())) for column in columns_of(state, changed)]
     sides = zip(state["categories"], map(_reference, state["bets"]), after, strict=True)
@@ -108,7 +107,7 @@ def _category(state: TestState, changed: Sequence[Value]) -> str:
     first, second = percent(_mean_place(before)), percent(_mean_place(since))
     if first == second:
         return ""
-    who = readable_name(state["name"], name)
+    who = name_of(state["name"], name)
     return _sentence(f"{who[:1].upper()}{who[1:]} is {first} of", before, since, second)
 
 

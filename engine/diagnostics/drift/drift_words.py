@@ -9,7 +9,7 @@ from typing import Literal
 
 from engine.diagnostics.drift import whole_days
 from engine.diagnostics.drift.direction import direction
-from engine.diagnostics.drift.watched import WATCHED
+from engine.diagnostics.drift.watched import WATCHED, NameOf
 from engine.diagnostics.drift.watching import Value
 from engine.diagnostics.phrasing import plural
 from store.documents.serving.drift import TestState, WatchedName
@@ -58,7 +58,12 @@ def odds(log_wealth: float) -> str:
 
 
 def alarm_reason(
-    state: TestState, log_threshold: float, alpha: float, watched: int, changed: Sequence[Value]
+    state: TestState,
+    log_threshold: float,
+    alpha: float,
+    watched: int,
+    changed: Sequence[Value],
+    name_of: NameOf,
 ) -> str:
     """Why a value has raised its alarm. changed: its values since the change, up to the alarm."""
     noun = WATCHED[state["name"]].noun
@@ -77,7 +82,7 @@ def alarm_reason(
             f" {together} ever reaches with a chance of at most {100 * alpha:g}% where requests are drawn by"
             " chance as these rows were. Rows have no time of day: other hours may have other requests."
         )
-    went = direction(state, changed)
+    went = direction(state, changed, name_of)
     sentences = (
         f"{noun[:1].upper()}{noun[1:]} {has} changed against the reference, most likely since {since}.",
         went,

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from engine.diagnostics.drift import whole_days
 from engine.diagnostics.drift.martingale import begin, bet, ties
 from engine.diagnostics.drift.watched import WATCHED, bins_of
-from store.documents.serving.drift import BetState, DayTest, TestState, WatchedName
-from store.words.watched_names import OTHER
+from store.documents.serving.drift import OTHER, BetState, DayTest, TestState, WatchedName
 
 MOST_NAMES = 8  # of a category that have a test of their own
 LEAST_REFERENCE = 30  # values

@@ -14,6 +14,7 @@ from store.documents.serving.drift import PaceTest, TestState
 from store.documents.serving.monitor import AlertKind, MonitorAlert
 from store.queries import jobs
 from store.queries.monitoring import monitor_alerts, monitors, signal_counts, webhooks
+from store.words.watched_names import readable_name
 
 
 class Warned(NamedTuple):
@@ -69,7 +70,7 @@ def raise_drift(
         first = place if lowest_place is None else lowest_place
         since = state["alarm_at"] if lowest_at is None else lowest_at
         changed = signal_counts.values_between(tx, endpoint_id, state["name"], (first, place))
-        reason = alarm_reason(state, limit, settings.alpha, len(settings.watched), changed)
+        reason = alarm_reason(state, limit, settings.alpha, len(settings.watched), changed, readable_name)
         warned = Warned("drift", state["name"], reason, ADVICE[state["name"]], since, (first, place))
         raise_alert(tx, endpoint_id, warned, at)
 

@@ -17,6 +17,8 @@ WatchedName = Literal[
     "output_perplexity",
 ]
 
+OTHER = "other"  # of a category all names that have no test of their own
+
 
 class BetState(TypedDict):
     """One conformal test martingale: what was seen, by bin, and the capital of each bet."""

@@ -15,6 +15,7 @@ from engine.diagnostics.drift.watched import WATCHED, Scale, bins_of, value_of
 from engine.diagnostics.drift.watching import ValueOfRequest, advance, begun_anew, start, threshold
 from engine.diagnostics.statistics.anytime import anytime_share
 from store.documents.serving.drift import WatchedName
+from store.words.watched_names import readable_name
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
@@ -191,6 +192,6 @@ def test_an_alarm_says_which_way_a_value_went(
     name: WatchedName, before: str | float, since: str | float, words: str
 ) -> None:
     state = start(name, [before] * 60, categories=["card", "cash", "de", "lost my card"], wanted=60)
-    assert words in direction(state, [since] * 40)
-    assert bool(words) == bool(direction(state, [since] * 40))
-    assert direction(state, []) == ""  # nothing came yet
+    assert words in direction(state, [since] * 40, readable_name)
+    assert bool(words) == bool(direction(state, [since] * 40, readable_name))
+    assert direction(state, [], readable_name) == ""  # nothing came yet

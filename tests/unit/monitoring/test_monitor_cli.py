@@ -13,7 +13,6 @@ from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines
 from engine.diagnostics.drift.standing import reference_line
 from engine.server.scheduling.monitor_alerting import Warned, raise_alert
-from store.config.serving.monitor_config import MonitorSettings
 from store.documents.tables.person import Person
 from store.queries.monitoring import monitor_alerts, monitors
 from tunebench.cli import cli
@@ -106,5 +105,5 @@ def test_more_requests_than_a_reference_needs_are_not_counted_as_some_of_them(as
     assert "of 300 requests" in text
     taken = int(text.split("not there yet: ")[1].split(" of 300")[0])
     assert 200 < taken < 300
-    line = reference_line(None, 300, MonitorSettings())
+    line = reference_line(None, "first", 300, 300)
     assert line == "The reference is being learned from the first 300 requests."

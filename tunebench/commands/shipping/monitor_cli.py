@@ -26,6 +26,7 @@ from store.queries.monitoring import feedback, monitor_alerts, monitors, side_by
 from store.queries.monitoring.feedback import FeedbackCounts
 from store.queries.monitoring.monitors import ReferenceRows
 from store.queries.monitoring.traffic import VersionTraffic, Window
+from store.words.watched_names import readable_name
 from tunebench.commands.shipping.monitor_changes import acknowledge_alert, change_settings, show
 from tunebench.terminal.connection import Json, connect
 from tunebench.terminal.documents import read_document
@@ -100,7 +101,9 @@ def _lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
     settings = monitors.settings(present)
     return [
         *pace_lines(present["pace"]),
-        *drift_lines(settings.watched, present["states"], present["reference"], seen, settings.alpha),
+        *drift_lines(
+            settings.watched, present["states"], present["reference"], seen, settings.alpha, readable_name
+        ),
     ]
 
 
@@ -134,7 +137,7 @@ def _print(
     if present and lines:
         wanted = monitors.settings(present)
         columns = ["watched", "state", "evidence now", "tested on", "since", "in this window"]
-        note = reference_line(present["reference"], taken, wanted)
+        note = reference_line(present["reference"], wanted.reference, taken, wanted.reference_rows)
         print_rows(columns, [_drift_row(line) for line in lines], note)
         say(pace_reference_line(present["pace"], wanted.reference_rows))
         if present["base_look"] is not None and DEAR in wanted.watched:
