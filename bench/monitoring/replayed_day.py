@@ -46,7 +46,7 @@ _BANK = ("Why was my {} declined?", "How do I change the {} of my account?", "Wh
 _THINGS = ("card", "bank transfer", "cash withdrawal", "direct debit", "top up", "refund", "virtual card")
 _KITCHEN = ("For how many minutes do I have to boil {} when I cook for six on an old gas stove?",
             "My {} always burns at the bottom of the pan, what could I do to keep the heat lower next time?",
-            "Which herbs and which wine would you serve with {} at a dinner in the garden in August?")  # fmt: skip
+            "Which herbs and which wine would you serve with {} at a dinner outside?")  # fmt: skip
 _FOODS = ("red lentils", "fish soup", "rice pudding", "roast potatoes", "pumpkin curry", "mushroom risotto")
 
 

@@ -77,9 +77,9 @@ def _live(was_alive: bool) -> None:
         jobs, counts = reads.queue(limit=SHOWN), reads.status_counts()
         if bool(jobs) != was_alive:
             redraw()
+        draw_all_open()
         if not counts:
             _first_steps(jobs)
-        draw_all_open()
         draw_waiting()
         st.html(machine_meters(reads.machine()))
         if jobs:

@@ -58,12 +58,14 @@ def draw_all_open() -> None:
 
 
 def _draw_link(endpoint_id: str, opened: OpenAlerts, name: str) -> None:
-    others = opened["n"] - 1
-    more = f", and {plural(others, 'more alert')}" if others else ""
-    since = quantities.ago(opened["worst"]["since"])
-    st.page_link(
-        "pages/monitor/monitor.py",
-        label=f":red[**{name}{alert_title(opened['worst'])}**] since {since}{more}",
-        icon=":material/notifications_active:",
-        query_params={"endpoint": endpoint_id},
-    )
+    worst = opened["worst"]
+    with st.container(gap=None):
+        st.page_link(
+            "pages/monitor/monitor.py",
+            label=f":red[**{name}{plural(opened['n'], 'open alert')}**]",
+            icon=":material/notifications_active:",
+            query_params={"endpoint": endpoint_id},
+        )
+        first = "The worst: " if opened["n"] > 1 else ""
+        since = f"since {worst['since']:%d %b %H:%M} UTC, {quantities.ago(worst['since'])}"
+        st.caption(f"{first}{alert_title(worst)}, {since}")

@@ -34,7 +34,9 @@ from store.documents.serving.drift import OpenMinute, PaceName, PaceTest, SinceC
 Floats = NDArray[np.float64]
 PACES: tuple[PaceName, ...] = ("slower", "failing")
 MARGIN = 1.5
-LONGER = 1.5  # times the reference's longest that an answer may have, to be compared
+# Times the reference's longest, and tokens more, that are compared: of what is read, and of what is written.
+# Reading takes little, and a longer prompt must not hide that answers have become slow.
+LONGER = ((4.0, 100.0), (1.5, 8.0))
 WARM_UP = 20  # requests
 MINUTE = 60
 MIN_REQUESTS = 5  # of a minute; one with fewer goes on, as two in a row may be of one conversation
@@ -178,8 +180,8 @@ def time_model(seconds: Floats, lengths: Floats) -> TimeModel:
 def _beside_expected(times: TimeModel, request: PacedRequest) -> float | None:
     """How many times as long it took as one of its length; None where the reference has no such length."""
     lengths = request.prompt_tokens, request.completion_tokens
-    for length, (fewest, most) in zip(lengths, times["ranges"], strict=True):
-        if not fewest / LONGER <= length <= most * LONGER:
+    for length, (fewest, most), (factor, more) in zip(lengths, times["ranges"], LONGER, strict=True):
+        if not fewest / factor - more <= length <= most * factor + more:
             return None
     expected = times["seconds"] + times["per_prompt"] * lengths[0] + times["per_completion"] * lengths[1]
     return max(request.seconds, MIN_SECONDS) / (expected + MIN_SECONDS)

@@ -55,7 +55,7 @@ def pace_reason(test: PaceTest, alpha: float) -> str:
         change = (
             f"More requests fail, most likely since {moment(changed_at(test))}: {since['over']:,} of the"
             f" {plural(since['n'], 'request')} since then, up to this alert ({share}), against"
-            f" {percent(test['usual'])} in the reference."
+            f" {percent(test['usual'])} of {test['reference']:,} in the reference."
         )
         unless = f"as long as at most {percent(test['allowed'])} fail, which the reference can't rule out"
     chance = (
@@ -98,7 +98,7 @@ def _beside(test: PaceTest) -> str:
         failed, limit = percent(test["usual"]), percent(test["allowed"])
         return f"reference: {failed} failed; tested is whether over {limit} do"
     unlike = plural(test["unlike"], "answer")
-    left_out = f"; {unlike} of lengths that it hasn’t not compared" if test["unlike"] else ""
+    left_out = f"; {unlike} left out, of lengths that it hasn’t" if test["unlike"] else ""
     return (
         f"reference: half within {number(test['usual'], 2)} s; slow is over"
         f" {number(test['times']['limit'], 1)} times what one of that length took{left_out}"
