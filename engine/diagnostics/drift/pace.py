@@ -81,12 +81,6 @@ def begin(name: PaceName, wanted: int, warm_up: int = WARM_UP) -> PaceTest:
         "usual": 0.0,
         "times": None,
         "allowed": SLOW,
-        **_unbet(name),
-    }  # type: ignore[typeddict-item]
-
-
-def _unbet(name: PaceName) -> dict[str, object]:
-    return {
         "shares": first_shares(len(STAKES[name])),
         "log_wealth": 0.0,
         "largest": 0.0,
@@ -106,9 +100,11 @@ def _no_change() -> SinceChange:
 
 def begun_anew(test: PaceTest, *, same_reference: bool) -> PaceTest:
     """After an alarm that somebody has seen: against the same reference, or against requests to come."""
-    if not same_reference:
-        return begin(test["name"], test["wanted"], warm_up=0)
-    return {**test, **_unbet(test["name"])}  # type: ignore[typeddict-item]
+    fresh = begin(test["name"], test["wanted"], warm_up=0)
+    if same_reference:
+        fresh["begins_at"], fresh["reference"] = test["begins_at"], test["reference"]
+        fresh["usual"], fresh["times"], fresh["allowed"] = test["usual"], test["times"], test["allowed"]
+    return fresh
 
 
 def advance(test: PaceTest, requests: Sequence[PacedRequest], log_threshold: float) -> PaceTest:
