@@ -9,6 +9,8 @@ import pytest
 
 from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
+from bench.truths import Rate, observe
+from bench.truths.monitoring.pace import RATES
 from engine.diagnostics.drift.pace import PacedRequest, advance, begin, threshold, time_model
 from engine.diagnostics.drift.pace_words import changed_at, pace_reason, times_as_long
 from store.documents.serving.drift import PaceTest
@@ -174,3 +176,17 @@ def test_failures_raise_one_and_a_step_of_the_next_engine_counts_none_twice(moni
     write(monitored, CHANGE, 300, failing=0.2)
     monitored.step(60)
     assert ("errors", "failing") in {(alert["kind"], alert["subject"]) for alert in alerts(monitored)}
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        rate
+        for rate in RATES
+        if rate.name.startswith(("AR(0.9), no tail", "conversations, no tail", "daily cycle, Pareto"))
+        and "500 requests a day" in rate.name
+    ],
+    ids=lambda rate: rate.name,
+)
+def test_a_month_without_a_change_raises_nothing(rate: Rate) -> None:
+    assert observe(rate, 12).holds
