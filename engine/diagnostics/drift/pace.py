@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import special
 
 from engine.diagnostics.drift.martingale import first_shares, play
 from engine.diagnostics.statistics.statistics import wilson_interval
@@ -151,6 +151,8 @@ def _gather(test: PaceTest, request: PacedRequest) -> None:
 
 def time_model(seconds: Floats, lengths: Floats) -> TimeModel:
     """Of answers of the reference, by their tokens read and written."""
+    from scipy import optimize  # dear, and no screen needs it
+
     logs = np.log(np.maximum(seconds, MIN_SECONDS))
     columns = np.column_stack([np.ones(len(logs)), lengths])
     scale = np.exp(np.median(logs)) / np.maximum(np.median(columns, axis=0), 1.0)
@@ -164,8 +166,9 @@ def time_model(seconds: Floats, lengths: Floats) -> TimeModel:
     beside = np.exp(residuals(fitted.x))
     middle = float(np.median(beside))
     constant, per_prompt, per_completion = (fitted.x * scale * middle).tolist()
-    upper = int(stats.binom.ppf((1 + SURE["slower"]) / 2, len(beside), 0.5))
-    high = float(np.sort(beside)[min(upper, len(beside) - 1)]) / middle
+    z, n = float(special.ndtri((1 + SURE["slower"]) / 2)), len(beside)
+    upper = math.ceil(n / 2 + z * math.sqrt(n) / 2)  # the place of the median's upper limit
+    high = float(np.sort(beside)[min(upper, n - 1)]) / middle
     ranges = [[float(column.min()), float(column.max())] for column in lengths.T]
     return {
         "seconds": constant, "per_prompt": per_prompt, "per_completion": per_completion,
