@@ -24,7 +24,11 @@ def stands(seen: EndpointSeen) -> str:
         return "does not start" if seen["problem"] else "starting"
     if seen["wanted"] == "stopped":
         return "stopping"
-    return STATES[seen["state"]["phase"]] if seen["state"] else "starting"
+    state = seen["state"]
+    if state is None:
+        return "starting"
+    unreached = any(backend.get("unreachable_since") for backend in state["backends"])
+    return "unreachable" if state["phase"] == "failed" and unreached else STATES[state["phase"]]
 
 
 class _Example(NamedTuple):

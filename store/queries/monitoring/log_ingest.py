@@ -71,7 +71,7 @@ def take(database: Database, batch: LogBatch, at: datetime) -> int:
 
 def _add_requests(tx: Transaction, rows: pa.Table, endpoint_id: str, at: datetime) -> None:
     tx.execute(
-        "INSERT INTO monitor VALUES (?, '{}', 0, 0, 0, NULL, '[]', ?, ?, NULL) ON CONFLICT DO NOTHING",
+        "INSERT INTO monitor VALUES (?, '{}', 0, 0, 0, NULL, '[]', ?, ?, NULL, NULL) ON CONFLICT DO NOTHING",
         [endpoint_id, NOBODY, at],
     )
     next_place = int(scalar(tx.query("SELECT next_place FROM monitor WHERE endpoint_id = ?", [endpoint_id])))
