@@ -13,6 +13,7 @@ import typer
 from engine.diagnostics.drift.arms_words import GOOD, points, standing
 from engine.diagnostics.drift.base_words import look_line
 from engine.diagnostics.drift.drift_words import moment
+from engine.diagnostics.drift.pace_words import pace_lines, pace_reference_line
 from engine.diagnostics.drift.standing import WORDS, DriftLine, drift_lines, reference_line, top_line
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.phrasing import percent, plural
@@ -24,8 +25,9 @@ from store.documents.serving.side_by_side import SideBySide
 from store.http.client import Client
 from store.queries.monitoring import feedback, monitor_alerts, monitors, side_by_side, signal_counts, traffic
 from store.queries.monitoring.feedback import FeedbackCounts
-from store.queries.monitoring.monitors import EndpointName
+from store.queries.monitoring.monitors import EndpointName, ReferenceRows
 from store.queries.monitoring.traffic import VersionTraffic, Window
+from store.words.watched_names import readable_name
 from tunebench.commands.shipping.monitor_changes import acknowledge_alert, change_settings, show
 from tunebench.terminal.connection import Json, connect
 from tunebench.terminal.documents import read_document
@@ -114,7 +116,21 @@ def _lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
         name: each["names"] if WATCHED[name].is_category else each["bins"] for name, each in counts.items()
     }
     settings = monitors.settings(present)
-    return drift_lines(settings.watched, present["states"], present["reference"], seen, settings.alpha)
+    return [
+        *pace_lines(present["pace"]),
+        *drift_lines(
+            settings.watched, present["states"], present["reference"], seen, settings.alpha, readable_name
+        ),
+    ]
+
+
+def _taken(client: Client, present: Monitor) -> int:
+    """Requests that are there for a reference of requests, up to as many as it needs."""
+    wanted = monitors.settings(present)
+    if present["reference"] is not None or wanted.reference not in ("first", "window"):
+        return 0
+    which = ReferenceRows(wanted.reference_rows, wanted.window_start, wanted.window_end)
+    return monitors.reference_count(client, present["endpoint_id"], which)
 
 
 def _shares(row: FeedbackCounts) -> dict[str, Any]:
@@ -130,12 +146,12 @@ def _print(client: Client, report: MonitorReport) -> None:
         print_rows(columns, [_traffic_row(row) for row in report["traffic"]])
     present = monitors.find(client, report["endpoint"]["endpoint_id"])
     if present and report["drift"]:
+        wanted, taken = monitors.settings(present), _taken(client, present)
         columns = ["watched", "state", "evidence now", "tested on", "since", "in this window"]
-        note = reference_line(
-            present["reference"], present["next_place"], monitors.settings(present).reference_rows
-        )
+        note = reference_line(present["reference"], wanted.reference, taken, wanted.reference_rows)
         print_rows(columns, [_drift_row(DriftLine(**line)) for line in report["drift"]], note)
-        if present["base_look"] is not None and DEAR in monitors.settings(present).watched:
+        say(pace_reference_line(present["pace"], wanted.reference_rows))
+        if present["base_look"] is not None and DEAR in wanted.watched:
             say(look_line(present["base_look"]))
     if report["feedback"]:
         columns = ["version", "role", "thumbs", "up", "95% interval"]
