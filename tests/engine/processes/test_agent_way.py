@@ -73,13 +73,13 @@ class Agent:
         assert job["status"] == "finished", job
         return job
 
-    async def until_ready(self, endpoint: str) -> None:
+    async def until(self, state: str) -> None:
+        """Until the endpoint is so."""
         deadline = time.monotonic() + SECONDS
-        while (seen := (await self("list_endpoints"))["endpoints"][0])["state"] != "ready":
+        while (seen := (await self("list_endpoints"))["endpoints"][0])["state"] != state:
             assert not seen["problem"], seen
             assert time.monotonic() < deadline, seen
             await anyio.sleep(0.2)
-        assert seen["name"] == endpoint
 
 
 def test_an_agent_takes_a_file_to_a_monitored_endpoint(house: House, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ async def serve(agent: Agent) -> None:
     """Serve, ask, monitor."""
     models = [{"name": "sums", "routes": [{"subject": "sums@1"}]}]
     endpoint = await agent("serve_model", name="Sums", models=models, dtype="float32")
-    await agent.until_ready("Sums")
+    await agent.until("ready")
     question = [{"role": "user", "content": "Number 7?"}]
     asked = {"endpoint": "Sums", "key": endpoint["key"], "messages": question, "max_tokens": 4}
     answer = await agent("ask_endpoint", **asked)
@@ -195,3 +195,4 @@ async def serve(agent: Agent) -> None:
     assert proposed["requests"][0]["text"]["quoted"] == "Number 7?"
     assert proposed["requests"][0]["reasons"]
     assert (await agent("stop_endpoint", endpoint="Sums"))["state"] in ("stopping", "stopped")
+    await agent.until("stopped")
