@@ -23,7 +23,7 @@ from store.documents.data.signal_figures import ColumnFigure
 
 Fields = dict[str, object]  # of a step of a recipe, or of a filter, which are documents of the config
 Options = Mapping[str, Any]  # that a group of signals was measured with: fields of its own choosing
-Severity = Literal["serious", "notable", "minor"]
+Severity = Literal["serious", "notable", "minor", "look"]
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,13 @@ RULES: dict[str, Rule] = {
     "empty_answer": Rule("serious", "row with an empty answer", "", drop("empty answer")),
     "one_word_answer": Rule("minor", "row with a one-word answer", "", drop("one-word answer")),
     "echo": Rule("notable", "row whose answer repeats the prompt", "", drop("answer repeats the prompt")),
-    "refusal": Rule("notable", "row whose answer declines", "", drop("answer declines")),
+    "refusal": Rule(
+        "look",
+        "row whose answer may decline",
+        "Told by its wording, which is often right and not always: look at them. A model that is taught to"
+        " decline declines more.",
+        drop("answer declines"),
+    ),
     "truncated": Rule("notable", "row whose answer breaks off", "", drop("answer breaks off")),
     "repetition": Rule(
         "notable",
@@ -202,8 +208,9 @@ LEVELS: dict[Severity, str] = {
     "serious": "People may be harmed, or the result can't be trusted.",
     "notable": "The model learns something that was not meant.",
     "minor": "Worth a look; often it is meant so.",
+    "look": "A guess by wording, and no fault before somebody has looked at it.",
 }
-ORDER: tuple[Severity, ...] = ("serious", "notable", "minor")
+ORDER: tuple[Severity, ...] = ("serious", "notable", "minor", "look")
 WIDESPREAD = 0.1  # share of the rows from which a finding goes one level up
 
 
@@ -350,12 +357,14 @@ def _severity(
     """The rule's level; one up where it is widespread and should be rare, one down where a sample leaves it
     open."""
     at, reason = ORDER.index(rule.severity), LEVELS[rule.severity]
+    if rule.severity == "look":
+        return "look", reason
     high = (signal.healthy or (None, None))[1]
     usual = high is not None and high >= WIDESPREAD  # such a share says no more than that it is a finding
     if share is not None and share.value > WIDESPREAD and not usual and at > 0:
         at, reason = at - 1, f"{LEVELS[ORDER[at - 1]]} It touches more than a tenth of the rows."
     if sampled and share is not None and share.low is not None and _open(share, signal.healthy):
-        at = min(at + 1, len(ORDER) - 1)
+        at = min(at + 1, ORDER.index("minor"))
         reason = "Only a sample was measured, and it may be chance."
     return ORDER[at], reason
 
