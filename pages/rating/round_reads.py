@@ -96,6 +96,12 @@ def items(round_id: str) -> list[RoundItem]:
     return round_queries.items(client(), round_id)
 
 
+@kept_for(60, most=16)
+def bare_items(round_id: str) -> list[RoundItem]:
+    """Without their prompts."""
+    return round_queries.items(client(), round_id, prompts=False)
+
+
 @kept_for(60, most=64)
 def some_items(round_id: str, item_ids: tuple[int, ...]) -> dict[int, RoundItem]:
     return round_queries.some_items(client(), round_id, list(item_ids))

@@ -63,6 +63,7 @@ _ANSWERS: dict[RatingProtocol, str] = {
     " marks[systems[1] + 1] AS left_marks, marks[systems[2] + 1] AS right_marks",
     "rank": "from_json(a.answer -> 'ranks', '[\"INTEGER\"]') AS ranks",
     "rubric": "a.answer ->> 'scores' AS scores",
+    "label": "a.answer ->> 'label' AS label",
     "pass_fail": "(a.answer ->> 'passed')::BOOLEAN AS passed",
 }
 

@@ -119,9 +119,11 @@ def answering(job: Job) -> list[str]:
 
 
 @named_query
-def items(db: Queryable, round_id: str) -> list[RoundItem]:
-    """All items of a round, by their ids."""
-    sql = "SELECT * EXCLUDE (round_id) FROM rating_item WHERE round_id = ? ORDER BY item_id"
+def items(db: Queryable, round_id: str, *, prompts: bool = True) -> list[RoundItem]:
+    """All items of a round, by their ids; without prompts those are empty, and tens of thousands
+    come in a blink."""
+    bare = "" if prompts else " REPLACE ('[]' AS prompt)"
+    sql = f"SELECT * EXCLUDE (round_id){bare} FROM rating_item WHERE round_id = ? ORDER BY item_id"
     return records(db.query(sql, [round_id]), RoundItem, ITEM_JSON)
 
 

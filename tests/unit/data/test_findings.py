@@ -132,7 +132,10 @@ def test_one_secret_in_a_sample_is_not_chance() -> None:
 
 
 def test_the_most_serious_come_first_and_then_the_most_rows() -> None:
-    order = [f.column for f in findings_of({"html": 0.05, "email": 0.01, "secret": 0.02, "echo": 0.05, "refusal": 0.5})]
+    order = [
+        f.column
+        for f in findings_of({"html": 0.05, "email": 0.01, "secret": 0.02, "echo": 0.05, "refusal": 0.5})
+    ]
     assert order == ["secret", "email", "echo", "html", "refusal"]
     widespread = findings_of({"html": 0.2, "echo": 0.05})
     assert [(f.column, f.severity) for f in widespread] == [("html", "notable"), ("echo", "notable")]
