@@ -68,6 +68,8 @@ _ANSWERS: dict[RatingProtocol, str] = {
 }
 
 
+_OF_ITEMS = """AND task_id IN (SELECT task_id FROM rating_task
+            WHERE round_id = $round AND list_contains($items::INTEGER[], item_id))"""
 _OF_PERSON = """AND task_id IN
             (SELECT task_id FROM rating_task WHERE round_id = $round AND person_id = $person)"""
 
@@ -95,6 +97,14 @@ def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[De
         return records(db.query(sql, {"round": round_id}), DealtTask, ["answer"])
     sql = f"{_DEALT.format(of_person=_OF_PERSON)} AND t.person_id = $person ORDER BY t.place"
     return records(db.query(sql, {"round": round_id, "person": person_id}), DealtTask, ["answer"])
+
+
+@named_query
+def of_items(db: Queryable, round_id: str, item_ids: list[int]) -> list[DealtTask]:
+    """Tasks on these items that have a rating, in the order of rating."""
+    sql = f"""{_DEALT.format(of_person=_OF_ITEMS)} AND a.answer IS NOT NULL
+              AND list_contains($items::INTEGER[], t.item_id) ORDER BY a.rated_at, t.person_id, t.place"""
+    return records(db.query(sql, {"round": round_id, "items": item_ids}), DealtTask, ["answer"])
 
 
 @named_query

@@ -108,7 +108,7 @@ def checks_of_rated(
         person: RaterPace(
             names[person], int(count), float(np.median(own_seconds)) if len(own_seconds) else math.nan
         )
-        for person, count, own_seconds in zip(people, votes, by_person, strict=True)
+        for person, count, own_seconds in zip(people, votes, by_person, strict=bool(people))
     }
     paces |= {person: RaterPace(names[person], 0, math.nan) for person in own if person not in paces}
     return _graded(round["config"], paces, own, items)
