@@ -231,10 +231,9 @@ def crash_report(folder: JobDir, record: WorkerRecord | None) -> str:
     text = _tail(folder, record.get("log_bytes", 0) if record else 0)
     crashes = list(_CRASH.finditer(text))
     if crashes:
-        begins = [
-            crash.start() for crash in crashes if text.count("\n", crash.start(), crashes[-1].start()) < 5
-        ]
-        return "\n".join(text[begins[0] :].strip().splitlines()[:MAX_REPORT_LINES])
+        last = crashes[-1].start()
+        begin = min(at.start() for at in crashes if text.count("\n", at.start(), last) < NEAR_LINES)
+        return "\n".join(text[begin:].strip().splitlines()[:MAX_REPORT_LINES])
     lines = text.rstrip().splitlines()
     if _TRACEBACK not in lines:
         return ""

@@ -74,7 +74,8 @@ class RatingClusters:
     def cell_place(self) -> Ints:
         """Of each rating the place of its item and rater together."""
         cells = self.item_place * self.raters + self.rater_place
-        return np.unique(cells, return_inverse=True)[1].astype(np.int64)
+        places: Ints = np.unique(cells, return_inverse=True)[1].astype(np.int64)
+        return places
 
     @cached_property
     def items(self) -> int:
