@@ -194,21 +194,20 @@ def _accuracy(
     texts: dict[int, _DrawnText] = defaultdict(_DrawnText)
     parted: set[int] = set()
     for each in own:
-        item_id, times = each.item_id, each.times
+        item_id, count = each.item_id, each.times
         if not each.random or (item_id not in majority and item_id not in disputed):
             continue
         text = texts[item_id]
-        text.times += times
+        text.times += count
         if item_id in majority:
-            right = times * (each.label == majority[item_id])
-            text.surely, text.at_most, text.by_raters = (
-                text.surely + right, text.at_most + right, text.by_raters + right,
-            )  # fmt: skip
+            hits = count * (each.label == majority[item_id])
+            text.surely, text.at_most = text.surely + hits, text.at_most + hits
+            text.by_raters += hits
         else:
             given = disputed[item_id]
             parted.add(item_id)
-            text.at_most += times
-            text.by_raters += times * given.count(each.label) / len(given)
+            text.at_most += count
+            text.by_raters += count * given.count(each.label) / len(given)
     telling = [each for each in own if not each.random and each.item_id in majority]
     right = sum(each.label == majority[each.item_id] for each in telling)
     times = [text.times for text in texts.values()]
