@@ -126,7 +126,7 @@ QUERIES = _in_rooms(
             "monitoring.feedback": "by_version by_group callers_by_group unmatched",
             "monitoring.golden": "runs",
             "monitoring.judged_requests": "judgings answers correcting",
-            "monitoring.monitor_alerts": "open_alerts past_alerts count_open of_endpoint",
+            "monitoring.monitor_alerts": "open_alerts past_alerts open_by_endpoint of_endpoint",
             "monitoring.monitors": "endpoints endpoint find reference_count torn",
             "monitoring.returned": "returned",
             "monitoring.scheduled_bias": "checks",
