@@ -171,7 +171,7 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
     """
     limit_templates()
     tokenizer_limits.limit_encoding()
-    tokenizer_limits.check_files(source, _file_of)
+    tokenizer_limits.check_files(source, file_of)
     with _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, **NO_CODE)
     if not isinstance(tokenizer.chat_template, str | dict | None):
@@ -187,7 +187,7 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # never seen: padding is masked in attention and loss
     if (rows := _embedding_rows(source) or (_embedding_rows(model) if model else None)) is not None:
-        tokenizer_limits.check_rows(source, tokenizer, rows, _file_of)
+        tokenizer_limits.check_rows(source, tokenizer, rows, file_of)
     if chat_template.strip():
         _set_template(tokenizer, template_text(chat_template))
     tokenizer.has_own_template = bool(tokenizer.chat_template)
@@ -200,7 +200,7 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
 def _embedding_rows(source: str) -> int | None:
     """For how many tokens the model has rows, by its config: its weights are held to that as they are looked
     at. None where the folder holds no model, but an adapter or a tokenizer."""
-    if _file_of(source, "config.json") is None:
+    if file_of(source, "config.json") is None:
         return None
     rows = getattr(load_config(source).get_text_config(), "vocab_size", None)
     return rows if isinstance(rows, int) else None
@@ -269,15 +269,15 @@ def load_model(
 
 def labels_of(source: str) -> int | None:
     """For how many labels a folder or a hub's model is a classifier; None of what is none."""
-    return weight_files.own_labels(_file_of(source, "config.json"))
+    return weight_files.own_labels(file_of(source, "config.json"))
 
 
 def _check_weights(source: str) -> None:
     """Raise ModelError where transformers would read weights from pickle, or from what an adapter names. Of a
     hub's repository these files are fetched first; of a folder `resolve` has looked for an adapter."""
-    index = _file_of(source, weight_files.INDEX)
+    index = file_of(source, weight_files.INDEX)
     weight_files.refuse_pickled(source, index)
-    if not Path(source).is_dir() and _file_of(source, "adapter_config.json"):
+    if not Path(source).is_dir() and file_of(source, "adapter_config.json"):
         raise ModelError(
             f"{source} is an adapter, not a whole model.",
             fix="Merge the adapter into its base model, or name the base model.",
@@ -285,7 +285,7 @@ def _check_weights(source: str) -> None:
         )
 
 
-def _file_of(source: str, name: str) -> Path | None:
+def file_of(source: str, name: str) -> Path | None:
     """A file of a folder or of a hub's repository; None where there is none, or the hub is away."""
     with _explained(source):
         file = cached_file(

@@ -52,6 +52,7 @@ def run(job: WorkerJob) -> RunResult:
         "own_base": job.dir.base.exists(),
     }
     saving.save(mixing.model, mixing.tokenizer, config, job.dir.model, note)
+    job.facts(base=note["base"])
     job.status("evaluating")
     verdict = _judged(job, config, mixing, alpha)
     saving.write_card(job.dir.model, config, verdict)

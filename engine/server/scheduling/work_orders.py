@@ -14,7 +14,6 @@ from store.config.judging.bias_config import BiasConfig
 from store.config.judging.round_config import RoundConfig, RoundModel
 from store.config.shipping.model_export_config import ModelVerify
 from store.config.training.train_config import Split, fields_of, split_of
-from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Queryable
@@ -233,7 +232,7 @@ def of_export(db: Queryable, job: Job) -> OrderDetails:
 
 def of_model_export(db: Queryable, job: Job) -> OrderDetails:
     """Whose model it is, by run or version, and the rows that model and export both answer."""
-    export = export_order(db, job["config"]["subject"])
+    export = export_order(db, job["config"]["subject"], job["config"]["checkpoint"])
     dataset = datasets.get_dataset(db, job["config"]["dataset"])
     return {
         "export": export,
@@ -254,22 +253,19 @@ def of_model_verify(db: Queryable, job: Job) -> OrderDetails:
     return {**of_model_export(db, job), "verify": verify}
 
 
-def export_order(db: Queryable, subject: str) -> ExportOrder:
+def export_order(db: Queryable, subject: str, checkpoint: str) -> ExportOrder:
     """What is known of the subject of an export. Raises NotFoundError."""
-    version = get_version(db, subject) if is_reference(subject) else None
-    run_id = version["run_id"] if version else runs.get_run(db, subject)["run_id"]
-    run = None
-    if run_id:
-        try:
-            run = runs.get_run(db, run_id)
-        except NotFoundError:  # a version outlives its run
-            run_id = None
+    if not is_reference(subject):
+        run = runs.get_run(db, subject)
+        card = model_cards.of_run(db, run, checkpoint)
+        return {"run_id": run["run_id"], "run_name": run["name"], "version": None, "card": card}
+    version = get_version(db, subject)
+    present = runs.find_run(db, version["run_id"]) if version["run_id"] else None  # it may be deleted
     return {
-        "run_id": run_id,
-        "run_name": run["name"] if run else None,
-        "version": _exported(version) if version else None,
-        "dataset_name": run["dataset_name"] if run else None,
-        "card": model_cards.card(db, subject) if version else None,
+        "run_id": present["run_id"] if present else None,
+        "run_name": present["name"] if present else None,
+        "version": _exported(version),
+        "card": model_cards.card(db, subject),
     }
 
 

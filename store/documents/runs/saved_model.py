@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+from store.documents.verdicts.verdict import StopReason
+
 
 class BaseReference(TypedDict):
     """A base model as any machine can know it: never by a path."""
@@ -11,6 +13,25 @@ class BaseReference(TypedDict):
     name: str  # the hub id, or the plain name of a folder
     hub_id: str | None  # null where nobody knows whether a hub has it
     revision: str | None  # the commit that was loaded
+
+
+CourseEnd = (
+    StopReason | Literal["unfinished"]
+)  # unfinished: a checkpoint of a run that was ended from outside
+
+
+class TrainedCourse(TypedDict):
+    """What training did, up to the weights that the model has; what was asked for stands beside it."""
+
+    step: int  # whose weights they are
+    last_step: int  # that was made
+    rows: int  # that the optimiser saw up to `step`; one that came again in a later epoch counts again
+    train_rows: int  # of the training part
+    steps_per_epoch: int
+    asked_epochs: float | None
+    asked_steps: int | None  # the limit of steps; null where none was set
+    reason: CourseEnd
+    attempts: int  # 1: in one go; more: it was resumed
 
 
 class ModelOrigin(TypedDict, total=False):
@@ -23,6 +44,7 @@ class ModelOrigin(TypedDict, total=False):
     own_base: bool  # its adapter belongs to the model in the job's folder `base/`, not to `base_model`
     mixed_from: str  # of a mix: the run of whose model
     alpha: float  # of a mix: the share of the way from the base
+    course: TrainedCourse  # of a run that trained; runs from before lack it
 
 
 class ModelNote(ModelOrigin):
