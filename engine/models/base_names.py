@@ -22,7 +22,7 @@ def of_model(model: Any) -> BaseReference:
 
 
 def reference(source: str, commit: str | None = None) -> BaseReference:
-    """Of a folder or a hub id; commit: of the hub, as transformers says it of what it loaded."""
+    """Of a folder or a hub id; commit: of the hub, as `models.load_model` notes it."""
     folder = Path(source)
     if folder.parent.name == SNAPSHOTS and folder.parents[1].name.startswith(CACHED):
         source, commit = folder.parents[1].name.removeprefix(CACHED).replace("--", "/"), folder.name

@@ -257,6 +257,7 @@ def load_model(
             output_loading_info=True,
             **options,
         )
+    model.config._commit_hash = commit_of(source)
     headed = architecture is not None
     weight_files.refuse_misfits(source, model, loading_info, headed, before=labels_of(source))
     model = made_ready(model, torch.device(device), dtype)
@@ -322,6 +323,15 @@ def weights_folder(source: str) -> Path:
         return Path(source)
     index = cached_file(source, "config.json", local_files_only=True)
     return Path(str(index)).parent
+
+
+def commit_of(source: str) -> str | None:
+    """The commit of a hub's model that was loaded just now, by the folder of the hub's cache that has it:
+    transformers doesn't keep it. None of a local folder."""
+    if Path(source).is_dir():
+        return None
+    folder = weights_folder(source)
+    return folder.name if folder.parent.name == "snapshots" else None
 
 
 class _explained:
