@@ -25,20 +25,24 @@ from store.documents.tables.dataset import Dataset
 from store.documents.tables.job import Job
 from store.documents.tables.job_order import (
     JobOrder,
+    LossCurve,
     NamedDataset,
     OrderDataset,
     OrderDetails,
     OrderRun,
     OtherRows,
+    RunWithCurves,
 )
 from store.documents.tables.run import Run
-from store.queries import jobs
+from store.queries import jobs, metrics
 from store.queries.data import datasets, quality, versions
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
 from store.queries.shipping import card as model_cards
 from store.queries.shipping import classifiers, exports
 from store.queries.shipping.versions import get_version, is_reference
+
+MAX_POINTS = 20_000  # of a loss by step, above which neighbours become one
 
 
 def order(home: Home, job: Job, networks: list[str], details: OrderDetails) -> JobOrder:
@@ -101,9 +105,29 @@ def of_bundle(db: Queryable, job: Job) -> OrderDetails:
 
 
 def of_reproduction(db: Queryable, job: Job) -> OrderDetails:
-    """The run that was launched from a bundle, now that it has ended."""
+    """The run that was launched from a bundle, now that it has ended; beside the original, where that is here
+    too."""
     run = runs.get_run(db, job["config"]["run"])
-    return {"run": _bundled(db, run), "opened_by": job["config"]["bundle"]}
+    details: OrderDetails = {"run": _bundled(db, run), "opened_by": job["config"]["bundle"]}
+    source = run["facts"].get("reproduces")
+    if source and (original := runs.find_run(db, source["run_id"])):
+        details["compared"] = [_with_curves(db, original), _with_curves(db, run)]
+    return details
+
+
+def _with_curves(db: Queryable, run: Run) -> RunWithCurves:
+    return {
+        **_bundled(db, run),
+        "curves": {
+            "train/loss": _curve(db, run, "train/loss"),
+            "eval/loss": _curve(db, run, "eval/loss"),
+        },
+    }
+
+
+def _curve(db: Queryable, run: Run, name: str) -> LossCurve:
+    table = metrics.curve(db, run["run_id"], name, buckets=MAX_POINTS)
+    return {"steps": table["step"].to_pylist(), "values": table["value"].to_pylist()}
 
 
 def _bundled(db: Queryable, run: Run) -> OrderRun:

@@ -16,8 +16,8 @@ TOKEN = "hf_" + "t" * 30
 
 class HubStub:
     """One hub. repositories: whether each is private. files: what was committed, of all. commits: of
-    each repository its files at each commit, the last one is its main. fail: HTTP status by the beginning of a path; 0
-    breaks the connection in the middle of what is sent."""
+    each repository its files at each commit, the last one is its main. fail: HTTP status by the beginning
+    of a path; 0 breaks the connection in the middle of what is sent."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, bool] = {}

@@ -107,7 +107,8 @@ def test_the_card_says_how_to_load_it() -> None:
     base = base_names.reference("owner/name", COMMIT)
     card = adapter_card.write(adapter_card.ModelCardFacts(config, note(), base))
     assert card.startswith("---\nbase_model: owner/name\nbase_model_relation: adapter\nlibrary_name: peft\n")
-    assert f'AutoModelForCausalLM.from_pretrained("owner/name", revision="{COMMIT}")' in card
+    assert 'AutoPeftModelForCausalLM.from_pretrained("FOLDER")' in card  # base and commit are in the settings
+    assert f"revision `{COMMIT}`" in card
     assert "had not been judged" in card
     assert "# My \\*run\\*" in card
 
