@@ -39,13 +39,13 @@ def differing(bundle: Any, here: Any) -> list[FieldDifference]:
     """Fields that differ between a bundle's document and the one of this home."""
     theirs, ours = dict(leaves(bundle)), dict(leaves(here))
     return [
-        {"field": path, "bundle": _shown(theirs, path), "here": _shown(ours, path)}
+        {"field": path, "bundle": _value_words(theirs, path), "here": _value_words(ours, path)}
         for path in dict.fromkeys([*ours, *theirs])
         if path not in theirs or path not in ours or _as_json(theirs[path]) != _as_json(ours[path])
     ]
 
 
-def _shown(values: Mapping[str, Any], path: str) -> str:
+def _value_words(values: Mapping[str, Any], path: str) -> str:
     return in_words(values[path]) if path in values else NOT_THERE
 
 

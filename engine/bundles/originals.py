@@ -37,7 +37,7 @@ def differences(manifest: dict[str, Any], run: Run, kind: str, folder: Path) -> 
         "data": {"fingerprint": run["data_fingerprint"]},
         "files": _own_sums(JobDir(folder)),
         "figures": _figures(run, folder),
-        "verdict": run["verdict"],
+        "verdict": read_verdict(run["verdict"]),
         "facts": run["facts"],
     }
     return fields.differing(bundled, _as_read(here))

@@ -48,7 +48,7 @@ def fingerprint(manifest: bytes) -> str:
 def broken(manifest: bytes, seal: bytes) -> str:
     """What of the two was changed since they were written; empty where nothing was."""
     try:
-        told = ReadSeal.parse(json.loads(seal))
+        stated = ReadSeal.parse(json.loads(seal))
     except (ValueError, RecursionError, ConfigError):
         return f"its {SEAL} is none: it was changed after it was written"
     try:
@@ -56,8 +56,8 @@ def broken(manifest: bytes, seal: bytes) -> str:
         present = fields.digests(document)
     except (ValueError, RecursionError):
         return "its manifest is no JSON"
-    paths = [p for p in dict.fromkeys([*told.fields, *present]) if told.fields.get(p) != present.get(p)]
-    if hashlib.sha256(manifest).hexdigest() == told.manifest:
+    paths = [p for p in dict.fromkeys([*stated.fields, *present]) if stated.fields.get(p) != present.get(p)]
+    if hashlib.sha256(manifest).hexdigest() == stated.manifest:
         return f"its {SEAL} was changed after it was written: {_named(paths, document)}" if paths else ""
     if paths:
         return f"its manifest.json was changed after it was written: {_named(paths, document)}"
@@ -69,7 +69,7 @@ def _named(paths: list[str], document: Any) -> str:
     values = dict(fields.leaves(document))
     parts = []
     for path in paths[:MAX_NAMED]:
-        said = fields.in_words(values[path]) if path in values else fields.NOT_THERE
-        parts.append(f"{path[:120]!r} is {said!r}")
+        value = fields.in_words(values[path]) if path in values else fields.NOT_THERE
+        parts.append(f"{path[:120]!r} is {value!r}")
     more = len(paths) - MAX_NAMED
     return ", ".join(parts) + (f" and {more:,} more" if more > 0 else "")

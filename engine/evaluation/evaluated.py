@@ -29,7 +29,7 @@ from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import JobDir, read_json
 from store.contract.version_folders import is_reference, sealed
-from store.documents.runs.saved_model import TrainedCourse
+from store.documents.models.saved_model import TrainedCourse
 from store.words import trained_course
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from store.contract.errors import ModelError
-from store.documents.runs.saved_model import BaseReference
+from store.documents.models.saved_model import BaseReference
 
 SNAPSHOTS = "snapshots"  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
 CACHED = "models--"

@@ -14,7 +14,7 @@ from store.catalog.methods import METHODS
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
 from store.contract.jobdir import read_json, write_json, written_aside
-from store.documents.runs.saved_model import BaseReference, ModelNote, ModelOrigin
+from store.documents.models.saved_model import BaseReference, ModelNote, ModelOrigin
 from store.documents.verdicts.verdict import Verdict
 from store.words import adapter_card
 

@@ -43,7 +43,7 @@ from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config.training.train_config import Split, TrainConfig
-from store.documents.runs.saved_model import ModelOrigin, TrainedCourse
+from store.documents.models.saved_model import ModelOrigin, TrainedCourse
 from store.documents.verdicts.classification import JudgingSplit
 from store.documents.verdicts.verdict import Stopped, Verdict
 from store.words import trained_course

@@ -45,12 +45,12 @@ class WrittenExport:
 
 def card(export: WrittenExport, parity: ParityReport, notices: list[str]) -> str:
     """The text of README.md: the model card, and beside it what the export is."""
-    known = model_card.write(export.card, _head(export)).rstrip()
+    text = model_card.write(export.card, _head(export)).rstrip()
     exported = f"Exported as **{export.form.title}** by Tunebench."
     if export.card["evaluations"] and export.form.name not in EXACT:
         exported += " The figures above are of the model before that; what the form changed stands below."
     parts = [
-        known,
+        text,
         f"## This export\n\n{exported}",
         f"## How to load it\n\n{_loading(export)}",
         "## Beside the model that was evaluated\n\n" + "\n".join(_parity(parity)),

@@ -24,7 +24,7 @@ from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
 from store.contract.jobdir import read_json, write_json
 from store.contract.version_folders import VersionDir, files_below, fingerprint_of, hashed
-from store.documents.runs.saved_model import ModelNote, ModelOrigin
+from store.documents.models.saved_model import ModelNote, ModelOrigin
 from store.documents.shipping.version import RegisteredFiles, VersionFile
 
 CHUNK = 2**22

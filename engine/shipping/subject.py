@@ -23,7 +23,7 @@ from store.config.shipping.model_export_config import ModelExport
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError, NotFoundError
 from store.contract.jobdir import JobDir, read_json, write_json
-from store.documents.runs.saved_model import BaseReference, ModelNote, ModelOrigin
+from store.documents.models.saved_model import BaseReference, ModelNote, ModelOrigin
 from store.documents.shipping.export import ExportedVersion, ExportOrder
 from store.words import card_parts
 

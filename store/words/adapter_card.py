@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from store.catalog.methods import HELD_TITLES, METHODS
 from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
-from store.documents.runs.saved_model import BaseReference, ModelNote
+from store.documents.models.saved_model import BaseReference, ModelNote
 from store.documents.verdicts.verdict import Verdict
 from store.words import card_parts, trained_course
 from store.words.card_parts import TASKS, UNREGISTERED, plain

@@ -14,7 +14,7 @@ from store.catalog.methods import METHODS
 from store.contract.yaml_text import to_yaml
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import ListedFigure
-from store.documents.runs.saved_model import BaseReference
+from store.documents.models.saved_model import BaseReference
 from store.documents.shipping.bias import named
 from store.documents.shipping.card import CardEvaluation, ModelCard
 from store.words import card_parts, trained_course

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from store.config.training.train_config import TrainConfig
-from store.documents.runs.saved_model import CourseEnd, TrainedCourse
+from store.documents.models.saved_model import CourseEnd, TrainedCourse
 from store.documents.verdicts.verdict import Stopped
 
 ENDS: dict[CourseEnd, str] = {

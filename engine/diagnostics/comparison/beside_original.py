@@ -34,9 +34,7 @@ def beside(
     lines = [
         *_settings(first["config"], second["config"]),
         *_facts(first, second),
-        _line("Split, row by row", "kept", "kept", split_same)
-        if split_same is not None
-        else _line("Split, row by row", "–", "–", None, "The split of one of the two is gone."),
+        _split(split_same),
         *(_curve(title, first["curves"][name], second["curves"][name]) for name, title in CURVES),
         *map(_figure, figures),
     ]
@@ -50,6 +48,12 @@ def beside(
 
 def _line(what: str, first: str, second: str, same: bool | None, detail: str = "") -> ComparedLine:
     return {"what": what, "first": first, "second": second, "same": same, "detail": detail}
+
+
+def _split(same: bool | None) -> ComparedLine:
+    if same is None:
+        return _line("Split, row by row", "–", "–", None, "The split of one of the two is gone.")
+    return _line("Split, row by row", "as dealt", "as dealt" if same else "dealt otherwise", same)
 
 
 def _settings(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparedLine]:
@@ -140,6 +144,6 @@ def _sentence(name: str, lines: Sequence[ComparedLine]) -> str:
         return (
             f"The same as the original run {name} in {len(lines) - untold:,} of {len(lines):,} points{rest}."
         )
-    shown = ", ".join(differing[:3]) + (", …" if len(differing) > 3 else "")
+    named = ", ".join(differing[:3]) + (", …" if len(differing) > 3 else "")
     count = f"{len(differing):,} of {len(lines):,} points"
-    return f"It differs from the original run {name} in {count}: {shown}{rest}."
+    return f"It differs from the original run {name} in {count}: {named}{rest}."

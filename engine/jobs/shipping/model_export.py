@@ -142,11 +142,11 @@ class ModelExporting:
         """What the engine knows of the model, with what its files alone say: the base by hub id and commit,
         what that states of itself, and the course up to these very weights."""
         order: ExportOrder = self.job.order["export"]
-        known, base = order["card"], public_base(subject, self.job)
-        course = subject.note.get("course") or known["course"]
-        untrained = not subject.adapter and known["base"] is None
+        document, base = order["card"], public_base(subject, self.job)
+        course = subject.note.get("course") or document["course"]
+        untrained = not subject.adapter and document["base"] is None
         stated = base_card.UNKNOWN if untrained else base_card.read(self.job, subject)
-        return {**known, "base": None if untrained else base, "base_card": stated, "course": course}
+        return {**document, "base": None if untrained else base, "base_card": stated, "course": course}
 
     def _write_manifest(self, subject: ExportSubject, written: WrittenWeights) -> None:
         """What was written, for whoever holds the files against it later."""

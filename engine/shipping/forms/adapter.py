@@ -12,7 +12,7 @@ from engine.shipping.subject import ExportSubject, public_base
 from engine.worker.job import WorkerJob
 from store.contract.errors import ConfigError
 from store.contract.jobdir import read_json, write_json
-from store.documents.runs.saved_model import BaseReference
+from store.documents.models.saved_model import BaseReference
 
 SETTINGS = "adapter_config.json"
 MODEL_FILES = (SETTINGS, "config.json", "generation_config.json")  # a classifier's config has its labels

@@ -7,7 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from store.documents.data.import_result import RowsResult
 from store.documents.data.row import Kind
 from store.documents.figures.estimate import Estimate
-from store.documents.runs.saved_model import BaseReference
+from store.documents.models.saved_model import BaseReference
 from store.documents.shipping.version import VersionFile
 from store.documents.tables.job_order import OrderVersion, OtherRows, SplitFields
 from store.documents.tables.run import RunFacts

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import ListedFigure
-from store.documents.runs.saved_model import BaseReference, TrainedCourse
+from store.documents.models.saved_model import BaseReference, TrainedCourse
 from store.documents.shipping.bias import BiasReport
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 from store.documents.data.overlap import Leaks
 from store.documents.data.split import PartRows
 from store.documents.figures.estimate import Estimate
-from store.documents.runs.saved_model import BaseReference, TrainedCourse
+from store.documents.models.saved_model import BaseReference, TrainedCourse
 from store.documents.tables.job import ErrorDocument, JobProgress, JobStatus
 from store.documents.tables.job_order import SplitFields
 from store.documents.verdicts.forgetting import ForgettingState, ForgottenChoices, ForgottenText

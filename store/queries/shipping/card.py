@@ -11,7 +11,7 @@ from store.contract.errors import NotFoundError
 from store.db.named_query import named_query
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.figures.figure import ListedFigure
-from store.documents.runs.saved_model import BaseReference, TrainedCourse
+from store.documents.models.saved_model import BaseReference, TrainedCourse
 from store.documents.shipping.card import CardData, CardEvaluation, CardVerdict, ModelCard, TrainedModel
 from store.documents.shipping.version import ModelVersion
 from store.documents.tables.run import Run, RunFacts

@@ -47,9 +47,9 @@ def written(folder: Path, form: str, hub: str = "", **card: Any) -> str:
     asked = ModelExport.parse({"subject": "r", "form": form, "hub": hub})
     (folder / "model-Q8_0.gguf").touch()
     course = trained_course.of_run(config, 600, {"reason": "max_steps", "step": 24, "restored_step": 24}, 1)
-    known = run_card(**{"config": config.model_dump(), "course": course, **card})
+    document = run_card(**{"config": config.model_dump(), "course": course, **card})
     return export_card.card(
-        export_card.WrittenExport(subject, asked, known, folder), parity_report(), ["It is | odd."]
+        export_card.WrittenExport(subject, asked, document, folder), parity_report(), ["It is | odd."]
     )
 
 

@@ -107,7 +107,7 @@ def rewritten(bundle: Path, target: Path, *, sealed: bool) -> Path:
 def test_a_changed_learning_rate_is_not_the_original_run(first: tuple[House, Path], tmp_path: Path) -> None:
     house, bundle = first
     careless = rewritten(bundle, tmp_path / "careless.zip", sealed=False)
-    assert "'config.learning_rate' is '0.05'" in house("reproduce", str(careless), code=6)
+    assert "'config.learning_rate' is '0.05'" in house("reproduce", str(careless), code=2)
     forged = rewritten(bundle, tmp_path / "forged.zip", sealed=True)
     answer = house.ask("reproduce", str(forged), "--name", "Forged", code=7)
     original = answer["opened"]["original"]
@@ -130,6 +130,6 @@ def test_beside_the_original_in_the_same_home_all_is_the_same(first: tuple[House
     assert {"Settings", "Rows, by fingerprint", "Split, row by row", "Steps"} <= {*lines}
     for title in ("Training loss, by step", "Validation loss, by validation"):
         assert lines[title]["detail"] == "The same to the last digit at every step."
-    shown = house("show", answer["run_id"])
-    assert "The same as the original run First" in shown
+    page = house("show", answer["run_id"])
+    assert "The same as the original run First" in page
     assert answer["opened"]["seal"] in house("reproduce", str(bundle), "--no-wait", "--name", "Later")

@@ -15,7 +15,7 @@ from engine.worker.job import WorkerJob
 from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
-from store.documents.runs.saved_model import ModelNote
+from store.documents.models.saved_model import ModelNote
 from store.words import adapter_card
 from tests.engine.job_events import QUICK
 from tests.tiny import conversations, make_job, write_model, write_rows

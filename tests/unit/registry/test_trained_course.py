@@ -38,7 +38,7 @@ def test_rows_seen_are_those_that_the_batches_hold(rows: int, batch: int, accumu
         assert course["rows"] == sum(dealt[:step]), step
 
 
-def said(settings: TrainConfig, stopped: Stopped, rows: int = 600, attempts: int = 1) -> str:
+def course_words(settings: TrainConfig, stopped: Stopped, rows: int = 600, attempts: int = 1) -> str:
     return " ".join(trained_course.sentences(trained_course.of_run(settings, rows, stopped, attempts)))
 
 
@@ -87,7 +87,7 @@ EIGHT = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "nu
     ],
 )
 def test_it_says_what_happened(fields: Any, stopped: Stopped, attempts: int, sentence: str) -> None:
-    assert said(config(**EIGHT | fields), stopped, attempts=attempts) == sentence
+    assert course_words(config(**EIGHT | fields), stopped, attempts=attempts) == sentence
 
 
 def test_a_checkpoint_of_a_run_that_was_ended_says_so() -> None:

@@ -146,8 +146,8 @@ def _say_origin(opened: OpenedBundle) -> None:
     say(bundle_words.origin(opened))
     if (original := opened.get("original")) and original["differences"]:
         rows = [[row["field"], row["bundle"], row["here"]] for row in original["differences"]]
-        shown = plural(len(rows) + original["more"], "field")
-        print_rows(["field", "in the bundle", "in this home"], rows, shown)
+        count = plural(len(rows) + original["more"], "field")
+        print_rows(["field", "in the bundle", "in this home"], rows, count)
 
 
 def _say_differences(differences: list[BundleDifference]) -> None:

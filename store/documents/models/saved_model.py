@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-from store.documents.verdicts.verdict import StopReason
-
 
 class BaseReference(TypedDict):
     """A base model as any machine can know it: never by a path."""
@@ -15,6 +13,7 @@ class BaseReference(TypedDict):
     revision: str | None  # the commit that was loaded
 
 
+StopReason = Literal["epochs", "max_steps", "early_stopping", "forgetting", "mixed"]
 CourseEnd = (
     StopReason | Literal["unfinished"]
 )  # unfinished: a checkpoint of a run that was ended from outside
