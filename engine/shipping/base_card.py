@@ -50,12 +50,13 @@ def stated(head: dict[str, Any]) -> BaseCard:
     license_ = _matching(LICENSE, head.get("license"))
     other = license_ == "other"
     named = head.get("language")
-    languages = named if isinstance(named, list) else [named]
+    listed = named if isinstance(named, list) else [named]
+    languages = [_matching(LANGUAGE, each) for each in listed[:MAX_LANGUAGES]]
     return {
         "license": license_,
         "license_name": _matching(LICENSE_NAME, head.get("license_name")) if other else None,
         "license_link": _matching(LINK, head.get("license_link")) if other else None,
-        "languages": [each for each in languages[:MAX_LANGUAGES] if _matching(LANGUAGE, each)],
+        "languages": [each for each in languages if each],
     }
 
 

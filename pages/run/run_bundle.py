@@ -138,21 +138,15 @@ def _draw_beside(beside: BesideOriginal) -> None:
     """What is the same as in the original run, and what differs."""
     differs = any(line["same"] is False for line in beside["lines"])
     with st.expander(plain(beside["sentence"]), icon=":material/difference:", expanded=differs):
-        st.dataframe(
-            [
-                {
-                    "What": line["what"],
-                    "Original run": line["first"],
-                    "This run": line["second"],
-                    "Same": bundle_words.SAME[line["same"]],
-                    "How far": line["detail"],
-                }
-                for line in sorted(beside["lines"], key=lambda line: line["same"] is not False)
-            ],
-            hide_index=True,
-            key="bundle-beside",
-            alt="Each point of the original run and of this one, and whether they are the same",
-        )
+        rows = [
+            "| " + " | ".join(plain(cell) or "–" for cell in cells) + " |"
+            for line in sorted(beside["lines"], key=lambda line: line["same"] is not False)
+            for cells in [
+                [line["what"], line["first"], line["second"], bundle_words.SAME[line["same"]], line["detail"]]
+            ]
+        ]
+        head = "| What | Original run | This run | Same | How far |\n|---|---|---|---|---|\n"
+        st.markdown(head + "\n".join(rows))
         st.caption(
             f"Losses of a step are the same up to {LOSS_TOLERANCE:g} nats a token; figures where they surely"
             " differ by less than would matter."

@@ -12,8 +12,8 @@ def fingerprint(opened: OpenedBundle) -> str:
     if not (seal := opened.get("seal")):
         return ""
     return (
-        f"Fingerprint of the bundle: {seal}. Checksums find a change, and nobody who made all of them anew:"
-        " compare the fingerprint with whoever wrote the bundle."
+        f"Fingerprint of the bundle: {seal}. Compare it with whoever wrote the bundle: checksums find a"
+        " change, but not a bundle whose checksums were all made anew."
     )
 
 

@@ -204,7 +204,7 @@ def _training(card: ModelCard) -> str:
     if config is None:
         return "How it was trained is not known here."
     method = METHODS[config["method"]]
-    lines = [f"- **Method:** {method.title} ({TASKS[config['task']][0]})", *_happened(card)]
+    lines = [f"- **Method:** {method.title}, {TASKS[config['task']][0]}", *_happened(card)]
     if (trained := card["trainable_parameters"]) and (total := card["total_parameters"]):
         lines.append(f"- **Trained parameters:** {trained:,} of {total:,} ({100 * trained / total:.2g}%)")
     lines += [

@@ -91,12 +91,13 @@ def sentences(course: TrainedCourse) -> list[str]:
 
 
 def _asked(course: TrainedCourse) -> str:
-    """The epochs and steps of the settings, where less or something else was done."""
+    """The epochs and the limit of the settings, where training ended before those epochs were through."""
     asked, limit = course["asked_epochs"], course["asked_steps"]
     planned = math.ceil(course["steps_per_epoch"] * asked) if asked else None
-    if planned in (None, course["last_step"]) and limit in (None, course["last_step"]):
+    if course["last_step"] == (planned or limit):
         return ""
-    parts = [f"{asked:g} epochs ({planned:,} steps)"] if asked and planned else []
+    epochs_asked = "1 epoch" if asked == 1 else f"{asked:g} epochs" if asked else ""
+    parts = [f"{epochs_asked} ({_counted(planned, 'step')})"] if planned else []
     parts += [f"at most {_counted(limit, 'step')}"] if limit else []
     return f"Asked for: {', '.join(parts)}." if parts else ""
 

@@ -18,7 +18,7 @@ LOSS_TOLERANCE = 0.001  # nats a token at one step
 OWN = {  # what a repetition is called, and where it finds things here
     "name", "notes", "parent", "dataset", "model", "replay_dataset", "probe_datasets",
 }  # fmt: skip
-CURVES = (("train/loss", "Training loss, by step"), ("eval/loss", "Validation loss, by validation"))
+CURVES = (("train/loss", "Training loss by step"), ("eval/loss", "Validation loss by validation"))
 SAME = {"same": True, "within": True, "outside": False, "cant_tell": None}
 MAX_VALUE = 60  # characters of a setting that are shown
 
@@ -52,8 +52,8 @@ def _line(what: str, first: str, second: str, same: bool | None, detail: str = "
 
 def _split(same: bool | None) -> ComparedLine:
     if same is None:
-        return _line("Split, row by row", "–", "–", None, "The split of one of the two is gone.")
-    return _line("Split, row by row", "as dealt", "as dealt" if same else "dealt otherwise", same)
+        return _line("Split row by row", "–", "–", None, "The split of one of the two is gone.")
+    return _line("Split row by row", "as dealt", "as dealt" if same else "dealt otherwise", same)
 
 
 def _settings(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparedLine]:
@@ -68,7 +68,7 @@ def _settings(first: dict[str, Any], second: dict[str, Any]) -> Iterator[Compare
 
 def _facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparedLine]:
     ours, theirs = first["facts"], second["facts"]
-    for title, key in (("Rows, by fingerprint", "data_fingerprint"), ("Precision", "dtype")):
+    for title, key in (("Rows by fingerprint", "data_fingerprint"), ("Precision", "dtype")):
         if key in ours and key in theirs:
             same = ours[key] == theirs[key]
             yield _line(title, _words(ours[key])[:12], _words(theirs[key])[:12], same)
@@ -90,13 +90,13 @@ def _named(value: dict[str, Any]) -> str:
 
 
 def _words(value: Any) -> str:
-    text = "not set" if value is None else str(value)
+    text = "not set" if value is None else " ".join(str(value).split())
     return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
 
 
 def _curve(title: str, first: LossCurve, second: LossCurve) -> ComparedLine:
     """Step by step; detail: the first step at which they part, and where they are furthest apart."""
-    ends = [_end(curve) for curve in (first, second)]
+    ends = (_end(first), _end(second))
     if not first["steps"] or not second["steps"]:
         return _line(title, *ends, None, "One of the two has no such losses.")
     if first["steps"] != second["steps"]:
@@ -139,11 +139,10 @@ def _sentence(name: str, lines: Sequence[ComparedLine]) -> str:
     """What a reader in a hurry takes with them."""
     differing = [line["what"] for line in lines if line["same"] is False]
     untold = sum(line["same"] is None for line in lines)
-    rest = f"; of {untold:,} it can't be told" if untold else ""
+    rest = f" Of {untold:,} it can't be told." if untold else ""
     if not differing:
-        return (
-            f"The same as the original run {name} in {len(lines) - untold:,} of {len(lines):,} points{rest}."
-        )
-    named = ", ".join(differing[:3]) + (", …" if len(differing) > 3 else "")
+        count = f"{len(lines) - untold:,} of {len(lines):,} points"
+        return f"The same as the original run {name} in {count}.{rest}"
+    named = "; ".join(differing[:3]) + ("; …" if len(differing) > 3 else "")
     count = f"{len(differing):,} of {len(lines):,} points"
-    return f"It differs from the original run {name} in {count}: {named}{rest}."
+    return f"It differs from the original run {name} in {count}: {named}.{rest}"

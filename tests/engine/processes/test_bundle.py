@@ -116,7 +116,7 @@ def test_a_changed_learning_rate_is_not_the_original_run(first: tuple[House, Pat
     beside = answer["reproduction"]["beside"]
     differing = {line["what"]: line for line in beside["lines"] if line["same"] is False}
     assert differing["Setting learning_rate"]["second"] == "0.05"
-    assert "apart from step 2 on" in differing["Training loss, by step"]["detail"]
+    assert "nats apart from step" in differing["Training loss by step"]["detail"]
     assert "learning_rate" in beside["sentence"]
 
 
@@ -127,8 +127,8 @@ def test_beside_the_original_in_the_same_home_all_is_the_same(first: tuple[House
     assert answer["opened"]["original"]["written_here"]
     lines = {line["what"]: line for line in answer["reproduction"]["beside"]["lines"]}
     assert [what for what, line in lines.items() if line["same"] is not True] == []
-    assert {"Settings", "Rows, by fingerprint", "Split, row by row", "Steps"} <= {*lines}
-    for title in ("Training loss, by step", "Validation loss, by validation"):
+    assert {"Settings", "Rows by fingerprint", "Split row by row", "Steps"} <= {*lines}
+    for title in ("Training loss by step", "Validation loss by validation"):
         assert lines[title]["detail"] == "The same to the last digit at every step."
     page = house("show", answer["run_id"])
     assert "The same as the original run First" in page

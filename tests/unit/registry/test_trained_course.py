@@ -63,6 +63,13 @@ EIGHT = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "nu
             " that were asked for.",
         ),
         (
+            {"max_steps": 300},  # a limit that was never reached
+            ended("epochs", 225),
+            1,
+            "225 steps, 1,800 rows seen, 3 epochs of 600 training rows. It went through all of the epochs"
+            " that were asked for.",
+        ),
+        (
             {},
             ended("early_stopping", 100, 75),
             1,

@@ -51,7 +51,7 @@ def test_what_is_only_called_otherwise_is_the_same() -> None:
         (run(config=CONFIG | {"extra": 1}), "Setting extra", ("not set", "1")),
         (
             run(facts=FACTS | {"data_fingerprint": "e" * 32}),
-            "Rows, by fingerprint",
+            "Rows by fingerprint",
             ("f" * 12, "e" * 12),
         ),
         (
@@ -98,7 +98,7 @@ def test_what_differs_stands_with_both_values(second: Any, what: str, values: tu
 )
 def test_losses_are_held_step_by_step(second: Any, same: bool | None, detail: str) -> None:
     _, lines = lines_of(second)
-    line = lines["Training loss, by step"]
+    line = lines["Training loss by step"]
     assert (line["same"], line["detail"]) == (same, detail)
 
 
@@ -112,11 +112,11 @@ def test_figures_are_the_same_within_their_margin_and_untold_where_rows_do_not_s
     sames = [line["same"] for what, line in lines.items() if what.endswith(", share")]
     assert sames == [True, True, False, None]
     assert "Outside, share" in sentence
-    assert sentence.endswith("of 1 it can't be told.")
+    assert sentence.endswith(" Of 1 it can't be told.")
 
 
 def test_a_split_that_is_gone_or_another_is_told() -> None:
     _, lines = lines_of(run(), split_same=None)
-    assert lines["Split, row by row"]["same"] is None
+    assert lines["Split row by row"]["same"] is None
     _, lines = lines_of(run(), split_same=False)
-    assert lines["Split, row by row"]["same"] is False
+    assert lines["Split row by row"]["same"] is False
