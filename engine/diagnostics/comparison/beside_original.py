@@ -8,7 +8,7 @@ figures are held by their equivalence test (`reproduced`): the same are those wi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from engine.diagnostics.phrasing import measured, plural
 from store.documents.runs.bundle import BesideOriginal, ComparedLine, ReproducedFigure
@@ -18,7 +18,10 @@ LOSS_TOLERANCE = 0.001  # nats a token at one step
 OWN = {  # what a repetition is called, and where it finds things here
     "name", "notes", "parent", "dataset", "model", "replay_dataset", "probe_datasets",
 }  # fmt: skip
-CURVES = (("train/loss", "Training loss by step"), ("eval/loss", "Validation loss by validation"))
+CURVES: tuple[tuple[Literal["train/loss", "eval/loss"], str], ...] = (
+    ("train/loss", "Training loss by step"),
+    ("eval/loss", "Validation loss by validation"),
+)
 SAME = {"same": True, "within": True, "outside": False, "cant_tell": None}
 MAX_VALUE = 60  # characters of a setting that are shown
 

@@ -65,24 +65,24 @@ def test_the_hubs_library_reads_the_card_of_every_form(form: str, tmp_path: Path
         base_card={"license": "apache-2.0", "license_name": None, "license_link": None, "languages": ["en"]},
         evaluations=[evaluation(HOSTILE)],
     )
-    data = ModelCard(text).data
+    head = ModelCard(text).data
     family = FORMS[form].family
-    assert data.base_model == "ada/tiny"
+    assert head.base_model == "ada/tiny"
     relation = "adapter" if family == "adapter" else "finetune"
-    assert data.to_dict()["base_model_relation"] == relation
-    assert (data.license, data.language, data.datasets) == ("apache-2.0", ["en"], ["ada/rows"])
-    assert (data.metrics, data.pipeline_tag) == (["accuracy"], "text-generation")
-    assert data.library_name == {"adapter": "peft", "gguf": "gguf", "ollama": "gguf"}.get(
+    assert head.to_dict()["base_model_relation"] == relation
+    assert (head.license, head.language, head.datasets) == ("apache-2.0", ["en"], ["ada/rows"])
+    assert (head.metrics, head.pipeline_tag) == (["accuracy"], "text-generation")
+    assert head.library_name == {"adapter": "peft", "gguf": "gguf", "ollama": "gguf"}.get(
         family, "transformers"
     )
-    assert {"tunebench", form} <= set(data.tags)
-    (result,) = data.eval_results
+    assert {"tunebench", form} <= set(head.tags)
+    (result,) = head.eval_results
     assert (result.metric_value, result.task_type) == (0.84, "text-generation")
     assert result.metric_name == "accuracy (95% 0.81 to 0.87, n 500)"
     assert result.dataset_name == " ".join(HOSTILE.split())
     # what it says reads back through the library's own model of a card
     again = ModelCardData(**ModelCard(text).data.to_dict() | {"model_name": "x"}).to_dict()
-    assert model_index_to_eval_results(again["model-index"])[1] == data.eval_results
+    assert model_index_to_eval_results(again["model-index"])[1] == head.eval_results
     assert "24 steps, 192 rows seen, 0.32 epochs of 600 training rows" in text
     assert "has 4,693 rows" in text
     assert "**Epochs:**" not in text
@@ -93,9 +93,9 @@ def test_the_hubs_library_reads_the_card_of_every_form(form: str, tmp_path: Path
 
 def test_without_a_hubs_base_nothing_of_it_is_made_up(tmp_path: Path) -> None:
     text = written(tmp_path, "adapter")
-    data = ModelCard(text).data
-    assert (data.base_model, data.license, data.language, data.datasets) == (None, None, None, None)
-    assert data.eval_results is None
+    head = ModelCard(text).data
+    assert (head.base_model, head.license, head.language, head.datasets) == (None, None, None, None)
+    assert head.eval_results is None
     assert "tiny, a folder of the machine that trained it" in text
 
 

@@ -88,10 +88,10 @@ def test_further_chat_templates_and_vocabularies_of_the_base_go_along(pushed: Ro
 
 def test_the_pushed_card_states_what_the_base_states_and_nothing_else(pushed: Round) -> None:
     text = pushed.pushed["README.md"].decode()
-    data = ModelCard(text).data
-    assert (data.base_model, data.license, data.language) == (BASE, "apache-2.0", ["en", "de"])
-    assert data.to_dict()["base_model_relation"] == "adapter"
-    assert "secret" not in data.tags
+    head = ModelCard(text).data
+    assert (head.base_model, head.license, head.language) == (BASE, "apache-2.0", ["en", "de"])
+    assert head.to_dict()["base_model_relation"] == "adapter"
+    assert "secret" not in head.tags
     assert f"revision `{pushed.commit}`" in text
     everything = b"".join(pushed.pushed.values())
     assert str(pushed.folder).encode() not in everything

@@ -284,8 +284,12 @@ CHANGES: list[tuple[str, Callable[[bytes], bytes | None], str]] = [
     (seal.SEAL, lambda text: b"[]", r"its seal\.json is none"),
     (seal.SEAL, lambda text: b"[" * 100_000, r"its seal\.json is none"),
     (seal.SEAL, lambda text: None, r"it has no seal\.json"),
-    (archive.SPLIT, lambda data: data[:-1] + b"x", r"checksum of split\.parquet is not that of the manifest"),
-    (archive.LOSSES, lambda data: data + b"x", r"row_losses\.parquet has another size"),
+    (
+        archive.SPLIT,
+        lambda content: content[:-1] + b"x",
+        r"checksum of split\.parquet is not that of the manifest",
+    ),
+    (archive.LOSSES, lambda content: content + b"x", r"row_losses\.parquet has another size"),
 ]
 
 
