@@ -84,7 +84,7 @@ def test_an_export_is_queued_kept_and_deleted_with_its_files(desk: Desk) -> None
     export = order["export"]
     assert (export["run_id"], export["run_name"], export["version"]) == (run_id, "LoRA on D", None)
     assert (export["card"]["reference"], export["card"]["registered"]) == ("LoRA on D", False)
-    assert [data["name"] for data in export["card"]["data"]] == ["D"]
+    assert [entry["name"] for entry in export["card"]["data"]] == ["D"]
     assert order["dataset"]["fingerprint"] == "f"
     assert row["parity"] == parity_report()
     assert (row["subject"], row["name"], row["status"]) == ("run", "LoRA on D", "passed")
