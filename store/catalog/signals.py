@@ -143,8 +143,8 @@ GROUPS: dict[str, SignalGroup] = {
                 Signal("near_similarity", "number", "Similarity",
                     "Jaccard similarity to the row that stands for it", "share"),
                 Signal("near_chain", "group", "Chained by near duplicates",
-                    "Rows that hang together by near duplicates, from one to the next: the first row's"
-                    " number. Splits keep them together"),
+                    "Rows that hang together by near duplicates, short texts with a changed word among them,"
+                    " from one to the next: the first row's number. Splits keep them together"),
                 Signal("near_conflict", "flag", "Alike with another answer",
                     "Nearly the same as a row with another label or answer"),
                 Signal("prompt_group", "group", "Same prompt",
@@ -156,7 +156,7 @@ GROUPS: dict[str, SignalGroup] = {
                     "Its prompt has other answers that are as right: they agree, are many, or the data is"
                     " made so"),  # a kind of data, no fault: it has no band
             ),
-            version=2,
+            version=3,
             automatic=True,
         ),
         SignalGroup(

@@ -113,7 +113,8 @@ def test_the_ask_counts_rows_and_what_duplicates_pulled_along(home: Home, tmp_pa
     answer = ask(home, "split", fingerprint=fingerprint, split={"validation_size": 0.2, "test_size": 0})
     rows = {"train": 50, "validation": 50, "test": 0}
     (problem,) = answer.pop("problems")
-    assert answer == {"rows": rows, "kept_together": 10, "kept": ["text"]}
+    nothing = {"leaking": [], "leaking_rows": 0}
+    assert answer == {"rows": rows, "kept_together": 10, "kept": ["text"], **nothing}
     assert problem["level"] == "info"
     assert problem["message"].startswith("20% of 100 rows would be 20; validation has 50")
     path.write_text("text,label\nText,x\nText,x\nText,x\n")
