@@ -47,13 +47,13 @@ def draw_fate(improvement: Improvement) -> None:
     rows = improvement["facts"].get("rows")
     if rows is None:
         return
+    if improvement["state"] == "waiting":  # none of them is trained on yet
+        _draw_left_out(rows)
+        return
     st.html(STYLE + BAR + bar_html(rows))
     for note in notes(rows):
         st.caption(note)
-    if rows["left_out"]:
-        with st.expander(f"Why {plural(left_out(rows), 'row')} stayed out", icon=":material/block:"):
-            for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
-                st.markdown(f"- **{count:,}** {plain(reason)}")
+    _draw_left_out(rows)
     _draw_repeating(rows, improvement["facts"].get("rows_dataset_id"))
     _draw_again(rows)
     if rows["held_out_random"]:
@@ -63,6 +63,14 @@ def draw_fate(improvement: Improvement) -> None:
     else:
         sources = {source.get("source") for source in improvement["config"].get("rows", [])}
         st.warning(CHOSEN_ROWS if sources == {"feedback"} else PICKED_ROWS, icon=":material/info:")
+
+
+def _draw_left_out(rows: GatheredRows) -> None:
+    """Each reason with its count."""
+    if rows["left_out"]:
+        with st.expander(f"Why {plural(left_out(rows), 'row')} stayed out", icon=":material/block:"):
+            for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
+                st.markdown(f"- **{count:,}** {plain(reason)}")
 
 
 def _draw_repeating(rows: GatheredRows, dataset_id: str | None) -> None:
