@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.rows.call_form import CallForm
+from engine.rows.call_form import MAX_FAILURES, CallForm
+from engine.rows.tool_turns import calls_of, stored
 from engine.serving.protocol.tools import MAX_PATTERN_SIZE, check_tools
 from engine.serving.worker import calling
 from engine.serving.worker.calling import CalledAnswer, Calling
@@ -106,3 +107,41 @@ def test_the_calls_of_an_answer_share_what_checking_may_take(monkeypatch: pytest
     monkeypatch.setattr(calling, "CHECK_SECONDS", 0)
     ended = read(written("{}"), schema)
     assert (len(ended.calls), ended.invalid) == (1, 1)
+
+
+def test_arguments_are_json_or_the_call_is_text() -> None:
+    text = written('{"a": 1e999}')
+    ended = read(text, {})
+    assert (ended.calls, ended.text, ended.invalid) == ([], text, 1)
+
+
+def test_space_around_a_call_belongs_to_it() -> None:
+    ended = read(written("{}") + "  \n" + written("{}").replace("\n", " \t\u2003\n") + " so", {})
+    assert (len(ended.calls), ended.text) == (2, "  \n so")
+
+
+def test_what_follows_many_markers_without_calls_is_text() -> None:
+    text = HERMES.marker * MAX_FAILURES + "{" + written("{}")
+    assert "".join(str(piece) for piece in HERMES.read(text)) == text
+    few = HERMES.marker * (MAX_FAILURES - 1)
+    assert len(read(few + written("{}"), {}).calls) == 1
+
+
+def called(arguments: str) -> list[dict[str, Any]]:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return [
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "?"},
+    ]
+
+
+@pytest.mark.parametrize("value", [r'"\ud800"', "[" * 100_000, "1" * 5000])
+def test_arguments_that_no_tokenizer_takes_are_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="not the JSON of an object"):
+        stored(called(f'{{"a": {value}}}'), [])
+
+
+@pytest.mark.parametrize("value", [r'"\ud800"', "[" * 100_000, "1" * 5000])
+def test_a_text_that_looks_like_calls_and_is_none_stays_text(value: str) -> None:
+    assert calls_of(f'{{"tool_calls": [{{"name": "f", "arguments": {value}') is None
+    assert calls_of(f'{{"tool_calls": [{{"name": "f", "arguments": {value}}}]}}') is None
