@@ -17,7 +17,10 @@ from engine.rows.tool_turns import call_text
 from engine.serving.gateway.app import build
 from engine.serving.gateway.backends.answer_reading import AnswerSeen
 from engine.serving.gateway.calls.answer_forms import ResponsesForm
+from engine.serving.gateway.requests.responses import chat_of
 from engine.serving.gateway.requests.token_bound import prompt_bytes
+from engine.serving.protocol.bodies import ChatBody, parse
+from engine.serving.protocol.refusals import Refused
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served
 
 FIELDS = ["stream", "stream_options", "max_tokens", "temperature", "top_p", "tools", "tool_choice",
@@ -139,6 +142,8 @@ def test_a_response_calls_functions_and_takes_their_results(
         ({"max_output_tokens": 10**6}, "max_output_tokens", "limit"),
         ({"tools": [{"type": "web_search"}]}, "tools", "functions alone"),
         ({"text": {"verbosity": "low"}}, "text", "format"),
+        ({"text": {"verbosity": ["medium"]}}, "text", "format"),
+        ({"stream_options": {"include_obfuscation": True}}, "stream_options", "nothing here"),
     ],
 )
 def test_what_a_response_can_not_be_is_refused_by_its_name(
@@ -322,3 +327,38 @@ def test_a_backends_refusal_names_the_field_as_the_caller_does(param: str, named
     assert refused == {"error": {"message": "?", "param": named}}
     for other in ("no JSON", "[]", '{"error": "?"}', '{"error": {"param": 5}}', '{"error": {}}'):
         assert ResponsesForm().refused(other).decode() == other
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": {"format": {"type": "text"}, "verbosity": "medium"}},
+        {"text": {"verbosity": None}},
+        {"stream_options": {"include_obfuscation": False}},
+    ],
+)
+def test_what_is_done_anyway_may_be_asked_for(fields: Any) -> None:
+    usual = chat_of({"model": "m", "input": "Hello"})
+    assert chat_of({"model": "m", "input": "Hello", **fields}) == usual
+
+
+def test_a_conversation_comes_back_as_clients_write_answers() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns: Any = [
+        {"role": "user", "content": "Wet?"},
+        {"role": "assistant", "content": "So?", "tool_calls": [], "annotations": [], "audio": None},
+        {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "name": "f", "content": "rain"},
+    ]
+    asked = parse(ChatBody, {"model": "m", "messages": turns})
+    assert [turn.text for turn in asked.messages] == ["Wet?", "So?", "", "rain"]
+    assert [bool(turn.tool_calls) for turn in asked.messages] == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    "more", [{"name": "Ann"}, {"annotations": [1]}, {"tool_calls": []} | {"content": None}, {"audio": {}}]
+)
+def test_what_a_turn_says_and_nobody_obeys_is_refused(more: Any) -> None:
+    turn = {"role": "assistant", "content": "So?", **more}
+    with pytest.raises(Refused):
+        parse(ChatBody, {"model": "m", "messages": [turn]})
