@@ -82,7 +82,7 @@ def calls_of(content: str) -> tuple[str, list[StoredCall]] | None:
     if not content.startswith("{") or '"tool_calls"' not in content:
         return None
     answer = _object_of(content) or {}
-    calls = answer.get("tool_calls")
+    calls: Any = answer.get("tool_calls")
     fine = isinstance(calls, list) and calls and all(isinstance(c, dict) and c.get("name") for c in calls)
     return (str(answer.get("content") or ""), calls) if fine else None
 

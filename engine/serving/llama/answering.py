@@ -83,10 +83,7 @@ class LlamaAnswers:
 
     async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
         """Raises Refused."""
-        # in a thread: the schemas of functions may be large, before these are refused
-        asked: ChatBody | CompletionBody = await asyncio.to_thread(
-            parse, ChatBody if kind == "chat" else CompletionBody, body
-        )
+        asked = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
         if asked.model not in self._spec["names"]:
             others = ", ".join(self._spec["names"])
             raise Refused(
