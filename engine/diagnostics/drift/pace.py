@@ -13,7 +13,8 @@ times the upper limit of the reference's median, so that no tail, however heavy,
 most half of the answers may be. Each minute counts once, with the share of its requests that were slow, or
 failed; many of one caller within it are one observation. Bets on that share (Waudby-Smith and Ramdas 2023)
 reach 1 / alpha with a chance of alpha at most while the share is expected to be within the limit, however
-often one looks. Since when: where Page's cumulative sum (1954) began to rise. Pure.
+often one looks. Where the reference failed often, stakes are smaller, so that no minute takes all: the limit
+is fixed before the first bet, and a smaller stake is as fair. Since when: where Page's cumulative sum (1954) began to rise. Pure.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ WARM_UP = 20  # requests
 MINUTE = 60
 MIN_REQUESTS = 5  # of a minute; one with fewer goes on, as two in a row may be of one conversation
 # A bet pays 1 + stake * (share - allowed). A minute in which all fails is an outage if others follow.
+MAX_LOSS = 0.9  # of a bet's capital, in a minute in which nothing is over
 STAKES: dict[PaceName, Floats] = {
     "slower": np.array([0.0, 0.25, 0.5, 1.0, 1.8]),
     "failing": np.array([0.0, 0.5, 1.0, 2.0, 4.0]),
@@ -144,7 +146,7 @@ def _gather(test: PaceTest, request: PacedRequest) -> None:
     test["usual"] = float(rows.mean() if test["name"] == "failing" else np.median(rows[:, 0]))
     if test["name"] == "failing":
         high = wilson_interval(int(rows.sum()), len(rows), confidence=SURE["failing"]).high
-        test["allowed"] = min(0.9, high if high is not None else 1.0)
+        test["allowed"] = 1.0 if high is None else min(1.0, high)
     else:
         test["times"] = time_model(rows[:, 0], rows[:, 1:])
 
@@ -211,7 +213,9 @@ def _open(minute: int, place: int) -> OpenMinute:
 def _close(test: PaceTest, minute: OpenMinute, log_threshold: float) -> None:
     """Bet on the minute that is over."""
     excess = minute["over"] / minute["n"] - test["allowed"]
-    shares, gain = play(np.array(test["shares"]), 1 + STAKES[test["name"]] * excess, test["minutes"])
+    stakes, largest = STAKES[test["name"]], MAX_LOSS / test["allowed"]
+    payoff = 1 + np.minimum(stakes, largest) * excess
+    shares, gain = play(np.array(test["shares"]), payoff, test["minutes"])
     test["shares"] = shares.tolist()
     test["log_wealth"] += gain
     test["largest"] = max(test["largest"], test["log_wealth"])
@@ -219,7 +223,7 @@ def _close(test: PaceTest, minute: OpenMinute, log_threshold: float) -> None:
     test["tested"] += minute["n"]
     if test["alarm_place"] is not None:
         return  # its figures stay those of the alarm
-    _follow(test["since"], minute, math.log1p(excess))
+    _follow(test["since"], minute, math.log1p(min(1.0, largest) * excess))
     if test["log_wealth"] >= log_threshold:
         test["alarm_place"] = minute["last_place"]
         test["alarm_at"] = float((minute["minute"] + 1) * MINUTE)

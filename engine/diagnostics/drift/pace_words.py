@@ -96,6 +96,8 @@ def _beside(test: PaceTest) -> str:
     """What the reference had, and from where on a request speaks for a change."""
     if test["times"] is None:
         failed, limit = percent(test["usual"]), percent(test["allowed"])
+        if test["allowed"] >= 1:
+            return f"reference: {failed} failed, and no more can"
         return f"reference: {failed} failed; tested is whether over {limit} do"
     unlike = plural(test["unlike"], "answer")
     left_out = f"; {unlike} left out, of lengths that it hasn’t" if test["unlike"] else ""

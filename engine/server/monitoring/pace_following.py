@@ -4,12 +4,17 @@ worker: a model that is being trained must not hold back the word that answers h
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
 from engine.diagnostics.drift.pace import PACES, PacedRequest, advance, begin, threshold
 from engine.server.scheduling.monitor_alerting import raise_pace
 from store.db.database import Database, Queryable
-from store.documents.serving.drift import PaceWatch
+from store.documents.serving.drift import PaceTest, PaceWatch
 from store.documents.serving.monitor import Monitor
 from store.queries.monitoring import monitors
+
+log = logging.getLogger(__name__)
 
 BATCH = 20_000  # requests at a time: some tenths of a second
 
@@ -29,7 +34,7 @@ def follow_pace(database: Database, endpoint_id: str, at: float) -> bool:
     columns = [rows[name].to_pylist() for name in PacedRequest._fields]
     requests = [PacedRequest(*row) for row in zip(*columns, strict=True)]
     limit = threshold(settings.alpha)
-    tests = [advance(test, requests, limit) for test in before["tests"]]
+    tests = [_advance_alone(test, requests, limit) for test in before["tests"]]
     after: PaceWatch = {"place": requests[-1].place + 1, "tests": tests}
     with database.transaction() as tx:
         present = monitors.find(tx, endpoint_id)
@@ -41,6 +46,17 @@ def follow_pace(database: Database, endpoint_id: str, at: float) -> bool:
         monitors.keep_pace(tx, endpoint_id, after)
         raise_pace(tx, endpoint_id, tests, settings, at)
     return True
+
+
+def _advance_alone(test: PaceTest, requests: Sequence[PacedRequest], limit: float) -> PaceTest:
+    """One that can't take these requests stays as it is, goes on with the next, and stops no other."""
+    try:
+        return advance(test, requests, limit)
+    except Exception:
+        log.exception(
+            "The test %r can't take requests %d to %d", test["name"], requests[0].place, requests[-1].place
+        )
+        return test
 
 
 def _begun(db: Queryable, monitor: Monitor) -> PaceWatch:

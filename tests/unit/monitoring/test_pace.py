@@ -16,7 +16,7 @@ from engine.diagnostics.drift.pace_words import changed_at, pace_reason, times_a
 from store.documents.serving.drift import PaceTest
 from store.documents.serving.monitor import MonitorAlert
 from store.documents.tables.person import Person
-from store.queries.monitoring import monitor_alerts
+from store.queries.monitoring import monitor_alerts, monitors
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
 EVERY = 15.0  # seconds
@@ -106,6 +106,30 @@ def test_failures_from_half_a_percent_to_five() -> None:
     assert sum(at_once) >= 4
 
 
+@pytest.mark.parametrize(
+    ("share", "later", "is_told"), [(0.3, 0.8, True), (0.5, 0.9, True), (1.0, 1.0, False)]
+)
+def test_a_reference_that_failed_often_is_tested_against_too(
+    share: float, later: float, is_told: bool
+) -> None:
+    rng = np.random.default_rng(8)
+    place = np.arange(2_000)
+    failed = rng.random(2_000) < np.where(place < 400, share, np.where(place < CHANGE, 0, later))
+    test = after(answered(np.ones(2_000), failed=failed), "failing")
+    assert test["minutes"] > 250
+    assert (test["alarm_place"] is not None) == is_told
+    if is_told:
+        assert abs(changed_at(test) - CHANGE * EVERY) < 600
+
+
+def test_half_of_the_requests_failing_as_before_is_no_change() -> None:
+    alarms = 0
+    for seed in range(60):
+        failed = np.random.default_rng(seed).random(3_000) < 0.5
+        alarms += after(answered(np.ones(3_000), failed=failed), "failing")["alarm_place"] is not None
+    assert alarms <= 3
+
+
 def test_batches_of_any_size_end_in_the_same_state() -> None:
     rng = np.random.default_rng(6)
     requests = answered(rng.lognormal(0, 0.5, 800))
@@ -176,6 +200,19 @@ def test_failures_raise_one_and_a_step_of_the_next_engine_counts_none_twice(moni
     write(monitored, CHANGE, 300, failing=0.2)
     monitored.step(60)
     assert ("errors", "failing") in {(alert["kind"], alert["subject"]) for alert in alerts(monitored)}
+
+
+def test_a_test_that_is_broken_stops_no_other(monitored: Monitored) -> None:
+    write(monitored, 0, CHANGE)
+    monitored.step()
+    pace = monitored.monitor()["pace"]
+    assert pace
+    pace["tests"][1]["shares"] = []
+    with monitored.database.transaction() as tx:
+        monitors.keep_pace(tx, monitored.endpoint_id, pace)
+    write(monitored, CHANGE, 200, seconds=1.6)
+    monitored.step(60)
+    assert [alert["subject"] for alert in alerts(monitored)] == ["slower"]
 
 
 @pytest.mark.parametrize(
