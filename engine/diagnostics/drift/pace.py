@@ -14,7 +14,8 @@ most half of the answers may be. Each minute counts once, with the share of its 
 failed; many of one caller within it are one observation. Bets on that share (Waudby-Smith and Ramdas 2023)
 reach 1 / alpha with a chance of alpha at most while the share is expected to be within the limit, however
 often one looks. Where the reference failed often, stakes are smaller, so that no minute takes all: the limit
-is fixed before the first bet, and a smaller stake is as fair. Since when: where Page's cumulative sum (1954) began to rise. Pure.
+is fixed before the first bet, and a smaller stake is as fair. Since when: where Page's cumulative sum (1954)
+began to rise. Pure.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ MARGIN = 1.5
 LONGER = ((4.0, 100.0), (1.5, 8.0))
 WARM_UP = 20  # requests
 MINUTE = 60
+LATE_MINUTES = 10  # that a request may come late; further back, a clock was wrong or was set back
 MIN_REQUESTS = 5  # of a minute; one with fewer goes on, as two in a row may be of one conversation
 # A bet pays 1 + stake * (share - allowed). A minute in which all fails is an outage if others follow.
 MAX_LOSS = 0.9  # of a bet's capital, in a minute in which nothing is over
@@ -126,9 +128,12 @@ def _take(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
     else:
         minute = int(request.at // MINUTE)
         opened = test["open"]
-        if opened is not None and minute > opened["minute"] and opened["n"] >= MIN_REQUESTS:
-            _close(test, opened, log_threshold)
-            test["open"] = None
+        if opened is not None and not 0 <= opened["minute"] - minute <= LATE_MINUTES:
+            if opened["n"] >= MIN_REQUESTS:
+                _close(test, opened, log_threshold)
+                test["open"] = None
+            else:
+                opened["minute"] = min(minute, opened["minute"])
         _count(test, request, minute)
 
 
@@ -203,11 +208,12 @@ def _count(test: PaceTest, request: PacedRequest, minute: int) -> None:
     over = request.failed if times is None or ratio is None else ratio > times["limit"]
     opened["over"] += over
     if ratio is not None:
-        opened["bins"].append(round(math.log(ratio) / RATIO_STEP))
+        place = str(round(math.log(ratio) / RATIO_STEP))
+        opened["bins"][place] = opened["bins"].get(place, 0) + 1
 
 
 def _open(minute: int, place: int) -> OpenMinute:
-    return {"minute": minute, "place": place, "last_place": place, "n": 0, "over": 0, "bins": []}
+    return {"minute": minute, "place": place, "last_place": place, "n": 0, "over": 0, "bins": {}}
 
 
 def _close(test: PaceTest, minute: OpenMinute, log_threshold: float) -> None:
@@ -239,5 +245,5 @@ def _follow(since: SinceChange, minute: OpenMinute, gain: float) -> None:
         since["minute"], since["place"] = minute["minute"], minute["place"]
     since["n"] += minute["n"]
     since["over"] += minute["over"]
-    for place in minute["bins"]:
-        since["bins"][str(place)] = since["bins"].get(str(place), 0) + 1
+    for place, n in minute["bins"].items():
+        since["bins"][place] = since["bins"].get(place, 0) + n

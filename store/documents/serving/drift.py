@@ -95,7 +95,7 @@ class OpenMinute(TypedDict):
     last_place: int
     n: int
     over: int  # requests that were slow, or failed
-    bins: list[int]  # of each answer's time beside its expected one
+    bins: dict[str, int]  # of times beside the expected ones -> answers
 
 
 class SinceChange(TypedDict):

@@ -4,6 +4,8 @@ don't.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from bench.truths import Rate, observe
 from bench.truths.monitoring.pace import RATES
 from engine.diagnostics.drift.pace import PacedRequest, advance, begin, threshold, time_model
 from engine.diagnostics.drift.pace_words import changed_at, pace_reason, times_as_long
+from store.db.schema import MIGRATIONS
 from store.documents.serving.drift import PaceTest
 from store.documents.serving.monitor import MonitorAlert
 from store.documents.tables.person import Person
@@ -130,6 +133,29 @@ def test_half_of_the_requests_failing_as_before_is_no_change() -> None:
     assert alarms <= 3
 
 
+@pytest.mark.parametrize("wrong", ["one ten years ahead", "set back by a day"])
+def test_a_wrong_clock_silences_nothing(wrong: str) -> None:
+    rng = np.random.default_rng(9)
+    requests = answered(rng.lognormal(0, 0.5, 1_000) * np.where(np.arange(1_000) < CHANGE, 1, 4))
+    back = 86_400.0 if wrong == "set back by a day" else 0.0
+    requests[500:] = [request._replace(at=request.at - back) for request in requests[500:]]
+    if not back:
+        requests[500] = requests[500]._replace(at=10 * 365 * 86_400.0)
+    test = after(requests)
+    assert test["alarm_at"] is not None
+    assert CHANGE * EVERY < test["alarm_at"] + back < (CHANGE + 150) * EVERY
+    assert abs(changed_at(test) + back - CHANGE * EVERY) < 300
+
+
+def test_a_clock_that_stands_still_fills_nothing() -> None:
+    rng = np.random.default_rng(10)
+    requests = answered(rng.lognormal(0, 0.5, 4_000))
+    opened = after([request._replace(at=0.0) for request in requests])["open"]
+    assert opened
+    assert sum(opened["bins"].values()) == opened["n"] > 3_000
+    assert len(opened["bins"]) < 300
+
+
 def test_batches_of_any_size_end_in_the_same_state() -> None:
     rng = np.random.default_rng(6)
     requests = answered(rng.lognormal(0, 0.5, 800))
@@ -200,6 +226,18 @@ def test_failures_raise_one_and_a_step_of_the_next_engine_counts_none_twice(moni
     write(monitored, CHANGE, 300, failing=0.2)
     monitored.step(60)
     assert ("errors", "failing") in {(alert["kind"], alert["subject"]) for alert in alerts(monitored)}
+
+
+def test_a_minute_of_an_older_store_goes_on(monitored: Monitored) -> None:
+    write(monitored, 0, CHANGE)
+    monitored.step()
+    pace: Any = monitored.monitor()["pace"]
+    pace["tests"][0]["open"]["bins"] = [0] * pace["tests"][0]["open"]["n"]
+    with monitored.database.transaction() as tx:
+        monitors.keep_pace(tx, monitored.endpoint_id, pace)
+        tx.execute(dict(MIGRATIONS)["0029 pace start"])
+    pace["tests"][0]["open"]["bins"] = {}
+    assert monitored.monitor()["pace"] == pace
 
 
 def test_a_test_that_is_broken_stops_no_other(monitored: Monitored) -> None:
