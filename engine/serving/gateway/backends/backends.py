@@ -90,6 +90,11 @@ class Backend:
         self._take_remote()
 
     @property
+    def has_given_up(self) -> bool:
+        """It failed, and is not tried again by itself, as an address is that can't be reached."""
+        return self.phase == "failed" and self._unreachable_since is None
+
+    @property
     def why_not(self) -> str:
         """Why it does not answer, in a sentence."""
         if self.error:
