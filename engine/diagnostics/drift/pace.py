@@ -40,6 +40,7 @@ MARGIN = 1.5
 # Reading takes little, and a longer prompt must not hide that answers have become slow.
 LONGER = ((4.0, 100.0), (1.5, 8.0))
 WARM_UP = 20  # requests
+MIN_REFERENCE = 60  # requests of a window
 MINUTE = 60
 LATE_MINUTES = 10  # that a request may come late; further back, a clock was wrong or was set back
 MIN_REQUESTS = 5  # of a minute; one with fewer goes on, as two in a row may be of one conversation
@@ -73,12 +74,13 @@ def threshold(alpha: float) -> float:
     return math.log(len(PACES) / alpha)
 
 
-def begin(name: PaceName, wanted: int, warm_up: int = WARM_UP) -> PaceTest:
-    """Before the first request."""
+def begin(name: PaceName, wanted: int, warm_up: int = WARM_UP, ends_at: float | None = None) -> PaceTest:
+    """Before the first request; ends_at: of the window that its reference comes from, Unix time, s."""
     return {
         "name": name,
         "warm_up": warm_up,
         "begins_at": None,
+        "ends_at": ends_at,
         "wanted": wanted,
         "gathered": [],
         "reference": 0,
@@ -121,6 +123,11 @@ def advance(test: PaceTest, requests: Sequence[PacedRequest], log_threshold: flo
 
 
 def _take(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
+    if test["reference"] < test["wanted"] and _is_over(test, request):
+        if test["reference"] < MIN_REFERENCE:
+            return  # too few: nothing is tested against them
+        test["wanted"] = test["reference"]
+        _learn(test)
     if test["warm_up"]:
         test["warm_up"] -= 1
     elif test["reference"] < test["wanted"]:
@@ -137,6 +144,12 @@ def _take(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
         _count(test, request, minute)
 
 
+def _is_over(test: PaceTest, request: PacedRequest) -> bool:
+    """Whether the window that the reference comes from has ended."""
+    ends_at = test.get("ends_at")
+    return ends_at is not None and request.at >= ends_at
+
+
 def _gather(test: PaceTest, request: PacedRequest) -> None:
     lengths = [float(request.prompt_tokens), float(request.completion_tokens)]
     row = [float(request.failed)] if test["name"] == "failing" else [request.seconds, *lengths]
@@ -144,8 +157,12 @@ def _gather(test: PaceTest, request: PacedRequest) -> None:
     if test["begins_at"] is None:
         test["begins_at"] = request.at
     test["reference"] += 1
-    if test["reference"] < test["wanted"]:
-        return
+    if test["reference"] == test["wanted"]:
+        _learn(test)
+
+
+def _learn(test: PaceTest) -> None:
+    """What is usual, of the requests that were gathered."""
     rows = np.array(test["gathered"], np.float64)
     test["gathered"] = []
     test["usual"] = float(rows.mean() if test["name"] == "failing" else np.median(rows[:, 0]))

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from engine.diagnostics.drift.pace import PACES, PacedRequest, advance, begin, threshold
 from engine.server.scheduling.monitor_alerting import raise_pace
+from engine.server.scheduling.watch_orders import reference_rows
 from store.db.database import Database, Queryable
 from store.documents.serving.drift import PaceTest, PaceWatch
 from store.documents.serving.monitor import Monitor
+from store.queries import jobs
 from store.queries.monitoring import monitors
 
 log = logging.getLogger(__name__)
@@ -27,7 +29,9 @@ def follow_pace(database: Database, endpoint_id: str, at: float) -> bool:
     if monitor is None:
         return False
     settings = monitors.settings(monitor)
-    before = monitor["pace"] or _begun(database, monitor)
+    before = _begun(database, monitor)
+    if before is None:
+        return False
     rows = monitors.timed_requests(database, endpoint_id, before["place"], BATCH)
     if not len(rows):
         return False
@@ -59,9 +63,18 @@ def _advance_alone(test: PaceTest, requests: Sequence[PacedRequest], limit: floa
         return test
 
 
-def _begun(db: Queryable, monitor: Monitor) -> PaceWatch:
-    """Before the first request; of a window that is the reference, before its first."""
+def _begun(db: Queryable, monitor: Monitor) -> PaceWatch | None:
+    """As the tests are, or before their first request; None while a window that is the reference has none."""
+    watch: PaceWatch = monitor["pace"] or {"place": 0, "tests": []}
+    if watch["tests"]:
+        return watch
     settings = monitors.settings(monitor)
-    start = settings.window_start if settings.reference == "window" else None
-    place = monitors.pace_start(db, monitor["endpoint_id"], start)
-    return {"place": place, "tests": [begin(name, settings.reference_rows) for name in PACES]}
+    place, ends_at = watch["place"], None
+    if settings.reference == "window":
+        which = reference_rows(settings)
+        first = monitors.window_place(db, monitor["endpoint_id"], which)
+        if first is None or which.end is None:
+            return None
+        place, ends_at = first, jobs.epoch(which.end)
+    tests = [begin(name, settings.reference_rows, ends_at=ends_at) for name in PACES]
+    return {"place": place, "tests": tests}

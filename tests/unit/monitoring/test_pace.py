@@ -4,6 +4,7 @@ don't.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,17 @@ from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from bench.truths import Rate, observe
 from bench.truths.monitoring.pace import RATES
-from engine.diagnostics.drift.pace import PacedRequest, advance, begin, threshold, time_model
-from engine.diagnostics.drift.pace_words import changed_at, pace_reason, times_as_long
+from engine.diagnostics.drift.pace import WARM_UP, PacedRequest, advance, begin, threshold, time_model
+from engine.diagnostics.drift.pace_words import changed_at, pace_reason, pace_reference_line, times_as_long
+from engine.server.monitoring.pace_following import follow_pace
+from store.config.serving.monitor_config import MonitorSettings
+from store.db.database import utc_now
 from store.db.schema import MIGRATIONS
 from store.documents.serving.drift import PaceTest
 from store.documents.serving.monitor import MonitorAlert
 from store.documents.tables.person import Person
-from store.queries.monitoring import monitor_alerts, monitors
+from store.queries.monitoring import logged_requests, monitor_alerts, monitors
+from store.queries.monitoring.logged_requests import RequestsMeant
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
 EVERY = 15.0  # seconds
@@ -226,6 +231,63 @@ def test_failures_raise_one_and_a_step_of_the_next_engine_counts_none_twice(moni
     write(monitored, CHANGE, 300, failing=0.2)
     monitored.step(60)
     assert ("errors", "failing") in {(alert["kind"], alert["subject"]) for alert in alerts(monitored)}
+
+
+def test_what_was_seen_and_put_right_is_not_raised_again(monitored: Monitored) -> None:
+    write(monitored, 0, CHANGE)
+    monitored.step()
+    write(monitored, CHANGE, 200, seconds=1.6)
+    monitored.step(60)
+    (alert,) = alerts(monitored)
+    logged = logged_requests.newest(monitored.database, RequestsMeant(monitored.endpoint_id))
+    assert not any(logged["alerted"].to_pylist()), "what is slow is no other content"
+    see(monitored, alert, "same_reference")
+    write(monitored, CHANGE + 200, 400)
+    monitored.step(60)
+    before = monitored.monitor()["pace"]
+    monitored.commands.table()["set_monitor"]({"endpoint": "Bank", "alpha": 0.04}, OWNER)
+    monitored.step(60)
+    assert monitored.monitor()["pace"] == before
+    begins: Any = {"place": monitored.monitor()["next_place"], "tests": []}
+    with monitored.database.transaction() as tx:
+        tx.execute("UPDATE monitor SET pace = NULL")
+        tx.execute(dict(MIGRATIONS)["0029 pace start"])
+    assert monitored.monitor()["pace"] == begins
+    assert not follow_pace(monitored.database, monitored.endpoint_id, monitored.now)
+    settings = MonitorSettings(reference="dataset", dataset="Bank")
+    with monitored.database.transaction() as tx:
+        monitors.configure(tx, monitored.endpoint_id, settings, "Ada", utc_now())
+    assert monitored.monitor()["pace"] == begins
+
+
+def test_a_window_begins_with_its_first_request_and_stops_at_its_end(monitored: Monitored) -> None:
+    write(monitored, 0, 20)
+    monitored.step()
+    first = logged_requests.newest(monitored.database, RequestsMeant(monitored.endpoint_id))["asked_at"][0]
+    times = [first.as_py() + timedelta(seconds=place * EVERY) for place in (100, 200)]
+    settings = MonitorSettings(reference="window", window_start=times[0], window_end=times[1])
+    with monitored.database.transaction() as tx:
+        monitors.configure(tx, monitored.endpoint_id, settings, "Ada", utc_now())
+    monitored.step(60)
+    assert monitored.monitor()["pace"] == {"place": 0, "tests": []}
+    write(monitored, 20, CHANGE - 20)
+    monitored.step(60)
+    pace = monitored.monitor()["pace"]
+    assert pace
+    assert [test["reference"] for test in pace["tests"]] == [100 - WARM_UP] * 2
+    assert pace_reference_line(pace, REFERENCE).startswith("Times (beside answers of the same length) and")
+    assert "held against 80 requests" in pace_reference_line(pace, REFERENCE)
+    write(monitored, CHANGE, 200, seconds=1.6)
+    monitored.step(60)
+    assert "slower" in {alert["subject"] for alert in alerts(monitored)}
+
+
+def test_a_window_of_too_few_requests_tests_nothing() -> None:
+    rng = np.random.default_rng(11)
+    requests = answered(rng.lognormal(0, 0.5, 900) * np.where(np.arange(900) < CHANGE, 1, 4))
+    test = advance(begin("slower", REFERENCE, ends_at=79 * EVERY), requests, LIMIT)
+    assert (test["reference"], test["minutes"], test["alarm_at"]) == (59, 0, None)
+    assert "if it has 60 requests or more" in pace_reference_line({"place": 900, "tests": [test]}, REFERENCE)
 
 
 def test_a_minute_of_an_older_store_goes_on(monitored: Monitored) -> None:
