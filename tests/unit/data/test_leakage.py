@@ -146,3 +146,15 @@ def test_a_leak_inside_given_parts_is_named_and_gone_once_its_training_rows_are(
     assert not len(leaking(home, fingerprint, cured))
     dealt = ask(home, "split", fingerprint=fingerprint, split={"split_by": "random", "test_size": 0.2})
     assert dealt["leaking_rows"] == 0
+
+
+def test_a_row_leaks_by_what_it_repeats_itself_and_not_by_its_chain(home: Home, tmp_path) -> None:
+    words = [sentence(n, 1) + str(n) for n in range(60)]
+    chain = [(" ".join(words[at : at + 40]), "Yes.") for at in (0, 5, 10, 15)]
+    fingerprint = write(home, tmp_path / "a.jsonl", [*chain, *((sentence(n, 40), "No.") for n in range(20))])
+    assert measure_duplicates(home, fingerprint)["near_chain"].to_pylist()[:4] == [0] * 4
+    rest = np.arange(4, 24)
+    dealt = {"train": np.append([1, 2, 3], rest), "validation": rest[:0], "test": np.array([0])}
+    assert leaking(home, fingerprint, dealt).tolist() == [1]
+    dealt["train"] = np.append([2, 3], rest)
+    assert within(home, fingerprint, dealt)["near"] == 0
