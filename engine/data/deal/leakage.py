@@ -53,7 +53,7 @@ def repeating(
     if near is not None:
         repeats["near"] = np.isin(held, _near_across(home, fingerprint, near, held, train)[0]) & ~exact
     if prompt is not None:
-        repeats["same_prompt"] = _among(prompt, held, train) & ~exact
+        repeats["same_prompt"] = _among(prompt, held, train) & _asks(prompt)[held] & ~exact
     return repeats, near is not None
 
 
@@ -67,7 +67,7 @@ def _groups(home: Home, fingerprint: str, count: int) -> tuple[np.ndarray | None
 
 def leaking(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> np.ndarray:
     """The ids of the training rows that repeat a held-out one, by their text, nearly, or by a prompt. A
-    prompt that many rows share is an instruction (`dealing`), and no reason to leave a row out."""
+    prompt that many rows share is no reason to leave a row out."""
     held, train = np.concatenate([dealt["validation"], dealt["test"]]), dealt["train"]
     digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()
     repeats = np.isin(digests[train], digests[held])
@@ -75,11 +75,15 @@ def leaking(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> np.nd
     if near is not None:
         repeats |= np.isin(train, _near_across(home, fingerprint, near, held, train)[1])
     if prompt is not None:
-        groups, counts = np.unique(prompt[~np.isnan(prompt)], return_counts=True)
-        few = groups[counts <= max(FEW_PROMPTS, SHARED_PROMPT * len(digests))]
-        repeats |= _among(prompt, train, held) & np.isin(prompt[train], few)
+        repeats |= _among(prompt, train, held) & _asks(prompt)[train]
     leaking_rows: np.ndarray = train[repeats]
     return leaking_rows
+
+
+def _asks(prompt: np.ndarray) -> np.ndarray:
+    """Which rows have a prompt that is a question: so few share it that it is no instruction (`dealing`)."""
+    groups, counts = np.unique(prompt[~np.isnan(prompt)], return_counts=True)
+    return np.isin(prompt, groups[counts <= max(FEW_PROMPTS, SHARED_PROMPT * len(prompt))])
 
 
 def _near(home: Home, fingerprint: str) -> list[np.ndarray] | None:

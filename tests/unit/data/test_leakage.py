@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.data.deal.leakage import among, leaking, near, repeated, within
+from engine.problems import leak_problems
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from tests.unit.data_job import ask, import_file
@@ -158,3 +159,15 @@ def test_a_row_leaks_by_what_it_repeats_itself_and_not_by_its_chain(home: Home, 
     assert leaking(home, fingerprint, dealt).tolist() == [1]
     dealt["train"] = np.append([2, 3], rest)
     assert within(home, fingerprint, dealt)["near"] == 0
+
+
+def test_an_instruction_that_rows_share_is_no_leak_that_nothing_mends(home: Home, tmp_path) -> None:
+    rows = [("Tell me a joke, please.", sentence(n, 12)) for n in range(100)]
+    fingerprint = write(home, tmp_path / "a.jsonl", rows)
+    dealt = {"train": np.arange(80), "validation": np.arange(80, 90), "test": np.arange(90, 100)}
+    assert within(home, fingerprint, dealt)["same_prompt"] == len(leaking(home, fingerprint, dealt)) == 0
+
+
+def test_advice_to_clean_says_that_short_texts_stay() -> None:
+    leaks = {"exact": 0, "near": 3, "same_prompt": 0, "checked_near": True}
+    assert "Short texts" in (leak_problems.find(leaks, 20, "random")[0]["fix"] or "")
