@@ -32,7 +32,6 @@ EARLIER_ROWS = (
 )
 EXCERPT = 200  # characters, as of skipped rows
 DRAWN = 10  # rows that stand beside what they repeat
-MAX_SKIPPED = 2_000  # rows that are looked through for them
 GONE = "gone by now"
 BAR = """<style>
 .tb-fate {display: flex; height: 12px; border-radius: 6px; overflow: hidden; gap: 2px; margin: .3rem 0 .4rem}
@@ -90,8 +89,8 @@ def _draw_repeating(rows: GatheredRows, dataset_id: str | None) -> None:
 
 def _draw_beside(row: RowRepeating, dataset_id: str) -> None:
     """The beginning of a row that stayed out, and of the row that judges."""
-    skipped = reads.skipped_rows(dataset_id, MAX_SKIPPED, 0)
-    new = next((each["excerpt"] for each in skipped if each["line"] == row["line"]), GONE)
+    skipped = reads.skipped_at(dataset_id, row["line"])
+    new = GONE if skipped is None else skipped["excerpt"]
     other = next((each for each in reads.datasets() if each["fingerprint"] == row["fingerprint"]), None)
     judging, place = GONE, f"Row {row['row_id']:,}"
     if other is not None:

@@ -332,9 +332,9 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
             "state": "training",
             "facts": {"rows": rows, "rows_dataset_id": "new"},
         }
-        skipped = [{"line": 3, "reason": reason, "excerpt": "Where is its nest?"}]
+        skipped = {"line": 3, "reason": reason, "excerpt": "Where is its nest?"}
         with (
-            patch.object(reads, "skipped_rows", lambda *_: skipped),
+            patch.object(reads, "skipped_at", lambda *_: skipped),
             patch.object(
                 reads, "datasets", lambda: [{"dataset_id": "d", "fingerprint": "f", "name": "Birds"}]
             ),
