@@ -16,6 +16,8 @@ SNAPSHOTS = "snapshots"  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
 CACHED = "models--"
 LOADED_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md"]
 OTHER_FILES = ["*/*", "consolidated*"]  # the same weights once more, as other libraries read them
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # a commit, a tag or a branch
 _SHARD = re.compile(r".+-of-(\d+)\.safetensors")
 
 
