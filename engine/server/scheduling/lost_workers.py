@@ -16,7 +16,7 @@ from pathlib import Path
 
 from engine.models.smaller import ConfigChange, advised
 from engine.server.scheduling.endings import Ending
-from engine.worker.machine_notes import count_kills, was_restarted
+from engine.worker.machine_notes import MACHINE_COUNTS, count_kills, was_restarted
 from store.config.training.train_config import TrainConfig
 from store.contract.events import read_events
 from store.contract.jobdir import JobDir, read_json
@@ -125,12 +125,18 @@ def _killed(worker: str, job: Job, record: WorkerRecord) -> _Cause:
         return _Cause(f"{text}: the machine may have run out of memory, or somebody killed it.")
     if kills == 0:
         return _Cause(
-            f"{text}, and not for want of memory: the kernel has killed no process for that since it began.",
-            "Find out what kills processes here: a limit of a batch system or container, or a person.",
+            f"{text}. The kernel has killed no process for want of memory since it began; a memory daemon may"
+            " have, which kills earlier, or a person.",
+            "Find out what kills processes here: systemd-oomd or earlyoom, a batch system, or a person.",
         )
     fix, change = "End other jobs and programs, or give it less to hold.", None
     if job["kind"] == TRAIN:
         fix, change = _smaller(job["config"], job["device"] or "cpu")
+    if (noted := record.get("memory_kills")) and noted["path"] == str(MACHINE_COUNTS):
+        count = f"since it began the kernel has killed {kills:,} {'process' if kills == 1 else 'processes'}"
+        return _Cause(
+            f"{text}, perhaps because memory ran out: {count} of this machine for that.", fix, change
+        )
     others = "" if kills == 1 else f" (the kernel has killed {kills} processes for it since it began)"
     return _Cause(f"{text} because memory ran out{others}.", fix, change)
 
@@ -158,8 +164,8 @@ def _unseen(worker: str, folder: JobDir, record: WorkerRecord) -> _Cause:
     text = f"{worker} is gone without a result, and it ended while no engine was there to see how"
     if kills:
         return _Cause(f"{text}. Memory ran out in the meantime: the kernel killed {kills} for it.")
-    perhaps = "it was killed, or it crashed"
-    return _Cause(f"{text}: {perhaps}{', but memory did not run out' if kills == 0 else ''}.")
+    counted = ". The kernel has killed no process for want of memory in the meantime" if kills == 0 else ""
+    return _Cause(f"{text}: it was killed, or it crashed{counted}.")
 
 
 def _kills_since(record: WorkerRecord) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine.launchers import Exit
+from engine.server.scheduling import lost_workers
 from engine.server.scheduling.scheduler import ANNOUNCE_SECONDS, CANCEL_SECONDS
 from engine.worker.machine_notes import machine_start
 from store.contract.jobdir import write_json
@@ -44,11 +45,23 @@ def test_a_kill_for_want_of_memory_is_told_from_others_by_what_the_kernel_counte
     world: World, tmp_path: Path
 ) -> None:
     before = counted(tmp_path, 3)
-    assert "not for want of memory" in lose(world, -9, memory_kills=before)["message"]
+    none = lose(world, -9, memory_kills=before)["message"]
+    assert "The kernel has killed no process for want of memory" in none
+    assert "a memory daemon" in none  # kills before the kernel has to, and is counted nowhere
     counted(tmp_path, 4)
     assert "SIGKILL because memory ran out." in lose(world, -9, memory_kills=before)["message"]
     (tmp_path / "memory.events").unlink()
     assert "may have run out of memory" in lose(world, -9, memory_kills=before)["message"]
+
+
+def test_kills_that_are_counted_of_the_whole_machine_may_be_of_others(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = counted(tmp_path, 5)
+    monkeypatch.setattr(lost_workers, "MACHINE_COUNTS", tmp_path / "memory.events")
+    counted(tmp_path, 6)
+    message = lose(world, -9, memory_kills=before)["message"]
+    assert "perhaps because memory ran out: since it began the kernel has killed 1 process of this" in message
 
 
 def test_a_training_that_memory_ran_out_for_is_told_what_takes_less(world: World, tmp_path: Path) -> None:
