@@ -18,6 +18,7 @@ from engine.models.smaller import ConfigChange, advised
 from engine.server.scheduling.endings import Ending
 from engine.worker.machine_notes import MACHINE_COUNTS, count_kills, was_restarted
 from store.config.training.train_config import TrainConfig
+from store.contract.errors import ConfigError
 from store.contract.events import read_events
 from store.contract.jobdir import JobDir, read_json
 from store.contract.process_record import living_process
@@ -29,10 +30,14 @@ TRAIN = "train"  # the kind of job that leaves checkpoints
 TAIL_BYTES = 65_536  # of events and log that are looked at
 MAX_REPORT_LINES = 60
 NEAR_LINES = 5  # between what C++ says of an abort and what the interpreter says of it
+MAX_MOMENT = datetime.max.replace(tzinfo=UTC).timestamp() - 1  # of an event; what is later was never written
+MAX_STEPS = 10**15  # no run has as many
+END_OTHERS = "End other jobs and programs, or give it less to hold."
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS")
 STOPS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 
 _CRASH = re.compile(r"^(Fatal Python error: |terminate called )", re.MULTILINE)
+_CHECKPOINT = re.compile(r"step-([0-9]{8,18})")
 _TRACEBACK = "Traceback (most recent call last):"
 _RAISED = re.compile(r"[\w.]+(: .*)?")  # the line that ends a traceback
 
@@ -129,7 +134,7 @@ def _killed(worker: str, job: Job, record: WorkerRecord) -> _Cause:
             " have, which kills earlier, or a person.",
             "Find out what kills processes here: systemd-oomd or earlyoom, a batch system, or a person.",
         )
-    fix, change = "End other jobs and programs, or give it less to hold.", None
+    fix, change = END_OTHERS, None
     if job["kind"] == TRAIN:
         fix, change = _smaller(job["config"], job["device"] or "cpu")
     if (noted := record.get("memory_kills")) and noted["path"] == str(MACHINE_COUNTS):
@@ -144,7 +149,11 @@ def _killed(worker: str, job: Job, record: WorkerRecord) -> _Cause:
 def _smaller(document: Mapping[str, object], device: str) -> tuple[str, ConfigChange | None]:
     """What would take less memory. A smaller micro-batch isn't proposed: where rows are dealt by tokens it
     changes nothing."""
-    fix, _, change = advised(TrainConfig.model_validate(document), device.partition(":")[0], dealt=True)
+    try:
+        config = TrainConfig.of_past(document)
+    except ConfigError:  # of another version: the worker is lost all the same
+        return END_OTHERS, None
+    fix, _, change = advised(config, device.partition(":")[0], dealt=True)
     return f"{fix} Or end other jobs and programs.", change
 
 
@@ -183,7 +192,7 @@ def _last_heard(job: Job, folder: JobDir) -> str:
     at, step, total = None, None, None
     for event in _newest_events(folder):
         moment = event.get("at")
-        if not isinstance(moment, int | float) or _is_older(moment, job):
+        if not isinstance(moment, int | float) or not 0 <= moment < MAX_MOMENT or _is_older(moment, job):
             continue
         at = moment
         if event.get("type") == "metrics":
@@ -192,7 +201,7 @@ def _last_heard(job: Job, folder: JobDir) -> str:
             total = event.get("total") if event.get("unit") == "steps" else None
     if at is None:
         return "It was never heard from." if job["pid"] is not None else ""
-    of = f" of {total:,.0f}" if isinstance(total, int | float) and total else ""
+    of = f" of {total:,.0f}" if isinstance(total, int | float) and 0 < total < MAX_STEPS else ""
     where = f", at step {step:,}{of}" if isinstance(step, int) else ""
     return f"It was last heard from on {datetime.fromtimestamp(at, UTC):%Y-%m-%d at %H:%M:%S} UTC{where}."
 
@@ -211,9 +220,9 @@ def _newest_events(folder: JobDir) -> list[Mapping[str, object]]:
 def checkpointed_step(folder: JobDir) -> int | None:
     """The step of the newest whole checkpoint (`engine.training.checkpoint`), told without torch."""
     steps = [
-        int(path.name.removeprefix("step-"))
+        int(name[1])
         for path in folder.checkpoints.glob("step-*")
-        if (path / "state.json").exists()
+        if (name := _CHECKPOINT.fullmatch(path.name)) and (path / "state.json").exists()
     ]
     return max(steps, default=None)
 

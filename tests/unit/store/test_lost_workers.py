@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +127,39 @@ def test_what_a_lost_run_was_at_and_what_is_kept_of_it(world: World) -> None:
     assert f"It was last heard from on {heard}, at step 1,234 of 5,000." in error["message"]
     assert "Its last checkpoint is of step 1,200." in error["message"]
     assert error["fix"].endswith("Resume it: it goes on from step 1,200.")
+
+
+@pytest.mark.parametrize("at", [float("nan"), 1e300, float("inf"), -1e300])
+def test_an_event_at_no_time_at_all_keeps_no_job_alive(world: World, at: float) -> None:
+    job_id = world.queue()
+    world.step()
+    world.announce(job_id, 11)
+    with open(world.folder(job_id).events, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"type": "metrics", "step": 3, "values": {}, "at": at}) + "\n")
+    world.launcher.exits[job_id] = Exit(11, -11)
+    world.die(11)
+    world.step()
+    assert world.status(job_id) == "lost"
+    assert "It was never heard from." in world.job(job_id)["error"]["message"]
+
+
+def test_other_folders_beside_the_checkpoints_are_none(world: World) -> None:
+    folder = world.folder(world.queue())
+    for name in ("step-00000012", "step-00000020.abc", "step-x", "step-"):
+        (folder.checkpoints / name).mkdir(parents=True)
+        write_json(folder.checkpoints / name / "state.json", {})
+    assert lost_workers.checkpointed_step(folder) == 12
+
+
+def test_a_lost_run_whose_config_is_of_another_version_is_lost(world: World, tmp_path: Path) -> None:
+    job: Any = {"kind": "train", "config": {"dataset": "d", "old_field": 1}, "device": "cpu", "pid": 11}
+    folder = world.folder("run-of-before")
+    folder.path.mkdir()
+    write_json(folder.worker, {"pid": 11, "started": 1.0, "memory_kills": counted(tmp_path, 0)})
+    counted(tmp_path, 1)
+    ending = lost_workers.lost(job | {"started_at": None}, folder, -9)
+    assert ending.error
+    assert ending.error["fix"].startswith("End other jobs and programs")
 
 
 def test_words_of_an_earlier_attempt_are_not_the_last_of_this_one(world: World) -> None:
