@@ -218,6 +218,21 @@ def test_a_halted_worker_is_said_to_be_until_it_goes_on(world: World) -> None:
     assert world.job(job_id)["progress_message"] == "Reading"
 
 
+def test_the_next_engine_takes_back_what_the_last_one_said_of_a_halt(world: World) -> None:
+    job_id = world.queue()
+    world.step()
+    world.announce(job_id, 11)
+    world.step()
+    world.launcher.halts.add(11)
+    world.step()
+    world.next_engine()
+    world.step()
+    assert "`kill -CONT 11`" in world.job(job_id)["progress_message"]
+    world.launcher.halts.clear()
+    world.step()
+    assert world.job(job_id)["progress_message"] is None
+
+
 def test_the_next_engine_adopts_a_living_worker_and_marks_a_dead_one(world: World) -> None:
     living, dead = world.queue(), world.queue(lane="device")
     world.step()
