@@ -12,7 +12,8 @@ import pytest
 from huggingface_hub import constants
 
 from engine.jobs.runs import train, variant
-from engine.models import base_names, saving, vocabularies
+from engine.models import base_names, models, saving, vocabularies
+from engine.runs.tasks import RUNS
 from engine.worker.job import WorkerJob
 from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.errors import ModelError
@@ -184,3 +185,20 @@ def test_a_run_is_saved_where_its_base_is_gone(home: Home, tmp_path: Path) -> No
     for source in (str(tmp_path / "unmounted"), "owner/never-loaded"):
         vocabularies.add(source, tmp_path / "saved")
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == before
+
+
+def test_a_resume_loads_the_commit_that_the_run_began_on(
+    home: Home, tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(write_snapshot(tmp_path))
+    with monkeypatch.context() as patch:  # a hub that is here, at the first start
+        for name in ("load_config_for", "load_tokenizer"):
+            patch.setattr(models, name, lambda *_, **__: None)
+        patch.setattr(models, "commit_of", lambda _: COMMIT)
+        first = make_job(home, "began", model="owner/name")
+        RUNS["sft"](first, TrainConfig.parse(first.config)).open()
+    job = make_job(home, "began", model="owner/name", resume=True)
+    resumed = RUNS["sft"](job, TrainConfig.parse(job.config))
+    resumed.open()
+    assert base_names.reference(resumed.source) == base_names.reference("owner/name", COMMIT)
+    assert asked == []
