@@ -17,7 +17,6 @@ from store.documents.models.saved_model import CourseEnd
 from store.documents.runs.bundle import BesideOriginal, ComparedLine, ReproducedFigure
 from store.documents.tables.job_order import LossCurve, RunWithCurves
 from store.documents.tables.run import RunFacts
-from store.words.trained_course import ENDS
 
 LOSS_TOLERANCE = 0.001  # nats a token at one step
 OWN = {  # what a repetition is called, and where it finds things here
@@ -94,7 +93,8 @@ def _facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparedLine
             yield _line(title, _named(ours[key]), _named(theirs[key]), same)
     before, now = _steps(ours), _steps(theirs)
     if before and now:
-        ended = "" if before.reason == now.reason else ENDS[now.reason]
+        reasons = f"{before.reason} and {now.reason}".replace("_", " ")
+        ended = "" if before.reason == now.reason else f"They ended for other reasons: {reasons}."
         yield _line("Steps", before.in_words(), now.in_words(), before == now, ended)
 
 
