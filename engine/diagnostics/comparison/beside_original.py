@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 from engine.diagnostics.phrasing import measured, plural
 from store.config.training.train_config import TrainConfig
-from store.contract.no_code import without_field
 from store.documents.models.saved_model import CourseEnd
 from store.documents.runs.bundle import BesideOriginal, ComparedLine, ReproducedFigure
 from store.documents.tables.job_order import LossCurve, RunWithCurves
@@ -65,7 +64,6 @@ def _split(same: bool | None) -> ComparedLine:
 
 def _settings(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparedLine]:
     """One line of all that are the same, and one of each that isn't."""
-    first, second = without_field(first), without_field(second)
     names = [name for name in dict.fromkeys([*first, *second]) if name not in OWN]
     first, second = (_with_defaults(config, names) for config in (first, second))
     differing = [name for name in names if first.get(name) != second.get(name)]
@@ -98,7 +96,7 @@ def _facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparedLine
         yield _line("Steps", before.in_words(), now.in_words(), before == now, ended)
 
 
-class _Steps(NamedTuple):
+class _RunLength(NamedTuple):
     """How far a run went, and why no further; kept: the step whose weights it has."""
 
     kept: int
@@ -110,13 +108,13 @@ class _Steps(NamedTuple):
         return f"{plural(self.last, 'step')}{kept}"
 
 
-def _steps(facts: RunFacts) -> _Steps | None:
+def _steps(facts: RunFacts) -> _RunLength | None:
     """Runs from before have no `course`, and say it where they stopped."""
     if course := facts.get("course"):
-        return _Steps(course["step"], course["last_step"], course["reason"])
+        return _RunLength(course["step"], course["last_step"], course["reason"])
     if stopped := facts.get("stopped"):
         last, kept = stopped["step"], stopped["restored_step"]
-        return _Steps(last if kept is None else kept, last, stopped["reason"])
+        return _RunLength(last if kept is None else kept, last, stopped["reason"])
     return None
 
 

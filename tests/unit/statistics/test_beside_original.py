@@ -125,7 +125,7 @@ def test_a_split_that_is_gone_or_another_is_told() -> None:
 
 def test_an_original_from_before_is_held_by_what_its_fields_mean_today() -> None:
     stopped = {"reason": "early_stopping", "step": 120, "restored_step": 80}
-    first = run(facts=FACTS | {"stopped": stopped}, config=CONFIG | {"trust_remote_code": False})
+    first = run(facts=FACTS | {"stopped": stopped})
     course = {"step": 80, "last_step": 120, "reason": "early_stopping"}
     later = {"probes": TrainConfig.model_fields["probes"].default, "seed": 1}
     second = run(facts=FACTS | {"stopped": stopped, "course": course}, config=CONFIG | later)
