@@ -8,11 +8,14 @@ figures are held by their equivalence test (`reproduced`): the same are those wi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from engine.diagnostics.phrasing import measured, plural
+from store.config.training.train_config import TrainConfig
+from store.documents.models.saved_model import CourseEnd
 from store.documents.runs.bundle import BesideOriginal, ComparedLine, ReproducedFigure
 from store.documents.tables.job_order import LossCurve, RunWithCurves
+from store.documents.tables.run import RunFacts
 
 LOSS_TOLERANCE = 0.001  # nats a token at one step
 OWN = {  # what a repetition is called, and where it finds things here
@@ -62,11 +65,18 @@ def _split(same: bool | None) -> ComparedLine:
 def _settings(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparedLine]:
     """One line of all that are the same, and one of each that isn't."""
     names = [name for name in dict.fromkeys([*first, *second]) if name not in OWN]
+    first, second = (_with_defaults(config, names) for config in (first, second))
     differing = [name for name in names if first.get(name) != second.get(name)]
     if same := len(names) - len(differing):
         yield _line("Settings", plural(same, "setting"), plural(same, "setting"), True)
     for name in differing:
         yield _line(f"Setting {name}", _words(first.get(name)), _words(second.get(name)), False)
+
+
+def _with_defaults(config: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """With those of the fields that came after it: a config that lacks one was trained with its default."""
+    later = {name: TrainConfig.model_fields[name] for name in names if name in TrainConfig.model_fields}
+    return {name: field.get_default(call_default_factory=True) for name, field in later.items()} | config
 
 
 def _facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparedLine]:
@@ -79,10 +89,33 @@ def _facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparedLine
         if key in ours and key in theirs:
             same = ours[key] == theirs[key]
             yield _line(title, _named(ours[key]), _named(theirs[key]), same)
-    before, now = (run["facts"].get("course") or run["facts"].get("stopped") for run in (first, second))
+    before, now = _steps(ours), _steps(theirs)
     if before and now:
-        same = before["step"] == now["step"] and before["reason"] == now["reason"]
-        yield _line("Steps", plural(before["step"], "step"), plural(now["step"], "step"), same)
+        reasons = f"{before.reason} and {now.reason}".replace("_", " ")
+        ended = "" if before.reason == now.reason else f"They ended for other reasons: {reasons}."
+        yield _line("Steps", before.in_words(), now.in_words(), before == now, ended)
+
+
+class _RunLength(NamedTuple):
+    """How far a run went, and why no further; kept: the step whose weights it has."""
+
+    kept: int
+    last: int
+    reason: CourseEnd
+
+    def in_words(self) -> str:
+        kept = "" if self.kept == self.last else f", the weights of step {self.kept:,}"
+        return f"{plural(self.last, 'step')}{kept}"
+
+
+def _steps(facts: RunFacts) -> _RunLength | None:
+    """Runs from before have no `course`, and say it where they stopped."""
+    if course := facts.get("course"):
+        return _RunLength(course["step"], course["last_step"], course["reason"])
+    if stopped := facts.get("stopped"):
+        last, kept = stopped["step"], stopped["restored_step"]
+        return _RunLength(last if kept is None else kept, last, stopped["reason"])
+    return None
 
 
 def _named(value: dict[str, Any]) -> str:

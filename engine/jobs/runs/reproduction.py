@@ -12,6 +12,7 @@ from engine.worker.job import WorkerJob
 from store.config.training.bundle_config import ReadManifest
 from store.contract.errors import DataError, NotFoundError
 from store.contract.jobdir import JobDir, read_json
+from store.contract.no_code import without_field
 from store.documents.runs.bundle import BesideOriginal, OpenedBundle, Reproduction, RunFigure
 from store.documents.tables.job_order import RunWithCurves
 from store.documents.tables.run import RunFacts
@@ -62,4 +63,5 @@ def _beside_original(
     pairs = row_scores.pairs(before, rows, values) if before else {}
     figures = reproduced.reproduction("", theirs, own, pairs, [])["figures"]
     split_same = bundled_rows.same_split(folders[0].split, folders[1].split)
+    original = {**original, "config": without_field(original["config"])}  # one from before had it
     return beside_original.beside(original, repeated, figures, split_same=split_same)
