@@ -64,7 +64,8 @@ def _beside_original(
     pairs = row_scores.pairs(before, rows, values) if before else {}
     figures = reproduced.reproduction("", theirs, own, pairs, [])["figures"]
     split_same = bundled_rows.same_split(folders[0].split, folders[1].split)
-    original, repeated = (RunWithCurves(**{**run, "config": as_of_today(run["config"])}) for run in compared)  # type: ignore[typeddict-item]
+    original = {**original, "config": as_of_today(original["config"])}
+    repeated = {**repeated, "config": as_of_today(repeated["config"])}
     return beside_original.beside(original, repeated, figures, split_same=split_same)
 
 
