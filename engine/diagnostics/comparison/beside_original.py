@@ -11,11 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from engine.diagnostics.phrasing import measured, plural
-from store.config.training.train_config import TrainConfig
 from store.documents.models.saved_model import CourseEnd
 from store.documents.runs.bundle import BesideOriginal, ComparedLine, ReproducedFigure
 from store.documents.tables.job_order import LossCurve, RunWithCurves
-from store.documents.tables.run import RunFacts
 
 LOSS_TOLERANCE = 0.001  # nats a token at one step
 OWN = {  # what a repetition is called, and where it finds things here
@@ -65,18 +63,11 @@ def _split(same: bool | None) -> ComparedLine:
 def _settings(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparedLine]:
     """One line of all that are the same, and one of each that isn't."""
     names = [name for name in dict.fromkeys([*first, *second]) if name not in OWN]
-    first, second = (_with_defaults(config, names) for config in (first, second))
     differing = [name for name in names if first.get(name) != second.get(name)]
     if same := len(names) - len(differing):
         yield _line("Settings", plural(same, "setting"), plural(same, "setting"), True)
     for name in differing:
         yield _line(f"Setting {name}", _words(first.get(name)), _words(second.get(name)), False)
-
-
-def _with_defaults(config: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """With those of the fields that came after it: a config that lacks one was trained with its default."""
-    later = {name: TrainConfig.model_fields[name] for name in names if name in TrainConfig.model_fields}
-    return {name: field.get_default(call_default_factory=True) for name, field in later.items()} | config
 
 
 def _facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparedLine]:
@@ -108,7 +99,7 @@ class _RunLength(NamedTuple):
         return f"{plural(self.last, 'step')}{kept}"
 
 
-def _steps(facts: RunFacts) -> _RunLength | None:
+def _steps(facts: dict[str, Any]) -> _RunLength | None:
     """Runs from before have no `course`, and say it where they stopped."""
     if course := facts.get("course"):
         return _RunLength(course["step"], course["last_step"], course["reason"])
