@@ -87,8 +87,9 @@ def _as_bundled(own: Figures, bundled: Figures) -> Figures:
 
 
 def _mean_same(first: object, second: object) -> bool:
-    numbers = isinstance(first, int | float) and isinstance(second, int | float)
-    return numbers and run_figures.same_value(float(first), float(second))
+    if not (isinstance(first, int | float) and isinstance(second, int | float)):
+        return False
+    return run_figures.same_value(float(first), float(second))
 
 
 def _figures(run: Run, folder: Path) -> Figures:

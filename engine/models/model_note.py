@@ -29,7 +29,7 @@ class _StatedBase(BaseModel):
     @model_validator(mode="after")
     def _has_its_form(self) -> Self:
         if self.hub_id is not None:
-            right = self.name == self.hub_id and HUB_ID.fullmatch(self.hub_id)
+            right = self.name == self.hub_id and HUB_ID.fullmatch(self.hub_id) is not None
         else:
             right = self.name.isprintable() and not {"/", "\\"} & {*self.name}
         if not right or (self.revision is not None and not REVISION.fullmatch(self.revision)):

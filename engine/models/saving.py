@@ -61,7 +61,7 @@ def base_of(folder: Path) -> BaseReference:
     """What the model in `folder` belongs to, as its note has it; without a name where it has no note."""
     note = model_note.read(folder)
     unknown: BaseReference = {"name": note["base_model"] if note else "", "hub_id": None, "revision": None}
-    return (note or {}).get("base") or unknown
+    return (note.get("base") or unknown) if note else unknown
 
 
 def load(folder: Path, base: Any, name: str = "default") -> Any:

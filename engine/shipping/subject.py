@@ -165,7 +165,8 @@ def _config_of(folder: Path) -> TrainConfig:
 
 
 def _labels(folder: Path) -> list[str] | None:
-    return (model_note.read(folder) or {}).get("labels")
+    note = model_note.read(folder)
+    return note.get("labels") if note else None
 
 
 def plain_name(text: str) -> str:
