@@ -53,8 +53,8 @@ WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 
 
 def _adjective(draw: random.Random) -> str:
-    noun, one, other = draw.choice(NOUNS), draw.choice(ADJECTIVES), draw.choice(ADJECTIVES)
-    return f"The {noun} is {one}. Is the {noun} {other}? {'yes' if one == other else 'no'}"
+    noun, stated, asked = draw.choice(NOUNS), draw.choice(ADJECTIVES), draw.choice(ADJECTIVES)
+    return f"The {noun} is {stated}. Is the {noun} {asked}? {'yes' if stated == asked else 'no'}"
 
 
 def _timer(draw: random.Random) -> str:

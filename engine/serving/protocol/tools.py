@@ -54,9 +54,9 @@ class _PatternRoom:
             )
 
 
-def _checked_pattern(pattern: str, info: ValidationInfo) -> str:
-    assert isinstance(info.context, _PatternRoom)
-    info.context.take(pattern)
+def _checked_pattern(pattern: str, validation: ValidationInfo) -> str:
+    assert isinstance(validation.context, _PatternRoom)
+    validation.context.take(pattern)
     return check_pattern(pattern)
 
 
