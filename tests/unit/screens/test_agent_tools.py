@@ -133,14 +133,14 @@ JUDGE = {"metric": "judge", "base_url": "https://elsewhere.example/v1", "model":
         ("import_dataset", {"source": {"path": "{files}/../secret.txt"}}, "source.path"),
         ("import_dataset", {"source": {"path": "{files}/link.txt"}}, "source.path"),
         ("inspect_file", {"source": {"path": "/etc/shadow"}}, "source.path"),
-        ("register_model", {"name": "m", "path": "/root/model"}, "path"),
-        ("preview_launch", {"dataset": "d", "model": "/root/model"}, "model"),
+        ("register_model", {"name": "m", "path": "/srv/model"}, "path"),
+        ("preview_launch", {"dataset": "d", "model": "/srv/model"}, "model"),
         ("preview_launch", {"dataset": "d", "model": "../model"}, "model"),
         ("evaluate", {"model": "~/model", "dataset": "d"}, "model"),
         ("check_bias", {"run": "r", "files": [{"path": "/etc/passwd"}]}, "files.0.path"),
         ("clean_dataset", {"dataset": "d", "recipe": {"steps": [
-            {"step": "cap_length", "most": 9, "model": "/root/model"}]}}, "recipe.steps.0.model"),
-        ("serve_model", {"name": "E", "models": [{"name": "m", "routes": [{"subject": "/root/m.gguf"}]}]},
+            {"step": "cap_length", "most": 9, "model": "/srv/model"}]}}, "recipe.steps.0.model"),
+        ("serve_model", {"name": "E", "models": [{"name": "m", "routes": [{"subject": "/srv/m.gguf"}]}]},
          "models.0.routes.0.subject"),
         ("serve_model", {"name": "E", "models": [{"name": "m", "routes": [{
             "subject": "https://elsewhere.example/v1", "remote": {"model": "m", "key_env": "HF_TOKEN"}}]}]},
