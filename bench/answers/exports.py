@@ -3,7 +3,9 @@
     python bench/answers/exports.py RUN [--forms adapter,merged,…] [--rows 100] [--tokens 64] [--keep]
 
 RUN is a finished run of the home folder (TUNEBENCH_HOME) whose engine runs. Every form is exported as the
-screens do it, and deleted again but for --keep. A form that can't be made says why in its line.
+screens do it, and deleted again but for --keep. A form that can't be made says why in its line. Before them
+the run is evaluated on the same rows; a check may take MAX_EVALUATIONS times as long as that, and the exit
+code is 1 where one takes longer.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -19,11 +23,23 @@ from store.catalog.export_forms import FORMS
 from store.contract.errors import TunebenchError
 from store.contract.states import ALIVE
 from store.documents.figures.estimate import Estimate
+from store.documents.tables.job import Job
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.shipping import exports
 from store.words import export_words
 from tunebench.terminal.connection import connect
+
+MAX_EVALUATIONS = 2.0  # in whose time the same rows are answered twice: by the model and by its export
+
+
+@dataclass(frozen=True)
+class MadeForm:
+    """A line of the table, how long its check took (None where none was made), and why it isn't passed."""
+
+    line: str
+    seconds: float | None = None
+    reasons: Sequence[str] = ()
 
 
 def main() -> int:
@@ -35,28 +51,51 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
     client = connect()
+    evaluation = evaluate(client, arguments)
+    print(f"The run, evaluated on {arguments.rows} rows: {evaluation:.1f} s\n")
     print(
         "| form | MiB | of 16 bits | KL, nats a token | same favourite, % | same answers, % | main change |",
         end="",
     )
-    print(" tokens/s | parity | seconds |\n|" + "---|" * 10)
+    print(" tokens/s | parity | seconds | check, in evaluations |\n|" + "---|" * 11)
+    slow = 0
     for form in arguments.forms.split(","):
-        print(line(client, arguments, form), flush=True)
-    return 0
+        made = make(client, arguments, form)
+        times = None if made.seconds is None else made.seconds / evaluation
+        print(f"{made.line} {'–' if times is None else f'{times:.2f}'} |", flush=True)
+        for reason in made.reasons:
+            print(f"<!-- {reason} -->")
+        slow += times is not None and times > MAX_EVALUATIONS
+    return int(slow > 0)
 
 
-def line(client: Client, arguments: argparse.Namespace, form: str) -> str:
+def evaluate(client: Client, arguments: argparse.Namespace) -> float:
+    """Seconds that evaluating the run takes, its answers and the loss of its rows."""
+    body = {"run": arguments.run, "max_rows": arguments.rows, "max_new_tokens": arguments.tokens}
+    job = wait(client, client.command("evaluate", body)["job_id"])
+    if job["status"] != "finished" or not job["started_at"] or not job["ended_at"]:
+        raise SystemExit(f"the evaluation did not finish: {job['error']}")
+    return (job["ended_at"] - job["started_at"]).total_seconds()
+
+
+def wait(client: Client, job_id: str) -> Job:
+    """Until it has ended."""
+    while (job := jobs.get_job(client, job_id))["status"] in ALIVE:
+        time.sleep(1)
+    return job
+
+
+def make(client: Client, arguments: argparse.Namespace, form: str) -> MadeForm:
     """One form, made and measured."""
     began = time.monotonic()
     body = {"subject": arguments.run, "form": form, "max_rows": arguments.rows}
     try:
         job_id = client.command("export_model", {**body, "max_new_tokens": arguments.tokens})["job_id"]
     except TunebenchError as error:
-        return f"| {form} | {error} |"
-    while (job := jobs.get_job(client, job_id))["status"] in ALIVE:
-        time.sleep(1)
+        return MadeForm(f"| {form} | {error} |")
+    job = wait(client, job_id)
     if job["status"] != "finished":
-        return f"| {form} | {job['error']} |"
+        return MadeForm(f"| {form} | {job['error']} |")
     row = exports.get(client, job_id)
     parity, speed = row["parity"], row["tokens_per_second"]
     cells = [
@@ -73,7 +112,7 @@ def line(client: Client, arguments: argparse.Namespace, form: str) -> str:
     ]
     if not arguments.keep:
         client.command("delete_export", {"export": job_id})
-    return f"| {' | '.join(cells)} |" + "".join(f"\n<!-- {reason} -->" for reason in parity["reasons"])
+    return MadeForm(f"| {' | '.join(cells)} |", parity["seconds"], parity["reasons"])
 
 
 def figure(estimate: Estimate | None, scale: float = 1) -> str:
