@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.costs.other_work import BUSY
 from engine.diagnostics.launch.launch_time import TimedRun
 from engine.diagnostics.statistics.correction import MeasuredPrediction
 from store.documents.asks.advice import MeasuredRun
@@ -27,9 +28,10 @@ def memory_pairs(past: Sequence[MeasuredRun]) -> list[MeasuredPrediction]:
     ]
 
 
-def timed_runs(past: Sequence[MeasuredRun]) -> list[TimedRun]:
+def timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -> list[TimedRun]:
     """What was counted and measured of runs that went to their end, or of whose course it is known how much
-    they took, in one go."""
+    they took, in one go. steps_timed: of those of which steps were timed before, or of those of which none
+    were. Runs beside other work say nothing of the next one."""
     return [
         TimedRun(
             run["counted_seconds"],
@@ -41,7 +43,11 @@ def timed_runs(past: Sequence[MeasuredRun]) -> list[TimedRun]:
             run["stoppable"],
         )
         for run in past
-        if run["counted_seconds"] and run["run_seconds"] and (run["course"] or not _stopped_early(run))
+        if run["counted_seconds"]
+        and run["run_seconds"]
+        and (run["course"] or not _stopped_early(run))
+        and run["steps_timed"] == steps_timed
+        and (run["other_work"] or 0.0) < BUSY
     ]
 
 

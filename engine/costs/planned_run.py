@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from engine.costs.footprint import Rehearsal
+from engine.costs.other_work import OtherWork
 from engine.costs.run_costs import ConfigCost, CostBasis, CostedRows, LabelsAsText, process_gib
 from engine.evidence import class_evidence
 from engine.forward import label_text
@@ -52,6 +53,7 @@ class PlannedRun:
     """
 
     def __init__(self, job: WorkerJob) -> None:
+        self.other_work = OtherWork()
         asked, home = CostsAsk.parse(job.config), job.home
         config = TrainConfig.parse(asked.config)
         self.job, self.fingerprint, self.config = job, asked.fingerprint, config

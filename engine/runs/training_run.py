@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.costs.other_work import OtherWork
 from engine.diagnostics.verdicts import class_verdict
 from engine.diagnostics.verdicts.question_part import rounds_of
 from engine.diagnostics.verdicts.verdict import add_unmeasured
@@ -61,7 +62,7 @@ class TrainingRun:
         self.packed = False  # whether micro-batches are dealt by tokens
         self.device = torch.device(job.device)
         self.dtype = choose_dtype(self.config.dtype, self.device)
-        self.began, self.energy = time.monotonic(), Meter(self.device)
+        self.began, self.energy, self.others = time.monotonic(), Meter(self.device), OtherWork()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
 
@@ -110,7 +111,11 @@ class TrainingRun:
         if not METHODS[self.config.method].adapter:
             shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
         if not self.job.resume:  # of a resumed run nobody knows the whole
-            self.job.facts(run_seconds=time.monotonic() - self.began, energy_wh=self.energy.watt_hours())
+            self.job.facts(
+                run_seconds=time.monotonic() - self.began,
+                energy_wh=self.energy.watt_hours(),
+                other_work=self.others.shares().others,
+            )
         verdict = continued.continued_verdict(verdict, self.earlier)
         saving.write_card(self.job.dir.model, self.config, verdict)
         return verdict

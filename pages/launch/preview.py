@@ -61,6 +61,13 @@ class AskedPreview:
     question: str
     answer: Preview | None = None
     error: TunebenchError | None = None
+    asked_to_time: bool = False
+
+    @property
+    def times_steps_next(self) -> bool:
+        """Whether the time would be surer if a few steps were taken, and nobody has asked for that yet."""
+        wanted = self.answer is not None and self.answer["time"]["timing"] == "wanted"
+        return wanted and not self.asked_to_time
 
     @property
     def problems(self) -> list[Problem]:
@@ -86,10 +93,12 @@ def last() -> AskedPreview | None:
     return st.session_state.get(STATE)
 
 
-def ask(text: str) -> AskedPreview:
-    """The engine's answer to the question, which may take seconds at the first time of a model."""
+def ask(text: str, *, time_steps: bool = False) -> AskedPreview:
+    """The engine's answer to the question, which may take seconds at the first time of a model. time_steps:
+    after a few steps of the run were timed, where none like them were."""
+    asked = json.dumps(json.loads(text) | {"time_steps": True}, sort_keys=True) if time_steps else text
     try:
-        preview = AskedPreview(text, answer=_preview(text))
+        preview = AskedPreview(text, answer=_preview(asked), asked_to_time=time_steps)
     except EngineUnavailable:
         raise
     except TunebenchError as error:
@@ -155,8 +164,17 @@ def show_fitting(answer: Preview) -> None:
 def _time(answer: Preview) -> str:
     time = answer["time"]
     between = quantities.span_between(time["low_seconds"], time["high_seconds"])
-    rests_on = _past(time["runs"]) or "from this machine's measured speed"
-    return figures.fact("Time", between, rests_on, time["basis"])
+    if time["timing"] != "timed":
+        return figures.fact("Time", between, "a rough count: no step was timed", time["basis"])
+    notes = [between]
+    if time["busy"]:
+        alone = quantities.span(time["alone_seconds"]) if time["alone_seconds"] else ""
+        notes.append(
+            f"other work takes {time['others']:.0%} of the processors" + (alone and f"; alone {alone}")
+        )
+    if time["may_stop"]:
+        notes.append("less if it stops early")
+    return figures.fact("Time", f"about {quantities.span(time['seconds'])}", ", ".join(notes), time["basis"])
 
 
 def _past(runs: int) -> str:

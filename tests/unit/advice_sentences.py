@@ -131,7 +131,7 @@ def of_predictions() -> Iterator[str]:
                 for i in range(runs)
             ]
             for stoppable in (False, True):
-                coming = launch_time.NextRun("a", "", 0.9, stoppable)
+                coming = launch_time.NextRun("a", "", stoppable)
                 yield launch_time.time_range(timed, coming).sentence("time")
 
 

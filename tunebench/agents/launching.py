@@ -80,7 +80,7 @@ class LaunchTools:
             asked["init_from"] = runs.get_run(client, parsed.init_from)["run_id"]
         split = Split.parse(split_of(asked, version)).fields()
         body = {"config": asked, "fingerprint": version["fingerprint"], "split": split, "row": 0}
-        preview: Preview = client.ask("preview", body, timeout=PREVIEW_SECONDS)
+        preview: Preview = client.ask("preview", body | {"time_steps": True}, timeout=PREVIEW_SECONDS)
         errors = [problem for problem in preview["problems"] if problem["level"] == "error"]
         answer = _previewed(preview, settings.price(client))
         if errors:

@@ -7,11 +7,15 @@ that it is; all else is in `problems`.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 
+from engine.costs import timed_steps
 from engine.costs.planned_run import PlannedRun
 from engine.costs.run_costs import ConfigCost
+from engine.costs.timed_steps import KeptSteps
 from engine.data.convert.stored_columns import undecided_columns
 from engine.data.deal import leakage
 from engine.models import continued, memory
@@ -26,24 +30,28 @@ from engine.rows.tool_turns import has_tools, knows_tools
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.config.training.ask_config import CostsAsk
-from store.documents.asks.preview import Preview, ReplayPlan
+from store.contract.errors import TunebenchError
+from store.documents.asks.preview import Preview, ReplayPlan, TimeEstimate, Timing
 from store.documents.data.rendering import RenderedRow
+
+log = logging.getLogger(__name__)
 
 
 def run(job: WorkerJob) -> Preview:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split", "row"}."""
     planned = PlannedRun(job)
-    cost = planned.cost(planned.config)
+    cost, asked = planned.cost(planned.config), CostsAsk.parse(job.config)
     row = rendered_row(
         planned.tokenizer, planned.whole["train"], planned.limit, int(job.config.get("row", 0))
     )
     document = _document(planned, cost, row)
+    document["time"] = _time(planned, cost, asked)
     problem_list = problems.find(_facts(planned, cost, document))
     if classes := planned.classes:
         document["classes"] = classes.document()
         row["label"] = classes.labels.text_of(np.array([row["row_id"]]))[0]
         problem_list = [*problem_list, *class_problems.find(classes)]
-    if imported := CostsAsk.parse(job.config).imported_as:
+    if imported := asked.imported_as:
         undecided = undecided_columns(job.home, planned.fingerprint, imported)
         problem_list = [*problem_list, *problems.of_columns(planned.config, undecided)]
     document["problems"] = sorted(problem_list, key=lambda problem: problem["level"])
@@ -81,6 +89,33 @@ def _document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow) -> Previe
         "fitting": [] if memory_estimate["fits"] else costs.fitting(cost, limit),
         "problems": [],
     }
+
+
+def _time(planned: PlannedRun, cost: ConfigCost, asked: CostsAsk) -> TimeEstimate:
+    """By steps that were timed, where there are any of use now or they are wanted; on a busy machine beside
+    the time that the run would take alone."""
+    shares, kept = planned.other_work.shares(), KeptSteps(cost)
+    cost.timed = kept.find(busy=shares.busy, running=asked.running)
+    timing: Timing = "timed" if cost.timed else "wanted"
+    if asked.time_steps and not cost.timed:
+        try:
+            cost.timed = timed_steps.take(cost, planned.tokenizer)
+            kept.keep(cost.timed)
+            timing = "timed"
+        except (
+            TunebenchError,
+            RuntimeError,
+            ValueError,
+            OSError,
+        ) as error:  # an estimate is no reason to fail
+            log.warning("Steps can't be timed: %s", error)
+            timing = "impossible"
+    time, alone = cost.time(), None
+    if shares.busy and (quiet := kept.quiet()):
+        cost.timed = quiet
+        alone = cost.time()["seconds"]
+    busy = {"busy": shares.busy, "others": shares.others, "alone_seconds": alone}
+    return {**time, "timing": timing, **busy}
 
 
 def _replay(cost: ConfigCost) -> ReplayPlan | None:

@@ -47,6 +47,8 @@ class MeasuredRun(TypedDict):
     estimated_high_seconds: float | None
     run_seconds: float | None  # measured
     energy_wh: float | None  # measured
+    steps_timed: bool  # whether what was counted rests on steps that were taken for real
+    other_work: float | None  # share of the processors that other work took meanwhile
 
 
 class PastOfMethod(TypedDict):

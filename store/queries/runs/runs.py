@@ -168,6 +168,8 @@ def _measured(run: _Finished) -> MeasuredRun:
         "estimated_high_seconds": facts.get("estimated_high_seconds"),
         "run_seconds": facts.get("run_seconds"),
         "energy_wh": facts.get("energy_wh"),
+        "steps_timed": facts.get("steps_timed", False),
+        "other_work": facts.get("other_work"),
         "course_seconds": facts.get("course_seconds"),
         "train_rows": rows["train"] if rows else None,
         "stopped": stopped["reason"] if stopped else None,

@@ -1,0 +1,315 @@
+"""A few steps of a run, taken for real: how many times as long as counted they are, on this machine and now.
+
+The steps are those that the run begins with, taken by the code that trains, on a copy of its model with
+weights that mean nothing, and where the whole would take long with fewer layers. What the count gets wrong
+(products of new sizes, narrow matrices, code that no rehearsal sees) is in the ratio, and so is the machine.
+A pass without gradients and a few written tokens are timed beside them. What was timed is kept for the next
+question about like steps; what was timed on a busy machine is of use for as long as it may be busy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from engine.costs.estimate import CountedStep, RunWork, TimedSteps, parts_of_time
+from engine.costs.footprint import LAYER_FIELDS, FewLayers, with_layers
+from engine.costs.other_work import BUSY, OtherWork
+from engine.costs.rehearsal import Unfilled
+from engine.costs.run_costs import ConfigCost
+from engine.forward.batches import StepRows, batch_shape, epoch_steps, pieces, tokens_of_a_piece
+from engine.forward.generation import Generation, continuations
+from engine.forward.operations import length_of
+from engine.models import models
+from engine.models.apply_method import make_trainable
+from engine.models.memory import GIB
+from engine.models.precision import device_name
+from engine.objectives.classification import widen_head
+from engine.rows.render import TokenRows
+from engine.training.step import Stepper, TrainingRows
+from engine.worker.temporary_folder import temporary_folder
+from store.config.training.train_config import speed_settings
+from store.contract.errors import TunebenchError
+from store.contract.jobdir import read_json, write_json
+from store.contract.no_code import NO_CODE
+
+STEPS, MAX_STEPS, SECONDS = (
+    2,
+    8,
+    2.0,
+)  # that are timed at least, and for how long more are, after one that compiles kernels
+STEP_SECONDS = 1.0  # of a step as counted; a longer one is taken with fewer layers, then with fewer rows
+EVALUATED_SECONDS = 0.4
+PROMPTS, PROMPT, WRITTEN = 16, 48, 12  # prompts, their tokens, and those that each is gone on with
+MEMORY_SHARE = 0.5  # of what is free, that they may take
+BUSY_FOR = 600.0  # seconds for which what was timed on a busy machine is of use
+KEPT = 400  # of what was timed, the newest
+SPREAD = 0.02  # of weights that mean nothing
+
+
+class StepsNotTimed(TunebenchError):
+    """Steps that can't be taken before the run; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What is taken: a model of some depth, rows of steps, and rows that are evaluated."""
+
+    cost: ConfigCost
+    depth: FewLayers
+    steps: list[StepRows]
+    held_out: TokenRows
+
+    @property
+    def counted_step(self) -> CountedStep:
+        """What is counted with at this depth."""
+        return _at_depth(self.cost, self.depth)
+
+
+def take(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
+    """Time them; some seconds. Raises StepsNotTimed where memory doesn't hold them, and what making, loading
+    or training the model raises."""
+    other_work = OtherWork()
+    trial = _choose(cost)
+    job, generating = cost.costs.job, cost.config.task != "classification"
+    with temporary_folder(job, what="a copy of the model with few layers", again="try again") as folder:
+        model = _load(trial, folder)
+        work, training, update = _time_steps(trial, model)
+        evaluation = _time_evaluation(trial, model)
+        generation = _time_token(model, tokenizer, cost.costs.device) if generating else None
+    counted = parts_of_time(trial.counted_step, work, cost.rates(work))
+    return TimedSteps(
+        training=training / counted["training"],
+        update=update / counted["update"],
+        evaluation=evaluation / counted["evaluation"],
+        generation=generation / counted["generation"] if generation else None,
+        others=other_work.shares().others,
+        at=time.time(),
+    )
+
+
+def _choose(cost: ConfigCost) -> _Trial:
+    """The deepest model of which a step is short, and the first steps of the run."""
+    train, config = cost.train, cost.config
+    size, accumulation = batch_shape(config)
+    lengths = train.lengths if cost.costs.objective.grouped else np.ones(len(train), np.int64)
+    dealt = epoch_steps(lengths, seed=config.seed, epoch=0, batch_size=size, accumulation=accumulation)
+    held_out = cost.costs.parts["validation"].rows
+    held_out = held_out if len(held_out) else train
+    shapes = cost.rehearsal.shapes
+    layers = [shapes.whole.layers >> halved for halved in range(8)] if cost.footprint.piece_at else []
+    depths = list(dict.fromkeys(map(shapes.depth, layers))) or [shapes.whole]
+    free = MEMORY_SHARE * cost.costs.available_gib()
+    fitting = [depth for depth in depths if _gib(cost, depth) <= free]
+    if not fitting:
+        raise StepsNotTimed("There is too little free memory to time steps beside what runs now.")
+    for depth in fitting:
+        trial = _Trial(cost, depth, dealt, held_out)
+        if _counted(trial, dealt[:1], held_out)["training"] <= STEP_SECONDS:
+            break
+    return replace(trial, steps=_short(trial), held_out=_few_rows(trial))
+
+
+def _gib(cost: ConfigCost, depth: FewLayers) -> float:
+    """About what training it takes: weights as loaded, what is trained four times more, a step."""
+    counts, size = cost.rehearsal.counts_at(depth), cost.dtype.itemsize
+    share = depth.layers / cost.rehearsal.shapes.whole.layers
+    return (counts.total * size + counts.trainable * 16 + max(cost.footprint.phases) * share) / GIB
+
+
+def _at_depth(cost: ConfigCost, depth: FewLayers) -> CountedStep:
+    step, piece_at = cost.counted_step, cost.footprint.piece_at
+    if piece_at is None:
+        return step
+    footprint = replace(step.footprint, piece=piece_at(depth))
+    return replace(step, counts=cost.rehearsal.counts_at(depth), footprint=footprint)
+
+
+def _work(cost: ConfigCost, steps: Sequence[StepRows], held_out: TokenRows) -> RunWork:
+    """What steps and an evaluation pass through the model, and one written token of each prompt."""
+    train, packed = cost.train, cost.footprint.packed
+    rows = np.concatenate([np.concatenate(step) for step in steps])
+    if packed:
+        most = tokens_of_a_piece(cost.config)
+        tokens = int(train.lengths[rows].sum())
+        micro_batches = sum(len(pieces(step, train.lengths, most)) for step in steps)
+    else:
+        tokens = sum(len(part) * int(train.lengths[part].max()) for step in steps for part in step)
+        micro_batches = sum(map(len, steps))
+    return RunWork(
+        train_tokens=tokens,
+        train_trained=float(train.trained_counts[rows].sum()),
+        pieces=micro_batches,
+        eval_tokens=float(held_out.lengths.sum()),
+        eval_trained=float(held_out.trained_counts.sum()),
+        generated_steps=1,
+        length=length_of(train.lengths[rows]),
+        steps=len(steps),
+    )
+
+
+def _counted(trial: _Trial, steps: Sequence[StepRows], held_out: TokenRows) -> dict[str, float]:
+    """Seconds of each part of such work at the trial's depth."""
+    work = _work(trial.cost, steps, held_out)
+    return parts_of_time(trial.counted_step, work, trial.cost.rates(work))
+
+
+def _short(trial: _Trial) -> list[StepRows]:
+    """Its steps, with as many micro-batches of each as are short together."""
+    first = trial.steps[0]
+    seconds = _counted(trial, [first], trial.held_out)["training"]
+    most = max(1, int(len(first) * STEP_SECONDS / seconds))
+    return [step[:most] for step in trial.steps[: 1 + MAX_STEPS]]
+
+
+def _few_rows(trial: _Trial) -> TokenRows:
+    """As many held-out rows as are evaluated in a short time."""
+    seconds = _counted(trial, trial.steps[:1], trial.held_out)["evaluation"]
+    count = max(1, min(len(trial.held_out), int(len(trial.held_out) * EVALUATED_SECONDS / seconds)))
+    chosen = np.random.default_rng(0).permutation(len(trial.held_out))[:count]
+    return trial.held_out.take(chosen)
+
+
+def _load(trial: _Trial, folder: Path) -> Any:
+    """A model of that depth with weights that mean nothing, through a file, as a run loads its model."""
+    cost, depth = trial.cost, trial.depth
+    config, dtype = cost.config, cost.dtype
+    architecture = with_layers(cost.costs.architecture, depth.layers)
+    headed = config.task == "classification"
+    auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
+    with Unfilled():
+        drawn = auto.from_config(architecture, dtype=dtype, **NO_CODE)
+    _fill(drawn)
+    drawn.save_pretrained(folder)
+    del drawn
+    device = str(cost.costs.device)
+    model = models.load_model(config, str(folder), device, dtype, architecture if headed else None)
+    if depth.chosen is not None:
+        config = config.model_copy(update=dict.fromkeys(LAYER_FIELDS, depth.chosen))
+    model = make_trainable(model, config, dtype, steps=max(cost.steps, MAX_STEPS))
+    if headed:
+        widen_head(model)
+    return model
+
+
+def _fill(model: Any) -> None:
+    """Small numbers in matrices and ones elsewhere: what memory held before could be slow or no numbers."""
+    few = torch.randn(2**16) * SPREAD
+    for parameter in model.parameters():
+        if parameter.dim() < 2:
+            parameter.data.fill_(1.0)
+        else:
+            times = -(-parameter.numel() // len(few))
+            drawn = few.to(parameter.dtype).repeat(times)[: parameter.numel()]
+            parameter.data.copy_(drawn.view_as(parameter))
+
+
+def _time_steps(trial: _Trial, model: Any) -> tuple[RunWork, float, float]:
+    """What was trained, and the seconds of its gradients and of its updates."""
+    cost, device = trial.cost, trial.cost.costs.device
+    rows = TrainingRows(cost.train)
+    stepper = Stepper(
+        cost.costs.job, cost.config, model, rows, cost.costs.objective, max(cost.steps, MAX_STEPS)
+    )
+    taken: list[StepRows] = []
+    gradients = update = 0.0
+    for number, step in enumerate(trial.steps):
+        began = _now(device)
+        stepper.gradients(step, number)
+        between = _now(device)
+        stepper.update(number + 1)
+        ended = _now(device)
+        if number or len(trial.steps) == 1:  # in the first kernels are compiled
+            taken.append(step)
+            gradients, update = gradients + between - began, update + ended - between
+        if len(taken) >= STEPS and gradients > SECONDS:
+            break
+    cost.costs.objective.step_metrics()
+    stepper.drop()
+    return _work(cost, taken, trial.held_out), gradients, update
+
+
+def _time_evaluation(trial: _Trial, model: Any) -> float:
+    """Seconds of a pass over the held-out rows, the second one."""
+    cost = trial.cost
+    for _ in range(2):
+        began = _now(cost.costs.device)
+        cost.costs.objective.measure(
+            model,
+            trial.held_out,
+            batch_size=cost.config.per_device_eval_batch_size,
+            device=cost.costs.device,
+            on_batch=lambda _: cost.costs.job.check_cancelled(),
+        )
+    return _now(cost.costs.device) - began
+
+
+def _time_token(model: Any, tokenizer: Any, device: torch.device) -> float | None:
+    """Seconds of a written token of each of PROMPTS prompts; None where they end at once."""
+    moments: list[float] = []
+    prompts = [list(range(1, PROMPT + 1))] * PROMPTS
+    how = Generation(WRITTEN, device, PROMPTS)
+    continuations(model, tokenizer, prompts, how, on_token=lambda *_: moments.append(_now(device)))
+    return (moments[-1] - moments[0]) / (len(moments) - 1) if len(moments) > 2 else None
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class KeptSteps:
+    """What was timed for a config on its device, of like model, rows and settings."""
+
+    def __init__(self, cost: ConfigCost) -> None:
+        self.path = cost.costs.job.home.cache / "timed_steps.json"
+        config, text = cost.config, cost.costs.architecture.to_json_string(use_diff=True)
+        about = [
+            f"{device_name(cost.costs.device)}, torch {torch.__version__}",
+            text,
+            config.method,
+            config.task,
+            speed_settings(config.model_dump()),
+            batch_shape(config),
+            cost.footprint.packed,
+            round(2 * math.log2(max(1.0, length_of(cost.train.lengths)))),
+            round(math.log2(cost.counts.trainable + 1)),
+        ]
+        self.key = hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:32]
+
+    def find(self, *, busy: bool, running: bool = False) -> TimedSteps | None:
+        """What is of use now: on a busy machine what was timed on it lately, else what was timed on a quiet
+        one, and that too where the work of others is a run after which the next one begins."""
+        lately = self._kept("busy")
+        if lately and time.time() - lately.at >= BUSY_FOR:
+            lately = None
+        if running:
+            return self.quiet() or lately
+        return lately if busy else self.quiet()
+
+    def quiet(self) -> TimedSteps | None:
+        """What was timed while little else went on."""
+        return self._kept("quiet")
+
+    def _kept(self, slot: str) -> TimedSteps | None:
+        kept = (read_json(self.path) or {}).get(self.key, {})
+        return TimedSteps(**kept[slot]) if slot in kept else None
+
+    def keep(self, timed: TimedSteps) -> None:
+        """For the next question."""
+        every = read_json(self.path) or {}
+        slot = "busy" if timed.others >= BUSY else "quiet"
+        every[self.key] = every.get(self.key, {}) | {slot: asdict(timed)}
+        newest = sorted(every, key=lambda key: max(kept["at"] for kept in every[key].values()))[-KEPT:]
+        write_json(self.path, {key: every[key] for key in newest})
