@@ -1,0 +1,181 @@
+"""Steps that are taken before a launch: what they correct, when they are taken anew, and what a busy machine
+is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.costs import calibrate, timed_steps
+from engine.costs.calibrate import DeviceRates
+from engine.costs.estimate import TimedSteps
+from engine.costs.other_work import OtherWork, ProcessorShares
+from engine.diagnostics.launch.launch_time import WIDEST
+from store.contract.home import Home
+from tests.engine.asking.test_preview import ask
+from tests.tiny import conversations, write_model, write_rows
+
+WANTED = {"time_steps": True}
+Loaded = Callable[[float], None]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home").create()
+    write_model(home.models / "tiny")
+    write_rows(home, "rows", conversations(400))
+    return home
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> Loaded:
+    """Sets the share of the processors that other work takes; none at first."""
+
+    rates = DeviceRates(4e11, 1e11, 1.2e10, 4e-6)
+    monkeypatch.setattr(calibrate, "rates", lambda *_: rates)  # else they get better from ask to ask
+
+    def take(share: float) -> None:
+        monkeypatch.setattr(OtherWork, "shares", lambda _: ProcessorShares(0.5, share))
+
+    take(0.0)
+    return take
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[TimedSteps]:
+    """What was timed so far."""
+    every, real = [], timed_steps.take
+
+    def take(*args: Any) -> TimedSteps:
+        every.append(real(*args))
+        return every[-1]
+
+    monkeypatch.setattr(timed_steps, "take", take)
+    return every
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"method": "full"},
+        {"method": "freeze", "trainable_layers": 1},
+        {"method": "prompt_tuning"},
+        {"gradient_checkpointing": True, "per_device_train_batch_size": 1},
+        {"task": "classification"},
+    ],
+)
+def test_steps_of_any_kind_of_run_are_timed_and_correct_its_count(
+    home: Home, others: Loaded, taken: list[TimedSteps], fields: dict[str, Any]
+) -> None:
+    if fields.get("task") == "classification":
+        write_rows(home, "rows", conversations(400), labels=["even", "odd"] * 200)
+    counted = ask(home, **fields)["time"]
+    assert (counted["timing"], taken) == ("wanted", [])
+    time = ask(home, body=WANTED, **fields)["time"]
+    assert time["timing"] == "timed"
+    (timed,) = taken
+    assert min(timed.training, timed.update, timed.evaluation) > 0
+    assert time["parts"]["training"] == pytest.approx(counted["parts"]["training"] * timed.training)
+    assert time["high_seconds"] <= WIDEST * 1.001 * time["seconds"]
+    assert "A few steps were timed" in time["basis"]
+
+
+def test_what_was_timed_is_kept_for_like_questions(
+    home: Home, others: Loaded, taken: list[TimedSteps]
+) -> None:
+    ask(home, body=WANTED)
+    assert ask(home, num_train_epochs=1)["time"]["timing"] == "timed"
+    ask(home, body=WANTED, num_train_epochs=2)
+    assert len(taken) == 1
+    assert ask(home, method="full")["time"]["timing"] == "wanted"
+    assert ask(home, lora_dropout=0.1)["time"]["timing"] == "wanted"
+
+
+def test_a_busy_machine_is_timed_anew_and_the_time_alone_is_told(
+    home: Home, others: Loaded, taken: list[TimedSteps]
+) -> None:
+    quiet = ask(home, body=WANTED)["time"]
+    assert (quiet["busy"], quiet["alone_seconds"]) == (False, None)
+    others(0.6)
+    assert ask(home)["time"]["timing"] == "wanted"
+    busy = ask(home, body=WANTED)["time"]
+    assert (busy["busy"], busy["others"], len(taken)) == (True, 0.6, 2)
+    assert busy["alone_seconds"] == pytest.approx(quiet["seconds"])
+    assert "other work took 60% of the processors" in busy["basis"]
+    assert ask(home)["time"]["timing"] == "timed"  # for some minutes
+    others(0.0)
+    assert ask(home)["time"]["seconds"] == pytest.approx(quiet["seconds"])
+
+
+def test_the_run_that_the_next_one_waits_for_does_not_make_it_longer(
+    home: Home, others: Loaded, taken: list[TimedSteps]
+) -> None:
+    quiet = ask(home, body=WANTED)["time"]
+    others(0.9)
+    beside = ask(home, body=WANTED | {"running": True})["time"]
+    assert beside["seconds"] == pytest.approx(quiet["seconds"])
+    assert len(taken) == 1
+
+
+def test_what_was_timed_on_a_busy_machine_is_of_no_use_for_long(
+    home: Home, others: Loaded, taken: list[TimedSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others(0.6)
+    ask(home, body=WANTED)
+    assert ask(home)["time"]["timing"] == "timed"
+    monkeypatch.setattr(timed_steps, "BUSY_FOR", 0.0)
+    assert ask(home)["time"]["timing"] == "wanted"
+
+
+def test_a_long_step_is_timed_with_fewer_layers_and_fewer_rows(
+    home: Home, others: Loaded, taken: list[TimedSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ratio is that of the whole model, whatever of it was taken."""
+    write_model(home.models / "tiny", num_hidden_layers=12)
+    loaded = []
+    real = timed_steps.models.load_model
+
+    def load(*args: Any) -> Any:
+        loaded.append(real(*args))
+        return loaded[-1]
+
+    monkeypatch.setattr(timed_steps.models, "load_model", load)
+    monkeypatch.setattr(timed_steps, "STEP_SECONDS", 1e-9)
+    assert ask(home, body=WANTED)["time"]["timing"] == "timed"
+    assert loaded[0].config.num_hidden_layers == 3
+
+
+def test_steps_that_can_not_be_taken_are_no_reason_to_fail(
+    home: Home, others: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(timed_steps, "make_trainable", fail)
+    answer = ask(home, body=WANTED)
+    assert answer["time"]["timing"] == "impossible"
+    assert answer["time"]["seconds"] > 0
+
+
+def test_too_little_memory_is_told_from_the_start(
+    home: Home, others: Loaded, taken: list[TimedSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timed_steps, "MEMORY_SHARE", 1e-9)
+    assert ask(home, body=WANTED)["time"]["timing"] == "impossible"
+    assert taken == []
+    assert not list(home.asks.rglob("*.safetensors"))
+
+
+def test_other_work_is_that_of_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = OtherWork()
+    sum(range(10**6))
+    shares = counting.shares()
+    assert 0 <= shares.others <= 1
+    assert 0 < shares.own <= 1
+    assert ProcessorShares(0.5, 0.3).busy
+    assert not ProcessorShares(0.5, 0.1).busy
