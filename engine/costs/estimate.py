@@ -13,8 +13,8 @@ import torch
 
 from engine.costs.calibrate import UTILISATION, DeviceRates
 from engine.costs.footprint import Footprint, ParameterCounts
-from engine.costs.other_work import BUSY
 from engine.diagnostics.statistics.correction import Correction
+from engine.worker.other_work import BUSY
 from store.catalog.methods import Held
 from store.config.training.train_config import TrainConfig, may_stop
 from store.documents.asks.preview import MemoryEstimate, TimeEstimate

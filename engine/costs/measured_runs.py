@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.costs.other_work import BUSY
 from engine.diagnostics.launch.launch_time import TimedRun
 from engine.diagnostics.statistics.correction import MeasuredPrediction
+from engine.worker.other_work import BUSY
 from store.documents.asks.advice import MeasuredRun
 
 

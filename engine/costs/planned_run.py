@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from engine.costs.footprint import Rehearsal
-from engine.costs.other_work import OtherWork
 from engine.costs.run_costs import ConfigCost, CostBasis, CostedRows, LabelsAsText, process_gib
 from engine.evidence import class_evidence
 from engine.forward import label_text
@@ -34,6 +33,7 @@ from engine.rows import dataset
 from engine.rows.render import TokenRows
 from engine.rows.tokens import WHOLE
 from engine.worker.job import WorkerJob
+from engine.worker.other_work import OtherWork
 from store.config.training.ask_config import CostsAsk
 from store.config.training.train_config import TrainConfig
 

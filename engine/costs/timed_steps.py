@@ -24,7 +24,6 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from engine.costs.estimate import CountedStep, RunWork, TimedSteps, parts_of_time
 from engine.costs.footprint import LAYER_FIELDS, FewLayers, with_layers
-from engine.costs.other_work import BUSY, OtherWork
 from engine.costs.rehearsal import Unfilled
 from engine.costs.run_costs import ConfigCost
 from engine.forward.batches import StepRows, batch_shape, epoch_steps, pieces, tokens_of_a_piece
@@ -37,6 +36,7 @@ from engine.models.precision import device_name
 from engine.objectives.classification import widen_head
 from engine.rows.render import TokenRows
 from engine.training.step import Stepper, TrainingRows
+from engine.worker.other_work import BUSY, OtherWork
 from engine.worker.temporary_folder import temporary_folder
 from store.config.training.train_config import speed_settings
 from store.contract.errors import TunebenchError

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.costs.other_work import OtherWork
 from engine.diagnostics.verdicts import class_verdict
 from engine.diagnostics.verdicts.question_part import rounds_of
 from engine.diagnostics.verdicts.verdict import add_unmeasured
@@ -41,6 +40,7 @@ from engine.runs.weight_change import weight_change
 from engine.training.energy import Meter
 from engine.training.train import Training, TrainingSetup
 from engine.worker.job import WorkerJob
+from engine.worker.other_work import OtherWork
 from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config.training.train_config import Split, TrainConfig

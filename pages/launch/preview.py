@@ -165,7 +165,8 @@ def _time(answer: Preview) -> str:
     time = answer["time"]
     between = quantities.span_between(time["low_seconds"], time["high_seconds"])
     if time["timing"] != "timed":
-        return figures.fact("Time", between, "a rough count: no step was timed", time["basis"])
+        until = ", until a few steps are timed" if time["timing"] == "wanted" else ": no step could be timed"
+        return figures.fact("Time", between, f"a rough count{until}", time["basis"])
     notes = [between]
     if time["busy"]:
         alone = quantities.span(time["alone_seconds"]) if time["alone_seconds"] else ""

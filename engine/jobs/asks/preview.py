@@ -114,8 +114,9 @@ def _time(planned: PlannedRun, cost: ConfigCost, asked: CostsAsk) -> TimeEstimat
     if shares.busy and (quiet := kept.quiet()):
         cost.timed = quiet
         alone = cost.time()["seconds"]
-    busy = {"busy": shares.busy, "others": shares.others, "alone_seconds": alone}
-    return {**time, "timing": timing, **busy}
+    return TimeEstimate(
+        **{**time, "timing": timing, "busy": shares.busy, "others": shares.others, "alone_seconds": alone}
+    )
 
 
 def _replay(cost: ConfigCost) -> ReplayPlan | None:

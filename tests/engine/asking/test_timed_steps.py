@@ -13,8 +13,8 @@ import torch
 from engine.costs import calibrate, timed_steps
 from engine.costs.calibrate import DeviceRates
 from engine.costs.estimate import TimedSteps
-from engine.costs.other_work import OtherWork, ProcessorShares
 from engine.diagnostics.launch.launch_time import WIDEST
+from engine.worker.other_work import OtherWork, ProcessorShares
 from store.contract.home import Home
 from tests.engine.asking.test_preview import ask
 from tests.tiny import conversations, write_model, write_rows
