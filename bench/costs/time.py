@@ -1,4 +1,4 @@
-"""The time that the form says before a launch against the time that runs take, over CASES.
+"""The estimate of the form before a launch against the time that runs take, over CASES.
 
     python bench/costs/time.py [--only NAME] [--busy 1] [--model NAME] [--home DIR] [--json]
 
@@ -31,6 +31,7 @@ from engine.diagnostics.launch.launch_time import WIDEST
 from engine.launchers import zygote
 from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
+from store.documents.asks.preview import TimeEstimate
 
 BATCH = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
 FEW = {"max_eval_rows": 16, "evaluations": 1, "sample_prompts": 0, "probes": False}
@@ -62,10 +63,10 @@ HELD = 0.9  # of the runs, that the ranges are to hold
 
 
 class MeasuredTime(TypedDict):
-    """Seconds of a run, as said before it and as it took; or its error."""
+    """Seconds of a run, as estimated before it and as it took; or its error."""
 
     run: str
-    said: NotRequired[dict[str, Any]]  # the estimate
+    estimate: NotRequired[TimeEstimate]
     seconds: NotRequired[float]
     train_seconds: NotRequired[float]
     error: NotRequired[str]
@@ -134,7 +135,7 @@ def measure(home: Home, name: str, config: dict[str, Any]) -> MeasuredTime:
     facts = trained["facts"]
     return {
         "run": name,
-        "said": preview["result"]["time"],
+        "estimate": preview["result"]["time"],
         "seconds": facts["run_seconds"],
         "train_seconds": facts["train_seconds"],
     }
@@ -143,26 +144,26 @@ def measure(home: Home, name: str, config: dict[str, Any]) -> MeasuredTime:
 def line(run: MeasuredTime) -> str:
     if "error" in run:
         return f"{run['run']:<34} failed: {run['error']}"
-    said, seconds = run["said"], run["seconds"]
-    parts = said["parts"]
-    within = "" if _within(run) else "  OUTSIDE"
+    estimate, seconds = run["estimate"], run["seconds"]
+    parts, within = estimate["parts"], "" if _within(run) else "  OUTSIDE"
+    low, middle, high = (estimate[name] for name in ("low_seconds", "seconds", "high_seconds"))
+    steps = f"{run['train_seconds']:.0f} of {parts['training'] + parts['update']:.0f}"
     return (
-        f"{run['run']:<34}{seconds:6.0f} s of {said['seconds']:5.0f} ({said['low_seconds']:.0f} to"
-        f" {said['high_seconds']:.0f}): {seconds / said['seconds']:.2f}; steps {run['train_seconds']:.0f} of"
-        f" {parts['training'] + parts['update']:.0f}, {said['timing']}, others {said['others']:.0%}{within}"
+        f"{run['run']:<34}{seconds:6.0f} s of {middle:5.0f} ({low:.0f} to {high:.0f}): {seconds / middle:.2f};"
+        f" steps {steps}; {estimate['timing']}, others {estimate['others']:.0%}{within}"
     )
 
 
 def _within(run: MeasuredTime) -> bool:
-    return bool(run["said"]["low_seconds"] <= run["seconds"] <= run["said"]["high_seconds"])
+    return bool(run["estimate"]["low_seconds"] <= run["seconds"] <= run["estimate"]["high_seconds"])
 
 
 def report(results: list[MeasuredTime], as_json: bool) -> int:
     """The table, how far off the estimates were, and whether the goal is met."""
     measured = [run for run in results if "error" not in run]
     failed = [run["run"] for run in results if "error" in run]
-    logs = [math.log(run["seconds"] / run["said"]["seconds"]) for run in measured]
-    ends = [run["said"]["high_seconds"] / run["said"]["seconds"] for run in measured]
+    logs = [math.log(run["seconds"] / run["estimate"]["seconds"]) for run in measured]
+    ends = [run["estimate"]["high_seconds"] / run["estimate"]["seconds"] for run in measured]
     held = sum(map(_within, measured))
     summary = {
         "runs": len(measured),

@@ -40,7 +40,6 @@ def timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -> lis
             run["settings"],
             run["course"] or 1.0,
             (run["course_seconds"] or 0.0) / run["counted_seconds"],
-            run["stoppable"],
         )
         for run in past
         if run["counted_seconds"]

@@ -169,13 +169,12 @@ def _time(answer: Preview) -> str:
         return figures.fact("Time", between, f"a rough count{until}", time["basis"])
     notes = [between]
     if time["busy"]:
-        alone = quantities.span(time["alone_seconds"]) if time["alone_seconds"] else ""
-        notes.append(
-            f"other work takes {time['others']:.0%} of the processors" + (alone and f"; alone {alone}")
-        )
+        notes = [f"{between} while other work takes {time['others']:.0%} of the processors"]
+    if time["alone_seconds"]:
+        notes.append(f"alone about {quantities.span(time['alone_seconds'])}")
     if time["may_stop"]:
         notes.append("less if it stops early")
-    return figures.fact("Time", f"about {quantities.span(time['seconds'])}", ", ".join(notes), time["basis"])
+    return figures.fact("Time", f"about {quantities.span(time['seconds'])}", "; ".join(notes), time["basis"])
 
 
 def _past(runs: int) -> str:

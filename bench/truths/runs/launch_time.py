@@ -62,7 +62,7 @@ class Cell:
             training = float(rng.uniform(0.45, 0.75))  # the rest is evidence, which every run takes
             course = float(rng.uniform(EARLIEST, 1)) if rng.random() < self.stopping else 1.0
             taken = COUNTED * float(np.exp(log)) * (1 - training + training * course)
-            made.append(TimedRun(COUNTED, taken, kind, "", course, training, self.stopping > 0))
+            made.append(TimedRun(COUNTED, taken, kind, "", course, training))
         return made
 
     def foretold(self, rng: np.random.Generator) -> tuple[TimeRange, float]:

@@ -35,7 +35,7 @@ TIMED = Prior(spread=0.19, degrees=10, runs=3)
 class TimedRun:
     """Seconds counted for the whole course, and taken. `kind`: method and task; `settings`: what else changes
     the speed. course: share of the planned steps that were taken. training: share of what was counted that
-    goes with the course. stoppable: whether something may have ended it early."""
+    goes with the course."""
 
     counted: float
     taken: float
@@ -43,7 +43,6 @@ class TimedRun:
     settings: str = ""
     course: float = 1.0
     training: float = 0.0
-    stoppable: bool = False
 
     @property
     def whole(self) -> float:

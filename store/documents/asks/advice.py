@@ -32,7 +32,6 @@ class MeasuredRun(TypedDict):
     stopped: str | None  # why it ended, as in its facts
     course: float | None  # share of the planned steps that it took
     settings: str  # those that change its speed, as one text
-    stoppable: bool  # whether it could stop early
     device_name: str | None
     counted_memory_gib: float | None  # before the correction by runs of the past
     process_memory_gib: float | None

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from store.config.training.train_config import TrainConfig, may_stop, speed_settings
+from store.config.training.train_config import TrainConfig, speed_settings
 from store.contract.errors import NotFoundError, StateError
 from store.db.named_query import named_query
 from store.db.records import records, scalar, to_json
@@ -175,7 +175,6 @@ def _measured(run: _Finished) -> MeasuredRun:
         "stopped": stopped["reason"] if stopped else None,
         "course": min(1.0, stopped["step"] / steps) if steps and stopped and stopped["step"] else None,
         "settings": speed_settings(run["config"]),
-        "stoppable": may_stop(run["config"]),
         "gain": verdict["gain"] if verdict else None,
     }
 

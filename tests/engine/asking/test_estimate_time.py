@@ -96,7 +96,7 @@ def test_making_matrices_dense_takes_time_in_every_pass() -> None:
 def past(**more: object) -> dict[str, object]:
     return {
         **{"counted_seconds": 600.0, "run_seconds": 400.0, "method": "lora", "task": "sft"},
-        **{"stopped": "epochs", "course_seconds": 300.0, "course": 1.0, "settings": "", "stoppable": True},
+        **{"stopped": "epochs", "course_seconds": 300.0, "course": 1.0, "settings": ""},
         **{"steps_timed": False, "other_work": None},
     } | more
 
