@@ -150,7 +150,8 @@ def line(run: MeasuredTime) -> str:
     steps = f"{run['train_seconds']:.0f} of {parts['training'] + parts['update']:.0f}"
     return (
         f"{run['run']:<34}{seconds:6.0f} s of {middle:5.0f} ({low:.0f} to {high:.0f}):"
-        f" {seconds / middle:.2f}; steps {steps}; {estimate['timing']}, others {estimate['others']:.0%}{within}"
+        f" {seconds / middle:.2f}; steps {steps}; {estimate['timing']}, others"
+        f" {estimate['others']:.0%}{within}"
     )
 
 
