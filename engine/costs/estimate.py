@@ -144,7 +144,8 @@ class RunWork:
 class TimedSteps:
     """Times as long as counted, of a few steps of the run that were taken for real: their gradients
     (`training`), an `update`, an `evaluation`, the `generation` of a token; None where nothing was written.
-    others: share of the processors that other work took meanwhile. at: when, in seconds since the epoch."""
+    others: share of the processors that other work took meanwhile. at: when, in seconds since the epoch.
+    alike: they are not of this run, but of one of the same model with another method, settings or rows."""
 
     training: float
     update: float
@@ -152,6 +153,7 @@ class TimedSteps:
     generation: float | None
     others: float
     at: float
+    alike: bool = False
 
     def times(self, parts: dict[str, float]) -> dict[str, float]:
         """Counted seconds of parts of a run, as long as they would be by what was timed."""
@@ -224,7 +226,8 @@ def _timed_steps(timed: TimedSteps | None) -> str:
         return ""
     beside = f", while other work took {timed.others:.0%} of the processors" if timed.others >= BUSY else ""
     return (
-        f"A few steps were timed on this device{beside}: a step takes {timed.training:.2f} times as long as"
+        f"{'Like steps' if timed.alike else 'A few steps'} were timed on this device{beside}: a step takes"
+        f" {timed.training:.2f} times as long as"
         f" counted, an evaluation {timed.evaluation:.2f} times."
     )
 

@@ -19,7 +19,7 @@ from transformers import PreTrainedConfig
 from engine.costs import calibrate, estimate
 from engine.costs.footprint import Footprint, Rehearsal
 from engine.costs.measured_runs import kind_of, memory_pairs, timed_runs
-from engine.diagnostics.launch.launch_time import NextRun, time_range
+from engine.diagnostics.launch.launch_time import NextRun, StepsTimed, time_range
 from engine.diagnostics.statistics import correction, fitting
 from engine.diagnostics.statistics.correction import Correction
 from engine.diagnostics.verdicts.question_part import rounds_of
@@ -121,10 +121,10 @@ class CostBasis:
         kind = kind_of(config.method, config.task)
         return correction.correct(memory_pairs(self.past), kind, correction.MEMORY)
 
-    def time_correction(self, config: TrainConfig, *, steps_timed: bool) -> Correction:
+    def time_correction(self, config: TrainConfig, steps_timed: StepsTimed) -> Correction:
         """From the past: from runs of which steps were timed before, where those of this one were."""
         kind, settings = kind_of(config.method, config.task), speed_settings(config.model_dump())
-        past = timed_runs(self.past, steps_timed=steps_timed)
+        past = timed_runs(self.past, steps_timed=steps_timed != "none")
         return time_range(past, NextRun(kind, settings, steps_timed))
 
     def shorter(self, limit: int) -> CostBasis:
@@ -236,7 +236,8 @@ class ConfigCost:
     def time(self) -> TimeEstimate:
         """The estimate for the whole run, evaluations and answers included."""
         work = work_of(self)
-        correction = self.costs.time_correction(self.config, steps_timed=self.timed is not None)
+        steps: StepsTimed = "none" if not self.timed else "alike" if self.timed.alike else "own"
+        correction = self.costs.time_correction(self.config, steps)
         return estimate.seconds(self.counted_step, work, self.rates(work), correction, self.timed)
 
     def rates(self, work: estimate.RunWork) -> calibrate.DeviceRates:

@@ -274,10 +274,10 @@ class KeptSteps:
 
     def __init__(self, cost: ConfigCost) -> None:
         self.path = cost.costs.job.home.cache / "timed_steps.json"
-        config, text = cost.config, cost.costs.architecture.to_json_string(use_diff=True)
+        config, architecture = cost.config, cost.costs.architecture.to_json_string(use_diff=True)
+        device = f"{device_name(cost.costs.device)}, torch {torch.__version__}"
+        self.model = _digest([device, architecture, cost.dtype])
         about = [
-            f"{device_name(cost.costs.device)}, torch {torch.__version__}",
-            text,
             config.method,
             config.task,
             speed_settings(config.model_dump()),
@@ -286,7 +286,7 @@ class KeptSteps:
             round(2 * math.log2(max(1.0, length_of(cost.train.lengths)))),
             round(math.log2(cost.counts.trainable + 1)),
         ]
-        self.key = hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:32]
+        self.key = f"{self.model} {_digest(about)}"
 
     def find(self, *, busy: bool, running: bool = False) -> TimedSteps | None:
         """What is of use now: on a busy machine what was timed on it lately, else what was timed on a quiet
@@ -302,6 +302,13 @@ class KeptSteps:
         """What was timed while little else went on."""
         return self._kept("quiet")
 
+    def alike(self) -> TimedSteps | None:
+        """What was timed last on a quiet machine of this model, whatever the method, settings and rows."""
+        every = (read_json(self.path) or {}).items()
+        quiet = [kept["quiet"] for key, kept in every if key.startswith(self.model) and "quiet" in kept]
+        newest = max(quiet, key=lambda kept: float(kept["at"]), default=None)
+        return replace(TimedSteps(**newest), alike=True) if newest else None
+
     def _kept(self, slot: str) -> TimedSteps | None:
         kept = (read_json(self.path) or {}).get(self.key, {})
         return TimedSteps(**kept[slot]) if slot in kept else None
@@ -313,3 +320,7 @@ class KeptSteps:
         every[self.key] = every.get(self.key, {}) | {slot: asdict(timed)}
         newest = sorted(every, key=lambda key: max(kept["at"] for kept in every[key].values()))[-KEPT:]
         write_json(self.path, {key: every[key] for key in newest})
+
+
+def _digest(about: list[object]) -> str:
+    return hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:24]

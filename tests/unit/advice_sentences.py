@@ -130,7 +130,7 @@ def of_predictions() -> Iterator[str]:
                 launch_time.TimedRun(10, 10 * factor * (1 + i % 3), kind, "", course, 0.9)
                 for i in range(runs)
             ]
-            for steps_timed in (False, True):
+            for steps_timed in ("none", "own", "alike"):
                 coming = launch_time.NextRun("a", "", steps_timed)
                 yield launch_time.time_range(timed, coming).sentence("time")
 

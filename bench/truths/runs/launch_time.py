@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.truths import Rate
-from engine.diagnostics.launch.launch_time import WIDEST, NextRun, TimedRun, TimeRange, time_range
+from engine.diagnostics.launch.launch_time import WIDEST, NextRun, StepsTimed, TimedRun, TimeRange, time_range
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Machines:
     machine: float
     method: float
     first: float | None
-    steps_timed: bool
+    steps_timed: StepsTimed
 
 
-COUNTED_ALONE = Machines(0.2, 0.22, 0.26, steps_timed=False)
-STEPS_TIMED = Machines(0.1, 0.1, None, steps_timed=True)
+COUNTED_ALONE = Machines(0.2, 0.22, 0.26, steps_timed="none")
+STEPS_TIMED = Machines(0.1, 0.1, None, steps_timed="own")
 NOISES = {"a quiet machine": 0.05, "a used one": 0.1}
 BUSY, BUSY_TIMES = 0.05, (1.2, 1.4)  # of runs, that other work makes so much longer
 STOPPING = {"none stops": 0.0, "a third stop": 0.33, "most stop": 0.8}

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import special
@@ -29,6 +30,9 @@ NOISE, NOISE_DEGREES = 0.1, 6.0  # of runs with like settings (docs/benchmarks.m
 TAILS = 3.0  # degrees of freedom of the weights of runs that lie far off
 # Whole runs over what was counted with steps that were timed (bench/costs/time.py).
 TIMED = Prior(spread=0.19, degrees=10, runs=3)
+ALIKE = Prior(spread=0.25, degrees=10, runs=3)
+StepsTimed = Literal["none", "own", "alike"]
+PRIORS: dict[StepsTimed, Prior] = {"none": TIME, "own": TIMED, "alike": ALIKE}
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,12 @@ class TimedRun:
 
 @dataclass(frozen=True)
 class NextRun:
-    """The run that is asked about, as `TimedRun`. steps_timed: whether steps of it were timed, as those of
-    the past runs were; else there are none of those."""
+    """The run that is asked about, as `TimedRun`. steps_timed: none, its own, or like ones of its model; past
+    runs have timed steps where this is not none, and else have not."""
 
     kind: str
     settings: str = ""
-    steps_timed: bool = False
+    steps_timed: StepsTimed = "none"
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def time_range(past: Iterable[TimedRun], coming: NextRun) -> TimeRange:
         if min(run.counted, run.taken, run.course) > 0 and math.isfinite(run.taken / run.counted)
     ]
     same = [run for run in runs if run.kind == coming.kind]
-    prior = TIMED if coming.steps_timed else TIME
+    prior = PRIORS[coming.steps_timed]
     if not runs:  # as benchmarks found it
         first = correct([], coming.kind, prior)
         middle, half, held = 0.0, math.log(first.high / first.factor), first.confidence
@@ -94,7 +98,7 @@ def time_range(past: Iterable[TimedRun], coming: NextRun) -> TimeRange:
     else:
         middle, scale, degrees = _error(runs, coming, prior)
         half, held = float(special.stdtrit(degrees, (1 + WANTED) / 2)) * scale, WANTED
-    if (coming.steps_timed or len(same) >= ENOUGH) and half > math.log(WIDEST):
+    if (coming.steps_timed == "own" or len(same) >= ENOUGH) and half > math.log(WIDEST):
         level = float(special.stdtrit(degrees, (1 + held) / 2)) * math.log(WIDEST) / half
         half, held = math.log(WIDEST), 2 * float(special.stdtr(degrees, level)) - 1
     low, factor, high = (math.exp(middle + shift) for shift in (-half, 0.0, half))

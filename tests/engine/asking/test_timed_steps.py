@@ -16,6 +16,7 @@ from engine.costs.estimate import TimedSteps
 from engine.diagnostics.launch.launch_time import WIDEST
 from engine.worker.other_work import OtherWork, ProcessorShares
 from store.contract.home import Home
+from tests.engine.asking.test_advice import ask as advise
 from tests.engine.asking.test_preview import ask
 from tests.tiny import conversations, write_model, write_rows
 
@@ -179,3 +180,19 @@ def test_other_work_is_that_of_other_processes(monkeypatch: pytest.MonkeyPatch) 
     assert 0 < shares.own <= 1
     assert ProcessorShares(0.5, 0.3).busy
     assert not ProcessorShares(0.5, 0.1).busy
+
+
+def test_other_methods_are_estimated_by_like_steps_of_the_model(home: Home, others: Loaded) -> None:
+    def times() -> dict[str, dict[str, Any]]:
+        return {option["method"]: option for option in advise(home)["options"] if not option["problem"]}
+
+    before = times()
+    ask(home, body=WANTED)
+    after = times()
+
+    def width(option: dict[str, Any]) -> float:
+        return float(option["high_seconds"] / option["low_seconds"])
+
+    assert width(after["lora"]) < width(after["full"]) < width(before["full"])
+    assert "Like steps were timed" in after["full"]["time_basis"]
+    assert "A few steps were timed" in after["lora"]["time_basis"]

@@ -10,7 +10,7 @@ from bench.truths.runs.launch_time import RATES
 from engine.diagnostics.launch.launch_time import NextRun, TimedRun, shortened, time_range
 
 LORA = NextRun("sft lora")
-TIMED = NextRun("sft lora", steps_timed=True)
+TIMED = NextRun("sft lora", steps_timed="own")
 
 
 HALF = {"course": 0.5, "training": 0.6}
@@ -63,7 +63,7 @@ def test_a_run_that_was_stopped_tells_of_the_whole_course() -> None:
     whole, half = (time_range(each, LORA) for each in (runs(100, 100, 100), runs(70, 70, 70, **HALF)))
     assert half.factor == pytest.approx(whole.factor)
     assert shortened(0.5, 0.6) == pytest.approx(0.7)
-    stopped = [TimedRun(100.0, 70.0, "sft lora", "", 0.5, 0.6, True)] * 6
+    stopped = [TimedRun(100.0, 70.0, "sft lora", "", 0.5, 0.6)] * 6
     assert "6 of 6 ended early" in time_range(stopped, LORA).sentence("time")
 
 
