@@ -106,7 +106,7 @@ def make(database: Database, requests: int) -> None:
     with database.transaction() as tx:
         add_endpoint(tx, ENDPOINT, "Intents")
         tx.execute(
-            "INSERT INTO monitor VALUES (?, '{}', 0, ?, ?, NULL, '[]', '', ?, NULL)",
+            "INSERT INTO monitor VALUES (?, '{}', 0, ?, ?, NULL, '[]', '', ?, NULL, NULL)",
             [ENDPOINT, requests, requests, END],
         )
     for first in range(0, requests, PART):

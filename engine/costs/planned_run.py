@@ -47,7 +47,8 @@ Cut = Callable[[int], dict[str, prepare.TokenisedPart]]
 class PlannedRun:
     """{"config", "fingerprint", "split"} of an ask, and the rows that it is about.
 
-    dealt: ids of the rows of each part; whole: tokens of those that are counted; parts: them, cut at `limit`
+    split, dealt: how the rows are dealt, and the ids of those of each part; whole: tokens of those that are
+    counted; parts: them, cut at `limit`
     tokens; classes: of a classification, else None. Raises what makes an answer impossible: no such model, no
     rows.
     """
@@ -66,6 +67,7 @@ class PlannedRun:
         self.device = torch.device(job.device)
         process = process_gib(self.device)
         self.kind = prepare.kind(home, self.fingerprint)
+        self.split = asked.split
         self.dealt = prepare.deal(home, self.fingerprint, asked.split, config)
         self.positions = prepare.positions(self.architecture, config)
         self.classes: ClassRows | None = None

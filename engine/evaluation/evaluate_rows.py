@@ -112,6 +112,11 @@ def written(
     }
     notices = [f"{plural(part.truncated, 'row')} cut for the loss: too long."] if part.truncated else []
     untold += [row.reason for row in chosen if row.reason]
+    if tied := sum(row.is_tied for row in chosen):
+        notices.append(
+            f"{plural(tied, 'row')} whose highest score several choices share, in fp32 too: the first of them"
+            " counts as chosen."
+        )
     return AnsweredRows(
         predictions_table(row_ids.tolist(), columns), config.generates, counts, [*unasked, *untold], notices
     )

@@ -39,6 +39,33 @@ def output_where(model: Any, picked: torch.Tensor) -> Iterator[None]:
         hook.remove()
 
 
+@contextmanager
+def wide_head(model: Any) -> Iterator[bool]:
+    """Inside, an output layer of less than 32 bits makes logits in fp32, a few entries of the vocabulary at a
+    time; in 16 bits logits lie up to 0.125 apart, and two that differ may be equal. False where the layer is
+    more than a matrix, or wide already: nothing is changed then."""
+    head = model.get_output_embeddings()
+    wider = type(head) is torch.nn.Linear and head.weight.dtype in (torch.bfloat16, torch.float16)
+    if not wider:
+        yield False
+        return
+
+    def make_wide(_: Any, inputs: tuple[torch.Tensor, ...], __: torch.Tensor) -> torch.Tensor:
+        states = inputs[0].float()
+        logits = states.new_empty(*states.shape[:-1], len(head.weight))
+        for first in range(0, len(head.weight), HEAD_ENTRIES):
+            part = slice(first, first + HEAD_ENTRIES)
+            bias = None if head.bias is None else head.bias[part].float()
+            logits[..., part] = F.linear(states, head.weight[part].float(), bias)
+        return logits
+
+    hook = head.register_forward_hook(make_wide)
+    try:
+        yield True
+    finally:
+        hook.remove()
+
+
 def picked_logits(model: Any, batch: TokenBatch) -> torch.Tensor:
     """Logits [trained tokens, vocabulary] in fp32, in the order of `batch.targets`."""
     hidden = hidden_states(model, batch)
@@ -83,6 +110,7 @@ def under_plain_head(model: Any, batch: TokenBatch) -> torch.Tensor | None:
     return hidden_states(model, batch) if plain else None
 
 
+HEAD_ENTRIES = 2048  # of the vocabulary whose weights are there in fp32 at a time
 LOGIT = 10  # bytes of memory that a trained token takes for each entry of the vocabulary
 LOGIT_BYTES = 512 * 2**20  # of them in a batch: one with more trained tokens is made smaller
 WORST = 0.2  # of a row's tokens, those of the lowest log-probability: k of Min-K%

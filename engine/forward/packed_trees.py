@@ -39,12 +39,12 @@ class _Piece:
 
 
 class Packed:
-    """The forward of one model."""
+    """The forward of one model; head_rows: whose logits are made at a time."""
 
     most_picked = TOKENS["cpu"]  # logits are made in pieces
 
-    def __init__(self, parts: packable.ModelParts) -> None:
-        self.parts = parts
+    def __init__(self, parts: packable.ModelParts, head_rows: int = HEAD_ROWS) -> None:
+        self.parts, self.head_rows = parts, head_rows
         self.head = parts.causal.get_output_embeddings()
         config = parts.causal.config
         self.heads = HeadCounts(config.num_attention_heads, config.num_key_value_heads)
@@ -70,7 +70,7 @@ class Packed:
         picked = np.concatenate([picked, np.full(-len(picked) % MULTIPLE, start)])
         grouped = self._groups(shared, sets, start)
         hidden = passed(self.parts, tokens, positions, torch.from_numpy(picked), grouped)
-        for part in hidden.split(HEAD_ROWS):
+        for part in hidden.split(self.head_rows):
             yield self.head(part)
 
     def _groups(self, shared: int, sets: Sequence[Sequence[_Piece]], spare: int) -> list[RowGroup]:

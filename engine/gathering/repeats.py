@@ -18,6 +18,7 @@ import numpy as np
 from engine.data.convert.convert import Canonical
 from engine.data.deal.leakage import questions
 from engine.gathering.old_rows import ComparedRows, OldRows, compared
+from engine.gathering.reworded import find_repeated
 from engine.near.clusters import Tell, find_clusters
 from engine.near.groups import join
 from engine.near.minhash import Sketches
@@ -29,6 +30,8 @@ BATCH = 4_000
 HELD_TEXT = "the same as an old row that judges"
 HELD_PROMPT = "asks what an old row asks that judges"
 HELD_NEAR = "nearly an old row that judges"
+HELD_ANSWER = "copies the answer, or much of it, of an old row that judges"
+HELD_REWORDED = "asks in other words what an old row asks that judges"
 HELD_ELSEWHERE = "repeats a row that judges: of an earlier improvement, a golden set or a probe"
 TRAINED = "an old row already, which is trained on"
 DISAGREE = "the same text as another new row, with another label"
@@ -37,7 +40,7 @@ AGAIN = "the same as another new row"
 NEARLY_AGAIN = "nearly another new row"
 
 
-HELD = (HELD_TEXT, HELD_PROMPT, HELD_NEAR)
+HELD = (HELD_TEXT, HELD_PROMPT, HELD_NEAR, HELD_ANSWER, HELD_REWORDED)
 
 
 class SaidRow(NamedTuple):
@@ -52,13 +55,15 @@ class SaidRow(NamedTuple):
 class NewRowStanding(NamedTuple):
     """Of each new row: `reasons`, why it is left out, "" where it is not; whether another one answers it
     otherwise, whatever the reason; whether it may only be trained on; whether it corrects an old row;
-    `groups`: int64, equal where rows must not be parted."""
+    `groups`: int64, equal where rows must not be parted; `partners`: int64, of a row that repeats one that
+    judges the place of that among the old ones, else -1."""
 
     reasons: list[str]
     disputed: np.ndarray
     only_train: np.ndarray
     corrects: np.ndarray
     groups: np.ndarray
+    partners: np.ndarray
 
 
 def stand(rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, tell: Tell) -> NewRowStanding:
@@ -67,16 +72,17 @@ def stand(rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, tell:
     new = compared([each.row for each in rows])
     from_people = np.array([each.from_people for each in rows], bool)
     within, across = _near_pairs(new.texts, old.rows.texts, folder, tell)
-    reasons = [""] * len(rows)
+    reasons, partners = [""] * len(rows), np.full(len(rows), -1)
     every, first_time = np.ones(len(rows), bool), np.array([not each.earlier for each in rows], bool)
     for held, meant, names in (
         (old.held, every, HELD),
-        (old.held_elsewhere, first_time, (HELD_ELSEWHERE,) * 3),
+        (old.held_elsewhere, first_time, (HELD_ELSEWHERE,) * len(HELD)),
     ):
-        asked = np.intersect1d(old.rows.asked.of(held), old.questions)
-        _leave_out(reasons, meant & np.isin(new.digests, old.rows.digests[held]), names[0])
-        _leave_out(reasons, meant & new.asked.asking(asked), names[1])
-        _leave_out(reasons, meant & _near(across, held, len(rows)), names[2])
+        repeated = _held_partners(new, old, held, across, first_time)
+        for partner, name in zip(repeated, names, strict=True):
+            fresh = meant & (partner >= 0) & (partners < 0)
+            partners[fresh] = partner[fresh]
+            _leave_out(reasons, fresh, name)
     contradicting, otherwise = _contradicting(new), _answered_otherwise(new, kind, from_people)
     _leave_out(reasons, contradicting, DISAGREE)
     _leave_out(reasons, otherwise, DISAGREE_ANSWERS)
@@ -86,7 +92,37 @@ def stand(rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, tell:
     learned = np.intersect1d(old.rows.asked.of(old.learned), old.questions)
     only_train = _near(across, old.learned, len(rows)) | corrects | new.asked.asking(learned)
     only_train |= np.isin(new.digests, old.rows.digests[old.learned])
-    return NewRowStanding(reasons, contradicting | otherwise, only_train, corrects, _groups(new, within))
+    groups = _groups(new, within)
+    return NewRowStanding(reasons, contradicting | otherwise, only_train, corrects, groups, partners)
+
+
+def _held_partners(
+    new: ComparedRows,
+    old: OldRows,
+    held: np.ndarray,
+    across: list[tuple[int, int]],
+    first_time: np.ndarray,
+) -> list[np.ndarray]:
+    """For each way of `HELD` the old row, of those in `held`, that a new row repeats in this way, -1 where
+    none. Rows that judged before are not looked at for repeats in other words: they are not trained on."""
+    places = np.flatnonzero(held)
+    text, prompt, nearly, copied, reworded = (np.full(len(new.digests), -1) for _ in HELD)
+    by_digest = dict(zip(old.rows.digests[places].tolist(), places.tolist(), strict=True))
+    text[:] = [by_digest.get(digest, -1) for digest in new.digests.tolist()]
+    mine = held[old.rows.asked.rows] & np.isin(old.rows.asked.keys, old.questions)
+    by_key = dict(zip(old.rows.asked.keys[mine].tolist(), old.rows.asked.rows[mine].tolist(), strict=True))
+    for number, key in zip(new.asked.rows.tolist(), new.asked.keys.tolist(), strict=True):
+        prompt[number] = by_key.get(key, prompt[number])
+    for number, place in across:
+        if held[place]:
+            nearly[number] = place
+    fresh = np.flatnonzero(first_time)
+    others = [old.rows.answered.answers[place] for place in np.flatnonzero(~held).tolist()]
+    repeats = find_repeated(new.answered.chosen(fresh), old.rows.answered.chosen(places), others)
+    for partners, taken in zip((copied, reworded), repeats, strict=True):
+        has = taken >= 0
+        partners[fresh[has]] = places[taken[has]]
+    return [text, prompt, nearly, copied, reworded]
 
 
 def _leave_out(reasons: list[str], rows: np.ndarray, reason: str) -> None:
@@ -101,14 +137,14 @@ def _near_pairs(
     with Sketches(THRESHOLD, folder) as sketches:
         _sketch(sketches, new)
         sketches.close()
-        low, high, _ = find_clusters(sketches, tell).pairs
+        low, high, _ = find_clusters(sketches, tell).all_pairs()
         within = sorted({(min(pair), max(pair)) for pair in zip(low.tolist(), high.tolist(), strict=True)})
     with Sketches(THRESHOLD, folder) as sketches:
         _sketch(sketches, new)
         _sketch(sketches, old)
         sketches.close()
         side = np.repeat([0, 1], [len(new), len(old)])
-        low, high, _ = find_clusters(sketches, tell, side).pairs
+        low, high, _ = find_clusters(sketches, tell, side).all_pairs()
         across = [(min(pair), max(pair) - len(new)) for pair in zip(low.tolist(), high.tolist(), strict=True)]
     return within, across
 
@@ -190,9 +226,12 @@ def _leave_out_repeats(reasons: list[str], new: ComparedRows, near: list[tuple[i
 
 
 def _groups(new: ComparedRows, near: list[tuple[int, int]]) -> np.ndarray:
-    """Rows with equal questions, or nearly equal, belong together, and so do the turns of a conversation."""
-    same = new.asked.grouped(np.arange(len(new.prompts)))
-    if not near:
-        return same
-    first, second = np.array(near, np.int64).T
-    return join(same, first, second)
+    """Rows with equal questions, or nearly equal, or that repeat each other in other words, belong together,
+    and so do the turns of a conversation."""
+    groups = new.asked.grouped(np.arange(len(new.prompts)))
+    if near:
+        groups = join(groups, *np.array(near, np.int64).T)
+    for partners in find_repeated(new.answered, new.answered):
+        has = np.flatnonzero(partners >= 0)
+        groups = join(groups, has, partners[has]) if len(has) else groups
+    return groups

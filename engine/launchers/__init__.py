@@ -35,6 +35,9 @@ class Launcher(Protocol):
     def alive(self, worker: Worker) -> bool:
         """Whether the process with this pid started then and works in this folder (`process_record`)."""
 
+    def halted(self, worker: Worker) -> bool:
+        """Whether that process is there and halted by a signal (SIGSTOP, Ctrl-Z), so that it does nothing."""
+
     def stop(self, worker: Worker, force: bool = False) -> None:
         """Send SIGTERM, or SIGKILL with `force`, to the worker's process group if it is still that worker."""
 

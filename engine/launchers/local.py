@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
+import psutil
+
 from engine.launchers import Exit, Worker
 from store.catalog.job_kinds import JOB_KINDS
 from store.contract.jobdir import JobDir
@@ -77,16 +79,25 @@ class LocalLauncher:
         self._reap_fresh()
         return living_process(worker.pid, worker.started, JobDir(worker.folder).lock) is not None
 
+    def halted(self, worker: Worker) -> bool:
+        """Whether that process is there and halted by a signal (SIGSTOP, Ctrl-Z), so that it does nothing."""
+        process = living_process(worker.pid, worker.started, JobDir(worker.folder).lock)
+        try:
+            return process is not None and process.status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return False
+
     def stop(self, worker: Worker, force: bool = False) -> None:
-        """SIGTERM, or SIGKILL with `force`, to the worker's group, if this pid is still that worker."""
+        """SIGTERM, or SIGKILL with `force`, to the worker's group, if this pid is still that worker. One that
+        is halted goes on, so that it can leave its checkpoint."""
         if not self.alive(worker):
             return
-        signal_number = signal.SIGKILL if force else signal.SIGTERM
         try:
-            if os.getpgid(worker.pid) == worker.pid:
-                os.killpg(worker.pid, signal_number)
-            else:
-                os.kill(worker.pid, signal_number)
+            for number in (signal.SIGKILL,) if force else (signal.SIGTERM, signal.SIGCONT):
+                if os.getpgid(worker.pid) == worker.pid:
+                    os.killpg(worker.pid, number)
+                else:
+                    os.kill(worker.pid, number)
         except ProcessLookupError:
             return  # it ended in between
 

@@ -14,6 +14,7 @@ import torch
 from jinja2.exceptions import TemplateError
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -265,6 +266,22 @@ def load_model(
     quantised.pin(model)
     quantised.unmap(model)
     return model
+
+
+def load_encoder(source: str, device: str, dtype: torch.dtype) -> Any:
+    """An encoder without any head, on `device`, in `dtype`. Raises ModelError as `load_model` does."""
+    _check_weights(source)
+    with _explained(source):
+        model, loading_info = AutoModel.from_pretrained(
+            source,
+            use_safetensors=True,
+            **NO_CODE,
+            ignore_mismatched_sizes=True,  # refused below, with a sentence
+            output_loading_info=True,
+            dtype=dtype,
+        )
+    weight_files.refuse_misfits(source, model, loading_info, True, before=None)
+    return model.to(device)
 
 
 def labels_of(source: str) -> int | None:

@@ -4,6 +4,7 @@ problems in a config needs none."""
 from __future__ import annotations
 
 from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
+from store.config.training.refusals import refusals
 from store.config.training.train_config import TrainConfig
 
 ConfigChange = dict[str, str | int | bool | None]  # fields of a config with their new values
@@ -22,7 +23,7 @@ def advised(config: TrainConfig, device: str, *, dealt: bool) -> tuple[str, str,
 
 
 def _smaller(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str, ConfigChange]]:
-    """Nearest first, in words and as fields of the config."""
+    """Nearest first, in words and as fields of the config; none that a launch would refuse."""
     changes: list[tuple[str, ConfigChange]] = []
     if config.per_device_train_batch_size > 1 and not dealt:
         half = config.per_device_train_batch_size // 2
@@ -45,4 +46,9 @@ def _smaller(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str
             {"load_in_4bit": True} if "load_in_4bit" in method.fields else {"method": LIGHT_METHOD}
         )
         changes.append(("load the base model in 4 bits", in_4_bits))
-    return changes
+    before = set(refusals(config))
+    return [
+        (text, change)
+        for text, change in changes
+        if set(refusals(config.model_copy(update=change))) <= before
+    ]

@@ -225,7 +225,9 @@ def refuse_misfits(
     A new head, and an encoder's pooler with it, may be missing; it takes the place of one for other labels.
     before: for how many labels the source is a classifier; None of what is none.
     """
-    body, parameters = f"{model.base_model_prefix}.", {name for name, _ in model.named_parameters()}
+    alone = not hasattr(model, model.base_model_prefix)  # what the model is without any head
+    body = "" if alone else f"{model.base_model_prefix}."
+    parameters = {name for name, _ in model.named_parameters()}
     missing = sorted(
         name
         for name in parameters & set(loading_info["missing_keys"])  # buffers are made anew

@@ -97,7 +97,7 @@ def _fit(rows: AskedRequests, fitted: np.ndarray) -> ReferenceFit:
     centres = np.array([kept[topic == number].mean(axis=0) for number in range(int(topic.max()) + 1)])
     lengths = np.linalg.norm(centres, axis=1, keepdims=True)
     return ReferenceFit(
-        texts, kept, (centres / np.maximum(lengths, 1e-9)).astype(np.float32), topics.names(topic, inputs)
+        texts, kept, (centres / np.maximum(lengths, 1e-9)).astype(np.float32), topics.describe(topic, inputs)
     )
 
 

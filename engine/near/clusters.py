@@ -1,11 +1,12 @@
 """Near duplicates among sketches: candidates of every band, verified, and joined into clusters.
 
-Every pair that joins two texts has its exact Jaccard similarity computed and at or above the threshold. In a
-bucket of up to `WINDOW` texts (those that share a band) all pairs are looked at. A larger bucket is one of
-near copies, or of texts made from one template, and all of its pairs would be too many: there each text is
-compared with the next in the order of another band, and with up to `LEADERS` texts that stand for the bucket,
-each taken from those that no leader matched so far; a bucket in which two or more leaders stand for nobody
-but themselves is left to the other bands. So the work in a bucket grows with its size alone.
+Every pair that joins two texts has its exact Jaccard similarity computed and at or above the threshold, or
+is one of short texts (`short_texts`). In a bucket of up to `WINDOW` texts (those that share a band) all pairs
+are looked at. A larger bucket is one of near copies, or of texts made from one template, and all of its pairs
+would be too many: there each text is compared with the next in the order of another band, and with up to
+`LEADERS` texts that stand for the bucket, each taken from those that no leader matched so far; a bucket in
+which two or more leaders stand for nobody but themselves is left to the other bands. So the work in a bucket
+grows with its size alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from engine.near.groups import join
 from engine.near.minhash import Sketches
+from engine.near.short_texts import Pairs
 
 WINDOW = 8
 LEADERS = 8
@@ -29,10 +31,19 @@ Tell = Callable[[int, int], None]  # (bands done, bands); may raise to stop
 @dataclass
 class Clusters:
     """`label`: int64 of each text, the number of the first text of its cluster (its own where it is alone).
-    `pairs`: verified pairs at or above the threshold, (first, second, similarity)."""
+    `pairs`: verified pairs at or above the threshold, (first, second, similarity). `short`: those of short
+    texts that are nearly the same by another measure (`short_texts`), which join clusters too."""
 
     label: np.ndarray
-    pairs: tuple[np.ndarray, np.ndarray, np.ndarray]
+    pairs: Pairs
+    short: Pairs
+
+    def all_pairs(self) -> Pairs:
+        """Both."""
+        first, second, similarity = (
+            np.concatenate(both) for both in zip(self.pairs, self.short, strict=True)
+        )
+        return first, second, similarity
 
 
 class _Search:
@@ -58,7 +69,8 @@ class _Search:
         empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
         first, second, similarity = zip(*(self.verified or [empty]), strict=True)
         pairs = (np.concatenate(first), np.concatenate(second), np.concatenate(similarity))
-        return Clusters(self.label, pairs)
+        short = self.sketches.short.pairs(self.sketches.threshold, self.side)
+        return Clusters(join(self.label, *short[:2]) if len(short[0]) else self.label, pairs, short)
 
     def _band(self, keys: np.ndarray, order: np.ndarray, texts: np.ndarray) -> None:
         """All buckets of a band, in the order of their keys and within a bucket of another band."""

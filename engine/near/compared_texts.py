@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.near.digest import digest
-from engine.near.minhash import Sketches
-from engine.near.shingles import Sets
+from engine.near.minhash import Sketches, TextSketch
 from engine.rows.dataset import batches
 
 BATCH = 4_000  # rows sketched at a time
@@ -33,13 +32,11 @@ def reader(rows_path: Path) -> Read:
     return lambda columns: batches(pq.ParquetFile(rows_path), BATCH, list(columns))
 
 
-def sketched(
-    read: Read, first: np.ndarray, sketches: Sketches
-) -> Iterator[tuple[tuple[Sets, np.ndarray], np.ndarray]]:
+def sketched(read: Read, first: np.ndarray, sketches: Sketches) -> Iterator[tuple[TextSketch, np.ndarray]]:
     """What `sketches.add` takes of the rows that `first` (bool) names, and the hashes of all prompts (0:
     none), batch by batch in order."""
 
-    def work(batch: tuple[list[str], np.ndarray]) -> tuple[tuple[Sets, np.ndarray], np.ndarray]:
+    def work(batch: tuple[list[str], np.ndarray]) -> tuple[TextSketch, np.ndarray]:
         texts, prompts = batch
         return sketches.sketch(texts), prompts
 

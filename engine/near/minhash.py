@@ -19,11 +19,12 @@ import math
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from engine.near.shingles import Sets, mix, shingle_sets
+from engine.near.short_texts import ShortTexts, maybe_short
 
 VERIFY = 1_000_000  # shingles of pairs at a time
 
@@ -120,8 +121,17 @@ def bands(threshold: float) -> tuple[int, int]:
     return best
 
 
+class TextSketch(NamedTuple):
+    """Of a batch of texts: shingles, keys of bands of shape (b, texts), and the short texts by place."""
+
+    sets: Sets
+    keys: np.ndarray
+    short: dict[int, str]
+
+
 class Sketches(ShingleSpool):
-    """Texts in the order in which they were added, as sets of shingles and keys of bands."""
+    """Texts in the order in which they were added, as sets of shingles and keys of bands; the short ones as
+    they are, too."""
 
     def __init__(self, threshold: float, folder: Path) -> None:
         super().__init__(threshold, folder)
@@ -129,17 +139,20 @@ class Sketches(ShingleSpool):
         random = np.random.default_rng(0)
         self._factors = random.integers(0, 2**32, self.r * self.b, dtype=np.uint32) | np.uint32(1)
         self._keys: list[np.ndarray] = []
+        self._added = 0
+        self.short = ShortTexts()
 
-    def sketch(self, texts: list[str]) -> tuple[Sets, np.ndarray]:
-        """Sets and keys of texts, shape (b, rows), for `add`. Changes nothing, so threads may share it."""
+    def sketch(self, texts: list[str]) -> TextSketch:
+        """What `add` takes of texts. Changes nothing, so threads may share it."""
         sets = shingle_sets(texts)
-        return sets, self._band_keys(sets)
+        return TextSketch(sets, self._band_keys(sets), maybe_short(texts))
 
-    def add(self, sketch: tuple[Sets, np.ndarray]) -> None:
+    def add(self, sketch: TextSketch) -> None:
         """Keep what `sketch` made."""
-        sets, keys = sketch
-        self.add_sets(sets)
-        self._keys.append(keys)
+        self.short.add(self._added, sketch.short)
+        self.add_sets(sketch.sets)
+        self._added += len(sketch.sets)
+        self._keys.append(sketch.keys)
 
     def keys(self, band: int) -> np.ndarray:
         """uint32 of each text, equal where two share the band; texts without shingles have one too."""

@@ -44,7 +44,7 @@ class Sets:
 def shingle_sets(texts: Sequence[str]) -> Sets:
     """The shingles of each text. 32 bits of a hash stand for a shingle: of two sets of 100 that share nothing
     two in a million would seem to share one."""
-    words, offsets = _words(texts)
+    words, offsets = words_hashed(texts)
     counts = np.diff(offsets)
     where = np.arange(len(words))
     ends = np.repeat(offsets[1:], counts)
@@ -75,7 +75,7 @@ def normalise(text: str) -> str:
     return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
 
 
-def _words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def words_hashed(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """A hash of each word, uint64, and where the words of each row begin, shape (rows + 1,).
 
     A word's hash is a polynomial of its code points, cut out of one running sum over the batch.

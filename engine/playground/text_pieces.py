@@ -16,10 +16,12 @@ AHEAD = 8  # tokens before the new ones that are decoded with them, as white spa
 
 
 class TokenText:
-    """What each token adds to the text of those before it."""
+    """What each token adds to the text of those before it. kept: special tokens that are part of the text, as
+    calls of functions may be written with them."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, kept: frozenset[int] = frozenset()) -> None:
+        self._tokenizer, self._kept = tokenizer, kept
+        self._left_out = special_tokens(tokenizer) - kept if kept else frozenset()
         self._tokens: list[int] = []
         self._whole = 0  # tokens whose text has been given
 
@@ -46,9 +48,17 @@ class TokenText:
         return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
 
     def _decoded(self, tokens: Sequence[int]) -> str:
+        left = [token for token in tokens if token not in self._left_out]
         return str(
-            self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            self._tokenizer.decode(
+                left, skip_special_tokens=not self._kept, clean_up_tokenization_spaces=False
+            )
         )
+
+
+def special_tokens(tokenizer: Any) -> frozenset[int]:
+    """Those that texts of answers leave out."""
+    return frozenset(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
 
 
 @dataclass

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.data.deal import dealing, leakage, split
 from engine.rows import dataset, pairs
 from engine.rows.render import Load, TokenRows, fitting_length
 from engine.rows.tokens import LoadRows, RowsToTokenise, tokenised
+from engine.rows.tool_turns import TOOLS
 from engine.worker.job import WorkerJob
 from store.catalog.encoders import SHIFTED
 from store.catalog.methods import METHODS
@@ -137,6 +139,17 @@ def loader(home: Home, fingerprint: str, kind: str) -> Load:
         return dataset.load(home, fingerprint, columns=[column], row_ids=row_ids)[column].to_pylist()
 
     return load
+
+
+def calls_functions(home: Home, fingerprint: str) -> bool:
+    """Whether rows of a data set call functions, or say which could be called."""
+    batches = dataset.open_rows(home, fingerprint).iter_batches(columns=["messages"])
+    return any(_has_tools(batch.column("messages")) for batch in batches)
+
+
+def _has_tools(conversations: pa.Array) -> bool:
+    roles = pc.struct_field(pc.list_flatten(conversations), "role")
+    return bool(pc.any(pc.equal(roles, TOOLS)).as_py())
 
 
 def rejected_loader(home: Home, fingerprint: str) -> Load:

@@ -151,6 +151,11 @@ class ChoiceRow:
     scores: np.ndarray | None = None
     reason: str = ""
 
+    @property
+    def is_tied(self) -> bool:
+        """Whether several options have the highest score, of which the first counts as chosen."""
+        return self.scores is not None and int((self.scores == self.scores.max()).sum()) > 1
+
 
 @dataclass(frozen=True)
 class ChoicePrompts:

@@ -13,7 +13,7 @@ from engine.diagnostics.phrasing import percent
 from engine.models.smaller import advised
 from engine.models.weight_files import GIB, WHOLLY, WeightCheck
 from engine.prepare.canaries import REPEATS, canary_count
-from engine.problems import known_ranges
+from engine.problems import known_ranges, leak_problems
 from engine.problems.problem import problem
 from engine.rows.masks import Checks
 from store.catalog.methods import METHOD_FIELDS, METHODS
@@ -22,7 +22,7 @@ from store.config.training.train_config import TrainConfig
 from store.documents.asks.preview import Problem
 from store.documents.data.inspection import UndecidedColumn
 from store.documents.data.overlap import Leaks
-from store.documents.data.split import PartRows
+from store.documents.data.split import PartRows, SplitBy
 from store.words.reading_words import values_words
 
 TRUNCATED_SHARE = 0.02  # of the rows; the 99th percentile as limit cuts 1%
@@ -64,6 +64,7 @@ class Facts:
     keeping_all: tuple[int, float] | None = None  # `prepare.keeping_all`
     tools_written: bool = False  # there are calls of functions, and the chat template knows nothing of them
     look: WeightCheck = WHOLLY  # at the weights' files
+    split_by: SplitBy = "random"  # how the rows were dealt
 
 
 def find(facts: Facts) -> list[Problem]:
@@ -299,37 +300,16 @@ def _device(f: Facts) -> list[Problem]:
 
 
 def _leaks(f: Facts) -> list[Problem]:
-    """Held-out rows that training repeats: they make the judgement too kind."""
+    """Held-out rows that training repeats, or that an earlier run was trained on."""
     held = f.rows["validation"] + f.rows["test"]
-    exact, near, prompts = f.leaks["exact"], f.leaks["near"], f.leaks["same_prompt"]
-    problems = []
-    if exact:
-        problems.append(problem(
-            "warning", "dataset",
-            f"{exact:,} of {held:,} held-out rows stand in the training rows too, word for word.",
-            "Clean the data set of its duplicates.",
-        ))  # fmt: skip
-    if near:
-        problems.append(problem(
-            "warning", "dataset",
-            f"{near:,} of {held:,} held-out rows have a near duplicate in training. More than half of the"
-            " rows hang together, as rows made from one template do, and could not be kept on one side.",
-            "Look at the near duplicates; clean the data set of them, or read the verdict with that in mind.",
-        ))  # fmt: skip
-    if f.seen_before:
-        problems.append(problem(
-            "warning", "init_from",
-            f"{f.seen_before:,} of {held:,} held-out rows were trained on by the run to continue from.",
-            "Take its split_seed, validation_size and test_size, or another data set.",
-        ))  # fmt: skip
-    if prompts:
-        problems.append(problem(
-            "warning", "dataset",
-            f"{prompts:,} of {held:,} held-out rows have a prompt that is trained on with another answer.",
-            "Split by group if a column tells such rows apart; measure the duplicates of the data set, and"
-            " rows with one prompt are kept on one side unless too many share it.",
-        ))  # fmt: skip
-    return problems
+    leaks = leak_problems.find(f.leaks, held, f.split_by)
+    if not f.seen_before:
+        return leaks
+    return [*leaks, problem(
+        "warning", "init_from",
+        f"{f.seen_before:,} of {held:,} held-out rows were trained on by the run to continue from.",
+        "Take its split_seed, validation_size and test_size, or another data set.",
+    )]  # fmt: skip
 
 
 def _canaries(f: Facts) -> list[Problem]:

@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 
 from engine.data.convert.convert import Canonical
 from engine.data.convert.turns import RowSkipped
-from engine.recipe.cleaning import Stripper, TextEdit, fixed, normaliser
+from engine.recipe.cleaning import Stripper, TextEdit, normaliser
 from engine.recipe.recipe_rows import canonicals, changed_batch, spoken
 from engine.recipe.redaction import Redactor
 from engine.recipe.working import BatchChange, Working
+from engine.signals.texts.encoding import fixed
 from store.config.data.recipe import FixEncoding, Normalise, Redact, Strip
 
 SAID = ("roles", "contents", "text", "label", "rejected")  # fields that are redacted one by one

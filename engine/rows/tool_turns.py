@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NotRequired, TypedDict
 
@@ -193,3 +193,60 @@ def openai(messages: Sequence[Message]) -> OpenAIRow:
         if turn.get("tool_calls"):
             turn["content"] = turn["content"] or None
     return {"messages": turns, "tools": schemas} if schemas else {"messages": turns}
+
+
+def stored(turns: Sequence[Mapping[str, Any]], tools: Sequence[Schema]) -> list[Message]:
+    """The inverse of `openai`, for a conversation that is asked: as a row would store it, so that it is
+    rendered as rows are. Raises ValueError, in a sentence, where results and calls don't belong together."""
+    rows: list[Message] = [{"role": TOOLS, "content": json.dumps(list(tools), ensure_ascii=False)}]
+    waiting: list[str] = []
+    results: dict[str, str] = {}
+    for place, turn in enumerate(turns):
+        text = text_of(turn.get("content"))
+        if turn.get("role") == TOOL:
+            call_id = str(turn.get("tool_call_id") or "")
+            if call_id not in waiting or call_id in results:
+                raise ValueError(
+                    f"message {place} is the result of the call {call_id[:80]!r}, and the message before"
+                    " its results has no such call, or it has a result already"
+                )
+            results[call_id] = text
+            if len(results) == len(waiting):
+                rows += [{"role": TOOL, "content": results[each]} for each in waiting]
+                waiting, results = [], {}
+            continue
+        _check_answered(waiting, results)
+        calls = [_stored_call(call) for call in turn.get("tool_calls") or ()]
+        waiting = [call["id"] for call in calls]
+        if len({*waiting}) < len(waiting):
+            raise ValueError(f"two calls of message {place} have the same id")
+        rows.append({"role": str(turn["role"]), "content": call_text(text, calls) if calls else text})
+    _check_answered(waiting, results)
+    return rows
+
+
+def _check_answered(waiting: Sequence[str], results: Mapping[str, str]) -> None:
+    missing = next((each for each in waiting if each not in results), None)
+    if missing is not None:
+        raise ValueError(f"the call {missing[:80]!r} has no result: a message of the role tool has to follow")
+
+
+def _stored_call(call: Mapping[str, Any]) -> StoredCall:
+    function = call["function"]
+    try:
+        arguments = json.loads(function["arguments"])
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise ValueError(
+            f"the arguments of a call of {str(function['name'])[:80]} are not the JSON of an object"
+        )
+    return {"id": str(call["id"]), "name": str(function["name"]), "arguments": arguments}
+
+
+def text_of(content: Any) -> str:
+    """A message's content: a text, or parts of which some are texts; empty where there is none."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else ()
+    return "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))

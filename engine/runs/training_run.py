@@ -217,6 +217,9 @@ class TrainingRun:
             "init_mode": self.config.init_mode if self.earlier else None,
             # the adapter belongs to the model beside this folder, not to that of the name
             "own_base": adapter and self.job.dir.base.exists(),
+            # how it is asked for calls where its template writes none
+            "calls": self.data["kind"] != "text"
+            and prepare.calls_functions(self.job.home, self.data["fingerprint"]),
         }
         if self.earlier and not adapter:  # loaded from that run's folder, or from one that goes
             origin["base"] = saving.base_of(self.earlier.folder.model)

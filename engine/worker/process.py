@@ -8,6 +8,7 @@ a sentence and a traceback; a worker that dies without it is `lost`, and its run
 from __future__ import annotations
 
 import errno
+import faulthandler
 import importlib
 import os
 import signal
@@ -15,12 +16,13 @@ import traceback
 from pathlib import Path
 
 from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.machine_notes import machine_start, memory_kills
 from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import TunebenchError
 from store.contract.jobdir import JobDir, write_json
 from store.contract.process_record import hold, process_start
 from store.documents.tables.job import ErrorDocument
-from store.documents.tables.job_events import Outcome
+from store.documents.tables.job_events import Outcome, WorkerRecord
 
 
 def work(path: Path) -> int:
@@ -29,7 +31,7 @@ def work(path: Path) -> int:
     lock = hold(folder.lock)  # until the process ends
     if lock is None or folder.result.exists():
         return 3
-    write_json(folder.worker, {"pid": os.getpid(), "started": process_start(os.getpid())})
+    write_json(folder.worker, _own_record(folder))
     outcome: Outcome
     try:
         job = WorkerJob(path)
@@ -43,6 +45,16 @@ def work(path: Path) -> int:
         outcome = {"status": "failed", "error": describe(error)}
     write_json(folder.result, outcome)
     return {"finished": 0, "failed": 1, "cancelled": 2}[outcome["status"]]
+
+
+def _own_record(folder: JobDir) -> WorkerRecord:
+    return {
+        "pid": os.getpid(),
+        "started": process_start(os.getpid()),
+        "boot": machine_start(),
+        "memory_kills": memory_kills(),
+        "log_bytes": folder.log.stat().st_size if folder.log.exists() else 0,
+    }
 
 
 def describe(error: BaseException) -> ErrorDocument:
@@ -76,4 +88,5 @@ def main(argv: list[str]) -> int:
     log = os.open(JobDir(path).log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    faulthandler.enable(file=2)  # a fault in native code leaves the line of Python that called it
     return work(path)

@@ -10,6 +10,7 @@ from engine.diagnostics.phrasing import plural
 from pages.data.overlap_view import show_overlap
 from pages.data.rows import asks, explore_reads
 from pages.data.rows.explore_filter import label
+from pages.data.split_leaks import show_mending
 from pages.people.edits import FieldEdit
 from pages.shared import figures, quantities
 from pages.shared.session import guarded, plain, show_error
@@ -83,6 +84,8 @@ def _show_deal(dataset: Dataset) -> None:
             st.caption(text)
         else:
             st.warning(text, icon=":material/warning:")
+    if edit.seen["split_by"] == settings["split_by"] == "given" and dealt["leaking_rows"]:
+        show_mending(dataset, dealt, edit, settings)
     _save(dataset, edit, settings)
 
 

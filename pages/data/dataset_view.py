@@ -15,7 +15,7 @@ from pages.data.map.map_view import show_map
 from pages.data.rendering_view import show_rendering
 from pages.data.rows.dataset_facts import show_facts, show_skipped
 from pages.data.rows.dataset_list import back_to_list
-from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, SUMMARY_TAB, open_tab, tabs_key
+from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, SPLIT_TAB, SUMMARY_TAB, open_tab, tabs_key
 from pages.data.versions.versions_view import show_versions
 from pages.people.activity_lines import draw_last
 from pages.people.edits import FieldEdit
@@ -38,6 +38,8 @@ def show_dataset(dataset: Dataset) -> None:
     key = tabs_key(dataset["dataset_id"])
     if key not in st.session_state and {"row", "filter"} & set(st.query_params):
         open_tab(dataset["dataset_id"], ROWS_TAB)  # the link leads to rows
+    if st.query_params.pop("tab", "") == "split":
+        open_tab(dataset["dataset_id"], SPLIT_TAB)
     tabs: tuple[Tab, ...] = (
         (SUMMARY_TAB, show_card),
         (ROWS_TAB, show_rows),
@@ -45,7 +47,7 @@ def show_dataset(dataset: Dataset) -> None:
         (CLEAN_TAB, show_clean),
         (":material/visibility: How the model sees it", show_rendering),
         (":material/account_tree: Versions", show_versions),
-        (":material/call_split: Split", show_split),
+        (SPLIT_TAB, show_split),
         (f":material/block: Skipped ({dataset['skipped_count']:,})", show_skipped),
         (":material/settings: Name and removal", _settings),
     )

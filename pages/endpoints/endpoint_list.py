@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.diagnostics.phrasing import plural
 from pages.endpoints import endpoint_reads
+from pages.run_parts.open_alerts import draw_open
 from pages.shared.lists import draw_link
 from pages.shared.session import guarded, live, plain
 from store.documents.tables.endpoint_state import EndpointSeen
@@ -16,6 +17,7 @@ BADGES = {
     "stopping": ":orange-badge[:material/hourglass_bottom: Stopping]",
     "stopped": ":gray-badge[:material/stop_circle: Stopped]",
     "does not start": ":red-badge[:material/error: Does not start]",
+    "unreachable": ":red-badge[:material/cloud_off: Unreachable]",
     "can't answer": ":red-badge[:material/error: Can't answer]",
 }
 
@@ -32,6 +34,7 @@ def draw_list() -> None:
         for seen in endpoint_reads.endpoints():
             link = {LINK: seen["endpoint_id"]}
             draw_link("pages/endpoints/endpoints.py", seen["name"], link, summary(seen), badge(seen))
+            draw_open(seen["endpoint_id"])
 
 
 def summary(seen: EndpointSeen) -> str:

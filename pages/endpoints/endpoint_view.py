@@ -15,6 +15,7 @@ from pages.endpoints.endpoint_keys import draw_keys
 from pages.endpoints.endpoint_list import LINK, badge, seconds
 from pages.endpoints.endpoint_routes import draw_change
 from pages.people.activity_lines import draw_last
+from pages.run_parts.open_alerts import draw_open
 from pages.shared import figures, quantities
 from pages.shared.calling import draw_calling
 from pages.shared.session import act, current_person, guarded, live, may, plain, redraw, show_error
@@ -78,6 +79,7 @@ def _draw_head(own: str) -> None:
             st.markdown(badge(seen), width="stretch")
             if may("work"):
                 _draw_switch(seen)
+        draw_open(own)
         state = seen["state"] if seen["alive"] else None
         if problem := seen["problem"] or (state["error"] if state else None):
             show_error(from_dict(problem))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from pages.shared import palette
+from pages.shared import palette, reads
 from pages.shared.figures import STYLE
-from pages.shared.session import plain
-from store.documents.tables.improvement import GatheredRows, Improvement
+from pages.shared.session import guarded, plain
+from store.documents.data.gathered import GatheredRows, RowRepeating
+from store.documents.tables.improvement import Improvement
 from store.words.improvement_words import (
     again_sentence,
     all_random,
     random_sentence,
     redacted_sentence,
+    slipping_sentence,
 )
 
 CHOSEN_ROWS = (
@@ -28,6 +30,10 @@ EARLIER_ROWS = (
     "The new rows that judge were drawn at random of what was asked, and not all earlier ones that judge with"
     " them: a figure on all of these is not how good it is on all requests."
 )
+EXCERPT = 200  # characters, as of skipped rows
+DRAWN = 10  # rows that stand beside what they repeat
+MAX_SKIPPED = 2_000  # rows that are looked through for them
+GONE = "gone by now"
 BAR = """<style>
 .tb-fate {display: flex; height: 12px; border-radius: 6px; overflow: hidden; gap: 2px; margin: .3rem 0 .4rem}
 .tb-fate div {height: 100%; min-width: 3px}
@@ -48,6 +54,7 @@ def draw_fate(improvement: Improvement) -> None:
         with st.expander(f"Why {plural(left_out(rows), 'row')} stayed out", icon=":material/block:"):
             for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
                 st.markdown(f"- **{count:,}** {plain(reason)}")
+    _draw_repeating(rows, improvement["facts"].get("rows_dataset_id"))
     _draw_again(rows)
     if rows["held_out_random"]:
         st.caption(f"The new rows that judge were {random_sentence(rows)}.")
@@ -56,6 +63,42 @@ def draw_fate(improvement: Improvement) -> None:
     else:
         sources = {source.get("source") for source in improvement["config"].get("rows", [])}
         st.warning(CHOSEN_ROWS if sources == {"feedback"} else PICKED_ROWS, icon=":material/info:")
+
+
+def _draw_repeating(rows: GatheredRows, dataset_id: str | None) -> None:
+    """Rows that repeat one that judges, each beside that one, and what may have slipped through."""
+    if sentence := slipping_sentence(rows):
+        st.caption(f":material/content_copy: {sentence}")
+    repeating = rows.get("repeating", [])
+    if not repeating or dataset_id is None:
+        return
+    with st.expander(f"{plural(rows['repeats'], 'row')} beside what they repeat", icon=":material/compare:"):
+        with guarded():
+            for row in repeating[:DRAWN]:
+                _draw_beside(row, dataset_id)
+        if rows["repeats"] > DRAWN:
+            st.caption(f"The first {DRAWN} are drawn.")
+
+
+def _draw_beside(row: RowRepeating, dataset_id: str) -> None:
+    """The beginning of a row that stayed out, and of the row that judges."""
+    skipped = reads.skipped_rows(dataset_id, MAX_SKIPPED, 0)
+    new = next((each["excerpt"] for each in skipped if each["line"] == row["line"]), GONE)
+    other = next((each for each in reads.datasets() if each["fingerprint"] == row["fingerprint"]), None)
+    judging, place = GONE, f"Row {row['row_id']:,}"
+    if other is not None:
+        judging = _shortened(reads.dataset_row(other["dataset_id"], row["row_id"])[0]["text"])
+        place = f"Row {row['row_id']:,} of {other['name']}, which judges"
+    with st.container(border=True):
+        st.caption(plain(row["reason"].capitalize()))
+        for column, title, text in zip(st.columns(2), ("Stayed out", place), (new, judging), strict=True):
+            with column:
+                st.markdown(f"**{plain(title)}**")
+                st.markdown(plain(text))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 1]}…"
 
 
 def _draw_again(rows: GatheredRows) -> None:

@@ -86,6 +86,8 @@ def panel(
     if current and current.answer:
         preview.show_cost(current.answer)
         preview.show_fitting(current.answer)
+        if config and dataset:
+            preview.show_leak_mending(current.answer, config, dataset)
     elif config and dataset and current is None:
         st.skeleton(height=220)
     preview.show_general(notes, set(TrainConfig.model_fields))

@@ -303,6 +303,26 @@ def show_row(answer: Preview) -> None:
     st.html(row_view(row))
 
 
+def show_leak_mending(answer: Preview, config: TrainConfig, dataset: Dataset) -> None:
+    """Where parts that the file fixed leak: this run dealt at random, or the data set's tab Split."""
+    leaks = answer["leaks"]
+    dealt = split_of(config.model_dump(exclude_none=True), dataset)["split_by"]
+    if dealt != "given" or not (leaks["exact"] or leaks["near"] or leaks["same_prompt"]):
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="launch-leaks"):
+        st.button(
+            "Deal at random in this run",
+            icon=":material/shuffle:",
+            key="launch-leaks-deal",
+            help="Equal rows and near duplicates are kept on one side.",
+            on_click=config_fields.change,
+            args=({"split_by": "random", "split_column": None},),
+        )
+        link = {"dataset": dataset["dataset_id"], "tab": "split"}
+        if st.button("To the tab Split", type="tertiary", key="launch-leaks-split"):
+            st.switch_page("pages/data/data.py", query_params=link)
+
+
 def _move(row: int) -> None:
     st.session_state["launch-row"] = row
 

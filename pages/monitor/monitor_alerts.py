@@ -11,26 +11,23 @@ from typing import cast
 
 import streamlit as st
 
+from engine.diagnostics.drift.pace import PACES
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.phrasing import number, percent, perplexity
 from pages.monitor import monitor_reads
 from pages.monitor.monitor_traffic import seconds
 from pages.run_parts.improve_link import draw_improve_link
+from pages.run_parts.open_alerts import alert_title
 from pages.shared import quantities
 from pages.shared.session import act, may, plain, redraw
 from store.documents.serving.drift import WatchedName
 from store.documents.serving.monitor import Monitor, MonitorAlert
-from store.queries.monitoring.monitor_alerts import TITLES
 from store.queries.monitoring.signal_counts import BehindAlert
 from store.queries.monitoring.traffic import Window
+from store.words.watched_names import readable_name
 
 AFTER = 500  # requests after the alarm that are looked through too
 SHORT = 160  # characters of a text in the list
-OF_QUALITY = {
-    "candidate": "The candidate is worse than the live version",
-    "bias": "Bias is worse than in the version before",
-    "bias-start": "The bias check can’t be started",
-}
 OUTCOMES = {
     "same_reference": "It is put right: go on with the same reference",
     "new_normal": "It is meant to be so: requests from now on are the reference",
@@ -45,8 +42,7 @@ def draw_alerts(monitor: Monitor, alerts: Sequence[MonitorAlert]) -> None:
 
 
 def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
-    changed = " changed" if alert["kind"] == "drift" else ""
-    st.markdown(f":red[:material/notifications_active:] **{_title(alert)}**{changed}")
+    st.markdown(f":red[:material/notifications_active:] **{alert_title(alert)}**")
     st.markdown(plain(alert["reason"]))
     st.markdown(f":material/lightbulb: {plain(alert['advice'])}")
     if may("work"):  # what callers wrote
@@ -69,17 +65,11 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
         _draw_seen(alert)
 
 
-def _title(alert: MonitorAlert) -> str:
-    if alert["kind"] == "drift":
-        return WATCHED[cast(WatchedName, alert["subject"])].title
-    return OF_QUALITY.get(alert["subject"], TITLES[alert["kind"]])
-
-
 def _draw_seen(alert: MonitorAlert) -> None:
     key = alert["alert_id"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         outcome = "same_reference"
-        if alert["kind"] == "drift":
+        if alert["kind"] == "drift" or alert["subject"] in PACES:
             chosen = st.selectbox(
                 "What came of it",
                 list(OUTCOMES),
@@ -151,9 +141,9 @@ def _value(alert: MonitorAlert, row: BehindAlert) -> str:
         return plain(_cut(row["category"] or ""))
     if alert["kind"] in ("errors", "latency"):
         return plain(row["category"]) if row["category"] else seconds(row["value"])
-    if row["category"] is not None:
-        return plain(row["category"])
     watched = WATCHED[cast(WatchedName, alert["subject"])]
+    if row["category"] is not None:
+        return plain(readable_name(watched.name, row["category"]))
     value = row["value"] or 0.0
     if watched.scale == "length":
         return f"{value:,.0f} characters"
@@ -182,7 +172,7 @@ def draw_past_alerts(endpoint_id: str) -> None:
         return
     with st.expander(f"Alerts that were seen ({len(past)})", icon=":material/history:"):
         for alert in past:
-            title = _title(alert)
+            title = alert_title(alert)
             note = f" “{plain(alert['note'])}”" if alert["note"] else ""
             outcome = f" {OUTCOMES[alert['outcome']].partition(':')[0]}." if alert["outcome"] else ""
             st.markdown(

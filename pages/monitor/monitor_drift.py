@@ -9,6 +9,9 @@ import streamlit as st
 
 from engine.diagnostics.drift.base_words import look_line
 from engine.diagnostics.drift.drift_words import moment, odds
+from engine.diagnostics.drift.pace import MARGIN, PACES
+from engine.diagnostics.drift.pace import threshold as pace_threshold
+from engine.diagnostics.drift.pace_words import pace_lines, pace_reference_line
 from engine.diagnostics.drift.standing import WORDS, DriftLine, Standing, drift_lines, reference_line
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.drift.watching import threshold
@@ -21,6 +24,7 @@ from store.documents.serving.monitor import Monitor
 from store.queries.monitoring import monitors
 from store.queries.monitoring.monitors import ReferenceRows
 from store.queries.monitoring.traffic import Window
+from store.words.watched_names import readable_name
 
 INKS: dict[Standing, str] = {
     "alarm": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor); font-weight: 600",
@@ -56,7 +60,12 @@ def lines_of(monitor: Monitor, window: Window) -> list[DriftLine]:
         name: each["names"] if WATCHED[name].is_category else each["bins"] for name, each in counts.items()
     }
     settings = monitors.settings(monitor)
-    return drift_lines(settings.watched, monitor["states"], monitor["reference"], seen, settings.alpha)
+    return [
+        *pace_lines(monitor["pace"]),
+        *drift_lines(
+            settings.watched, monitor["states"], monitor["reference"], seen, settings.alpha, readable_name
+        ),
+    ]
 
 
 def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
@@ -67,9 +76,10 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
     if monitor["reference"] is None and settings.reference in ("first", "window"):
         which = ReferenceRows(settings.reference_rows, settings.window_start, settings.window_end)
         taken = monitor_reads.reference_count(monitor["endpoint_id"], which)
-    st.caption(reference_line(monitor["reference"], taken, settings.reference_rows))
-    if monitor["reference"] is not None:
-        st.html(drift_table(lines))
+    st.caption(reference_line(monitor["reference"], settings.reference, taken, settings.reference_rows))
+    st.caption(pace_reference_line(monitor["pace"], settings.reference_rows))
+    is_there = monitor["reference"] is not None
+    st.html(drift_table([line for line in lines if is_there or line.name in PACES]))
     if monitor["base_look"] is not None and DEAR in settings.watched:
         st.caption(plain(look_line(monitor["base_look"])))
     waiting = monitor["next_place"] - monitor["measured_place"]
@@ -94,6 +104,12 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
             "Rows of a data set or an evaluation have no time of day: there the evidence is the"
             " alarm at once, and hours whose requests are unlike these rows raise it too. After an"
             " alarm that somebody has acknowledged, the promise begins anew.\n\n"
+            "Times and failures wait for no day, as a margin takes the place of days: evidence of"
+            f" {odds(pace_threshold(settings.alpha))} is an alarm. As long as half of the answers take at"
+            f" most {MARGIN:g} times as long as in the reference, and no more fail than it can’t rule out,"
+            f" an alarm of the two ever comes with a chance of at most {together}, also with cycles, bursts"
+            " and heavy tails. Each minute counts once. At 5,000 requests a day four times as slow is told"
+            " within an hour or two, twice as slow within half a day.\n\n"
             "The last column describes the chosen window beside the reference. It is for one look, and"
             " raises no"
             " alarm. Stability index: 0 is no difference; beside it stands what luck alone reaches in 95 of"

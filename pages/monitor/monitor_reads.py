@@ -8,6 +8,7 @@ from typing import Any
 from engine.diagnostics.drift.label_list import NextToLabel, next_to_label_of
 from engine.diagnostics.drift.labelling import topics_of
 from pages.run_parts.improve_link import models_of
+from pages.run_parts.open_alerts import open_by_endpoint
 from pages.shared.session import client, kept_for
 from store.config.judging.chosen_requests import ChosenRequests
 from store.documents.evaluations.evaluation import Evaluation
@@ -190,7 +191,7 @@ def past_alerts(endpoint_id: str) -> list[MonitorAlert]:
 
 @kept_for(LIVE, most=4)
 def open_counts() -> dict[str, int]:
-    return monitor_alerts.count_open(client())
+    return {endpoint_id: each["n"] for endpoint_id, each in open_by_endpoint().items()}
 
 
 @kept_for(5, most=4)

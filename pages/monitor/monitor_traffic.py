@@ -70,7 +70,16 @@ def _facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -> lis
         ("First token, half", seconds(main["first_token_p50"]) if main else "–", ""),
         ("Tokens", quantities.count(prompt + completion), f"{quantities.count(completion)} of them written"),
         _cost(prompt, completion, settings),
+        *_calls(seen),
     ]
+
+
+def _calls(seen: Sequence[VersionTraffic]) -> list[tuple[str, str, str]]:
+    """Nothing where no functions were called."""
+    calls, invalid = (sum(row[name] for row in seen) for name in ("calls", "invalid_calls"))
+    if not calls and not invalid:
+        return []
+    return [("Function calls", quantities.count(calls), f"{plural(invalid, 'mistake')} in calls")]
 
 
 def _failed(errors: int, taken: int) -> tuple[str, str, str]:

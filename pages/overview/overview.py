@@ -23,6 +23,7 @@ from pages.overview.run_list import (
 )
 from pages.people import activity_reads
 from pages.run_parts.improvements_waiting import draw_waiting
+from pages.run_parts.open_alerts import draw_all_open
 from pages.shared import reads
 from pages.shared.session import act, guarded, is_for_members, live, may, plain, redraw, watch_engine
 from store.contract.states import ACTIVE
@@ -76,6 +77,7 @@ def _live(was_alive: bool) -> None:
         jobs, counts = reads.queue(limit=SHOWN), reads.status_counts()
         if bool(jobs) != was_alive:
             redraw()
+        draw_all_open()
         if not counts:
             _first_steps(jobs)
         draw_waiting()

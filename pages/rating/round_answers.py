@@ -26,33 +26,27 @@ CHECK_WORDS: dict[CheckKind, str] = {
 
 def draw_answers(round: RoundLine) -> None:
     """A page of prompts."""
-    items = round_reads.items(round["round_id"])
-    by_item: dict[int, list[DealtTask]] = {}
-    for task in round_reads.tasks(round["round_id"]):
-        if task["answer"]:
-            by_item.setdefault(task["item_id"], []).append(task)
+    round_id = round["round_id"]
     search = st.text_input(
         "Search", key="round-search", placeholder="Search prompts and answers", label_visibility="collapsed"
     )
-    words = (search or "").casefold().strip()
-    items = [item for item in items if not words or words in _text(item)]
-    if not items:
+    words, number = (search or "").strip(), int(st.session_state.get("round-page") or 1)
+    page = round_reads.item_page(round_id, words, PAGE, number)
+    pages = -(-page["matches"] // PAGE)
+    if number > pages > 0:  # of a search that finds fewer
+        page = round_reads.item_page(round_id, words, PAGE, pages)
+    if not page["items"]:
         st.caption("No prompt is like that.")
         return
-    pages = -(-len(items) // PAGE)
-    number = min(int(st.session_state.get("round-page") or 1), pages)
+    by_item: dict[int, list[DealtTask]] = {}
+    for task in round_reads.tasks_of(round_id, tuple(item["item_id"] for item in page["items"])):
+        by_item.setdefault(task["item_id"], []).append(task)
     names = system_names(round)
-    for item in items[PAGE * (number - 1) : PAGE * number]:
+    for item in page["items"]:
         _draw_item(item, names, by_item.get(item["item_id"], []))
     if pages > 1:
         st.pagination(pages, key="round-page")
-    st.caption(plural(len(items), "prompt"))
-
-
-def _text(item: RoundItem) -> str:
-    return "\n".join(
-        [*(turn["content"] for turn in item["prompt"]), *filter(None, item["answers"])]
-    ).casefold()
+    st.caption(plural(page["matches"], "prompt"))
 
 
 def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) -> None:

@@ -14,7 +14,7 @@ from engine.diagnostics.rating.raters.alpha import (
     rank_alpha,
     score_alpha,
 )
-from engine.diagnostics.rating.raters.flagged import RaterChecks, rater_checks
+from engine.diagnostics.rating.raters.flagged import RaterChecks, checks_of_rated
 from engine.diagnostics.rating.raters.kappa import Kappas, kappas
 from engine.diagnostics.rating.raters.label_figures import (
     LabelFigures,
@@ -83,9 +83,10 @@ def labels_of(round: RoundLine) -> LabelFigures:
 def _labels(stamped: tuple[str, ...], _round: RoundLine) -> LabelFigures:
     round_id = _round["round_id"]
     left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}
-    items, requests = round_reads.items(round_id), round_reads.requests(round_id)
+    items, requests = round_reads.bare_items(round_id), round_reads.requests(round_id)
     served, weights = served_labels(_round, items, requests), chance_weights(_round, items, requests)
-    return label_figures(round_reads.tasks(round_id), served, weights, left_out)
+    tasks = of_round.label_tasks(round_reads.rated(round_id, stamped[1]))
+    return label_figures(tasks, served, weights, left_out)
 
 
 def label_sets_of(round: RoundLine) -> LabelSetFigures:
@@ -124,8 +125,7 @@ def checks_of(round: RoundLine) -> list[RaterChecks]:
 @st.cache_data(ttl=600, max_entries=16, show_spinner="Checking how people rated")
 def _checks(stamped: tuple[str, ...], _round: RoundLine) -> list[RaterChecks]:
     checking, items = round_reads.checks(_round["round_id"])
-    tasks = of_round.paced_tasks(round_reads.rated(*stamped))
-    return rater_checks(_round, [*tasks, *checking], items)
+    return checks_of_rated(_round, round_reads.rated(*stamped), checking, items)
 
 
 def stamp(round: RoundLine) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from store.documents.rating.round import (
     LetInRater,
     RaterCounts,
     RoundItem,
+    RoundItemPage,
     RoundLine,
     RoundRequest,
 )
@@ -57,6 +58,18 @@ def tasks(round_id: str) -> list[DealtTask]:
     return rating_queries.dealt(client(), round_id)
 
 
+@kept_for(LIVE, most=64)
+def item_page(round_id: str, words: str, size: int, number: int) -> RoundItemPage:
+    """A page of the items that a search finds, and how many it finds. number: from 1 on."""
+    return round_queries.item_page(client(), round_id, words, limit=size, offset=size * (number - 1))
+
+
+@kept_for(LIVE, most=64)
+def tasks_of(round_id: str, item_ids: tuple[int, ...]) -> list[DealtTask]:
+    """Rated ones, of these items."""
+    return rating_queries.of_items(client(), round_id, list(item_ids))
+
+
 @kept_for(CALM, most=8)
 def rated(round_id: str, stamped: str) -> pa.Table:
     """stamped: of `last_change`."""
@@ -94,6 +107,12 @@ def people_who_rate() -> list[PersonWhoRates]:
 @kept_for(60, most=16)
 def items(round_id: str) -> list[RoundItem]:
     return round_queries.items(client(), round_id)
+
+
+@kept_for(60, most=16)
+def bare_items(round_id: str) -> list[RoundItem]:
+    """Without their prompts."""
+    return round_queries.items(client(), round_id, prompts=False)
 
 
 @kept_for(60, most=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -35,7 +36,7 @@ def _draw_rater(round: RoundLine, work: Workload, rater: RaterWorkload) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None, width="stretch"):
             st.markdown(f"**{plain(rater['person_name'])}**")
-            last = quantities.ago(rater["last_active"]) if rater["last_active"] else "never here"
+            last = quantities.ago(rater["last_active"]) if rater["last_active"] else "has rated nothing yet"
             each = rater["median_seconds"]
             pace = f" · {quantities.span(each)} for one" if each is not None else ""
             st.caption(f"{plain(rater_words(rater))}{pace} · {last}")
@@ -111,13 +112,23 @@ def _draw_naming(round: RoundLine, work: Workload) -> None:
         st.markdown("Without a team there is nobody to name.")
         return
     quotas = {rater["person_id"]: rater["quota"] for rater in work["raters"] if rater["assigned"]}
+    named = draw_naming_fields(people, quotas, f"{P}{round['round_id']}")
+    if st.button("Save", key=f"{P}save", icon=":material/check:"):
+        _assign(round, named, "Saved who rates it.")
+
+
+def draw_naming_fields(
+    people: Mapping[str, str], quotas: Mapping[str, int | None], key: str
+) -> list[dict[str, Any]]:
+    """Fields for who rates a round, and how much of each: raters as a config has them. people: id -> name;
+    quotas: of those who are named so far."""
     chosen = st.multiselect(
         "Who rates it",
         list(people),
         [each for each in quotas if each in people],
         format_func=people.__getitem__,
         placeholder="everybody who may rate",
-        key=f"{P}people.{round['round_id']}",
+        key=f"{key}.people",
         help="They alone see the round on their list",
     )
     named: list[dict[str, Any]] = []
@@ -128,11 +139,10 @@ def _draw_naming(round: RoundLine, work: Workload) -> None:
             100_000,
             quotas.get(person_id),
             placeholder="no limit",
-            key=f"{P}quota.{round['round_id']}.{person_id}",
+            key=f"{key}.quota.{person_id}",
         )
         named.append({"person": person_id, "quota": quota})
-    if st.button("Save", key=f"{P}save", icon=":material/check:"):
-        _assign(round, named, "Saved who rates it.")
+    return named
 
 
 def _named(work: Workload, without: RaterWorkload) -> list[dict[str, Any]]:

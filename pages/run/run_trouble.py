@@ -30,15 +30,22 @@ def draw_trouble(run: Run) -> None:
         _failure(run["run_id"], run["error"])
     elif status == "lost":
         st.warning(lost_words(run["error"]), icon=":material/link_off:")
-        _traceback(run["error"], "The last it wrote")
+        _draw_change(run["run_id"], run["error"])
+        _traceback(run["error"], "What it wrote as it crashed")
     elif status == "cancelled":
-        st.info("It was cancelled. **Resume** goes on from its last checkpoint.", icon=":material/cancel:")
+        st.info(cancelled_words(run["error"]), icon=":material/cancel:")
 
 
 def _failure(run_id: str, error: ErrorDocument | None) -> None:
     message = (error and error["message"]) or "It failed and left no reason; the log may tell."
     fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
     st.error(f"**{plain(message)}**{fix}", icon=":material/error:")
+    _draw_change(run_id, error)
+    _traceback(error, "Traceback")
+
+
+def _draw_change(run_id: str, error: ErrorDocument | None) -> None:
+    """The form with what the error says to change, where it does."""
     if error and error.get("change") and may("work"):
         pressed = st.button(
             f"Launch it with {changes(error['change'])}",
@@ -50,7 +57,6 @@ def _failure(run_id: str, error: ErrorDocument | None) -> None:
         if pressed:
             link = {"from": run_id, "change": json.dumps(error["change"])}
             st.switch_page("pages/launch/launch.py", query_params=link)
-    _traceback(error, "Traceback")
 
 
 def lost_words(error: ErrorDocument | None) -> str:
@@ -59,6 +65,13 @@ def lost_words(error: ErrorDocument | None) -> str:
         return f"{LOST} **Resume** goes on from there."
     fix = plain(error["fix"]) if error.get("fix") else "**Resume** goes on from its last checkpoint."
     return f"**{plain(error['message'])}**  \n{fix}"
+
+
+def cancelled_words(error: ErrorDocument | None) -> str:
+    """Who stopped it, as Markdown: whoever cancelled it, or a signal that did not come from here."""
+    if not error:
+        return "It was cancelled. **Resume** goes on from its last checkpoint."
+    return f"**{plain(error['message'])}**  \n{plain(error.get('fix', ''))}"
 
 
 def _traceback(error: ErrorDocument | None, title: str) -> None:

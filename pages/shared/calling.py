@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.shared.session import plain
 from store.documents.tables.endpoint_state import EndpointSeen
-from store.words.endpoint_words import examples
+from store.words.endpoint_words import examples, first_kinds
 
 
 def draw_calling(seen: EndpointSeen) -> None:
@@ -16,7 +16,7 @@ def draw_calling(seen: EndpointSeen) -> None:
     st.markdown("**How to call it**")
     st.caption("It speaks OpenAI's protocol. The address, for whatever asks for a base URL:")
     st.code(f"{address}/v1", language=None)
-    curl, python = examples(address, models[0] if models else "NAME")
+    curl, python = examples(address, models[0] if models else "NAME", first_kinds(seen))
     by_python, by_curl = st.tabs(["Python", "curl"])
     by_python.code(python, language="python", wrap_lines=True)
     by_curl.code(curl, language="bash", wrap_lines=True)

@@ -68,9 +68,13 @@ GROUPS: dict[str, SignalGroup] = {
                     "Share of the words that stand in a 3-gram which occurs before in the row", "share",
                     (None, 0.1), "The text repeats itself; a model learns to loop."),
                 Signal("encoding_damage", "flag", "Broken characters",
-                    "Mojibake (â€™), replacement or control characters", "", NONE,
+                    "Mojibake (â€™) or control characters that a repair brings back", "", NONE,
                     "The file was read or written in a wrong encoding."),
-                Signal("html", "flag", "HTML", "Tags or entities of HTML", "", (None, 0.01),
+                Signal("lost_characters", "flag", "Lost characters",
+                    "Replacement characters (\ufffd) and damage that no repair brings back", "", NONE,
+                    "What stood there is lost, and the model learns to write like that."),
+                Signal("html", "flag", "HTML", "Tags or entities of HTML, but for those in code blocks", "",
+                    (None, 0.01),
                     "The model learns to answer in HTML."),
                 Signal("boilerplate", "flag", "Boilerplate",
                     "Lines of web pages: cookies, subscribe, all rights reserved, read more", "",
@@ -92,7 +96,7 @@ GROUPS: dict[str, SignalGroup] = {
                     "",
                     (None, 0.05), "The model learns to stop in mid-sentence."),
             ),
-            version=3,
+            version=4,
             automatic=True,
         ),
         SignalGroup(
@@ -143,8 +147,8 @@ GROUPS: dict[str, SignalGroup] = {
                 Signal("near_similarity", "number", "Similarity",
                     "Jaccard similarity to the row that stands for it", "share"),
                 Signal("near_chain", "group", "Chained by near duplicates",
-                    "Rows that hang together by near duplicates, from one to the next: the first row's"
-                    " number. Splits keep them together"),
+                    "Rows that hang together by near duplicates, short texts with a changed word among them,"
+                    " from one to the next: the first row's number. Splits keep them together"),
                 Signal("near_conflict", "flag", "Alike with another answer",
                     "Nearly the same as a row with another label or answer"),
                 Signal("prompt_group", "group", "Same prompt",
@@ -156,7 +160,7 @@ GROUPS: dict[str, SignalGroup] = {
                     "Its prompt has other answers that are as right: they agree, are many, or the data is"
                     " made so"),  # a kind of data, no fault: it has no band
             ),
-            version=2,
+            version=3,
             automatic=True,
         ),
         SignalGroup(

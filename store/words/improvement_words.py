@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from math import ceil
 from typing import Literal, NamedTuple
 
-from store.config.shipping.improve_config import MOST_JUDGED
+from store.config.shipping.improve_config import MAX_SLIPPING, MOST_JUDGED
 from store.documents.data.gathered import GatheredRows, JudgingAgain
 from store.documents.shipping.gate import GateReport
 from store.documents.tables.improvement import Improvement, ImprovementState
@@ -223,6 +224,23 @@ def redacted_sentence(rows: GatheredRows) -> str:
     return (
         f"{count:,} of those used {'holds' if count == 1 else 'hold'} placeholders such as [EMAIL], where"
         " personal data was taken out; the model learns these as they stand."
+    )
+
+
+def slipping_sentence(rows: GatheredRows) -> str:
+    """How many repeats of rows that judge may have slipped through, and how far they may move the result; ""
+    where nobody looked."""
+    old = rows.get("old_judging", 0)
+    if "repeats" not in rows or not old:
+        return ""
+    repeats = rows["repeats"]
+    slipped = ceil((repeats + 1) * MAX_SLIPPING / (1 - MAX_SLIPPING))
+    points = f"{min(100.0, 100 * slipped / old):.1f}".removesuffix(".0")
+    return (
+        f"{repeats:,} new row{' repeats' if repeats == 1 else 's repeat'} a row that judges, in its own or in"
+        f" other words, and stayed out. Up to {100 * MAX_SLIPPING:g} in 100 of such rows are not recognised:"
+        f" here {slipped:,}, which may lift the new version by up to {points}"
+        f" point{'' if points == '1' else 's'} on the {old:,} old rows that judge."
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
+from pages.run_parts import config_fields
 from store.catalog.methods import METHODS
 from store.contract.home import Home
 from store.http.client import Client
@@ -204,3 +205,21 @@ def _choose_model(at: AppTest, model: str) -> None:
 
 def _tokens(at: AppTest) -> str:
     return "".join(re.findall(r"<div class='tb-tokens'>.*", everything_said(at)))
+
+
+def test_a_leak_inside_given_parts_offers_another_deal_for_the_run() -> None:
+    def mending(dealt: str) -> None:
+        from typing import Any
+
+        from pages.launch.preview import show_leak_mending
+        from store.config.training.train_config import Split, TrainConfig
+
+        dataset: Any = {**Split().fields(), "split_by": dealt, "dataset_id": "d"}
+        answer: Any = {"leaks": {"exact": 2, "near": 0, "same_prompt": 0, "checked_near": True}}
+        show_leak_mending(answer, TrainConfig(dataset="d"), dataset)
+
+    at = AppTest.from_function(mending, args=("given",)).run()
+    assert [button.label for button in at.button] == ["Deal at random in this run", "To the tab Split"]
+    at.button(key="launch-leaks-deal").click().run()
+    assert at.session_state[config_fields.key("split_by")] == "random"
+    assert not AppTest.from_function(mending, args=("random",)).run().button

@@ -211,6 +211,24 @@ def test_an_alert_leads_to_the_improvement_of_the_registered_model(
     assert link.proto.query_string.startswith("model=bank&tab=improve&feedback=changed&alert=")
 
 
+def _alert_links(open_page: Open, home: Home, page: str) -> list[tuple[str, str]]:
+    at = open_page(home, page)
+    assert not at.exception
+    return [
+        (link.proto.label, link.proto.query_string)
+        for link in at.get("page_link")
+        if "open alert" in link.proto.label
+    ]
+
+
+@pytest.mark.parametrize("page", ["pages/overview/overview.py", "pages/endpoints/endpoints.py"])
+def test_open_alerts_are_a_click_away(watched: StillEngine, open_page: Open, page: str) -> None:
+    ((label, link),) = _alert_links(open_page, watched.home, page)  # none of the quiet endpoint
+    assert "open alert" in label
+    assert link == "endpoint=changed"
+    assert ": changed, since" in everything_said(open_page(watched.home, page))
+
+
 def test_an_alert_shows_its_requests_and_is_acknowledged(watched: StillEngine, open_page: Open) -> None:
     at = open_page(watched.home, PAGE)  # whoever has an alert is shown first
     text = everything_said(at)
@@ -225,6 +243,10 @@ def test_an_alert_shows_its_requests_and_is_acknowledged(watched: StillEngine, o
     seen, owner = monitor_alerts.past_alerts(watched.database, "changed"), Client(watched.home).me()["name"]
     assert [(alert["outcome"], alert["acknowledged_by_name"]) for alert in seen] == [("new_normal", owner)]
     assert f"seen by {owner}" in everything_said(at)
+    left = monitor_alerts.open_by_endpoint(watched.database).get("changed")
+    still_open = monitor_alerts.open_alerts(watched.database, "changed")
+    assert (left["n"] if left else 0) == len(still_open)
+    assert seen[0]["alert_id"] not in {alert["alert_id"] for alert in still_open}
 
 
 def test_what_should_be_labelled_next_is_listed_and_made_a_round(

@@ -25,6 +25,7 @@ class FakeLauncher:
         self.started: list[str] = []
         self.stopped: list[tuple[int, bool]] = []
         self.living: set[tuple[int, float]] = set()
+        self.halts: set[int] = set()  # pids
         self.exits: dict[str, Exit] = {}
 
     def start(self, job_dir: Path, kind: str) -> None:
@@ -32,6 +33,9 @@ class FakeLauncher:
 
     def alive(self, worker: Worker) -> bool:
         return (worker.pid, worker.started) in self.living
+
+    def halted(self, worker: Worker) -> bool:
+        return worker.pid in self.halts
 
     def stop(self, worker: Worker, force: bool = False) -> None:
         self.stopped.append((worker.pid, force))
@@ -82,8 +86,8 @@ class World:
     def folder(self, job_id: str) -> JobDir:
         return JobDir(self.home.jobs / job_id)
 
-    def announce(self, job_id: str, pid: int) -> None:
-        write_json(self.folder(job_id).worker, {"pid": pid, "started": float(pid)})
+    def announce(self, job_id: str, pid: int, /, **noted: Any) -> None:
+        write_json(self.folder(job_id).worker, {"pid": pid, "started": float(pid), **noted})
         self.launcher.living.add((pid, float(pid)))
 
     def die(self, pid: int) -> None:
@@ -92,6 +96,11 @@ class World:
     def emit(self, job_id: str, **event: Any) -> None:
         with open(self.folder(job_id).events, "a", encoding="utf-8") as file:
             file.write(json.dumps({"at": self.now, **event}) + "\n")
+
+    def emit_before(self, job_id: str, **event: Any) -> None:
+        """Into the folder of a job that has not begun, as an earlier attempt has left it."""
+        self.folder(job_id).path.mkdir(parents=True, exist_ok=True)
+        self.emit(job_id, **event)
 
     def result(self, job_id: str, **outcome: Any) -> None:
         write_json(self.folder(job_id).result, outcome)

@@ -46,16 +46,37 @@ def repeating(
     digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()
     exact = np.isin(digests[held], digests[train])
     repeats: dict[RepeatKind, np.ndarray] = {"exact": exact}
+    near, prompt = _groups(home, fingerprint, len(digests))
+    if near is not None:
+        repeats["near"] = _among(near, held, train) & ~exact
+    if prompt is not None:
+        repeats["same_prompt"] = _among(prompt, held, train) & ~exact
+    return repeats, near is not None
+
+
+def _groups(home: Home, fingerprint: str, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Of every row its group of near duplicates and of equal prompts; None where they are not known."""
     near = _near(home, fingerprint)
     if near is not None:
-        repeats["near"] = _among(near[0], held, train) & ~exact
-        prompt = near[1]
-    elif len(digests) <= WHOLE:
-        prompt = _prompts(home, fingerprint)
-    else:
-        return repeats, False
-    repeats["same_prompt"] = _among(prompt, held, train) & ~exact
-    return repeats, near is not None
+        return near[0], near[1]
+    return None, _prompts(home, fingerprint) if count <= WHOLE else None
+
+
+def leaking(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> np.ndarray:
+    """The ids of the training rows that repeat a held-out one, by their text, nearly, or by a prompt. A
+    prompt that many rows share is an instruction (`dealing`), and no reason to leave a row out."""
+    held, train = np.concatenate([dealt["validation"], dealt["test"]]), dealt["train"]
+    digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()
+    repeats = np.isin(digests[train], digests[held])
+    near, prompt = _groups(home, fingerprint, len(digests))
+    if near is not None:
+        repeats |= _among(near, train, held)
+    if prompt is not None:
+        groups, counts = np.unique(prompt[~np.isnan(prompt)], return_counts=True)
+        few = groups[counts <= max(FEW_PROMPTS, SHARED_PROMPT * len(digests))]
+        repeats |= _among(prompt, train, held) & np.isin(prompt[train], few)
+    leaking_rows: np.ndarray = train[repeats]
+    return leaking_rows
 
 
 def _near(home: Home, fingerprint: str) -> list[np.ndarray] | None:
@@ -171,7 +192,7 @@ def overlap(
         sketches.close()
         side = np.repeat([0, 1], [len(part) for part in texts])
         clusters = find_clusters(sketches, lambda at, of: progress(at, of, "bands", "Verifying"), side)
-    low, high, similarity = clusters.pairs
+    low, high, similarity = clusters.all_pairs()
     here, there = np.minimum(low, high), np.maximum(low, high) - len(texts[0])
     pairs = texts[0][here], texts[1][there], similarity
     exact = np.isin(digests[0], digests[1])

@@ -11,6 +11,7 @@ class JudgedConfig(TypedDict, total=False):
 
     task: str
     loss_type: str
+    label_smoothing: float
     learning_rate: float | None
     default_learning_rate: float  # of the method, for this task and a model of this size
     lr_scheduler_type: str

@@ -23,7 +23,7 @@ from store.documents.data.signal_figures import ColumnFigure
 
 Fields = dict[str, object]  # of a step of a recipe, or of a filter, which are documents of the config
 Options = Mapping[str, Any]  # that a group of signals was measured with: fields of its own choosing
-Severity = Literal["serious", "notable", "minor"]
+Severity = Literal["serious", "notable", "minor", "look"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Fix:
     steps: tuple[Fields, ...]
 
 
-Fixes = Callable[[str, Options], tuple[Fix, ...]]
+Fixes = Callable[[str, Options, ColumnFigure], tuple[Fix, ...]]
 
 
-def _no_fix(column: str, options: Options) -> tuple[Fix, ...]:
+def _no_fix(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
     return ()
 
 
@@ -53,12 +53,12 @@ class Rule:
 
 def steps(label: str, *documents: Fields) -> Fixes:
     """A fix that is always the same."""
-    return lambda column, options: (Fix(label, documents),)
+    return lambda column, options, figures: (Fix(label, documents),)
 
 
 def drop(reason: str, label: str = "Drop these rows") -> Fixes:
     """Drops the rows that are flagged."""
-    return lambda column, options: (Fix(label, (_drop(column, "is", True, reason),)),)
+    return lambda column, options, figures: (Fix(label, (_drop(column, "is", True, reason),)),)
 
 
 def _drop(column: str, op: str, value: Any, reason: str) -> Fields:
@@ -68,18 +68,29 @@ def _drop(column: str, op: str, value: Any, reason: str) -> Fields:
 
 def drop_above(bound: float, label: str, reason: str) -> Fixes:
     """Drops the rows whose value is above a bound."""
-    return lambda column, options: (Fix(label, (_drop(column, ">", bound, reason),)),)
+    return lambda column, options, figures: (Fix(label, (_drop(column, ">", bound, reason),)),)
+
+
+def drop_most_above(bound: float, label: str, reason: str) -> Fixes:
+    """As `drop_above`, where at least one row in 20 is above the bound: fewer would leave the median where it
+    is, by which the signal is judged."""
+
+    def fixes(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+        reaches = "p95" in figures and (figures["p95"] or 0.0) > bound
+        return drop_above(bound, label, reason)(column, options, figures) if reaches else ()
+
+    return fixes
 
 
 def redact(label: str = "Redact them") -> Fixes:
     """Puts a placeholder in place of what was found, or drops the rows."""
-    return lambda column, options: (
+    return lambda column, options, figures: (
         Fix(label, ({"step": "redact", "kinds": [column]},)),
         Fix("Drop these rows", (_drop(column, ">", 0, f"{column} found"),)),
     )
 
 
-def _near(column: str, options: Options) -> tuple[Fix, ...]:
+def _near(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
     """At the similarity that the groups were found with."""
     step: Fields = {"step": "drop_duplicates", "kind": "near"}
     if options.get("threshold") is not None:
@@ -87,7 +98,7 @@ def _near(column: str, options: Options) -> tuple[Fix, ...]:
     return (Fix("Keep one of each", (step,)),)
 
 
-def _conflict(column: str, options: Options) -> tuple[Fix, ...]:
+def _conflict(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
     frequent: Fields = {"step": "drop_duplicates", "kind": "conflict", "keep": "most_frequent"}
     return (
         Fix("Keep the most frequent answer", (frequent,)),
@@ -95,14 +106,14 @@ def _conflict(column: str, options: Options) -> tuple[Fix, ...]:
     )
 
 
-def _suspects(column: str, options: Options) -> tuple[Fix, ...]:
+def _suspects(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
     return (
         Fix("Drop these rows", ({"step": "label_errors", "action": "drop"},)),
         Fix("Take the suggested labels", ({"step": "label_errors", "action": "suggested"},)),
     )
 
 
-def _cut(column: str, options: Options) -> tuple[Fix, ...]:
+def _cut(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
     """At the length that the rows were measured against; no fix where none is known."""
     if not options.get("max_length"):
         return ()
@@ -162,6 +173,7 @@ RULES: dict[str, Rule] = {
         "The file was read or written in a wrong encoding; the model learns to write like that.",
         steps("Repair them", {"step": "fix_encoding"}),
     ),
+    "lost_characters": Rule("notable", "row with lost characters", "", drop("lost characters")),
     "html": Rule("minor", "row with HTML", "", steps("Remove the tags", {"step": "strip", "html": True})),
     "boilerplate": Rule(
         "minor",
@@ -172,11 +184,17 @@ RULES: dict[str, Rule] = {
     "empty_answer": Rule("serious", "row with an empty answer", "", drop("empty answer")),
     "one_word_answer": Rule("minor", "row with a one-word answer", "", drop("one-word answer")),
     "echo": Rule("notable", "row whose answer repeats the prompt", "", drop("answer repeats the prompt")),
-    "refusal": Rule("notable", "row whose answer declines", "", drop("answer declines")),
+    "refusal": Rule(
+        "look",
+        "row whose answer may decline",
+        "Told by its wording, which is often right and not always: look at them. A model that is taught to"
+        " decline declines more.",
+        drop("answer declines"),
+    ),
     "truncated": Rule("notable", "row whose answer breaks off", "", drop("answer breaks off")),
     "repetition": Rule(
         "notable",
-        fixes=drop_above(0.5, "Drop rows that are mostly repetition", "more than half repeats itself"),
+        fixes=drop_most_above(0.5, "Drop rows that are mostly repetition", "more than half repeats itself"),
     ),
     "cut": Rule("notable", "row longer than the model reads", "", _cut),
     "ifd": Rule(
@@ -190,8 +208,9 @@ LEVELS: dict[Severity, str] = {
     "serious": "People may be harmed, or the result can't be trusted.",
     "notable": "The model learns something that was not meant.",
     "minor": "Worth a look; often it is meant so.",
+    "look": "A guess by wording, and no fault before somebody has looked at it.",
 }
-ORDER: tuple[Severity, ...] = ("serious", "notable", "minor")
+ORDER: tuple[Severity, ...] = ("serious", "notable", "minor", "look")
 WIDESPREAD = 0.1  # share of the rows from which a finding goes one level up
 
 
@@ -314,7 +333,7 @@ def _finding(rows: int, signal: CataloguedSignal, figures: ColumnFigure, options
         count,
         share,
         _where(signal),
-        rule.fixes(signal.column, options),
+        rule.fixes(signal.column, options, figures),
     )
 
 
@@ -338,12 +357,14 @@ def _severity(
     """The rule's level; one up where it is widespread and should be rare, one down where a sample leaves it
     open."""
     at, reason = ORDER.index(rule.severity), LEVELS[rule.severity]
+    if rule.severity == "look":
+        return "look", reason
     high = (signal.healthy or (None, None))[1]
     usual = high is not None and high >= WIDESPREAD  # such a share says no more than that it is a finding
     if share is not None and share.value > WIDESPREAD and not usual and at > 0:
         at, reason = at - 1, f"{LEVELS[ORDER[at - 1]]} It touches more than a tenth of the rows."
     if sampled and share is not None and share.low is not None and _open(share, signal.healthy):
-        at = min(at + 1, len(ORDER) - 1)
+        at = min(at + 1, ORDER.index("minor"))
         reason = "Only a sample was measured, and it may be chance."
     return ORDER[at], reason
 

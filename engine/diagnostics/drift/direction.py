@@ -1,4 +1,4 @@
-"""Which way a watched value went, in a sentence: what the reference had, and what came since.
+"""Which way a watched value went, in a sentence: what the reference had, and what came since the change.
 
 These are the values that were seen, and no estimates: that something has changed is said by the test, and a
 figure read off when its alarm rises looks a little larger than the change is. Pure.
@@ -7,8 +7,11 @@ figure read off when its alarm rises looks a little larger than the change is. P
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
-from engine.diagnostics.drift.watched import WATCHED, Scale, value_of
+from engine.diagnostics.drift.watched import WATCHED, NameOf, Scale, value_of
+from engine.diagnostics.drift.watching import Value, columns_of
 from engine.diagnostics.phrasing import number, percent, perplexity
 from store.documents.serving.drift import BetState, TestState
 
@@ -21,12 +24,14 @@ READ: dict[Scale, str] = {
 }
 
 
-def direction(state: TestState) -> str:
-    """A sentence; empty where both sides read the same, or one of them has no value."""
+def direction(state: TestState, changed: Sequence[Value], name_of: NameOf) -> str:
+    """A sentence; empty where both sides read the same, or one of them has no value. changed: the values
+    since the change; name_of: how a name of a category reads."""
     watched = WATCHED[state["name"]]
+    present = [value for value in changed if value is not None]
     if watched.scale == "category":
-        return _category(state)
-    before, since = _sides(state["bets"][0])
+        return _category(state, present, name_of)
+    before, since = _reference(state["bets"][0]), dict(Counter(columns_of(state, present)[0].tolist()))
     if not before or not since:
         return ""
     if watched.scale == "perplexity":
@@ -38,16 +43,12 @@ def direction(state: TestState) -> str:
 
 
 def _sentence(first: str, before: Counts, since: Counts, second: str) -> str:
-    return (
-        f"{first} the {_total(before):,} values of the reference, {second} in the {_total(since):,} after it."
-    )
+    n = _total(since)
+    return f"{first} the {_total(before):,} values of the reference, {second} in the {n:,} since then."
 
 
-def _sides(bet: BetState) -> tuple[Counts, Counts]:
-    """Of the reference, and of what came after it."""
-    before = dict(zip(bet["reference_bins"], bet["reference_counts"], strict=True))
-    since = {place: n - before.get(place, 0) for place, n in zip(bet["bins"], bet["counts"], strict=True)}
-    return before, {place: n for place, n in since.items() if n}
+def _reference(bet: BetState) -> Counts:
+    return dict(zip(bet["reference_bins"], bet["reference_counts"], strict=True))
 
 
 def _total(counts: Counts) -> int:
@@ -91,12 +92,13 @@ def _perplexities(before: Counts, since: Counts) -> str:
     )
 
 
-def _category(state: TestState) -> str:
+def _category(state: TestState, changed: Sequence[Value], name_of: NameOf) -> str:
     """The name whose share moved furthest."""
-    sides = [_sides(bet) for bet in state["bets"]]
+    after = [dict(Counter(column.tolist())) for column in columns_of(state, changed)]
+    sides = zip(state["categories"], map(_reference, state["bets"]), after, strict=True)
     moved = [
         (abs(_mean_place(since) - _mean_place(before)), name, before, since)
-        for name, (before, since) in zip(state["categories"], sides, strict=True)
+        for name, before, since in sides
         if before and since
     ]
     if not moved:
@@ -105,7 +107,8 @@ def _category(state: TestState) -> str:
     first, second = percent(_mean_place(before)), percent(_mean_place(since))
     if first == second:
         return ""
-    return _sentence(f"“{name}” is {first} of", before, since, second)
+    who = name_of(state["name"], name)
+    return _sentence(f"{who[:1].upper()}{who[1:]} is {first} of", before, since, second)
 
 
 def _mean_place(counts: Counts) -> float:

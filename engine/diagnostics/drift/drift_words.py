@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
 from engine.diagnostics.drift import whole_days
 from engine.diagnostics.drift.direction import direction
-from engine.diagnostics.drift.watched import WATCHED
+from engine.diagnostics.drift.watched import WATCHED, NameOf
+from engine.diagnostics.drift.watching import Value
 from engine.diagnostics.phrasing import plural
 from store.documents.serving.drift import TestState, WatchedName
 
@@ -39,6 +41,10 @@ ADVICE: dict[WatchedName, str] = {
     " version may have lost what it was trained for. Compare them with those of the version before.",
 }
 MOST_ODDS = 1e6
+NO_INTERVAL = (
+    "No interval is given: values of one caller or hour are like each other, and none that was tried kept its"
+    " 95%."
+)
 
 
 def odds(log_wealth: float) -> str:
@@ -51,8 +57,15 @@ def odds(log_wealth: float) -> str:
     return f"{value:,.0f} to 1" if value >= 10 else f"{value:.1f} to 1"
 
 
-def alarm_reason(state: TestState, log_threshold: float, alpha: float, watched: int) -> str:
-    """Why a value has raised its alarm."""
+def alarm_reason(
+    state: TestState,
+    log_threshold: float,
+    alpha: float,
+    watched: int,
+    changed: Sequence[Value],
+    name_of: NameOf,
+) -> str:
+    """Why a value has raised its alarm. changed: its values since the change, up to the alarm."""
     noun = WATCHED[state["name"]].noun
     since = moment(state["lowest_at"]) if state["lowest_at"] is not None else "the test began"
     together = "this value" if watched == 1 else f"any of the {watched} watched values"
@@ -69,9 +82,11 @@ def alarm_reason(state: TestState, log_threshold: float, alpha: float, watched: 
             f" {together} ever reaches with a chance of at most {100 * alpha:g}% where requests are drawn by"
             " chance as these rows were. Rows have no time of day: other hours may have other requests."
         )
+    went = direction(state, changed, name_of)
     sentences = (
         f"{noun[:1].upper()}{noun[1:]} {has} changed against the reference, most likely since {since}.",
-        direction(state),
+        went,
+        went and NO_INTERVAL,
         chance,
     )
     return " ".join(filter(None, sentences))

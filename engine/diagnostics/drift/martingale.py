@@ -49,13 +49,12 @@ class BetPath(NamedTuple):
 def begin(reference: Ints) -> BetState:
     """The state before the first value, with the bins of the reference's values."""
     bins, counts = np.unique(reference, return_counts=True)
-    shares = [HELD, *[(1 - HELD) / (BETS - 1)] * (BETS - 1)]
     return {
         "bins": bins.tolist(),
         "counts": counts.tolist(),
         "reference_bins": bins.tolist(),
         "reference_counts": counts.tolist(),
-        "shares": shares,
+        "shares": first_shares(BETS),
         "log_wealth": 0.0,
         "tested": 0,
     }
@@ -68,11 +67,8 @@ def bet(state: BetState, bins: Ints, ties: Floats) -> BetPath:
     shares, wealth = np.array(state["shares"]), state["log_wealth"]
     path = np.empty(len(ranks))
     for place, payoff in enumerate(payoffs(ranks)):
-        shares = _dealt(shares, state["tested"] + place)
-        shares = shares * payoff
-        total = float(shares.sum())
-        wealth += math.log(total)
-        shares /= total
+        shares, gain = play(shares, payoff, state["tested"] + place)
+        wealth += gain
         path[place] = wealth
     seen, counts = _with(state, bins)
     after: BetState = {
@@ -125,6 +121,18 @@ def payoffs(ranks: Floats) -> Floats:
             BOTH_ENDS * np.maximum(end, LEAST_RANK) ** (BOTH_ENDS - 1),
         ]
     )
+
+
+def first_shares(bets: int) -> list[float]:
+    """The capital before the first value, of which the first of so many bets is what is held back."""
+    return [HELD, *[(1 - HELD) / (bets - 1)] * (bets - 1)]
+
+
+def play(shares: Floats, payoff: Floats, tested: int) -> tuple[Floats, float]:
+    """The shares of the capital after one more value, and by how much the logarithm of the whole grew."""
+    after = _dealt(shares, tested) * payoff
+    total = float(after.sum())
+    return after / total, math.log(total)
 
 
 def _dealt(shares: Floats, tested: int) -> Floats:

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from engine.diagnostics.drift.batch_view import DriftView, view
 from engine.diagnostics.drift.drift_words import held_note, odds, state_of
-from engine.diagnostics.drift.watched import WATCHED, Watched, value_of
+from engine.diagnostics.drift.watched import WATCHED, NameOf, Watched, value_of
 from engine.diagnostics.drift.watching import threshold
 from engine.diagnostics.phrasing import MINUS, number, percent, perplexity, plural
-from store.documents.serving.drift import TestState, WatchedName
+from store.documents.serving.drift import PaceName, TestState, WatchedName
 from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
 
 Standing = Literal["alarm", "held", "quiet", "collecting", "unwatched"]
@@ -31,7 +31,7 @@ class DriftLine:
     """One watched value. evidence: now, and at most since the test began; since: Unix time, s, of an alarm;
     window: how the chosen window differs, in words; note: what else has to be known."""
 
-    name: WatchedName
+    name: WatchedName | PaceName
     title: str
     standing: Standing
     evidence: str
@@ -50,10 +50,13 @@ def drift_lines(
     reference: ReferenceFacts | None,
     counts: Mapping[WatchedName, Mapping[int, int] | Mapping[str, int]],
     alpha: float,
+    name_of: NameOf,
 ) -> list[DriftLine]:
     """Of each watched value; `counts`: its bins or names within the chosen window."""
     by_name, limit = {state["name"]: state for state in states}, threshold(alpha, len(watched))
-    return [_line(name, by_name.get(name), limit, reference, counts.get(name, {})) for name in watched]
+    return [
+        _line(name, by_name.get(name), limit, reference, counts.get(name, {}), name_of) for name in watched
+    ]
 
 
 def _line(
@@ -62,6 +65,7 @@ def _line(
     log_threshold: float,
     reference: ReferenceFacts | None,
     counts: Mapping[int, int] | Mapping[str, int],
+    name_of: NameOf,
 ) -> DriftLine:
     facts = reference["values"].get(name) if reference else None
     title, note = WATCHED[name].title, facts["why"] if facts else ""
@@ -83,12 +87,17 @@ def _line(
         reference=state["reference"],
         wanted=state["wanted"],
         since=(state["lowest_at"] or state["alarm_at"]) if standing == "alarm" else None,
-        window=_window(WATCHED[name], facts, counts) if facts else "",
+        window=_window(WATCHED[name], facts, counts, name_of) if facts else "",
         note=note if standing == "held" or state["reference"] < state["wanted"] else "",
     )
 
 
-def _window(watched: Watched, facts: ReferenceValue, counts: Mapping[int, int] | Mapping[str, int]) -> str:
+def _window(
+    watched: Watched,
+    facts: ReferenceValue,
+    counts: Mapping[int, int] | Mapping[str, int],
+    name_of: NameOf,
+) -> str:
     """How the window differs from the reference, for one look: a description, no alarm."""
     names = facts["names"] if watched.is_category else facts["bins"]
     reference = dict(zip(names, facts["counts"], strict=True))
@@ -98,7 +107,7 @@ def _window(watched: Watched, facts: ReferenceValue, counts: Mapping[int, int] |
     luck = " (as by luck)" if seen.psi <= seen.psi_by_luck else f" (luck: up to {seen.psi_by_luck:.2f})"
     index = f"stability index {seen.psi:.2f}{luck}"
     if watched.is_category:
-        moved = _moved_name(seen)
+        moved = _moved_name(watched, seen, name_of)
     elif watched.scale == "share":
         moved = " → ".join(percent(_mean(bins)) for bins in (reference, counts))
     else:
@@ -109,12 +118,12 @@ def _window(watched: Watched, facts: ReferenceValue, counts: Mapping[int, int] |
     return "; ".join([*parts, plural(seen.window, "value")])
 
 
-def _moved_name(seen: DriftView) -> str:
+def _moved_name(watched: Watched, seen: DriftView, name_of: NameOf) -> str:
     name, change = seen.moved[0]
     points = [
         f"{100 * (end or 0):+.0f}".replace("-", MINUS) for end in (change.value, change.low, change.high)
     ]
-    return f"“{name}” {points[0]} points ({points[1]} to {points[2]})"
+    return f"{name_of(watched.name, name)} {points[0]} points ({points[1]} to {points[2]})"
 
 
 def _mean(bins: Mapping[Any, int]) -> float:
@@ -133,10 +142,11 @@ def _moved_median(watched: Watched, seen: DriftView) -> str:
     return f"half above {first} → {second}{unit}"
 
 
-def reference_line(reference: ReferenceFacts | None, taken: int, wanted: int) -> str:
-    """What new requests are held against."""
+def reference_line(reference: ReferenceFacts | None, source: str, taken: int, wanted: int) -> str:
+    """What new requests are held against. source: first, window, dataset or evaluation; taken:
+    requests that are there for a reference of requests."""
     if reference is None:
-        return f"The reference is not there yet: {taken:,} of {plural(wanted, 'request')}."
+        return _coming_reference(source, taken, wanted)
     fitted = reference["fitted"]
     return (
         f"Held against {reference['source']}. Distances, topics and names are taken from {fitted:,} of"
@@ -145,6 +155,16 @@ def reference_line(reference: ReferenceFacts | None, taken: int, wanted: int) ->
         f" begin with all"
         " of them."
     )
+
+
+def _coming_reference(source: str, taken: int, wanted: int) -> str:
+    if source in ("dataset", "evaluation"):
+        return "The reference is being learned from its rows."
+    if source == "window":
+        return f"The reference is not there yet: its window has {plural(taken, 'request')}."
+    if taken >= wanted:
+        return f"The reference is being learned from the first {plural(wanted, 'request')}."
+    return f"The reference is not there yet: {taken:,} of {plural(wanted, 'request')}."
 
 
 def top_line(lines: Sequence[DriftLine], alerts: int, requests: int) -> str:

@@ -6,6 +6,7 @@ Bins are fixed here and depend on no data, so that ranks among them are as good 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,8 @@ from store.documents.serving.drift import WatchedName
 
 Scale = Literal["length", "share", "distance", "logprob", "perplexity", "category"]
 Side = Literal["input", "output", "confidence"]
+
+NameOf = Callable[[WatchedName, str], str]  # how a name of a category reads
 
 
 @dataclass(frozen=True)

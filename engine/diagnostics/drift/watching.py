@@ -26,11 +26,10 @@ from numpy.typing import NDArray
 from engine.diagnostics.drift import whole_days
 from engine.diagnostics.drift.martingale import begin, bet, ties
 from engine.diagnostics.drift.watched import WATCHED, bins_of
-from store.documents.serving.drift import BetState, DayTest, TestState, WatchedName
+from store.documents.serving.drift import OTHER, BetState, DayTest, TestState, WatchedName
 
 MOST_NAMES = 8  # of a category that have a test of their own
 LEAST_REFERENCE = 30  # values
-OTHER = "other"
 NEAR = 1.0  # above the lowest logarithm of the capital; from the last value that near it, it has risen
 
 Value = float | str | None
@@ -80,7 +79,7 @@ def start(
     if by_days:
         state["days"] = whole_days.begin()
     present = [value for value in reference if _is_there(value)]
-    state["bets"] = [begin(column) for column in _columns(state, present)]
+    state["bets"] = [begin(column) for column in columns_of(state, present)]
     state["reference"] = len(present)
     if len(present) >= LEAST_REFERENCE:
         state["wanted"] = len(present)  # few are enough where they were chosen
@@ -125,7 +124,7 @@ def _by_days(
     days: DayTest = copy.deepcopy(before["days"])
     state: TestState = {**after, "days": days}
     state["alarm_place"], state["alarm_at"] = before["alarm_place"], before["alarm_at"]
-    columns = _columns(before, [value["value"] for value in values])
+    columns = columns_of(before, [value["value"] for value in values])
     for value, row in zip(values, zip(*columns, strict=True), strict=True):
         closed = whole_days.add(days, value["at"], value["place"], [int(each) for each in row])
         if not closed or state["alarm_place"] is not None or after["largest"] < log_threshold:
@@ -141,7 +140,7 @@ def _referred(state: TestState, values: Sequence[Value]) -> TestState:
     """With more values in its reference."""
     if not values:
         return state
-    columns = _columns(state, values)
+    columns = columns_of(state, values)
     bets = [
         begin(np.concatenate([_reference_of(part), column]))
         for part, column in zip(state["bets"], columns, strict=True)
@@ -150,7 +149,7 @@ def _referred(state: TestState, values: Sequence[Value]) -> TestState:
 
 
 def _tested(state: TestState, values: Sequence[ValueOfRequest], log_threshold: float) -> TestState:
-    columns = _columns(state, [value["value"] for value in values])
+    columns = columns_of(state, [value["value"] for value in values])
     bets, paths = [], []
     for number, (part, column) in enumerate(zip(state["bets"], columns, strict=True)):
         random = ties(state["seed"] + 7_919 * number, state["tested"], len(column))
@@ -176,7 +175,7 @@ def _tested(state: TestState, values: Sequence[ValueOfRequest], log_threshold: f
     return after
 
 
-def _columns(state: TestState, values: Sequence[Value]) -> list[NDArray[np.int64]]:
+def columns_of(state: TestState, values: Sequence[Value]) -> list[NDArray[np.int64]]:
     """The bins of each test: of a number one, of a category one for each name."""
     watched = WATCHED[state["name"]]
     if not watched.is_category:

@@ -41,7 +41,7 @@ from engine.diagnostics.verdicts.verdict import (
     within_of,
 )
 from store.documents.figures.estimate import Estimate
-from store.documents.verdicts.forgetting import AdvicePiece
+from store.documents.verdicts.forgetting import AdvicePiece, SettingValue
 from store.documents.verdicts.verdict import LossFigures, PreferenceFigures, Verdict, VerdictState
 
 BROKEN_PAIR = 1.0  # by how much more the loss of a pair of a kind that was not measured may be
@@ -89,7 +89,7 @@ def judge(
         ],
         "advice": [
             *question.advice(state, split, config),
-            *_displaced(preference, config),
+            *displaced(preference, config),
             *advice,
         ],
         "gain": gain_of(gain, unit, split, choice, negligible) if gain else None,
@@ -215,14 +215,18 @@ def _change(interval: Estimate) -> str:
     return f"{sign}{value} ({phrasing.interval(interval['low'], interval['high'], places)})"
 
 
-def _displaced(preference: PreferenceFigures | None, config: JudgedConfig) -> list[AdvicePiece]:
+def displaced(preference: PreferenceFigures | None, config: JudgedConfig) -> list[AdvicePiece]:
+    """Another loss, where the chosen answers surely became less likely."""
     high = preference["chosen_change"]["high"] if preference else None
     if high is None or high >= 0 or config["loss_type"] == "apo_zero":
         return []
+    change: dict[str, SettingValue] = {"loss_type": "apo_zero"}
+    if config.get("label_smoothing"):  # which no other loss than the robust one takes
+        change["label_smoothing"] = 0.0
     return [
         {
             "text": "The chosen answers became less likely: try the loss apo_zero, which raises them and not"
             " their distance alone.",
-            "change": {"loss_type": "apo_zero"},
+            "change": change,
         }
     ]

@@ -162,6 +162,7 @@ def _facts(planned: PlannedRun, cost: ConfigCost, document: Preview) -> problems
         keeping_all=document["keeping_all"],
         tools_written=answers and _tools_written(job, planned),
         look=planned.look,
+        split_by=planned.split.split_by,
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from engine.data.deal import leakage
 from engine.data.deal.dealing import deal_rows, later_words
 from engine.data.deal.split import check, not_as_asked
+from engine.problems import leak_problems
 from engine.worker.job import WorkerJob
 from store.config.training.ask_config import Fingerprint
 from store.config.training.train_config import Split
@@ -23,8 +25,8 @@ class SplitAsk(Config):
 
 
 def run(job: WorkerJob) -> SplitCounts:
-    """Counts, what was kept together, and the reason under `problems` where a launch with this split would be
-    refused. Raises ConfigError where the column to split by is not there, or no time."""
+    """Counts, what was kept together, what leaks, and the reason under `problems` where a launch with this
+    split would be refused. Raises ConfigError where the column to split by is not there, or no time."""
     ask = SplitAsk.parse(job.config)
     dealt = deal_rows(job.home, ask.fingerprint, ask.split)
     rows = dealt.counts()
@@ -37,9 +39,20 @@ def run(job: WorkerJob) -> SplitCounts:
         problems.append({"level": "info", "field": "split_by", "message": sentence, "fix": ""})
     if later := later_words(dealt.later):
         problems.append({"level": "warning", "field": "split_by", "message": later, "fix": ""})
+    ids = dealt.ids()
+    held = rows["validation"] + rows["test"]
+    for leak in leak_problems.find(
+        leakage.within(job.home, ask.fingerprint, ids), held, ask.split.split_by, "split_by"
+    ):
+        problems.append(
+            {"level": "warning", "field": "split_by", "message": leak["message"], "fix": leak["fix"] or ""}
+        )
+    leaking = leakage.leaking(job.home, ask.fingerprint, ids)
     return {
         "rows": {"train": rows["train"], "validation": rows["validation"], "test": rows["test"]},
         "kept_together": dealt.together,
         "kept": list(dealt.kept),
+        "leaking": leaking[: leakage.LISTED].tolist(),
+        "leaking_rows": len(leaking),
         "problems": problems,
     }

@@ -24,7 +24,7 @@ from engine.gathering.candidates import FittingRows, MadeRow, new_rows, unfit
 from engine.gathering.continued import CONTINUED, continuing
 from engine.gathering.earlier_rows import EarlierRow
 from engine.gathering.old_rows import OldRows, compared, read_old
-from engine.gathering.repeats import NewRowStanding, SaidRow, stand
+from engine.gathering.repeats import HELD, HELD_ELSEWHERE, NewRowStanding, SaidRow, stand
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals
 from engine.recipe.working import Working
@@ -35,7 +35,7 @@ from store.config.data.recipe import PII_KINDS
 from store.config.shipping.improve_config import LEAST_ROWS, GatherConfig, RowsOfDataset
 from store.contract.errors import ConfigError, DataError
 from store.contract.jobdir import JobDir, read_json
-from store.documents.data.gathered import GatheredRows, GatherResult
+from store.documents.data.gathered import GatheredRows, GatherResult, RowRepeating
 from store.documents.data.row import Kind
 from store.documents.tables.job_order import OrderDataset
 
@@ -46,6 +46,7 @@ FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # the rows as JSON: format,
     "preference": ("preference", {"chosen": "messages", "rejected": "rejected"}),
     "text": ("text", {"text": "text"}),
 }
+LISTED = 200  # rows that repeat one that judges
 NAMED = 4  # reasons that an error names
 PLACEHOLDER = re.compile("|".join(rf"\[{kind.upper()}\]" for kind in PII_KINDS))  # of what was redacted
 
@@ -87,6 +88,10 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult:
     parts = _parts(rows, standing, config)
     counted = _counted(rows, parts, standing)
     _check_enough(counted)
+    repeating = _repeating(rows, standing, old)
+    counted |= {"repeats": len(repeating), "repeating": repeating[:LISTED]}
+    if not wanted.classifier:
+        counted["old_judging"] = int(np.count_nonzero(old.parts == "test") or old.held.sum())
     if again:
         counted["again"] = earlier_rows.counted(again)
     return _write(job, dataset, PartedRows(rows, parts, again), counted, folder / "dataset")
@@ -150,6 +155,17 @@ def _counted(rows: list[ReasonedRow], parts: judging_rows.Judging, standing: New
             bool(each.made.row and PLACEHOLDER.search(each.made.row.text)) for each in rows if not each.reason
         ),
     }
+
+
+def _repeating(rows: list[ReasonedRow], standing: NewRowStanding, old: OldRows) -> list[RowRepeating]:
+    """Those that are left out as they repeat a row that judges, each with that row."""
+    listed: list[RowRepeating] = []
+    for line, row in enumerate(rows):
+        partner = int(standing.partners[row.place]) if row.place >= 0 else -1
+        if partner >= 0 and row.reason in (*HELD, HELD_ELSEWHERE):
+            fingerprint, row_id = old.origins[partner]
+            listed.append({"line": line, "reason": row.reason, "fingerprint": fingerprint, "row_id": row_id})
+    return listed
 
 
 def _check_enough(counted: GatheredRows) -> None:

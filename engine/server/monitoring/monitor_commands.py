@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 
+from engine.diagnostics.drift import pace
+from engine.diagnostics.drift.pace import PACES
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.drift.watching import begun_anew
 from engine.server.acts.command import ActivitySubject, Command
@@ -84,7 +86,7 @@ class MonitorCommands:
         return settings.model_copy(update=changes)
 
     def acknowledge_alert(self, body: AlertSeen, person: Person) -> Done:
-        """Somebody has seen it. The test of a drift begins anew. Raises StateError where somebody has
+        """Somebody has seen it. A test that raised it begins anew. Raises StateError where somebody has
         already."""
         with self.database.transaction() as tx:
             alert = monitor_alerts.get(tx, body.alert)
@@ -93,7 +95,8 @@ class MonitorCommands:
                     f"{alert['acknowledged_by_name']} has acknowledged it already.",
                     fix="Load the page again.",
                 )
-            outcome = body.outcome if alert["kind"] == "drift" else None
+            is_test = alert["kind"] == "drift" or alert["subject"] in PACES
+            outcome = body.outcome if is_test else None
             by = person["person_id"], person["name"]
             at = jobs.utc(self.clock())
             monitor_alerts.acknowledge(tx, body.alert, by, outcome, body.note, at)
@@ -162,6 +165,13 @@ def _begin_anew(tx: Transaction, endpoint_id: str, name: str, outcome: AlertOutc
     def next_state(state: TestState) -> TestState:
         return begun_anew(state, same_reference=same) if state["name"] == name else state
 
+    if name in PACES and monitor["pace"]:
+        tests = [
+            pace.begun_anew(test, same_reference=same) if test["name"] == name else test
+            for test in monitor["pace"]["tests"]
+        ]
+        monitors.keep_pace(tx, endpoint_id, {**monitor["pace"], "tests": tests})
+        return
     monitors.begin_anew(tx, endpoint_id, [next_state(state) for state in monitor["states"]])
 
 

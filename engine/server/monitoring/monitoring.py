@@ -1,8 +1,8 @@
 """What the engine does with endpoints' logs, as one function of the time: `Monitoring.step(now)`.
 
-A step takes in what gateways have written, queues the measuring of new requests, holds limits, asks for the
-evaluations of a schedule, and deletes what is too old. It never waits, and all that it must remember is in
-the store: a step of the next engine goes on where this one was killed.
+A step takes in what gateways have written, queues the measuring of new requests, tests their times and
+failures, holds limits, asks for the evaluations of a schedule, and deletes what is too old. It never waits,
+and all that it must remember is in the store: a step of the next engine goes on where this one was killed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from engine.server.monitoring.limits import over_limits
+from engine.server.monitoring.pace_following import follow_pace
 from engine.server.monitoring.schedules import Schedules
 from engine.server.monitoring.side_by_side import look_at_pairs
 from engine.server.monitoring.tailing import endpoint_folders, forget_files, take_logs
@@ -68,6 +69,7 @@ class Monitoring:
             endpoint_id = monitor["endpoint_id"]
             for task, every, act in (
                 ("measure", MEASURE_SECONDS, self._measure),
+                ("pace", MEASURE_SECONDS, self._follow_pace),
                 ("limits", LIMITS_SECONDS, self._hold_limits),
                 ("golden", LIMITS_SECONDS, self.schedules.ask_for_golden),
                 ("bias", LIMITS_SECONDS, self.schedules.ask_for_bias),
@@ -145,6 +147,9 @@ class Monitoring:
                 for each in warned if monitors.find(tx, endpoint_id) else ():
                     raise_alert(tx, endpoint_id, each, at)
         return bool(warned)
+
+    def _follow_pace(self, endpoint_id: str, at: float) -> bool:
+        return follow_pace(self.database, endpoint_id, at)
 
     def _look_at_pairs(self, endpoint_id: str, at: float) -> bool:
         look_at_pairs(self.database, self.home, endpoint_id, at)

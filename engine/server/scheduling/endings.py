@@ -1,13 +1,12 @@
-"""How a job ended: what its `result.json` says, or, where there is none, what can be found out.
+"""How a job ended by its `result.json` (`lost_workers`: without one), and what is tidied up then.
 
-And what is tidied up then. It is done before the end is recorded: an engine that is killed in between finds
-the job alive and does it again.
+That is done before the end is recorded: an engine that is killed in between finds the job alive and does it
+again.
 """
 
 from __future__ import annotations
 
 import shutil
-import signal
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,9 +18,6 @@ from store.documents.tables.job import ErrorDocument, Job
 from store.documents.tables.job_events import Outcome
 from store.queries.data import datasets
 from store.queries.shipping import exports
-
-LOG_LINES = 20
-LOG_BYTES = 16_384
 
 
 @dataclass(frozen=True)
@@ -36,46 +32,6 @@ class Ending:
 def of_result(outcome: Outcome) -> Ending:
     """What the worker itself wrote last."""
     return Ending(outcome["status"], outcome.get("result"), outcome.get("error"))
-
-
-def lost(job: Job, folder: JobDir, exit_code: int | None) -> Ending:
-    """The worker is gone and left no result; `exit_code` where its end was seen, negative for a signal."""
-    error: ErrorDocument = {
-        "error": "WorkerLost",
-        "message": _reason(job, exit_code),
-        "fix": "Resume it: it goes on from its last checkpoint, or from the start where it has none.",
-        "field": "",
-        "traceback": last_lines(folder),
-    }
-    return Ending("lost", error=error)
-
-
-def _reason(job: Job, exit_code: int | None) -> str:
-    if exit_code is None and job["pid"] is None:
-        return "No worker came to take the job."
-    if exit_code is None:
-        # Not a child of this engine, so that nobody could be told its exit code.
-        pid = job["pid"]
-        return (
-            f"Its worker (process {pid}) is gone without a result: it was killed, the machine was restarted,"
-            " or this home folder is a copy of the one that it works in."
-        )
-    if exit_code >= 0:
-        return f"Its worker ended with exit code {exit_code} and without a result."
-    name = signal.Signals(-exit_code).name
-    perhaps = ", perhaps because the machine ran out of memory" if name == "SIGKILL" else ""
-    return f"Its worker was killed by {name}{perhaps}."
-
-
-def last_lines(folder: JobDir) -> str:
-    """The end of the job's log, for whoever wants to know more."""
-    try:
-        with open(folder.log, "rb") as file:
-            file.seek(max(0, file.seek(0, 2) - LOG_BYTES))
-            text = file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-    return "\n".join(text.splitlines()[-LOG_LINES:])
 
 
 def clear_aside(home: Home, job: Job) -> None:

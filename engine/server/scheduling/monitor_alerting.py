@@ -6,13 +6,15 @@ import json
 from typing import NamedTuple
 
 from engine.diagnostics.drift.drift_words import ADVICE, alarm_reason
+from engine.diagnostics.drift.pace_words import PACE_ADVICE, changed_at, pace_reason
 from engine.diagnostics.drift.watching import threshold
 from store.config.serving.monitor_config import MonitorSettings
 from store.db.database import Transaction
-from store.documents.serving.drift import TestState
+from store.documents.serving.drift import PaceTest, TestState
 from store.documents.serving.monitor import AlertKind, MonitorAlert
 from store.queries import jobs
-from store.queries.monitoring import monitor_alerts, monitors, webhooks
+from store.queries.monitoring import monitor_alerts, monitors, signal_counts, webhooks
+from store.words.watched_names import readable_name
 
 
 class Warned(NamedTuple):
@@ -62,12 +64,33 @@ def raise_drift(
         place = state["alarm_place"]
         if place is None or state["alarm_at"] is None:
             continue
+        if monitor_alerts.is_open(tx, endpoint_id, "drift", state["name"]):
+            continue
         lowest_place, lowest_at = state["lowest_place"], state["lowest_at"]
         first = place if lowest_place is None else lowest_place
         since = state["alarm_at"] if lowest_at is None else lowest_at
-        reason = alarm_reason(state, limit, settings.alpha, len(settings.watched))
+        changed = signal_counts.values_between(tx, endpoint_id, state["name"], (first, place))
+        reason = alarm_reason(state, limit, settings.alpha, len(settings.watched), changed, readable_name)
         warned = Warned("drift", state["name"], reason, ADVICE[state["name"]], since, (first, place))
         raise_alert(tx, endpoint_id, warned, at)
+
+
+def raise_pace(
+    tx: Transaction, endpoint_id: str, tests: list[PaceTest], settings: MonitorSettings, at: float
+) -> None:
+    """Of answers that are slower, and of more failures, where their test has gone over its threshold."""
+    for test in tests:
+        place, alarm_at = test["alarm_place"], test["alarm_at"]
+        if place is None or alarm_at is None:
+            continue
+        since = changed_at(test)
+        first = test["since"]["place"]
+        kind: AlertKind = "latency" if test["name"] == "slower" else "errors"
+        reason = pace_reason(test, settings.alpha)
+        places = (place if first is None else first, place)
+        raise_alert(
+            tx, endpoint_id, Warned(kind, test["name"], reason, PACE_ADVICE[test["name"]], since, places), at
+        )
 
 
 def _message(tx: Transaction, alert: MonitorAlert) -> str:

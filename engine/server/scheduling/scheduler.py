@@ -19,8 +19,9 @@ from datetime import datetime
 import psutil
 
 from engine.launchers import Launcher, Worker
-from engine.server.scheduling.endings import Ending, clear_aside, clear_logged, clear_made, lost, of_result
+from engine.server.scheduling.endings import Ending, clear_aside, clear_logged, clear_made, of_result
 from engine.server.scheduling.job_handlers import keep, write_order
+from engine.server.scheduling.lost_workers import lost, stopped_from_outside
 from engine.server.scheduling.removing import remove_noted
 from engine.worker.process import describe
 from store.catalog.job_kinds import JOB_KINDS, PROCESSOR
@@ -32,7 +33,7 @@ from store.contract.states import ACTIVE
 from store.contract.steady_clock import is_recent
 from store.db.database import Database, Queryable, Transaction
 from store.documents.tables.job import ErrorDocument, Job, JobState, WaitingJob
-from store.documents.tables.job_events import WorkerRecord
+from store.documents.tables.job_events import Outcome, WorkerRecord
 from store.http.machine import GIB
 from store.queries import jobs, removals
 from store.queries.ingest import EventBatch, ingest, ingest_many
@@ -69,6 +70,7 @@ class Scheduler:
         self._launched: dict[str, float] = {}  # job -> when this engine started a worker for it
         self._terminated: dict[str, float] = {}  # jobs whose worker this engine has asked to stop, and when
         self._troubled: dict[str, str] = {}  # jobs that the last step failed at, and how
+        self._halted: dict[str, str | None] = {}  # jobs whose worker a signal halted, and its last words
         self._behind: set[str] = set()  # jobs of which the last step did not take all that they report
 
     def step(self, now: float | None = None) -> float:
@@ -100,6 +102,7 @@ class Scheduler:
     def _forget(self, active: set[str]) -> None:
         self._launched = {job: at for job, at in self._launched.items() if job in active}
         self._terminated = {job: at for job, at in self._terminated.items() if job in active}
+        self._halted = {job: message for job, message in self._halted.items() if job in active}
         self._troubled = {job: error for job, error in self._troubled.items() if job in active}
 
     # -- what workers report ------------------------------------------------------------------------
@@ -148,7 +151,7 @@ class Scheduler:
         """One active job: ended with its worker, and stopped where that was asked for."""
         folder = self._folder(job)
         if (outcome := read_json(folder.result)) is not None:
-            self._end(job, at, of_result(outcome))
+            self._end(job, at, _ending(job, folder, outcome))
             return
         if job["pid"] is None and not self._notice(job, folder):
             self._await_worker(job, folder, at)
@@ -156,9 +159,28 @@ class Scheduler:
         if self.launcher.alive(self._worker_of(job)):
             if job["cancel_requested_at"]:
                 self._stop(job, job["cancel_requested_at"], at)
+            else:
+                self._note_halt(job)
             return
         outcome = read_json(folder.result)  # it may have come between the two looks
-        self._end(job, at, of_result(outcome) if outcome else lost(job, folder, self._last_exit(job)))
+        if outcome is not None:
+            self._end(job, at, _ending(job, folder, outcome))
+        else:
+            self._end(job, at, lost(job, folder, self._last_exit(job)))
+
+    def _note_halt(self, job: Job) -> None:
+        """Say of a worker that a signal has halted that it does nothing, until it goes on."""
+        job_id = job["job_id"]
+        if self.launcher.halted(self._worker_of(job)) == (job_id in self._halted):
+            return
+        if job_id in self._halted:
+            message = self._halted.pop(job_id)
+            if job["progress_message"] != _halt_words(job):  # it has spoken since
+                return
+        else:
+            self._halted[job_id], message = job["progress_message"], _halt_words(job)
+        with self.database.transaction() as tx:
+            jobs.update(tx, job_id, progress_message=message, eta_seconds=None)
 
     def _notice(self, job: Job, folder: JobDir) -> bool:
         """Take down who the worker is, once it has said so."""
@@ -186,9 +208,10 @@ class Scheduler:
         self._end(job, at, lost(job, folder, self._last_exit(job)))
 
     def _last_exit(self, job: Job) -> int | None:
-        """Exit code of the job's own worker, where it was seen; 3 says that another worker has the folder."""
+        """Exit code of the job's own worker, where it was seen; of one that has not announced itself 3 says
+        that another worker has the folder."""
         seen = self.launcher.last_exit(self._folder(job).path)
-        if seen is None or seen.code == 3 or job["pid"] not in (None, seen.pid):
+        if seen is None or job["pid"] not in (None, seen.pid) or (job["pid"] is None and seen.code == 3):
             return None
         return seen.code
 
@@ -287,6 +310,18 @@ class Scheduler:
         except (OSError, TunebenchError) as error:  # a full disk, a data set that was deleted
             self._end(job, at, Ending("failed", error=describe(error)))
         self._launched[job["job_id"]] = at
+
+
+def _ending(job: Job, folder: JobDir, outcome: Outcome) -> Ending:
+    """What the worker wrote last; where it stopped though nobody cancelled the job, with what made it."""
+    ending = of_result(outcome)
+    if ending.status == "cancelled" and not ending.error and not job["cancel_requested_at"]:
+        return Ending("cancelled", error=stopped_from_outside(job, folder))
+    return ending
+
+
+def _halt_words(job: Job) -> str:
+    return f"Its process is halted (SIGSTOP); `kill -CONT {job['pid']}` lets it go on"
 
 
 def holds_device(job: Job) -> bool:

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 from starlette.types import Receive, Scope, Send
 
 from engine.serving.gateway.backends.backend_http import BackendBroken
+from engine.serving.gateway.calls.answer_forms import AnswerForm
 from engine.serving.gateway.calls.attempt import Attempt
 from engine.serving.gateway.calls.call import CLIENT_GONE, Call
 from engine.serving.gateway.calls.routing import ModelRoutes, Route, drawn
 from engine.serving.gateway.requests import bodies
 from engine.serving.gateway.requests.refusals import Refusal, draining, not_ready
+from engine.serving.protocol.refusals import kinds_in_words
 from store.documents.serving.request_line import RequestKind
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 NEEDED: dict[str, tuple[str, ...]] = {
     "chat": ("model", "messages"), "labels": ("model", "messages"),
     "completion": ("model", "prompt"), "decision": ("model", "state", "questions"),
+    "embedding": ("model", "input"),
 }  # fmt: skip
 STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 KEY_REFUSED = (401, 403)  # by a backend: its caller's own key is not meant
@@ -42,12 +45,15 @@ WHOLE = [(b"content-type", b"application/json")]
 class Answering:
     """The ASGI application of one path."""
 
-    def __init__(self, gateway: Gateway, kind: RequestKind) -> None:
-        self._gateway, self._kind = gateway, kind
+    def __init__(
+        self, gateway: Gateway, kind: RequestKind, form: type[AnswerForm] = AnswerForm, prefix: str = ""
+    ) -> None:
+        self._gateway, self._kind, self._form, self._prefix = gateway, kind, form, prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
-        call = Call(gateway.config["endpoint_id"], gateway.ids.new(self._kind), self._kind)
+        request_id = gateway.ids.new(self._kind, self._prefix)
+        call = Call(gateway.config["endpoint_id"], request_id, self._kind, self._form())
         gateway.active.add(call)
         watching: asyncio.Task[None] | None = None
         try:
@@ -83,7 +89,7 @@ class Answering:
         gateway.keys.spend_request(call.key)
         content = await bodies.read_body(scope, receive, limits["body_bytes"])
         call.limit(limits["seconds"])
-        call.body = bodies.parse(content)
+        call.body = call.form.asked(bodies.parse(content))
         if "model" not in call.body:
             raise Refusal(400, "missing_parameter", "model is missing.", param="model")
         model = gateway.table.of(call.body["model"])
@@ -93,6 +99,8 @@ class Answering:
             bodies.check_fields(call.body, NEEDED[self._kind], obeyed, model.name)
         bodies.check_tokens(call.body, limits["max_tokens"])
         bodies.check_format(call.body)
+        if "tools" in call.body:
+            await asyncio.to_thread(bodies.check_tools, call.body)
         call.user, call.group = bodies.asked_user(call.body), bodies.asked_group(call.body)
         self._hold_tokens(call, model, obeyed)
         call.sampled = drawn(call.request_id, gateway.config["log"]["sample"])
@@ -124,7 +132,7 @@ class Answering:
             raise Refusal(
                 400,
                 "unsupported_endpoint",
-                f"{model.name} answers {', '.join(kinds)} alone, not {call.kind}.",
+                f"{model.name} {kinds_in_words(kinds, call.kind)}.",
                 param="model",
             )
 
@@ -198,18 +206,19 @@ class Answering:
             await send({"type": "http.response.body", "body": event, "more_body": True})
         call.finish()
         await self._write(call, 200, None)
-        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+        await send({"type": "http.response.body", "body": call.form.closing(call.seen)})
 
     # -- the end ------------------------------------------------------------------------------------
 
     async def _refuse(self, call: Call, refusal: Refusal, send: Send) -> None:
         """In place of the answer, or of the rest of it."""
         call.finish()
+        refusal.param = call.form.param(refusal.param)
         await self._write(call, refusal.status, refusal.code)
         if refusal.status == CLIENT_GONE:
             return
         if call.begun:
-            await send({"type": "http.response.body", "body": refusal.event()})
+            await send({"type": "http.response.body", "body": call.form.failed(refusal)})
             return
         await _send_whole(send, refusal.status, refusal.headers(), call, refusal.body())
 
@@ -254,7 +263,7 @@ def _can_stand_in(route: Route, call: Call) -> bool:
         route.can_answer
         and capabilities
         and call.kind in capabilities["kinds"]
-        and {*call.body} <= {*NEEDED[call.kind], *capabilities["fields"], *bodies.OWN}
+        and bodies.asked_fields(call.body) <= {*NEEDED[call.kind], *capabilities["fields"], *bodies.OWN}
     )
 
 

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.serving.gateway.answering import Answering
+from engine.serving.gateway.calls.answer_forms import ResponsesForm
 from engine.serving.gateway.feedback import FeedbackDesk
 from engine.serving.gateway.gateway import Gateway
 from engine.serving.gateway.requests.bodies import short
@@ -31,7 +32,9 @@ def build(gateway: Gateway) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/chat/completions", Answering(gateway, "chat"), methods=["POST"]),
+            Route("/v1/responses", Answering(gateway, "chat", ResponsesForm, "resp_"), methods=["POST"]),
             Route("/v1/completions", Answering(gateway, "completion"), methods=["POST"]),
+            Route("/v1/embeddings", Answering(gateway, "embedding"), methods=["POST"]),
             Route("/v1/systemone", Answering(gateway, "decision"), methods=["POST"]),
             Route("/v1/feedback", WithRefusals(FeedbackDesk(gateway)), methods=["POST"]),
             Route("/v1/models", WithRefusals(listed), methods=["GET"]),

@@ -27,6 +27,7 @@ from engine.serving.protocol.bodies import FIELDS, ChatBody, CompletionBody, par
 from engine.serving.protocol.forms import completion_logprobs
 from engine.serving.protocol.json_object import JsonObject
 from engine.serving.protocol.refusals import CONTEXT, Refused
+from engine.serving.protocol.tool_fields import TOOL_FIELDS
 from store.contract.errors import ConfigError
 from store.documents.serving.backend import BackendSpec
 from store.documents.serving.capabilities import Capabilities
@@ -128,6 +129,13 @@ class LlamaAnswers:
     def _check(self, asked: ChatBody | CompletionBody) -> None:
         if asked.stream_options and not asked.stream:
             raise Refused("stream_options goes with stream.", field="stream_options")
+        if isinstance(asked, ChatBody) and (asked.of_tools or asked.tool_choice not in (None, "none")):
+            raise Refused(
+                "A GGUF file calls no functions here: serve the model that it was made of by our own worker,"
+                " or describe the functions in the system message and ask for JSON by response_format.",
+                code="unsupported_parameter",
+                field="tools",
+            )
         if (asked.n or 1) > 1:  # llama.cpp makes several, and counts the tokens of one
             raise Refused(
                 f"n is {asked.n}, and this backend makes one answer to a request.",
@@ -284,7 +292,9 @@ def _params(spec: BackendSpec, path: Path, context: int) -> Any:
 
 def _given(asked: ChatBody | CompletionBody) -> JsonObject:
     """The body as llama.cpp is given it, without the prompt: always that of a completion."""
-    dropped = {"model", "user", "messages", "prompt", "response_format", "logprobs", "top_logprobs"}
+    dropped = {
+        "model", "user", "messages", "prompt", "response_format", "logprobs", "top_logprobs", *TOOL_FIELDS,
+    }  # fmt: skip
     asked_fields = asked.model_dump(exclude_none=True, by_alias=True, exclude=dropped)
     given = PLAIN | asked_fields | {"stream": True}
     if not asked.stream:

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from engine.serving.protocol.logprob_tally import COMMENT, HEADER, LogprobTally
-from engine.serving.protocol.refusals import Refused, failure
+from engine.serving.protocol.refusals import Refused, failure, kinds_in_words
 from store.contract.errors import TunebenchError
 from store.documents.serving.capabilities import Capabilities
 from store.http.bodies import read_document
@@ -33,7 +33,7 @@ log = logging.getLogger("backend")
 BODY = 64 * 2**20  # bytes; what may be asked is the gateway's to say
 CLOSED = 499  # of HTTP, by custom: the client went away
 
-AnswerKind = Literal["chat", "completion", "decision"]
+AnswerKind = Literal["chat", "completion", "decision", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ def build(answerer: Answerer) -> Starlette:
             Route("/v1/models", models),
             Route("/v1/chat/completions", _asked(answerer, "chat"), methods=["POST"]),
             Route("/v1/completions", _asked(answerer, "completion"), methods=["POST"]),
+            Route("/v1/embeddings", _asked(answerer, "embedding"), methods=["POST"]),
             Route("/v1/systemone", _asked(answerer, "decision"), methods=["POST"]),
         ],
         exception_handlers={HTTPException: _http_error},
@@ -177,12 +178,13 @@ def _asked(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], Awaitabl
 
 
 def _wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
-    if kind == "chat" and not capabilities["template"]:
+    writes = "completion" in capabilities["kinds"]
+    if kind == "chat" and writes and not capabilities["template"]:
         return (
             "The model's tokenizer has no chat template, so that it is not known how it is talked to. Ask it"
             " for completions, or give its folder a chat_template.jinja."
         )
-    return f"This model answers {' and '.join(capabilities['kinds'])} alone, not {kind}."
+    return f"This model {kinds_in_words(capabilities['kinds'], kind)}."
 
 
 async def _while_there(answer: Awaitable[WholeAnswer | Stream], request: Request) -> WholeAnswer | Stream:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from engine.serving.protocol.json_object import JsonObject
 from engine.serving.protocol.refusals import Refused
+from engine.serving.protocol.tool_fields import TOOL_FIELDS
+from engine.serving.protocol.tools import (
+    ChosenFunction,
+    OfferedFunction,
+    ToolChoice,
+    Tools,
+    TurnCalls,
+    offered,
+)
 from store.contract.json_schemas import check_schema
 
 MOST_ALTERNATIVES = 20
 MOST_STOPS = 16
+MAX_TEXTS = 2048  # of one request for embeddings
 OTHER_PARTS = {  # of a message: what they are
     "image_url": "an image",
     "input_image": "an image",
@@ -123,13 +141,32 @@ class ChatTurn(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str | list[TextPart], BeforeValidator(_of_text)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[str | list[TextPart] | None, BeforeValidator(_of_text)] = None
+    refusal: None = None  # as answers have it, which clients send back as they are
+    tool_calls: TurnCalls | None = None
+    tool_call_id: str | None = Field(None, max_length=64)
 
     @property
     def text(self) -> str:
         """Its content."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        parts = self.content if isinstance(self.content, list) else []
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in parts)
+
+    @property
+    def of_tools(self) -> bool:
+        """Whether it calls functions, or is what a call gave."""
+        return self.role == "tool" or self.tool_calls is not None
+
+    @model_validator(mode="after")
+    def _of_its_role(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"tool_calls are of the assistant, not of {self.role}")
+        if (self.tool_call_id is None) == (self.role == "tool"):
+            raise ValueError("tool_call_id belongs to a message of the role tool, which needs it")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is missing")
+        return self
 
 
 class ChatBody(Sampled):
@@ -139,6 +176,37 @@ class ChatBody(Sampled):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = False
     top_logprobs: int | None = Field(None, ge=0, le=MOST_ALTERNATIVES)
+    tools: Tools | None = Field(None, min_length=1)
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = None
+
+    @property
+    def of_tools(self) -> bool:
+        """Whether functions have to do with it."""
+        return self.tools is not None or any(turn.of_tools for turn in self.messages)
+
+    @property
+    def offered(self) -> dict[str, OfferedFunction]:
+        """Functions that the answer may call, by their names. Raises Refused where tool_choice has none to
+        choose from."""
+        functions, chosen = offered(self.tools or ()), self.tool_choice
+        if chosen in (None, "auto", "required"):
+            if chosen == "required" and not functions:
+                raise Refused("tool_choice is required, and there are no tools.", field="tool_choice")
+            return functions
+        if chosen == "none":
+            return {}
+        assert isinstance(chosen, ChosenFunction)
+        if chosen.name not in functions:
+            raise Refused(
+                f"tool_choice names {chosen.name[:80]!r}, which tools don't have.", field="tool_choice"
+            )
+        return {chosen.name: functions[chosen.name]}
+
+    @property
+    def must_call(self) -> bool:
+        """Whether an answer without a call is none."""
+        return self.tool_choice not in (None, "auto", "none")
 
     @property
     def alternatives(self) -> int | None:
@@ -160,6 +228,27 @@ class CompletionBody(Sampled):
         return self.logprobs
 
 
+class EmbeddingBody(Body):
+    """`POST /v1/embeddings`. A list of numbers is the tokens of one text."""
+
+    input: str | list[str] | list[int] | list[list[int]]
+    encoding_format: Literal["float", "base64"] | None = "float"
+    dimensions: int | None = Field(None, ge=1)
+    user: str | None = None
+
+    @property
+    def texts(self) -> list[str | list[int]]:
+        """Each that a vector is wanted of. Raises Refused."""
+        given = self.input
+        if isinstance(given, str):
+            return [given]
+        if given and isinstance(given[0], int):
+            return [[token for token in given if isinstance(token, int)]]
+        if not 0 < len(given) <= MAX_TEXTS:
+            raise Refused(f"input has {len(given):,} texts; from 1 to {MAX_TEXTS:,} may be.", field="input")
+        return [each for each in given if not isinstance(each, int)]
+
+
 class DecisionBody(Body):
     """`POST /v1/systemone`. The questions are read by transformers, whose form they have."""
 
@@ -167,7 +256,9 @@ class DecisionBody(Body):
     questions: dict[str, JsonObject] = Field(min_length=1, max_length=64)
 
 
-FIELDS = sorted({*ChatBody.model_fields, *CompletionBody.model_fields} - {"model", "messages", "prompt"})
+FIELDS = sorted(
+    {*ChatBody.model_fields, *CompletionBody.model_fields} - {"model", "messages", "prompt", *TOOL_FIELDS}
+)
 
 
 Kind = TypeVar("Kind", bound=Body)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from collections.abc import Iterator, Sequence
+from typing import Literal, NotRequired, TypedDict
 
 from engine.serving.protocol.json_object import JsonObject
 
@@ -42,6 +42,21 @@ class ClassifiedText(TypedDict):
     threshold: NotRequired[float]
     coverage: NotRequired[float]  # share of all requests so far that were given a label
     requests: NotRequired[int]  # so far
+
+
+class FormOfFunction(TypedDict):
+    """Name and arguments of a call, as answers have them."""
+
+    name: str
+    arguments: str  # the JSON of an object
+
+
+class FormOfCall(TypedDict):
+    """A call of a function, as answers have it."""
+
+    id: str
+    type: Literal["function"]
+    function: FormOfFunction
 
 
 class CompletionLogprobs(TypedDict):
@@ -91,12 +106,19 @@ class Form:
         return self._head | {"object": kind, "choices": choices, "usage": counts}
 
     def choice(
-        self, index: int, text: str, reason: str | None, logprobs: list[ContentLogprob] | None
+        self,
+        index: int,
+        text: str,
+        reason: str | None,
+        logprobs: list[ContentLogprob] | None,
+        calls: Sequence[FormOfCall] = (),
     ) -> JsonObject:
         """A choice of a whole answer."""
         own: JsonObject = {"text": text}
         if self.chat:
-            own = {"message": {"role": "assistant", "content": text, "refusal": None}}
+            called = {"tool_calls": [*calls]} if calls else {}
+            content = text or None if calls else text
+            own = {"message": {"role": "assistant", "content": content, "refusal": None, **called}}
         return {"index": index, **own, "logprobs": self._logprobs(logprobs, 0), "finish_reason": reason}
 
     def chunk(self, choices: list[JsonObject], *, counts: Usage | None = None, counted: bool) -> JsonObject:
@@ -116,6 +138,20 @@ class Form:
         """More text of a choice."""
         own: JsonObject = {"delta": {"content": text}} if self.chat else {"text": text}
         return {"index": index, **own, "logprobs": self._logprobs(logprobs, offset), "finish_reason": None}
+
+    def waiting(self, index: int) -> JsonObject:
+        """That a choice goes on, and nothing of it is free yet."""
+        return {"index": index, "delta": {}, "logprobs": None, "finish_reason": None}
+
+    def calling(self, index: int, calls: Sequence[FormOfCall]) -> Iterator[JsonObject]:
+        """Calls of a choice: of each who is called, then its arguments."""
+        for place, call in enumerate(calls):
+            function = call["function"]
+            named = {"index": place, **call, "function": {**function, "arguments": ""}}
+            given = {"index": place, "function": {"arguments": function["arguments"]}}
+            for delta in (named, given):
+                own = {"delta": {"tool_calls": [delta]}, "logprobs": None, "finish_reason": None}
+                yield {"index": index, **own}
 
     def closing(self, index: int, reason: str) -> JsonObject:
         """The end of a choice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 from starlette.responses import JSONResponse
@@ -44,6 +45,14 @@ class Refused(Exception):
         """As an answer."""
         headers = {"Retry-After": "1"} if self.status in (429, 503) else None
         return JSONResponse(self.document(), self.status, headers)
+
+
+def kinds_in_words(kinds: Sequence[str], asked: str) -> str:
+    """What a model answers in the place of what it was asked for, and what can be done."""
+    words = f"answers {' and '.join(kinds)} alone, not {asked}"
+    if asked == "embedding":
+        return f"{words}: embeddings are an encoder's; serve one, such as a BERT, and ask that"
+    return words
 
 
 def failure(error: BaseException) -> Refused:

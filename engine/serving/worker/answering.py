@@ -5,24 +5,35 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
 
 from jinja2.exceptions import TemplateError
 
+from engine.rows.call_form import form_of
 from engine.rows.render import Messages, rendered
+from engine.rows.tool_turns import knows_tools, stored
 from engine.serving.protocol.app import AnswerKind, Stream, WholeAnswer
-from engine.serving.protocol.bodies import FIELDS, ChatBody, CompletionBody, DecisionBody, parse
-from engine.serving.protocol.forms import ContentLogprob, Form, usage
+from engine.serving.protocol.bodies import (
+    FIELDS,
+    ChatBody,
+    CompletionBody,
+    DecisionBody,
+    parse,
+)
+from engine.serving.protocol.forms import ContentLogprob, Form, FormOfCall, usage
+from engine.serving.protocol.json_object import JsonObject
 from engine.serving.protocol.logprob_tally import LogprobTally
 from engine.serving.protocol.refusals import CONTEXT, Refused
+from engine.serving.protocol.tool_fields import NO_TOOLS, TOOL_FIELDS, as_shown
 from engine.serving.worker.batch import Batch
+from engine.serving.worker.calling import CalledAnswer, Calling, calling_of
 from engine.serving.worker.constraints import Grammars
 from engine.serving.worker.decisions import Decisions
 from engine.serving.worker.loading import LoadedModel, ServedName
-from engine.serving.worker.rows import Asked, ChoiceEnded, Failed, Piece, RowEvent
+from engine.serving.worker.rows import Asked, ChoiceEnded, Failed, FinishReason, Piece, RowEvent
 from engine.serving.worker.sampling import AskedSampling, Chooser, Chosen
 from store.documents.serving.backend import BackendSpec
 from store.documents.serving.capabilities import Capabilities
@@ -39,6 +50,12 @@ class WorkerAnswers:
             for named in loaded.named.values()
         }
         self._template = all(named.tokenizer.has_own_template for named in loaded.named.values())
+        # a model whose template writes no calls has no form, unless it was trained on written-out ones
+        self._forms = {
+            name: form_of(named.tokenizer)
+            for name, named in loaded.named.items()
+            if self._template and (named.calls_written or knows_tools(named.tokenizer))
+        }
         self._decisions = Decisions(spec.get("labels"))
 
     @property
@@ -48,7 +65,7 @@ class WorkerAnswers:
             "engine": "worker",
             "version": importlib.metadata.version("tunebench"),
             "kinds": ["chat", "completion", "decision"] if self._template else ["completion"],
-            "fields": [*FIELDS, "state", "questions"],
+            "fields": [*FIELDS, "state", "questions", *(TOOL_FIELDS if any(self._forms.values()) else ())],
             "context": self._loaded.context,
             "template": self._template,
             "models": list(self._loaded.named),
@@ -64,18 +81,25 @@ class WorkerAnswers:
         if kind == "decision":
             return await self._decide(parse(DecisionBody, body, status=422))
         asked: ChatBody | CompletionBody
-        asked = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
+        # in a thread: the schemas of functions may be large
+        asked = await asyncio.to_thread(_body, kind, body)
         if asked.stream_options and not asked.stream:
             raise Refused("stream_options goes with stream.", field="stream_options")
         model = self._named(asked.model)
+        calling: Calling | None = None
         if isinstance(asked, ChatBody):
             # in a thread: a template may take seconds before it is refused
             prompts = [await asyncio.to_thread(self._conversation, model, asked)]
+            self._check_room(len(prompts[0]), 1, "messages")  # before a grammar is made in vain
+            calling = await asyncio.to_thread(self._calling, model, asked)
         else:
             prompts = [self._prompt(model, prompt) for prompt in _prompts(asked.prompt)]
         # Grammars of large vocabularies take a second to be made.
-        requests = [await asyncio.to_thread(self._request, model, asked, prompt) for prompt in prompts]
-        answering = _Answering(self._batch, requests, Form(asked.model, chat=kind == "chat"), self._grammars)
+        requests = [
+            await asyncio.to_thread(self._request, model, asked, prompt, calling) for prompt in prompts
+        ]
+        form = Form(asked.model, chat=kind == "chat")
+        answering = _Answering(self._batch, requests, form, self._grammars, calling)
         answering.begin()
         if asked.stream:
             counted = bool(asked.stream_options and asked.stream_options.include_usage)
@@ -112,12 +136,31 @@ class WorkerAnswers:
             )
         return self._loaded.named[name]
 
+    def _calling(self, model: ServedName, body: ChatBody) -> Calling | None:
+        """What its answer may call. Raises Refused."""
+        form = self._forms.get(body.model)
+        if form is None:
+            if body.of_tools or body.tool_choice not in (None, "none"):
+                raise Refused(
+                    f"{body.model} can't call functions: {NO_TOOLS}.",
+                    code="unsupported_parameter",
+                    field="tools",
+                )
+            return None
+        return calling_of(body, form, self._grammars[id(model.tokenizer)], model.tokenizer)
+
     def _conversation(self, model: ServedName, body: ChatBody) -> list[int]:
         turns: Messages = [
             {"role": "system" if turn.role == "developer" else turn.role, "content": turn.text}
             for turn in body.messages
         ]
         try:
+            if body.of_tools:
+                functions = [] if body.tool_choice == "none" else as_shown(body.tools or ())
+                turns = stored(
+                    [turn.model_dump() | plain for turn, plain in zip(body.messages, turns, strict=True)],
+                    functions,
+                )
             text = rendered(model.tokenizer, turns, generation_prompt=True)
         except (TemplateError, TypeError, ValueError) as error:
             raise Refused(
@@ -146,7 +189,13 @@ class WorkerAnswers:
                 field=field,
             )
 
-    def _request(self, model: ServedName, body: ChatBody | CompletionBody, prompt: list[int]) -> Asked:
+    def _request(
+        self,
+        model: ServedName,
+        body: ChatBody | CompletionBody,
+        prompt: list[int],
+        calling: Calling | None = None,
+    ) -> Asked:
         field = "messages" if isinstance(body, ChatBody) else "prompt"
         wished = body.max_tokens
         if isinstance(body, ChatBody):
@@ -156,14 +205,15 @@ class WorkerAnswers:
         if count > self._most_rows:
             raise Refused(f"n is {count}, and at most {self._most_rows} answers are made at once.", field="n")
         sampling = self._sampling(body)
-        constraint = None
+        constraint = calling.constraint if calling else None
         schema = body.response_format.wanted if body.response_format else None
         if schema is not None:
             constraint = self._grammars[id(model.tokenizer)].of_schema(schema)
         choosers = [Chooser(sampling, constraint and constraint.copy(), choice) for choice in range(count)]
         room = self._loaded.context - len(prompt)
         most = wished or min(room, self._most_answer or room)
-        return Asked(model, prompt, most, choosers, body.stop or [], _nobody)
+        kept = calling.kept if calling else frozenset[int]()
+        return Asked(model, prompt, most, choosers, body.stop or [], _nobody, kept)
 
     def _sampling(self, body: ChatBody | CompletionBody) -> AskedSampling:
         bias = {}
@@ -180,6 +230,10 @@ class WorkerAnswers:
             frequency_penalty=body.frequency_penalty or 0.0,
             bias=bias,
         )
+
+
+def _body(kind: AnswerKind, body: Mapping[str, Any]) -> ChatBody | CompletionBody:
+    return parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
 
 
 def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> Sequence[str | list[int]]:
@@ -200,13 +254,19 @@ class _Answering:
     """The rows of one HTTP request: put into the batch, followed, and let go of whatever happens."""
 
     def __init__(
-        self, batch: Batch, requests: Sequence[Asked], form: Form, grammars: Mapping[int, Grammars]
+        self,
+        batch: Batch,
+        requests: Sequence[Asked],
+        form: Form,
+        grammars: Mapping[int, Grammars],
+        calling: Calling | None = None,
     ) -> None:
         self._batch, self._requests, self._form = batch, requests, form
         self._grammars = grammars
         self._happened: asyncio.Queue[tuple[int, RowEvent]] = asyncio.Queue()
         self._prompt_tokens = sum(len(asked.prompt) for asked in requests)
         self._tally = LogprobTally(0.0, 0)
+        self._readers = [calling.reader() for _ in range(self._choices)] if calling else []
 
     def begin(self) -> None:
         """Put all into the batch. Raises Refused where it is full."""
@@ -262,27 +322,45 @@ class _Answering:
 
     def _count(self, place: int, tokens: Sequence[Chosen]) -> None:
         if place == 0 and tokens:
-            total, count = self._tally
-            self._tally = LogprobTally(total + sum(token.logprob for token in tokens), count + len(tokens))
+            total, count, invalid = self._tally
+            total += sum(token.logprob for token in tokens)
+            self._tally = LogprobTally(total, count + len(tokens), invalid)
+
+    def _free(self, place: int, text: str) -> str:
+        """What of a piece of a choice is no call, as far as that is known."""
+        return self._readers[place].add(text) if self._readers else text
+
+    def _ended(self, place: int, reason: FinishReason) -> tuple[CalledAnswer, str]:
+        """What was held back of a choice, and the reason of its end as the protocol has it."""
+        if not self._readers:
+            return CalledAnswer(), reason
+        ended = self._readers[place].end(cut=reason == "length")
+        self._tally = self._tally._replace(invalid_calls=self._tally.invalid_calls + ended.invalid)
+        return ended, "tool_calls" if ended.calls and reason == "stop" else reason
 
     async def whole(self) -> Mapping[str, Any]:
         """The answer in one piece."""
         texts = [""] * self._choices
         reasons: list[str | None] = [None] * self._choices
         tokens: list[list[ContentLogprob]] = [[] for _ in texts]
+        calls: list[list[FormOfCall]] = [[] for _ in texts]
         made = 0
         async for number, event in self._events(self._choices):
             if isinstance(event, Piece):
                 place = self._place(number, event.index)
                 self._count(place, event.tokens)
-                texts[place] += event.text
+                texts[place] += self._free(place, event.text)
                 tokens[place] += self._entries(number, event.tokens) or []
             elif isinstance(event, ChoiceEnded):
-                reasons[self._place(number, event.index)] = event.reason
+                place = self._place(number, event.index)
+                ended, reasons[place] = self._ended(place, event.reason)
+                texts[place], calls[place] = texts[place] + ended.text, ended.calls
                 made += event.tokens
         with_logprobs = self._requests[0].choosers[0].with_logprobs
         choices = [
-            self._form.choice(place, text, reasons[place], tokens[place] if with_logprobs else None)
+            self._form.choice(
+                place, text, reasons[place], tokens[place] if with_logprobs else None, calls[place]
+            )
             for place, text in enumerate(texts)
         ]
         return self._form.whole(choices, usage(self._prompt_tokens, made))
@@ -299,17 +377,27 @@ class _Answering:
                     place = self._place(number, event.index)
                     self._count(place, event.tokens)
                     entries = self._entries(number, event.tokens)
-                    if not (event.text or entries):
-                        continue  # the middle of a character
-                    piece = form.piece(place, event.text, entries, offsets[place])
-                    yield form.chunk([piece], counted=counted)
-                    offsets[place] += len(event.text)
+                    text = self._free(place, event.text)
+                    if text or entries:
+                        piece = form.piece(place, text, entries, offsets[place])
+                        yield form.chunk([piece], counted=counted)
+                        offsets[place] += len(text)
+                    elif event.text:  # the middle of a call, whose tokens count where its caller goes away
+                        yield form.chunk([form.waiting(place)], counted=counted)
                 elif isinstance(event, ChoiceEnded):
                     made += event.tokens
-                    closing = form.closing(self._place(number, event.index), event.reason)
-                    yield form.chunk([closing], counted=counted)
+                    for choice in self._closing(self._place(number, event.index), event.reason):
+                        yield form.chunk([choice], counted=counted)
         if counted:
             yield form.chunk([], counts=usage(self._prompt_tokens, made), counted=True)
+
+    def _closing(self, place: int, reason: FinishReason) -> Iterator[JsonObject]:
+        """The last pieces of a choice: what was held back of it, its calls, the end."""
+        ended, reason_given = self._ended(place, reason)
+        if ended.text:
+            yield self._form.piece(place, ended.text, None)
+        yield from self._form.calling(place, ended.calls)
+        yield self._form.closing(place, reason_given)
 
     def _entries(self, number: int, tokens: Sequence[Chosen]) -> list[ContentLogprob] | None:
         """Tokens with their log-probabilities, as the protocol has them."""

@@ -25,6 +25,7 @@ from engine.models.switching import AdapterSwitch
 from engine.serving.worker.alone import AloneForward
 from engine.serving.worker.batched import BatchedForward
 from engine.serving.worker.linear_layers import BASE
+from store.catalog.encoders import SHIFTED
 from store.catalog.methods import WHOLE_METHOD
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
@@ -52,11 +53,13 @@ class Forward(Protocol):
 
 @dataclass(frozen=True)
 class ServedName:
-    """What one name stands for."""
+    """What one name stands for. calls_written: it was trained on rows that call functions, which are written
+    out for a template that knows of none."""
 
     adapter: int
     tokenizer: Any
     ends: frozenset[int]
+    calls_written: bool = False
 
 
 @dataclass
@@ -91,9 +94,12 @@ def load(spec: BackendSpec) -> LoadedModel:
     model.eval()
     forward, alone = _forward(model, names, spec, context, device)
     _give_back()
-    named = {name: ServedName(BASE, tokenizers[0], ends[0]) for name in spec["names"]}
-    for number, adapter in enumerate(spec["adapters"]):
-        named[adapter["name"]] = ServedName(number, tokenizers[number + 1], ends[number + 1])
+    own_note: ModelNote | None = read_json(Path(source) / "tunebench.json")
+    written = bool(own_note and own_note.get("calls"))
+    named = {name: ServedName(BASE, tokenizers[0], ends[0], written) for name in spec["names"]}
+    for number, (adapter, note) in enumerate(zip(spec["adapters"], notes, strict=True)):
+        written = bool(note.get("calls"))
+        named[adapter["name"]] = ServedName(number, tokenizers[number + 1], ends[number + 1], written)
     return LoadedModel(forward, named, context, model.config.get_text_config().vocab_size, alone)
 
 
@@ -185,7 +191,10 @@ def _files_of(folder: Path) -> str:
 
 def context_of(model: Any, spec: BackendSpec) -> int:
     """Tokens that one prompt and its answer may have."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    text_config = model.config.get_text_config()
+    positions = getattr(text_config, "max_position_embeddings", None)
+    if positions and text_config.model_type in SHIFTED:
+        positions -= (text_config.pad_token_id or 0) + 1
     wished = [number for number in (positions, spec["context"], spec["max_tokens"]) if number]
     return min(wished)
 

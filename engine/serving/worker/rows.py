@@ -55,7 +55,8 @@ RowEvent = Piece | ChoiceEnded | Failed | PromptScores
 @dataclass(eq=False)
 class Asked:
     """A request as the batch sees it. most: tokens of each answer. choosers: one for each choice; none where
-    the scores after the prompt alone are wanted. tell: called with what happened, and must not wait."""
+    the scores after the prompt alone are wanted. tell: called with what happened, and must not wait. kept:
+    special tokens that are part of its answers' texts."""
 
     model: ServedName
     prompt: Sequence[int]
@@ -63,6 +64,7 @@ class Asked:
     choosers: Sequence[Chooser]
     stops: Sequence[str]
     tell: Callable[[RowEvent], None]
+    kept: frozenset[int] = frozenset()
     gone: threading.Event = field(default_factory=threading.Event)  # nobody waits for it any more
 
     @property
@@ -85,7 +87,7 @@ class Row:
         self.last = 0  # the newest token, which the model has not seen
         self.reserved = 0  # tokens for which there is room
         self.over = False
-        self._text = TokenText(asked.model.tokenizer)
+        self._text = TokenText(asked.model.tokenizer, asked.kept)
         self._stops: StopStrings[Chosen] = StopStrings(asked.stops)
 
     @property

@@ -23,6 +23,9 @@ WORD = r"(?u)\b[^\W\d_][\w'’-]{2,30}\b"
 # What contractions leave behind, and what says nothing of a topic.
 EMPTY = {"don't", "i'm", "can't", "i've", "it's", "does", "did", "i'd", "i'll", "isn't", "doesn't", "didn't",
          "won't", "just", "like", "dont", "cant", "ill", "yes", "that's", "you're", "what's"}  # fmt: skip
+ANY_WORD = r"(?u)\b[\w'’-]+\b"
+PHRASE = (2, 4)  # words
+SEVERAL = 3  # rows that a phrase stands in
 SEED = 0
 
 
@@ -68,6 +71,45 @@ def names(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
         telling = [str(words[i]) for i in order[:12] if weight[topic, i] > 0]
         taken.append(_distinct(telling, topic, taken))
     return taken
+
+
+def describe(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
+    """A distinct phrase for each topic, of two to four words that stand together in several of its rows and
+    seldom in others ("lost my card"): nobody's own words. Where there is none, words that tell it, put into
+    one ("card, cash and refund")."""
+    usual = [_as_phrase(name) for name in names(topics, texts)]
+    counter = CountVectorizer(token_pattern=ANY_WORD, ngram_range=PHRASE, binary=True, max_features=50_000)
+    try:
+        counts = counter.fit_transform([text[:FIRST] for text in texts])
+    except ValueError:  # no row has two words
+        return usual
+    phrases = [str(phrase) for phrase in counter.get_feature_names_out()]
+    overall = np.asarray(counts.sum(axis=0)).ravel()
+    telling = np.array([_tells(phrase) for phrase in phrases])
+    lengths = np.array([1 + 0.3 * phrase.count(" ") for phrase in phrases])
+    described: list[str] = []
+    for topic, name in enumerate(usual):
+        rows = topics == topic
+        here = np.asarray(counts[rows].sum(axis=0)).ravel()
+        weight = here / max(1, int(rows.sum())) * np.log1p(here / np.maximum(1, overall - here)) * lengths
+        weight[~telling | (here < SEVERAL)] = 0
+        order = np.lexsort((np.arange(len(phrases)), -weight))
+        fitting = (phrases[i] for i in order[:20] if weight[i] > 0 and phrases[i] not in described)
+        described.append(next(fitting, name))
+    return described
+
+
+def _tells(phrase: str) -> bool:
+    """Whether it begins and ends with a word that says something."""
+    words, empty = phrase.split(), ENGLISH_STOP_WORDS | EMPTY
+    return words[0] not in empty and words[-1] not in empty
+
+
+def _as_phrase(name: str) -> str:
+    if name.startswith("Topic "):
+        return f"few words ({name.removeprefix('Topic ')})"
+    *first, last = name.split(", ")
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _distinct(telling: list[str], topic: int, taken: list[str]) -> str:

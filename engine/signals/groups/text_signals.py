@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import ftfy.badness
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,9 +26,10 @@ from engine.signals.texts.answers import (
     says_nothing,
     stops_early,
 )
+from engine.signals.texts.encoding import BROKEN, PERHAPS_MOJIBAKE, fixed, is_damaged
 from engine.signals.texts.language import tell
 from engine.signals.texts.row_parts import PART_COLUMNS, Parts, split_parts
-from engine.signals.texts.web import BOILERPLATE, HTML
+from engine.signals.texts.web import BOILERPLATE, HTML, without_html
 from engine.worker.job import WorkerJob
 from store.config.data.data_config import ProfileConfig
 from store.documents.data.signal_figures import SignalOptions
@@ -44,11 +44,6 @@ _UNSPACED_WORDS = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]"
     "|[^\\s\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+"
 )
-
-# Replacement and control characters are damage; mojibake takes two characters beyond ASCII in a row, or the
-# first half of one that was pulled apart, and is then for ftfy to judge.
-_BROKEN = "[\\x00-\\x08\\x0b\\x0e-\\x1f\\x7f-\\x84\\x86-\\x9f\ufffd]"
-_PERHAPS_MOJIBAKE = r"[^\x00-\x7f]{2}|[ÃÂ]"
 
 
 def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[Endings, SignalOptions]:
@@ -71,6 +66,7 @@ def measure(batch: pa.RecordBatch, context: Endings) -> dict[str, pa.Array | np.
     languages = tell(*_in_language(parts))
     empty = np.fromiter(map(says_nothing, parts.answers), bool, len(parts))
     no_answer = ~parts.answered
+    repairable, lost = _damage(parts.texts, texts)
     return {
         "characters": lengths(parts.texts),
         "words": words,
@@ -80,8 +76,9 @@ def measure(batch: pa.RecordBatch, context: Endings) -> dict[str, pa.Array | np.
         "language": pa.array([code for code, _ in languages], pa.string()),
         "language_confidence": np.array([sure for _, sure in languages], np.float32),
         "repetition": repetition,
-        "encoding_damage": _damage(parts.texts, texts),
-        "html": pc.match_substring_regex(texts, HTML),
+        "encoding_damage": repairable,
+        "lost_characters": lost,
+        "html": _html(parts.texts, texts),
         "boilerplate": pc.match_substring_regex(texts, BOILERPLATE),
         "empty_answer": empty,
         "one_word_answer": pa.array(
@@ -137,11 +134,22 @@ def repeated_share(words: list[str]) -> float:
     return covered / len(words)
 
 
-def _damage(rows: list[str], texts: pa.Array) -> np.ndarray:
-    damaged = pc.match_substring_regex(texts, _BROKEN).to_numpy(zero_copy_only=False).copy()
-    for index in _matching(texts, _PERHAPS_MOJIBAKE):
-        damaged[index] = damaged[index] or ftfy.badness.is_bad(rows[index])
-    return damaged
+def _damage(rows: list[str], texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with characters that a repair brings back, and rows with some that none does."""
+    repairable, lost = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
+    for index in _matching(texts, f"{BROKEN}|{PERHAPS_MOJIBAKE}"):
+        if is_damaged(rows[index]):
+            repaired = fixed(rows[index])
+            repairable[index], lost[index] = repaired != rows[index], is_damaged(repaired)
+    return repairable, lost
+
+
+def _html(rows: list[str], texts: pa.Array) -> np.ndarray:
+    """Rows with what a recipe would strip as HTML."""
+    marked_up = np.zeros(len(rows), bool)
+    for index in _matching(texts, HTML):
+        marked_up[index] = without_html(rows[index]) != rows[index]
+    return marked_up
 
 
 def _of_answers(parts: Parts, flag: Any) -> pa.Array:

@@ -2,7 +2,8 @@
 
 Each finder is a function of texts. They are read as a person would read them: a refusal is the answer's own
 voice, at the start of a sentence near its beginning, not a word that it mentions; an answer is cut off where
-prose stops in mid-sentence, not where a list, a verse or code ends without a full stop.
+it stops in mid-sentence or in a word, not where prose, a list, a verse or code ends without a full stop:
+people leave that out (of 35 such answers in 2,000 that people wrote, 31 were whole).
 
 How the answers of a data set end, and which of them stop before that.
 
@@ -22,7 +23,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 LONG = 200  # characters; a shorter answer without a full stop is a short answer
-PROSE_LINE = 100  # characters of the last line from which it is prose
 REFUSAL_HEAD = 300  # characters in which a refusal declares itself
 ECHO_WORDS = 3
 
@@ -30,7 +30,7 @@ _SORRY = r"(?:(?:i['’]m|i am|well,? i['’]m) (?:(?:so|very|really|deeply) )?s
 _START = r"(?:^|(?<=[.!?\n]\s)|(?<=\n))\s*" + _SORRY  # of a sentence
 _AI = (
     r"an? (?:ai|artificial intelligence|large language model|language model|chatbot|virtual assistant)"
-    r"(?: (?:language )?(?:model|assistant|system|chatbot|bot))?"
+    r"(?: (?:language )?(?:model|assistant|system|chatbot|bot|ai))*"
 )
 _NOT = (
     r"(?:can(?:no|['’])?t|can not|am (?:not able|unable) to|['’]m (?:not able|unable) to|won['’]t|will not"
@@ -53,13 +53,19 @@ _REFUSALS = (
     r"my (?:programming|guidelines) (?:does|do|prevents?|prohibits?)",
 )
 _REFUSAL = re.compile(_START + "(?:" + "|".join(_REFUSALS) + ")", re.IGNORECASE)
+# What a model says of its nature before it answers all the same is a preface, no refusal.
+_PREFACE = re.compile(
+    rf"as {_AI}[^,.]{{0,40}}, i (?:do not|don['’]t) (?:\w+ )?have [^.]{{0,120}}[.,;]\s*"
+    r"(?:however|but|that said|still)\b"
+    r"[^.]{0,40}\b(?:if i|imagine|i can (?:provide|offer|give|share|help)|let me|here (?:is|are))",
+    re.IGNORECASE,
+)
 # RE2, over many rows at once: no row without a match of it can be a refusal.
 REFUSAL_GATE = (
     r"(?i)\b(?:as an?|an ai|can['’]?t|cannot|can not|unable|not able|won['’]t|will not|not allowed"
     r"|not permitted|decline|comfortable|opinions|feelings|beliefs|programming|guidelines|sorry)\b"
 )
 
-_LIST_ITEM = re.compile(r"\s*(?:[-*•+·>|#]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s?")
 _OPEN_WORDS = frozenset(  # no sentence ends with them
     {
         "the",
@@ -110,8 +116,11 @@ _OPEN_WORDS = frozenset(  # no sentence ends with them
 )
 _NEVER_LAST = frozenset(  # a preposition ends a phrase: what one knows about
     {"the", "a", "an", "and", "or", "but", "because", "if", "than", "their", "its", "your", "our", "my"}
-    | {"which", "while", "is", "are", "was", "were", "not", "very", "every"}
+    | {"which", "very", "every"}
 )
+_FAREWELL = re.compile(r"\n[ \t]*(?:\w+ ){0,3}\w+,\Z")  # of a letter: its name may follow, or not
+_WORDS = re.compile(r"[^\W\d_]+")
+_INFLECTIONS = frozenset({"s", "es", "d", "ed", "ing", "ly", "r", "er", "y", "al", "n"})
 _SENTENCE_SCRIPT = re.compile("[A-Za-z0-9\u00c0-\u052f]")  # written with full stops
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _NOT_WORD = re.compile(r"[\W_]+")
@@ -134,14 +143,15 @@ def echoes(asked: str, answer: str) -> bool:
 
 
 def refuses(answer: str) -> bool:
-    """The answer declines in its own voice."""
-    return _REFUSAL.search(answer[:REFUSAL_HEAD].lstrip()) is not None
+    """The answer declines in its own voice, and does not answer all the same."""
+    head = answer[:REFUSAL_HEAD].lstrip()
+    return _REFUSAL.search(head) is not None and _PREFACE.search(head) is None
 
 
 def ends_open(answer: str, *, sentence: bool = False) -> bool:
     """The last word is one with which no phrase ends (`sentence`: no sentence), or a comma follows."""
     word = answer.rstrip().rsplit(None, 1)[-1:]
-    if not word:
+    if not word or _FAREWELL.search(answer.rstrip()):
         return False
     open_words = _OPEN_WORDS if sentence else _NEVER_LAST
     return word[0] in open_words or (word[0][-1:] == "," and word[0][-2:-1].isalnum())
@@ -156,7 +166,7 @@ def breaks_off(answer: str) -> bool:
         return True
     last = answer[-1]
     if last in ",;([{–—" or (last == "-" and answer[-2].isalnum()):
-        return True
+        return _FAREWELL.search(answer) is None
     if answer[0] in "[{" and answer.count(answer[0]) > answer.count("]" if answer[0] == "[" else "}"):
         return True
     if not _SENTENCE_SCRIPT.match(last):
@@ -167,7 +177,16 @@ def breaks_off(answer: str) -> bool:
         return False
     if line.count("(") > line.count(")") or (word.islower() and word in _OPEN_WORDS):
         return True
-    return len(line) >= PROSE_LINE and not _LIST_ITEM.match(line)
+    return _ends_in_a_piece(answer)
+
+
+def _ends_in_a_piece(answer: str) -> bool:
+    """The last word is the beginning of another one of the answer ("hydroc" of "hydrochloric") and stands
+    nowhere else in it."""
+    *others, last = map(str.lower, _WORDS.findall(answer)) or [""]
+    if not last or not answer.endswith(last) or last in others:
+        return False
+    return any(word.startswith(last) and word[len(last) :] not in _INFLECTIONS for word in others)
 
 
 AnswerEnding = Literal["closed", "open"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from engine.diagnostics.data.findings import Checked, Finding, checked, findings
@@ -18,6 +20,7 @@ BADGES = {
     "serious": ":red-badge[:material/priority_high: Serious]",
     "notable": ":orange-badge[:material/warning: Notable]",
     "minor": ":gray-badge[:material/info: Minor]",
+    "look": ":blue-badge[:material/visibility: Look at these]",
 }
 
 
@@ -57,13 +60,16 @@ def _card(dataset: Dataset, finding: Finding) -> None:
                 st.button(
                     "In the recipe" if added else fix.label,
                     icon=":material/check:" if added else ":material/add:" if index else ":material/build:",
-                    type="secondary" if index == 0 else "tertiary",
+                    type="secondary" if index == 0 and finding.severity != "look" else "tertiary",
                     disabled=added,
                     key=f"fix-{finding.column}-{index}",
                     on_click=_add,
                     args=(dataset_id, fix.steps),
                 )
-            if st.button("Show rows", icon=":material/table_rows:", type="tertiary", key=f"show-{key}"):
+            likely: Literal["secondary", "tertiary"] = (
+                "secondary" if finding.severity == "look" else "tertiary"
+            )
+            if st.button("Show rows", icon=":material/table_rows:", type=likely, key=f"show-{key}"):
                 show_found(dataset, finding)
 
 

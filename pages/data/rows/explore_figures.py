@@ -18,7 +18,7 @@ from store.documents.data.signal_figures import SignalFigure
 from store.documents.tables.dataset import Dataset, SignalRow
 
 LARGEST, MOST = 0.8, 0.5  # share of the rows that one of two labels, and one of more, may have
-STATES = {"serious": "bad", "notable": "warn", "minor": "warn"}
+STATES = {"serious": "bad", "notable": "warn", "minor": "warn", "look": "warn"}
 
 Measurements = Mapping[str, SignalRow]  # by group of signals
 

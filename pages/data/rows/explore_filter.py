@@ -17,6 +17,7 @@ from store.queries.data.explore import TableColumn, filter_json
 SUMMARY_TAB = ":material/troubleshoot: Summary"
 ROWS_TAB = ":material/table_rows: Rows"
 CLEAN_TAB = ":material/cleaning_services: Clean"
+SPLIT_TAB = ":material/call_split: Split"
 LINKED = 4000  # characters of a filter that a link takes
 
 

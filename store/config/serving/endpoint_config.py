@@ -15,7 +15,7 @@ FIRST_PORT = 8600  # of endpoints that name none
 Name = Annotated[Line, Field(min_length=1, max_length=80, pattern=r"^[\w.@:/+ -]+$")]
 
 
-RemoteKind = Literal["chat", "completion", "decision", "labels"]
+RemoteKind = Literal["chat", "completion", "decision", "labels", "embedding"]
 CHAT: tuple[RemoteKind, ...] = ("chat",)
 
 

@@ -14,6 +14,7 @@ from store.contract.document import Config, Line
 from store.documents.shipping.improve_settings import AskedImprovement, AskedSchedule
 
 MOST_MARGIN = 0.2  # of a metric that is a share: a version that is worse by more is none to promote unseen
+MAX_SLIPPING = 0.2  # of reworded repeats with the held-out answer; bench/detection/reworded.py
 MOST_JUDGED = 4  # improvements that a row judges; bench/truths/monitoring/reuse.py
 LEAST_ROWS = 20  # new ones that can be used, of which training and judging are made
 

@@ -32,6 +32,15 @@ class JudgingAgain(TypedDict):
     left_out: dict[str, int]  # reason -> rows that judge no more
 
 
+class RowRepeating(TypedDict):
+    """A new row that was left out as it repeats a row that judges. The texts stay in the data sets."""
+
+    line: int  # of the skipped rows of the new data set
+    reason: str
+    fingerprint: str  # of the data set of the row that judges
+    row_id: int  # of that row
+
+
 class GatheredRows(TypedDict):
     """The new rows: how many there were, what became of them, and why others are none."""
 
@@ -43,6 +52,9 @@ class GatheredRows(TypedDict):
     again: NotRequired[JudgingAgain]  # beside these
     only_train: int  # of those that train: they ask what, or nearly what, an old training row asks
     corrects: int  # of these: they answer it otherwise, and the old row gives way
+    repeats: NotRequired[int]  # of those left out: they repeat a row that judges
+    repeating: NotRequired[list[RowRepeating]]  # these, 200 at most
+    old_judging: NotRequired[int]  # old rows that judge; absent where answers are labels
     redacted: NotRequired[int]  # of all that are used: they hold a placeholder such as [EMAIL]
 
 

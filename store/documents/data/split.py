@@ -24,4 +24,6 @@ class SplitCounts(TypedDict):
     rows: PartRows
     kept_together: int  # rows beyond the first of those that must not be parted
     kept: list[KeptTogether]
+    leaking: list[int]  # training rows that repeat a held-out one, 10,000 at most
+    leaking_rows: int  # of them in all
     problems: list[FieldProblem]  # an error is why a launch with this split would be refused

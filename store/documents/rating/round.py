@@ -92,6 +92,13 @@ class RoundItem(TypedDict):
     weight: float  # 1 / the chance that the prompt had to be chosen, where not all had the same
 
 
+class RoundItemPage(TypedDict):
+    """Some of a round's items, by their ids, of all that a search finds."""
+
+    items: list[RoundItem]
+    matches: int  # all that it finds
+
+
 class RoundRequest(TypedDict):
     """A row of table `round_request`: a logged request that an item of a round stands for. An item that was
     asked several times, or answered by several versions, has a row for each."""

@@ -22,6 +22,7 @@ class ModelOrigin(TypedDict, total=False):
     init_mode: str | None  # how: stack or merge
     own_base: bool  # its adapter belongs to the model in the job's folder `base/`, not to `base_model`
     mixed_from: str  # of a mix: the run of whose model
+    calls: bool  # rows of that data set call functions; older runs lack it
     alpha: float  # of a mix: the share of the way from the base
 
 

@@ -10,8 +10,8 @@ class Capabilities(TypedDict):
 
     engine: str  # worker, llama.cpp, remote
     version: str
-    kinds: list[Literal["chat", "completion", "decision", "labels"]]
-    fields: list[str]  # of a request's body that it obeys, beside model, messages and prompt
+    kinds: list[Literal["chat", "completion", "decision", "labels", "embedding"]]
+    fields: list[str]  # of a request's body that it obeys, beside model, messages, prompt and input
     context: int | None  # tokens
     template: bool  # it has a chat template
     models: list[str]  # names that it answers to

@@ -17,6 +17,8 @@ WatchedName = Literal[
     "output_perplexity",
 ]
 
+OTHER = "other"  # of a category all names that have no test of their own
+
 
 class BetState(TypedDict):
     """One conformal test martingale: what was seen, by bin, and the capital of each bet."""
@@ -68,3 +70,71 @@ class TestState(TypedDict):
     alarm_at: float | None
     seed: int  # of how ties are broken
     days: NotRequired[DayTest]  # where the reference is of requests, whose hours and weekdays differ
+
+
+PaceName = Literal["slower", "failing"]
+
+
+class TimeModel(TypedDict):
+    """How long an answer of a length took in the reference, so that half of its answers took longer: seconds,
+    and per_prompt and per_completion of each token read and written. No longer or shorter ones than `ranges`
+    were in it."""
+
+    seconds: float
+    per_prompt: float
+    per_completion: float
+    ranges: list[list[float]]  # fewest and most tokens, read and written
+    limit: float  # an answer that took so many times as long is slow
+
+
+class OpenMinute(TypedDict):
+    """The minute that goes on; it counts once it is over."""
+
+    minute: int  # since 1970
+    place: int  # of its first request
+    last_place: int
+    n: int
+    over: int  # requests that were slow, or failed
+    bins: list[int]  # of each answer's time beside its expected one
+
+
+class SinceChange(TypedDict):
+    """What came since the time from which on a change is most likely (Page's cumulative sum)."""
+
+    score: float
+    minute: int | None  # null: nothing speaks for a change
+    place: int | None
+    n: int
+    over: int
+    bins: dict[str, int]  # of times beside the expected ones -> answers
+
+
+class PaceTest(TypedDict):
+    """Whether answers are slower, or more requests fail, than in the reference."""
+
+    name: PaceName
+    warm_up: int  # first requests that are still left out, as a model that was just loaded is slow
+    begins_at: float | None  # Unix time of the first request of its reference, s
+    wanted: int  # requests that make its reference
+    gathered: list[list[float]]  # of them: seconds, tokens read and written; or 1 where one failed
+    reference: int  # of them that are there
+    usual: float  # of the reference: seconds that half of its answers exceeded, or the share that failed
+    times: TimeModel | None
+    allowed: float  # share of a minute's requests that may be over
+    shares: list[float]  # of the capital, by bet
+    log_wealth: float
+    largest: float
+    minutes: int  # that were bet on
+    tested: int  # requests in them
+    unlike: int  # answers of lengths that the reference hasn't, which are not compared
+    open: OpenMinute | None
+    since: SinceChange
+    alarm_place: int | None
+    alarm_at: float | None  # Unix time, s
+
+
+class PaceWatch(TypedDict):
+    """Both tests, and the place up to which they have seen requests."""
+
+    place: int
+    tests: list[PaceTest]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
-from store.documents.serving.drift import TestState, WatchedName
+from store.documents.serving.drift import PaceWatch, TestState, WatchedName
 from store.documents.serving.served_base import BaseLook
 
 AlertKind = Literal["drift", "quality", "errors", "latency"]
@@ -46,6 +46,7 @@ class Monitor(TypedDict):
     changed_by_name: str
     changed_at: datetime
     base_look: BaseLook | None  # the last one; null: perplexity was never watched
+    pace: PaceWatch | None  # null: no request was seen yet
 
 
 class MonitorAlert(TypedDict):
@@ -54,7 +55,7 @@ class MonitorAlert(TypedDict):
     alert_id: str
     endpoint_id: str
     kind: AlertKind
-    subject: str  # of drift the watched value; else what of it
+    subject: str  # of drift the watched value; "slower", "failing": beside the reference; else what of it
     reason: str
     advice: str
     first_place: int | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-RequestKind = Literal["chat", "completion", "decision", "labels"]
+RequestKind = Literal["chat", "completion", "decision", "labels", "embedding"]
 
 
 class RequestLine(TypedDict):
@@ -32,13 +32,17 @@ class RequestLine(TypedDict):
     mean_logprob: (
         float | None
     )  # of the answer's tokens, nats, of the model's own distribution; null: not told
+    calls: NotRequired[int]  # of functions, in the first choice
+    # of all choices: meant for a call and none, or with arguments that don't fit; null: not checked
+    invalid_calls: NotRequired[int | None]
     label: str | None  # of a classifier or a decision model
     confidence: float | None  # of that label
     abstained: bool
     input_characters: int
     output_characters: int | None
-    messages: list[dict[str, Any]] | None  # what was asked; null: not kept
-    output: str | None
+    # what was asked; null: not kept. With functions as rows have it: first a turn `tools`, calls as JSON
+    messages: list[dict[str, Any]] | None
+    output: str | None  # calls as rows have them
     redacted: int  # places where personal data was taken out
     group: str | None  # by which the caller wants figures apart
     dealt: str | None  # the version in whose share of callers it is, whichever answered

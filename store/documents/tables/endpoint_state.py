@@ -23,6 +23,7 @@ class BackendState(TypedDict):
     running: int  # requests that it answers
     waiting: int  # requests that wait for it
     capabilities: Capabilities | None
+    unreachable_since: NotRequired[float | None]  # s since 1970: nothing listens at its address
 
 
 class RouteState(TypedDict):

@@ -84,11 +84,21 @@ class Outcome(TypedDict):
     error: NotRequired[ErrorDocument]  # of a failed one
 
 
+class KernelCount(TypedDict):
+    """How many processes the kernel had killed for want of memory, by one of its files."""
+
+    path: str
+    count: int
+
+
 class WorkerRecord(TypedDict):
-    """`worker.json`: the process that took the folder."""
+    """`worker.json`: the process that took the folder, and what tells later how it was lost."""
 
     pid: int
-    started: float  # seconds since the epoch; with pid it names one process for good
+    started: float  # of `process_start`; with pid it names one process for good
+    boot: NotRequired[str]  # names the start of the machine; empty where the system does not
+    memory_kills: NotRequired[KernelCount | None]  # before it began; null where nobody counts them
+    log_bytes: NotRequired[int]  # length of log.txt before it wrote there
 
 
 class IngestReport(TypedDict):

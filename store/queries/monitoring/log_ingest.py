@@ -71,7 +71,7 @@ def take(database: Database, batch: LogBatch, at: datetime) -> int:
 
 def _add_requests(tx: Transaction, rows: pa.Table, endpoint_id: str, at: datetime) -> None:
     tx.execute(
-        "INSERT INTO monitor VALUES (?, '{}', 0, 0, 0, NULL, '[]', ?, ?, NULL) ON CONFLICT DO NOTHING",
+        "INSERT INTO monitor VALUES (?, '{}', 0, 0, 0, NULL, '[]', ?, ?, NULL, NULL) ON CONFLICT DO NOTHING",
         [endpoint_id, NOBODY, at],
     )
     next_place = int(scalar(tx.query("SELECT next_place FROM monitor WHERE endpoint_id = ?", [endpoint_id])))
@@ -149,7 +149,9 @@ _MATCH_EARLIER = f"""
     WHERE f.version IS NULL AND f.endpoint_id = r.endpoint_id AND f.request_id = r.request_id
 """
 _KEY = "endpoint_id, version, role, starts_at"
-_SUMS = "requests, errors, refused, abstained, prompt_tokens, completion_tokens, seconds"
+_SUMS = (
+    "requests, errors, refused, abstained, prompt_tokens, completion_tokens, calls, invalid_calls, seconds"
+)
 _MERGED = f"""
     WITH batch AS (SELECT *, date_trunc('{{unit}}', asked_at) AS starts_at FROM {{source}}),
     touched AS (SELECT DISTINCT {_KEY} FROM batch),
@@ -157,7 +159,8 @@ _MERGED = f"""
     single AS (
         SELECT {_KEY}, {_SUMS} FROM past UNION ALL
         SELECT {_KEY}, 1, (status >= 500)::BIGINT, (status BETWEEN 400 AND 499)::BIGINT, abstained::BIGINT,
-               coalesce(prompt_tokens, 0), coalesce(completion_tokens, 0), if(status < 400, seconds, 0)
+               coalesce(prompt_tokens, 0), coalesce(completion_tokens, 0), coalesce(calls, 0),
+               coalesce(invalid_calls, 0), if(status < 400, seconds, 0)
         FROM batch
     ),
     sums AS (

@@ -116,6 +116,8 @@ _REQUEST = (
     _Column("dealt", "dealt", pa.string(), _text),
     _Column("dealt_to", "dealt_to", pa.string(), _text),
     _Column("copy_of", "copy_of", pa.string(), _text),
+    _Column("calls", "calls", pa.int64(), _count),
+    _Column("invalid_calls", "invalid_calls", pa.int64(), _count),
 )
 _FEEDBACK = (
     _Column("feedback_id", "feedback_id", pa.string(), _text, True),

@@ -4,12 +4,12 @@ subject."""
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from store.contract.errors import NotFoundError
 from store.db.named_query import named_query
 from store.db.records import records, scalar
-from store.documents.serving.monitor import AlertOutcome, MonitorAlert
+from store.documents.serving.monitor import AlertKind, AlertOutcome, MonitorAlert
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -20,6 +20,23 @@ TITLES = {
     "errors": "Too many requests fail",
     "latency": "Answers take too long",
 }
+
+WORST_FIRST: tuple[AlertKind, ...] = ("errors", "latency", "quality", "drift")
+
+
+class WorstAlert(MonitorAlert):
+    """With the endpoint's name, and how many are open of it."""
+
+    name: str
+    n: int
+
+
+class OpenAlerts(TypedDict):
+    """Alerts of an endpoint that nobody has acknowledged."""
+
+    name: str  # of the endpoint
+    n: int
+    worst: MonitorAlert
 
 
 @named_query
@@ -43,13 +60,18 @@ def past_alerts(db: Queryable, endpoint_id: str, limit: int = 20) -> list[Monito
 
 
 @named_query
-def count_open(db: Queryable) -> dict[str, int]:
-    """Endpoint -> how many of its alerts nobody has acknowledged."""
-    sql = (
-        "SELECT endpoint_id, count(*) AS n FROM monitor_alert WHERE acknowledged_at IS NULL"
-        " GROUP BY endpoint_id"
-    )
-    return {row["endpoint_id"]: row["n"] for row in db.query(sql).to_pylist()}
+def open_by_endpoint(db: Queryable) -> dict[str, OpenAlerts]:
+    """Endpoint -> its alerts that nobody has acknowledged, where it has any."""
+    severity = f"list_position({list(WORST_FIRST)!r}, kind)"
+    sql = f"""
+        SELECT a.*, e.name, count(*) OVER (PARTITION BY endpoint_id) AS n
+        FROM monitor_alert a JOIN endpoint e USING (endpoint_id) WHERE acknowledged_at IS NULL
+        QUALIFY row_number() OVER (
+            PARTITION BY endpoint_id ORDER BY {severity}, raised_at DESC, alert_id
+        ) = 1
+        ORDER BY {severity}, name"""
+    rows = records(db.query(sql), WorstAlert)
+    return {row["endpoint_id"]: {"name": row["name"], "n": row["n"], "worst": row} for row in rows}
 
 
 def get(db: Queryable, alert_id: str) -> MonitorAlert:

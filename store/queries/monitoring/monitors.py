@@ -13,7 +13,7 @@ from store.config.serving.monitor_config import MonitorSettings
 from store.contract.errors import NotFoundError
 from store.db.named_query import named_query
 from store.db.records import records, scalar, to_json
-from store.documents.serving.drift import TestState
+from store.documents.serving.drift import PaceWatch, TestState
 from store.documents.serving.monitor import Monitor, ReferenceFacts
 from store.documents.serving.served_base import BaseLook
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 KIND = "watch"  # of the jobs that measure
-JSON_COLUMNS = ["config", "reference", "states", "base_look"]
+JSON_COLUMNS = ["config", "reference", "states", "base_look", "pace"]
 OF_ENDPOINT = (
     *("request", "request_signal", "request_minute", "request_hour", "feedback", "signal_hour"),
     *(
@@ -101,14 +101,14 @@ def configure(tx: Transaction, endpoint_id: str, config: MonitorSettings, by: st
     """Other settings. The tests begin anew where what they rest on is another."""
     past = find(tx, endpoint_id)
     tx.execute(
-        "INSERT INTO monitor VALUES (?, ?, 0, 0, 0, NULL, '[]', ?, ?, NULL) ON CONFLICT DO UPDATE SET"
+        "INSERT INTO monitor VALUES (?, ?, 0, 0, 0, NULL, '[]', ?, ?, NULL, NULL) ON CONFLICT DO UPDATE SET"
         " config = excluded.config, changed_by_name = excluded.changed_by_name, changed_at ="
         " excluded.changed_at",
         [endpoint_id, to_json(config.document()), by, at],
     )
     if past and _basis(settings(past)) != _basis(config):
         tx.execute(
-            "UPDATE monitor SET revision = revision + 1, reference = NULL, states = '[]',"
+            "UPDATE monitor SET revision = revision + 1, reference = NULL, states = '[]', pace = NULL,"
             " measured_place = CASE WHEN ? THEN 0 ELSE next_place END WHERE endpoint_id = ?",
             [config.reference == "first", endpoint_id],
         )
@@ -194,6 +194,36 @@ def end_of_batch(db: Queryable, endpoint_id: str, first: int, most: int) -> int:
         " AND place >= ? ORDER BY place LIMIT ?)"
     )
     return int(scalar(db.query(sql, [endpoint_id, first, most])) or first)
+
+
+# -- times and failures -------------------------------------------------------------------------------
+
+
+def pace_start(db: Queryable, endpoint_id: str, window_start: datetime | None) -> int:
+    """The place of the first request, or of the first in a window, from which times and failures count."""
+    sql = (
+        "SELECT coalesce(min(place), 0) FROM request WHERE endpoint_id = $1"
+        " AND ($2::TIMESTAMP IS NULL OR asked_at >= $2)"
+    )
+    return int(scalar(db.query(sql, [endpoint_id, window_start])))
+
+
+def timed_requests(db: Queryable, endpoint_id: str, place: int, most: int) -> pa.Table:
+    """Requests from that place on that were answered or failed, as people saw them: no copies to shadows, and
+    none that were refused."""
+    sql = """
+        SELECT place, epoch(asked_at) AS at, seconds, coalesce(prompt_tokens, 0) AS prompt_tokens,
+            coalesce(completion_tokens, 0) AS completion_tokens, status >= 500 AS failed,
+            role = 'live' AS is_live
+        FROM request WHERE endpoint_id = ? AND place >= ? AND role <> 'shadow'
+            AND (status < 400 OR status >= 500)
+        ORDER BY place LIMIT ?"""
+    return db.query(sql, [endpoint_id, place, most])
+
+
+def keep_pace(tx: Transaction, endpoint_id: str, pace: PaceWatch) -> None:
+    """The tests of times and failures as they are now."""
+    tx.execute("UPDATE monitor SET pace = ? WHERE endpoint_id = ?", [to_json(pace), endpoint_id])
 
 
 # -- what was measured --------------------------------------------------------------------------------

@@ -53,6 +53,17 @@ def counts(db: Queryable, endpoint_id: str, window: Window) -> dict[WatchedName,
     return dict(counted)
 
 
+def values_between(
+    db: Queryable, endpoint_id: str, name: WatchedName, places: tuple[int, int]
+) -> list[float | str]:
+    """A watched value of the requests from one place up to and with another, as far as they are there."""
+    sql = (
+        f"SELECT {name} AS value FROM request_signal WHERE endpoint_id = ? AND place BETWEEN ? AND ?"
+        f" AND {name} IS NOT NULL ORDER BY place"
+    )
+    return [row["value"] for row in db.query(sql, [endpoint_id, *places]).to_pylist()]
+
+
 @named_query
 def most_unlike(
     db: Queryable, endpoint_id: str, name: WatchedName, places: tuple[int, int], *, order: str, limit: int

@@ -52,6 +52,8 @@ class TrafficSums(TypedDict):
     abstained: int
     prompt_tokens: int
     completion_tokens: int
+    calls: int  # of functions
+    invalid_calls: int  # meant for one and none, or with arguments that don't fit their schema
     seconds: float  # of those that were answered
 
 
@@ -82,7 +84,8 @@ class TrafficPoint(TypedDict):
 _SUMS = """
     sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors, sum(refused)::BIGINT AS refused,
     sum(abstained)::BIGINT AS abstained, sum(prompt_tokens)::BIGINT AS prompt_tokens,
-    sum(completion_tokens)::BIGINT AS completion_tokens, sum(seconds) AS seconds
+    sum(completion_tokens)::BIGINT AS completion_tokens, sum(calls)::BIGINT AS calls,
+    sum(invalid_calls)::BIGINT AS invalid_calls, sum(seconds) AS seconds
 """
 _IN_WINDOW = "endpoint_id = ? AND starts_at >= ? AND starts_at < ?"
 

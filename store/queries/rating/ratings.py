@@ -63,10 +63,13 @@ _ANSWERS: dict[RatingProtocol, str] = {
     " marks[systems[1] + 1] AS left_marks, marks[systems[2] + 1] AS right_marks",
     "rank": "from_json(a.answer -> 'ranks', '[\"INTEGER\"]') AS ranks",
     "rubric": "a.answer ->> 'scores' AS scores",
+    "label": "a.answer ->> 'label' AS label",
     "pass_fail": "(a.answer ->> 'passed')::BOOLEAN AS passed",
 }
 
 
+_OF_ITEMS = """AND task_id IN (SELECT task_id FROM rating_task
+            WHERE round_id = $round AND list_contains($items::INTEGER[], item_id))"""
 _OF_PERSON = """AND task_id IN
             (SELECT task_id FROM rating_task WHERE round_id = $round AND person_id = $person)"""
 
@@ -94,6 +97,14 @@ def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[De
         return records(db.query(sql, {"round": round_id}), DealtTask, ["answer"])
     sql = f"{_DEALT.format(of_person=_OF_PERSON)} AND t.person_id = $person ORDER BY t.place"
     return records(db.query(sql, {"round": round_id, "person": person_id}), DealtTask, ["answer"])
+
+
+@named_query
+def of_items(db: Queryable, round_id: str, item_ids: list[int]) -> list[DealtTask]:
+    """Tasks on these items that have a rating, in the order of rating."""
+    sql = f"""{_DEALT.format(of_person=_OF_ITEMS)} AND a.answer IS NOT NULL
+              AND list_contains($items::INTEGER[], t.item_id) ORDER BY a.rated_at, t.person_id, t.place"""
+    return records(db.query(sql, {"round": round_id, "items": item_ids}), DealtTask, ["answer"])
 
 
 @named_query

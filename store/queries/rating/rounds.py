@@ -12,8 +12,8 @@ import pyarrow as pa
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
 from store.db.named_query import named_query
-from store.db.records import records, to_json
-from store.documents.rating.round import CheckKind, Round, RoundItem, RoundLine
+from store.db.records import records, scalar, to_json
+from store.documents.rating.round import CheckKind, Round, RoundItem, RoundItemPage, RoundLine
 from store.documents.tables.job import Job
 from store.queries.jobs import placeholders
 
@@ -119,9 +119,11 @@ def answering(job: Job) -> list[str]:
 
 
 @named_query
-def items(db: Queryable, round_id: str) -> list[RoundItem]:
-    """All items of a round, by their ids."""
-    sql = "SELECT * EXCLUDE (round_id) FROM rating_item WHERE round_id = ? ORDER BY item_id"
+def items(db: Queryable, round_id: str, *, prompts: bool = True) -> list[RoundItem]:
+    """All items of a round, by their ids; without prompts those are empty, and tens of thousands
+    come in a blink."""
+    bare = "" if prompts else " REPLACE ('[]' AS prompt)"
+    sql = f"SELECT * EXCLUDE (round_id){bare} FROM rating_item WHERE round_id = ? ORDER BY item_id"
     return records(db.query(sql, [round_id]), RoundItem, ITEM_JSON)
 
 
@@ -132,6 +134,22 @@ def some_items(db: Queryable, round_id: str, item_ids: list[int]) -> dict[int, R
              WHERE round_id = ? AND list_contains(?::INTEGER[], item_id)"""
     rows = records(db.query(sql, [round_id, item_ids]), RoundItem, ITEM_JSON)
     return {row["item_id"]: row for row in rows}
+
+
+@named_query
+def item_page(db: Queryable, round_id: str, words: str = "", *, limit: int, offset: int = 0) -> RoundItemPage:
+    """Items by their ids, of those whose prompt or answers have the words in any case."""
+    names = {"round": round_id, "words": words.strip()}
+    matches = int(scalar(db.query(f"SELECT count(*) {_SEARCHED}", names)))
+    sql = f"SELECT * EXCLUDE (round_id) {_SEARCHED} ORDER BY item_id LIMIT $limit OFFSET $offset"
+    rows = db.query(sql, names | {"limit": limit, "offset": offset})
+    return {"items": records(rows, RoundItem, ITEM_JSON), "matches": matches}
+
+
+_SEARCHED = """
+    FROM rating_item WHERE round_id = $round AND ($words = '' OR contains(
+        lower(array_to_string(list_concat(prompt ->> '$[*].content', answers), chr(10))), lower($words)))
+"""
 
 
 def check_ids(db: Queryable, round_id: str) -> dict[CheckKind, list[int]]:

@@ -3,7 +3,7 @@ their number, their lengths and how they begin."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -145,3 +145,65 @@ def test_nothing_is_passed_twice() -> None:
     assert token_tree.common([[1, 2, 3], [1, 2, 4, 5]]) == 2
     assert token_tree.common([[1, 2], [1, 2, 4, 5]]) == 1  # one is left to each
     assert token_tree.common([[1], [1]]) == 0
+
+
+class Tied(NamedTuple):
+    """A model of 16 bits with two tokens whose logits after a prompt are equal in them, and not in fp32."""
+
+    model: Any
+    prompt: list[int]
+    tokens: tuple[int, int]
+    logits: np.ndarray  # of both, in fp64
+
+
+def tied(model: Any, dtype: torch.dtype) -> Tied:
+    model, prompt, (first, second) = model.to(dtype).eval(), [5, 9, 6, 8], (30, 40)
+    states: list[torch.Tensor] = []
+    head = model.get_output_embeddings()
+    hook = head.register_forward_hook(lambda _, inputs, __: states.append(inputs[0].reshape(-1, 32)[-1]))
+    with torch.no_grad():
+        model(input_ids=torch.tensor([prompt]))
+        hook.remove()
+        state = states[0].double()
+        head.weight[first] = 4 * state.to(dtype)  # a large logit, whose neighbours are far
+        place = int(state.abs().argmax())
+        head.weight[first, place] = 0.0
+        head.weight[second] = head.weight[first]
+        head.weight[second, place] = (0.02 / state[place]).to(dtype)
+        logits = (head.weight[[first, second]].double() @ state).numpy()
+    return Tied(model, prompt, (first, second), logits)
+
+
+def untied(architecture: str) -> Any:
+    if architecture == "gpt2":
+        torch.manual_seed(0)
+        config = GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=4, tie_word_embeddings=False)
+        return stirred(GPT2LMHeadModel(config))
+    return base(architecture, tie_word_embeddings=False)
+
+
+@pytest.mark.parametrize("way", ["packed", "masked", "one by one"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_answers_that_tie_in_16_bits_are_told_apart(
+    way: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = tied(untied("gpt2" if way == "masked" else "llama"), dtype)
+    if way == "one by one":
+        monkeypatch.setattr(packable, "recognise", lambda model, longest: "not now")
+        monkeypatch.setattr(branches, "refusal", lambda model, longest: "not now")
+    branch_tokens = [[token] for token in case.tokens]
+    asked = [case.prompt, case.prompt[:2]], [branch_tokens, branch_tokens]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(branches, "has_ties", lambda scores, some: False)
+        before = branch_scores(case.model, *asked, CPU)
+    assert before[0][0] == before[0][1]
+    counts: list[int] = []
+    scores = branch_scores(case.model, *asked, CPU, on_prompts=counts.append)
+    assert np.diff(scores[0]) == pytest.approx(np.diff(case.logits), rel=0.1)
+    assert counts == sorted(counts)
+    assert not case.model.get_output_embeddings()._forward_hooks
+
+
+def test_answers_that_are_the_same_are_no_tie() -> None:
+    assert not branches.has_ties(np.array([1.0, 1.0]), [[7, 8], [7, 8]])
+    assert branches.has_ties(np.array([1.0, 1.0]), [[7, 8], [7, 9]])

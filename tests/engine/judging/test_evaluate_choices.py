@@ -164,3 +164,20 @@ def test_base_and_run_are_compared_question_by_question(home: Home) -> None:
     compared = score_table.differences(*sides)
     assert [difference["metric"] for difference in compared.metrics] == [f"eval/{name}" for name in CHOICES]
     assert all(difference["n"] == sides[0][1][0]["n"] for difference in compared.metrics)
+
+
+def test_choices_that_the_model_can_not_tell_apart_are_counted(home: Home) -> None:
+    """A head of zeros gives every token the same score: choices of as many tokens tie, in fp32 too."""
+    folder = home.models / "tiny"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.nn.init.zeros_(model.get_output_embeddings().weight)
+    model.save_pretrained(folder)
+    table = pq.read_table(home.rows("rows")).to_pylist()
+    table[3]["choices"], table[3]["answer_index"] = ["up", "no", "an owl"], 1
+    pq.write_table(pa.Table.from_pylist(table, dataset.SCHEMA), home.rows("rows"))
+    _, result, rows = measured(
+        home, "e", model="tiny", part="all", max_rows=None, metrics=CHOICES, dtype="bfloat16"
+    )
+    assert rows[3]["prediction"] == "up"
+    (notice,) = [text for text in result["notices"] if "highest score" in text]
+    assert notice.startswith("1 row whose highest score several choices share, in fp32 too")

@@ -129,7 +129,8 @@ def test_a_worker_leads_its_own_session_and_its_end_is_seen(
     until(lambda: launcher._ready or way == "fresh")
     launcher.start(folder.path, "import")
     seen = until(lambda: launcher.last_exit(folder.path))
-    worker = Worker(folder.path, **read_json(folder.worker))
+    record = read_json(folder.worker)
+    worker = Worker(folder.path, record["pid"], record["started"])
     assert seen == (worker.pid, 0)
     assert read_json(folder.result)["result"]["row_count"] == 2
     assert not launcher.alive(worker)

@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from engine.launchers import Worker
+from engine.launchers.local import LocalLauncher
 from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
@@ -228,4 +230,42 @@ def test_a_worker_stopped_by_its_group_leaves_a_checkpoint(scene: Scene) -> None
     engine.until("cancelled")
     engine.kill()
     scene.engine("resume").until("finished")
+    scene.finished()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [
+        (signal.SIGKILL, "lost", "was killed by SIGKILL"),
+        (signal.SIGSEGV, "lost", "crashed in native code (SIGSEGV)"),
+        (signal.SIGTERM, "cancelled", "asked to stop by SIGTERM, and not by Tunebench"),
+    ],
+)
+def test_a_worker_ended_by_a_signal_is_told_with_what_is_known(
+    scene: Scene, number: signal.Signals, status: str, words: str
+) -> None:
+    engine = scene.engine()
+    scene.wait_for_bytes(2000)
+    os.kill(scene.worker().pid, number)
+    assert engine.until("lost", "cancelled", "finished") == status
+    engine.kill()
+    error = with_store(scene.home, lambda database: jobs.get_job(database, "run-1"))["error"]
+    assert words in error["message"]
+    assert ("Fatal Python error: Segmentation fault" in error.get("traceback", "")) == (
+        number == signal.SIGSEGV
+    )
+
+
+def test_a_halted_worker_goes_on_where_it_was(scene: Scene) -> None:
+    engine = scene.engine()
+    scene.wait_for_bytes(2000)
+    scene.worker().suspend()
+    deadline = time.monotonic() + SECONDS
+    launcher = LocalLauncher(preload=False)
+    record = read_json(scene.folder.worker)
+    while not launcher.halted(Worker(scene.folder.path, record["pid"], record["started"])):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    scene.worker().resume()
+    assert engine.until("lost", "finished") == "finished"
     scene.finished()

@@ -95,7 +95,10 @@ def test_a_stream_is_the_same_answer(http: httpx.Client) -> None:
 
 
 def test_what_it_would_drop_is_refused(http: httpx.Client) -> None:
-    assert chat(http, tools=[])["error"]["param"] == "tools"
+    refused = chat(http, tools=[{"type": "function", "function": {"name": "f"}}])["error"]
+    assert (refused["param"], refused["code"]) == ("tools", "unsupported_parameter")
+    assert "response_format" in refused["message"]
+    assert "choices" in chat(http, tool_choice="none", max_tokens=1)
     assert chat(http, n=2)["error"]["param"] == "n"
     assert chat(http, max_tokens=9_000)["error"]["code"] == "context_length_exceeded"
     long = chat(http, messages=[{"role": "user", "content": "word " * 3_000}])

@@ -177,7 +177,7 @@ def test_a_schema_that_can_not_be_held_to_is_refused(http: httpx.Client) -> None
 
 
 def test_what_is_not_obeyed_is_refused_by_name(http: httpx.Client) -> None:
-    status, error = refusal(http, tools=[])
+    status, error = refusal(http, tools=[{"type": "function", "function": {"name": "f"}}])
     assert (status, error["param"], error["code"]) == (400, "tools", "unsupported_parameter")
     status, error = refusal(http, max_tokens=5_000)
     assert (status, error["code"]) == (400, "context_length_exceeded")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.diagnostics.data.findings import Finding, findings
 from engine.jobs.data import profile
 from engine.rows import dataset
 from engine.rows.render import fitting_length, render
+from store.catalog.signals import GROUPS
 from store.contract.errors import ConfigError, TunebenchError
 from store.contract.home import Home
 from tests.tiny import make_tokenizer, write_model
@@ -50,3 +52,22 @@ def test_a_step_that_counts_tokens_names_a_model_that_is_missing(tmp_path: Path)
     assert caught.value.field == "recipe.steps.1.model"
     assert caught.value.fix
     assert {path for path in folders(home) - before if path.is_file()} == set()
+
+
+def test_both_buttons_of_rows_that_are_cut_leave_none_that_is(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    model = str(write_model(tmp_path / "model"))
+    folder = make(home, ROWS)
+
+    def finding_of(fingerprint: str) -> Finding | None:
+        group = profile.run(job_of(home, fingerprint, "tokens", model=model, max_length=40))
+        measured = findings({"row_count": group["row_count"]}, {"tokens": group}, GROUPS)
+        return next((finding for finding in measured if finding.column == "cut"), None)
+
+    finding = finding_of(folder["fingerprint"])
+    assert finding is not None
+    assert [fix.label for fix in finding.fixes] == ["Drop these rows", "Cut their end"]
+    for fix in finding.fixes:
+        cleaned = run(home, folder, *fix.steps)
+        assert cleaned.changes
+        assert finding_of(cleaned.result["fingerprint"]) is None

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from pages.data.rows.dataset_facts import facts
 from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, tabs_key
 from store.contract.home import Home
+from store.documents.tables.dataset import Dataset
 from store.http.client import Client
 from store.queries.data import datasets
 from store.queries.jobs import get_job
@@ -184,6 +185,46 @@ def test_the_split_of_a_file_is_offered_value_by_value(
     assert not at.number_input(key=f"{key}-validation_size").disabled
     at.selectbox(key=f"{key}-split_by").set_value("random").run()
     assert not at.number_input(key=f"{key}-test_size").disabled
+
+
+def _leaking(home: Home, open_page: Open, file: Path) -> Dataset:
+    """An imported file whose train and test parts share two rows."""
+    rows = [{"text": f"Item {n * 37} of shelf {n * 11}", "label": n % 2} for n in range(40)]
+    parts = ["train"] * 30 + ["test"] * 12
+    both = [*rows, rows[3], rows[7]]
+    file.write_text(
+        "\n".join(json.dumps({**row, "part": part}) for row, part in zip(both, parts, strict=True))
+    )
+    at = _inspect(open_page, home, file)
+    at.button(key="import-button").click().run()
+    _wait(home, at.query_params["job"])
+    return datasets.get_dataset(Client(home), file.stem)
+
+
+def test_a_leak_inside_given_parts_is_mended_from_the_tab_split(
+    little_home: Home, open_page: Open, tmp_path: Path
+) -> None:
+    dataset = _leaking(little_home, open_page, tmp_path / "leaking.jsonl")
+    key = f"leaks-{dataset['dataset_id']}"
+    at = open_page(little_home, PAGE, dataset=dataset["dataset_id"], tab="split")
+    (warning,) = at.warning
+    assert "2 of 15 held-out rows stand in the training rows too" in warning.value
+    assert "The file fixed the parts" in warning.value
+    assert at.button(key=f"{key}-drop").label == "Leave 2 training rows out"
+    at.button(key=f"{key}-drop").click().run()
+    made = at.session_state[f"clean-job-{dataset['dataset_id']}"]
+    _wait(little_home, made)
+    version = datasets.get_dataset(Client(little_home), f"data-{made.removeprefix('job-')}")
+    assert version["row_count"] == 40
+    at = open_page(little_home, PAGE, dataset=version["dataset_id"], tab="split")
+    assert version["split_by"] == "given"
+    assert not any("held-out" in warning.value for warning in at.warning)
+
+    at = open_page(little_home, PAGE, dataset=dataset["dataset_id"], tab="split")
+    at.button(key=f"{key}-deal").click().run()
+    assert not at.exception
+    assert datasets.get_dataset(Client(little_home), dataset["dataset_id"])["split_by"] == "random"
+    assert not any("held-out" in warning.value for warning in at.warning)
 
 
 def test_what_is_odd_is_one_warning_and_what_is_meant_is_none(

@@ -90,6 +90,12 @@ def test_the_work_of_an_open_round_is_shown(seeded: StillEngine, open_page: Open
     assert "15 rated" in text
     page.button(key="round-work.release.bea").click().run()
     assert page.button(key="round-work.release-sure").label == "Release"
+    with seeded.database.transaction() as tx:
+        tx.execute("INSERT INTO rating_assignment VALUES (?, 'bea', 5, 'Ann', ?)", [own, utc_now()])
+        tx.execute("DELETE FROM rating_hold WHERE round_id = ?", [own])  # as a release does
+    text = everything_said(open_page(seeded.home, PAGE, round=own))
+    assert "Bea" in text
+    assert "never here" not in text
 
 
 def test_an_open_round_tells_neither_who_is_compared_nor_who_is_ahead(
@@ -166,6 +172,20 @@ def test_answers_are_found_and_shown_as_text(seeded: StillEngine, open_page: Ope
     page.text_input(key="round-search").set_value("question 39?").run()
     assert "1 prompt" in everything_said(page)
     assert "Question 39?" in everything_said(page)
+    page.text_input(key="round-search").set_value("%").run()  # no pattern
+    assert "No prompt is like that." in everything_said(page)
+
+
+def test_answers_are_read_a_page_at_a_time(seeded: StillEngine) -> None:
+    pairs = round_id(seeded, "Pairs")
+    every = rounds.items(seeded.database, pairs)
+    second = rounds.item_page(seeded.database, pairs, limit=5, offset=5)
+    assert (second["items"], second["matches"]) == (every[5:10], len(every))
+    none = rounds.item_page(seeded.database, pairs, "nothing like that", limit=5)
+    assert none == {"items": [], "matches": 0}
+    ids = [item["item_id"] for item in second["items"]]
+    rated = [task for task in ratings.dealt(seeded.database, pairs) if task["answer"]]
+    assert ratings.of_items(seeded.database, pairs, ids) == [t for t in rated if t["item_id"] in ids]
 
 
 def test_scores_are_nothing_to_train_on_and_pairs_are(seeded: StillEngine, open_page: Open) -> None:
@@ -195,6 +215,19 @@ def test_a_round_is_started_from_the_form(seeded: StillEngine, open_page: Open) 
     making = [job["job_id"] for job in jobs.queue(seeded.database) if job["kind"] == "round"][-1]
     link = open_page(seeded.home, PAGE, round=making)  # before there is a round of that id
     assert "The round is being made" in everything_said(link)
+
+
+def test_raters_and_their_quotas_are_named_on_the_form(seeded: StillEngine, open_page: Open) -> None:
+    with seeded.database.transaction() as tx:
+        tx.execute("INSERT INTO person VALUES ('cid', 'Cid', 'rater', true, ?)", [utc_now()])
+    page = open_page(seeded.home, PAGE)
+    models = next(widget for widget in page.multiselect if widget.label == "Models")
+    models.set_value([option for option in models.options if "answers there" in option]).run()
+    page.multiselect(key="round-new-raters.people").set_value(["cid"]).run()
+    page.number_input(key="round-new-raters.quota.cid").set_value(30).run()
+    page.button(key="round-new-go").click().run()
+    assert not page.exception
+    assert last_round(seeded)["raters"] == [{"person": "cid", "quota": 30}]
 
 
 def test_checks_of_raters_are_part_of_the_form(seeded: StillEngine, open_page: Open) -> None:

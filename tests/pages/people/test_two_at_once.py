@@ -78,7 +78,8 @@ def test_another_field_is_nobodys_conflict(people: Team, open_as: OpenAs) -> Non
 def test_a_split_is_one_decision(people: Team, open_as: OpenAs, monkeypatch: pytest.MonkeyPatch) -> None:
     from pages.data.rows import asks
 
-    dealt = {"rows": {"train": 16, "validation": 2, "test": 2}, "kept_together": 0, "problems": []}
+    dealt = {"rows": {"train": 16, "validation": 2, "test": 2}, "kept_together": 0}
+    dealt |= {"problems": [], "leaking": [], "leaking_rows": 0}
     monkeypatch.setattr(asks, "split_counts", lambda *_: dealt)
     at = open_as(BOB, "pages/data/data.py", dataset="d00001")
     at.session_state[tabs_key("d00001")] = ":material/call_split: Split"

@@ -295,3 +295,37 @@ def test_a_change_is_written_by_its_side() -> None:
     )
     worse = {"value": -0.14, "low": -0.19, "high": -0.09, "n": 300}
     assert change_words(worse, shares=True) == "14 points worse (9 to 19, n 300)"
+
+
+def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeats() -> None:
+    def fate() -> None:
+        from typing import Any
+        from unittest.mock import patch
+
+        from pages.improve.fate_of_rows import draw_fate
+        from pages.shared import reads
+
+        reason = "asks in other words what an old row asks that judges"
+        rows = {"asked": 40, "train": 28, "held_out": 11, "left_out": {reason: 1}, "held_out_random": True}
+        partner = {"line": 3, "reason": reason, "fingerprint": "f", "row_id": 1204}
+        rows |= {"only_train": 0, "corrects": 0, "repeats": 1, "old_judging": 100, "repeating": [partner]}
+        improvement: Any = {
+            "config": {"rows": []},
+            "facts": {"rows": rows, "rows_dataset_id": "new"},
+        }
+        skipped = [{"line": 3, "reason": reason, "excerpt": "Where is its nest?"}]
+        with (
+            patch.object(reads, "skipped_rows", lambda *_: skipped),
+            patch.object(
+                reads, "datasets", lambda: [{"dataset_id": "d", "fingerprint": "f", "name": "Birds"}]
+            ),
+            patch.object(reads, "dataset_row", lambda *_: [{"text": "Where does the heron nest?"}]),
+        ):
+            draw_fate(improvement)
+
+    text = everything_said(AppTest.from_function(fate).run())
+    assert "Where is its nest?" in text
+    assert "Where does the heron nest?" in text
+    assert "Row 1,204 of Birds, which judges" in text
+    assert "1 new row repeats a row that judges" in text
+    assert "by up to 1 point on the 100 old rows" in text

@@ -177,7 +177,7 @@ def test_against_brute_force(tmp_path) -> None:
         clustering.label[clustering.label], clustering.label
     )  # named by a member, the first
     assert np.all(clustering.label <= np.arange(len(texts)))
-    paired = np.isin(np.arange(480), np.concatenate(clustering.pairs[:2]))
+    paired = np.isin(np.arange(480), np.concatenate(clustering.all_pairs()[:2]))
     assert np.array_equal(paired, np.bincount(clustering.label, minlength=480)[clustering.label] > 1)
 
 

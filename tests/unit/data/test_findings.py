@@ -132,15 +132,25 @@ def test_one_secret_in_a_sample_is_not_chance() -> None:
 
 
 def test_the_most_serious_come_first_and_then_the_most_rows() -> None:
-    order = [f.column for f in findings_of({"html": 0.05, "email": 0.01, "secret": 0.02, "refusal": 0.05})]
-    assert order == ["secret", "email", "refusal", "html"]
-    widespread = findings_of({"html": 0.2, "refusal": 0.05})
-    assert [(f.column, f.severity) for f in widespread] == [("html", "notable"), ("refusal", "notable")]
+    order = [
+        f.column
+        for f in findings_of({"html": 0.05, "email": 0.01, "secret": 0.02, "echo": 0.05, "refusal": 0.5})
+    ]
+    assert order == ["secret", "email", "echo", "html", "refusal"]
+    widespread = findings_of({"html": 0.2, "echo": 0.05})
+    assert [(f.column, f.severity) for f in widespread] == [("html", "notable"), ("echo", "notable")]
     assert "tenth" in widespread[0].severity_reason
     assert [f.column for f in findings_of({"near_group": 0.6, "exact_group": 0.2})] == [
         "exact_group",
         "near_group",
     ]
+
+
+def test_a_guess_by_wording_is_to_be_looked_at_however_many_there_are() -> None:
+    (finding,) = findings_of({"refusal": 0.9})
+    assert finding.severity == "look"
+    assert finding.title == "900 rows whose answer may decline"
+    assert "look at them" in finding.why
 
 
 def test_a_number_is_judged_by_its_median() -> None:
@@ -172,4 +182,4 @@ def test_rows_that_could_not_be_measured_are_no_finding() -> None:
 
 
 def test_every_level_says_why() -> None:
-    assert set(LEVELS) == {"serious", "notable", "minor"}
+    assert set(LEVELS) == {"serious", "notable", "minor", "look"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data.deal.leakage import among, near, repeated, within
+from engine.data.deal.leakage import among, leaking, near, repeated, within
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from tests.unit.data_job import ask, import_file
@@ -116,3 +116,33 @@ def test_rows_that_training_repeats_and_near_ones_are_told_apart(home: Home, tmp
     assert near(home, ours, used, theirs, rows, tmp_path) == 1
     assert not list(tmp_path.glob("near-*"))
     assert not repeated(home, ours, used[1:2], theirs, rows[2:])[1].any()
+
+
+def test_a_leak_inside_given_parts_is_named_and_gone_once_its_training_rows_are(home: Home, tmp_path) -> None:
+    shared = "Summarise the text."
+    rows = [(sentence(n, 9), f"Answer {n}.", "train") for n in range(30)]
+    rows += [(shared, sentence(n, 9), "train") for n in range(60, 80)]
+    rows += [(sentence(n, 9), f"Answer {n}.", "test") for n in range(100, 120)]
+    rows += [(shared, sentence(90, 9), "test"), (rows[3][0].upper(), rows[3][1], "test")]
+    rows += [(rows[5][0], "Something else entirely, said at length.", "test")]
+    rows += [(f"{rows[7][0]} indeed", rows[7][1], "test")]
+    path = tmp_path / "a.jsonl"
+    fields = ("prompt", "completion", "split")
+    path.write_text("".join(json.dumps(dict(zip(fields, row, strict=True))) + "\n" for row in rows))
+    fingerprint = import_file(home, path, part_column="split").result["fingerprint"]
+    measure_duplicates(home, fingerprint)
+    given = {"split_by": "given", "validation_size": 0}
+    answer = ask(home, "split", fingerprint=fingerprint, split=given)
+    assert answer["leaking"] == [3, 5, 7]
+    assert answer["leaking_rows"] == 3
+    messages = [problem["message"] for problem in answer["problems"] if problem["level"] == "warning"]
+    assert len(messages) == 3
+    assert all("The file fixed the parts" in message for message in messages)
+    whole = np.arange(len(rows))
+    train = np.setdiff1d(np.arange(50), answer["leaking"])
+    cured = {"train": train, "validation": whole[:0], "test": whole[50:]}
+    leaks = within(home, fingerprint, cured)
+    assert (leaks["exact"], leaks["near"]) == (0, 0)
+    assert not len(leaking(home, fingerprint, cured))
+    dealt = ask(home, "split", fingerprint=fingerprint, split={"split_by": "random", "test_size": 0.2})
+    assert dealt["leaking_rows"] == 0

@@ -143,7 +143,7 @@ def test_repetition_is_the_share_of_words_in_repeated_grams(text: str, share: fl
     [
         (
             "encoding_damage",
-            ["donâ€™t", "Ã©cole", "caf\ufffd", "a\x00b", "a\x9db"],
+            ["donâ€™t", "Ã©cole", "a\x00b"],
             [
                 "don’t — “quoted”…",
                 "école",
@@ -155,6 +155,7 @@ def test_repetition_is_the_share_of_words_in_repeated_grams(text: str, share: fl
                 "20 °C £5",
             ],
         ),
+        ("lost_characters", ["caf\ufffd", "a\x9db", "Ã©cole \ufffd"], ["école", "Ã©cole", "a\x00b"]),
         (
             "html",
             [
@@ -240,6 +241,8 @@ REFUSALS = [
     "Unfortunately the answer is long. I am unable to assist with this request.",
     "I must respectfully decline.",
     "I am sorry, I am unable to answer that.",
+    "I'm sorry, but as a language model AI, I cannot judge a rash. Please see a doctor.",
+    "As an AI, I can't write that. However, I can suggest a film.",
 ]
 NO_REFUSALS = [
     'The phrase "as an AI, I think" appears in the second chapter.',
@@ -249,6 +252,8 @@ NO_REFUSALS = [
     "I'm sorry for your loss.",
     "You cannot provide a list where a number is expected.",
     "He said that I cannot write well, and he was right.",
+    "As an AI, I do not have legs. However, if I were a horse, I would run through the fields.",
+    "As a language model, I don't have the tools to build it, but I can provide the steps: first, dig.",
 ]
 
 
@@ -264,7 +269,9 @@ def test_refusals_are_the_answers_own_voice() -> None:
 @pytest.mark.parametrize(
     ("answer", "cut"),
     [
-        (PROSE, True),
+        (PROSE, False),  # people leave the full stop out
+        (PROSE + ". The old comm", True),  # of committee
+        (PROSE + ".\n\nBest regards,", False),
         (PROSE + ".", False),
         (PROSE + ",", True),
         (PROSE + ". It was because of the", True),

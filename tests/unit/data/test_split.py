@@ -114,7 +114,8 @@ def test_the_ask_counts_rows_and_what_duplicates_pulled_along(home: Home, tmp_pa
     fingerprint = import_file(home, path).result["fingerprint"]
     answer = ask(home, "split", fingerprint=fingerprint, split={"validation_size": 0.2, "test_size": 0})
     rows = {"train": 80, "validation": 20, "test": 0}
-    assert answer == {"rows": rows, "kept_together": 10, "kept": ["text"], "problems": []}
+    nothing = {"leaking": [], "leaking_rows": 0, "problems": []}
+    assert answer == {"rows": rows, "kept_together": 10, "kept": ["text"], **nothing}
     answer = ask(home, "split", fingerprint=fingerprint, split={"validation_size": 0.1, "test_size": 0})
     (problem,) = answer["problems"]
     assert problem["level"] == "info"

@@ -58,6 +58,16 @@ def test_lines_that_are_written_bit_by_bit_land_once(log: Monitored) -> None:
     assert monitors.torn(log.database, "endpoint-1") == {"lines": 120, "torn": 0}
 
 
+def test_calls_of_functions_add_up_and_older_lines_have_none(log: Monitored) -> None:
+    first, second, older = _lines(3)
+    called = [first | {"calls": 2, "invalid_calls": 1}, second | {"calls": 1, "invalid_calls": None}, older]
+    append(log.log / "requests-000000.jsonl", called)
+    tailing.take_logs(log.database, log.home, "endpoint-1", START)
+    for table in ("request", "request_minute", "request_hour"):
+        sums = f"SELECT sum(calls)::INT AS calls, sum(invalid_calls)::INT AS invalid FROM {table}"
+        assert log.database.query(sums).to_pylist() == [{"calls": 3, "invalid": 1}]
+
+
 def test_a_batch_that_was_taken_is_not_taken_again(log: Monitored, monkeypatch: pytest.MonkeyPatch) -> None:
     append(log.log / "requests-000000.jsonl", _lines(30))
     past = log_ingest.offsets(log.database, "endpoint-1")

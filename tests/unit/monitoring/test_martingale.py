@@ -15,6 +15,7 @@ from engine.diagnostics.drift.watched import WATCHED, Scale, bins_of, value_of
 from engine.diagnostics.drift.watching import ValueOfRequest, advance, begun_anew, start, threshold
 from engine.diagnostics.statistics.anytime import anytime_share
 from store.documents.serving.drift import WatchedName
+from store.words.watched_names import readable_name
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
@@ -181,6 +182,8 @@ def test_each_watched_value_has_its_words() -> None:
         ("output_refusal", 0.0, 1.0, "0% on average in the 60 values of the reference, 100% in the 40"),
         ("input_distance", 0.1, 0.3, "A median of 0.10 in the 60 values of the reference, 0.30 in the 40"),
         ("confidence", math.log(0.9), math.log(0.5), "A median probability of 90% in the 60"),
+        ("input_language", "de", "pl", "German is 100% of the 60 values of the reference, 0% in the 40"),
+        ("input_topic", "lost my card", "x", "The topic “lost my card” is 100% of the 60"),
         ("output_label", "card", "cash", "“card” is 100% of the 60 values of the reference, 0% in the 40"),
         ("input_length", 100.0, 100.0, ""),
     ],
@@ -188,8 +191,7 @@ def test_each_watched_value_has_its_words() -> None:
 def test_an_alarm_says_which_way_a_value_went(
     name: WatchedName, before: str | float, since: str | float, words: str
 ) -> None:
-    state = start(name, [before] * 60, categories=["card", "cash"], wanted=60)
-    later: list[ValueOfRequest] = [{"place": n, "at": float(n), "value": since} for n in range(40)]
-    assert words in direction(advance(state, later, 5.0))
-    assert bool(words) == bool(direction(advance(state, later, 5.0)))
-    assert direction(state) == ""  # nothing came yet
+    state = start(name, [before] * 60, categories=["card", "cash", "de", "lost my card"], wanted=60)
+    assert words in direction(state, [since] * 40, readable_name)
+    assert bool(words) == bool(direction(state, [since] * 40, readable_name))
+    assert direction(state, [], readable_name) == ""  # nothing came yet

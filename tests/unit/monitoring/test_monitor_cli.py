@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from bench.made.monitored import Monitored, add_endpoint
+from bench.made.request_log import Traffic, append, request_lines
+from engine.diagnostics.drift.standing import reference_line
 from engine.server.scheduling.monitor_alerting import Warned, raise_alert
 from store.documents.tables.person import Person
 from store.queries.monitoring import monitor_alerts, monitors
@@ -86,3 +89,21 @@ def test_an_alert_of_another_endpoint_stays_open(asked: Monitored) -> None:
         assert "none is named" in run(*alone, code=2)
     for endpoint_id in ("endpoint-1", "endpoint-2"):
         assert len(monitor_alerts.open_alerts(asked.database, endpoint_id)) == 1
+
+
+def test_more_requests_than_a_reference_needs_are_not_counted_as_some_of_them(asked: Monitored) -> None:
+    """Failed ones count for no reference, so that there can be many more than it needs before it is there."""
+    texts = [f"Where is card {place}?" for place in range(1_247)]
+    made = Traffic(failing=0.8)
+    lines = request_lines(texts, ["There."] * len(texts), made, np.random.default_rng(1))
+    append(asked.log / "requests-000000.jsonl", lines)
+    asked.step()
+    text = " ".join(run().split())
+    present = monitors.find(asked.database, "endpoint-1")
+    assert present is not None
+    assert present["reference"] is None
+    assert "of 300 requests" in text
+    taken = int(text.split("not there yet: ")[1].split(" of 300")[0])
+    assert 200 < taken < 300
+    line = reference_line(None, "first", 300, 300)
+    assert line == "The reference is being learned from the first 300 requests."

@@ -70,6 +70,10 @@ def test_the_same_kind_of_request_raises_nothing_and_another_does(monitored: Mon
     )
     places = alerts["input_distance"]["first_place"], alerts["input_distance"]["last_place"]
     assert places[0] is not None
+    assert places[1] is not None
+    # its figures are of the time since the change that it names, up to the alert
+    counted = f"in the {places[1] - places[0] + 1:,} since then. No interval is given"
+    assert counted in alerts["input_distance"]["reason"]
     day = 12  # requests
     assert REFERENCE + LENGTH - 3 * day <= places[0] <= places[1] < REFERENCE + LENGTH + 7 * day  # type: ignore[operator]
     assert "same weekdays of the first week" in alerts["input_distance"]["reason"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from engine.diagnostics.rating.raters.flagged import checks_of_rated, rater_checks
+from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures
 from engine.diagnostics.rating.raters.profiles import profiles
-from engine.diagnostics.rating.rows.of_round import RoundRatings, of_round
+from engine.diagnostics.rating.rows.graded import Ranks, comparisons_of
+from engine.diagnostics.rating.rows.of_round import RoundRatings, label_tasks, of_round
 from engine.diagnostics.rating.rows.ratings import PairOutcome, length_difference
 from store.contract.home import Home
 from store.db.database import Database
@@ -163,3 +167,42 @@ def test_a_round_of_which_nothing_was_said_has_no_rows(database: Database) -> No
     assert len(given_back.comparisons) == 0
     assert profiles(given_back.comparisons) == []
     assert json.dumps(given_back.people) == "{}"
+
+
+def test_columns_say_of_raters_and_labels_what_documents_do(database: Database) -> None:
+    """Figures of large rounds rest on columns: they are those of the ratings one by one."""
+    given: list[Rating] = [
+        *((ANN, 4 + n % 3, (0, 1, 2), "first", {"label": "ab"[n % 2], "note": ""}) for n in range(9)),
+        (OTHER_ANN, 4, (0, 1, 2), "first", {"label": None, "note": ""}),
+        (OTHER_ANN, 5, (0, 1, 2), "adjudication", {"label": "b", "note": "why"}),
+        (OTHER_ANN, 6, (0, 1, 2), "first", {"skipped": True, "reason": "unclear"}),
+        ({**ANN, "person_id": "cid", "name": "Cid"}, 6, (0, 1, 2), "gold", {"label": "a", "note": ""}),
+    ]
+    round = keep(database, "label", given)
+    rated, tasks = ratings.rated(database, "r"), ratings.dealt(database, "r")
+    checks = ratings.check_tasks(database, "r")
+    assert len(checks) == 1
+    items = rounds.items(database, "r")
+    assert checks_of_rated(round, rated, checks, items) == rater_checks(round, tasks, items)
+    weights = chance_weights(round, items, [])
+    for left_out in ((), ("ann",)):
+        figures = label_figures(label_tasks(rated), [], weights, left_out)
+        # an alpha that is not defined is NaN, which equals nothing
+        assert repr(figures) == repr(label_figures(tasks, [], weights, left_out))
+    bare = rounds.items(database, "r", prompts=False)
+    assert bare == [{**item, "prompt": []} for item in items]
+
+
+def test_rankings_of_unequal_length_imply_their_pairs_in_order() -> None:
+    """Rankings whose entries lie apart, as of a file that was imported."""
+    who = ["x", "y", "x", "y", "x", "z", "y", "y"]
+    ranks = Ranks.of(list("abbcacda"), ["1"] * 4 + ["2"] + ["1"] * 3, who, [1, 2, 2, 1, 1, 1, 3, 1])
+    entries: dict[tuple[int, int], list[int]] = {}
+    for entry, key in enumerate(zip(ranks.item.tolist(), ranks.rater.tolist(), strict=True)):
+        entries.setdefault(key, []).append(entry)
+    expected = [pair for some in entries.values() for pair in itertools.combinations(some, 2)]
+    implied = comparisons_of(ranks)
+    assert len(implied) == len(expected) == 7
+    assert implied.left.tolist() == [int(ranks.system[first]) for first, _ in expected]
+    assert implied.right.tolist() == [int(ranks.system[second]) for _, second in expected]
+    assert [implied.raters[place] for place in implied.rater] == ["x"] + ["y"] * 6

@@ -15,6 +15,7 @@ def traffic(requests: int, errors: int, refused: int) -> VersionTraffic:
     return {
         "version": "m@1", "role": "live", "first_at": AT, "last_at": AT,
         "requests": requests, "errors": errors, "refused": refused, "abstained": 0,
+        "calls": 0, "invalid_calls": 0,
         "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0,
         "p50": None, "p95": None, "first_token_p50": None, "first_token_p95": None,
     }  # fmt: skip
@@ -29,3 +30,9 @@ def test_what_was_refused_is_no_failure() -> None:
 def test_where_all_was_refused_no_share_failed() -> None:
     facts = {title: (value, below) for title, value, below in _facts([traffic(2, 0, 2)], MonitorSettings())}
     assert facts["Failed"] == ("–", "no model was asked")
+
+
+def test_calls_of_functions_are_told_where_there_are_any() -> None:
+    called = {**traffic(7, 0, 0), "calls": 5, "invalid_calls": 1}
+    assert ("Function calls", "5", "1 mistake in calls") in _facts([called], MonitorSettings())  # type: ignore[list-item]
+    assert "Function calls" not in [title for title, *_ in _facts([traffic(7, 0, 0)], MonitorSettings())]

@@ -2,8 +2,9 @@
 
 The spec's `model` is JSON that says how it behaves: `delay` (seconds before an answer), `pause` (between the
 words of a stream), `words`, `fields`, `kinds`, `fail` (its start fails; with `once` only the first), `status`
-(of every answer), `broken` (before | after: it breaks off before, or after, the first piece), `label`, `nats`
-(of each word, told beside the answer as our worker does).
+(of every answer), `calls` (functions that it calls after its words, with the JSON of their arguments),
+`invalid_calls` (told beside the answer), `broken` (before | after: it breaks off before, or after, the first
+piece), `label`, `nats` (of each word, told beside the answer as our worker does), `reason` (of the end).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from engine.serving.protocol.forms import Form, FormOfCall
 from engine.serving.protocol.logprob_tally import COMMENT, HEADER, LogprobTally
 
 FIELDS = [
@@ -72,13 +74,26 @@ class Stub:
         if request.url.path == "/v1/systemone":
             answer = {"type": "choice", "choice": "a", "probabilities": {"a": 0.8, "b": 0.2}}
             return JSONResponse({"answers": {"q": answer}, "usage": self._usage()})
+        if request.url.path == "/v1/embeddings":
+            vectors = [{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]}]
+            usage = {"prompt_tokens": 7, "total_tokens": 7}
+            return JSONResponse({"object": "list", "data": vectors, "model": body["model"], "usage": usage})
         if body.get("stream"):
             return StreamingResponse(self._events(body), media_type="text/event-stream")
         tally = self._tally(len(self.words))
         return JSONResponse(self._whole(body), headers={HEADER: tally.words()} if tally else None)
 
     def _tally(self, words: int) -> LogprobTally | None:
-        return LogprobTally(words * self.does["nats"], words) if "nats" in self.does else None
+        if "nats" not in self.does:
+            return None
+        return LogprobTally(words * self.does["nats"], words, self.does.get("invalid_calls", 0))
+
+    @property
+    def calls(self) -> list[FormOfCall]:
+        return [
+            {"id": f"call{place}", "type": "function", "function": {"name": name, "arguments": arguments}}
+            for place, (name, arguments) in enumerate(self.does.get("calls", {}).items())
+        ]
 
     def _usage(self) -> dict[str, int]:
         return {"prompt_tokens": 7, "completion_tokens": len(self.words), "total_tokens": 7 + len(self.words)}
@@ -89,6 +104,8 @@ class Stub:
         choice |= (
             {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
         )
+        if self.calls:
+            choice["message"]["tool_calls"], choice["finish_reason"] = self.calls, "tool_calls"
         if body.get("logprobs"):
             choice["logprobs"] = {"content": [{"token": word, "logprob": -0.5} for word in self.words]}
         more = {"classification": self.does["label"]} if "label" in self.does else {}
@@ -107,8 +124,11 @@ class Stub:
                 if place == 1 and self.does.get("broken") == "after":
                     return
                 await asyncio.sleep(self.does.get("pause", 0.0))
+            for piece in Form("", chat=True).calling(0, self.calls):
+                yield _event({**head, "choices": [piece]}, self._tally(len(self.words)))
+            reason = self.does.get("reason", "tool_calls" if self.calls else "stop")
             yield _event(
-                {**head, "choices": [{"index": 0, "finish_reason": "stop", "delta": {}, "text": ""}]}
+                {**head, "choices": [{"index": 0, "finish_reason": reason, "delta": {}, "text": ""}]}
             )
             if (body.get("stream_options") or {}).get("include_usage"):
                 yield _event({**head, "choices": [], "usage": self._usage()})
@@ -130,7 +150,7 @@ def _event(document: dict[str, Any], tally: LogprobTally | None = None) -> bytes
 
 
 def application(stub: Stub) -> Starlette:
-    paths = ("/v1/chat/completions", "/v1/completions", "/v1/systemone")
+    paths = ("/v1/chat/completions", "/v1/completions", "/v1/systemone", "/v1/embeddings")
     return Starlette(
         routes=[
             *(Route(path, stub.answer, methods=["POST"]) for path in paths),

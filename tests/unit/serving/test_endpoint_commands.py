@@ -25,6 +25,7 @@ from store.contract.jobdir import write_json
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.serving import endpoints
+from store.words.endpoint_words import examples
 from tests.unit.desk import Desk
 from tests.unit.on_record import on_record
 
@@ -311,3 +312,21 @@ def wait_for(ready: Callable[[], bool], seconds: float = 20) -> None:
     while not ready():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "path", "call"),
+    [
+        ([], "/v1/chat/completions", "client.chat.completions.create"),
+        (["completion"], "/v1/completions", "client.completions.create"),
+        (["labels"], "/v1/chat/completions", "client.chat.completions.create"),
+        (["embedding"], "/v1/embeddings", "client.embeddings.create"),
+    ],
+)
+def test_the_example_asks_what_the_model_answers(kinds: list[str], path: str, call: str) -> None:
+    curl, python = examples("http://127.0.0.1:8600", "m", kinds)
+    body = curl.split("-d ")[1].strip("'")
+    assert json.loads(body)["model"] == "m"
+    assert path in curl
+    assert call in python
+    compile(python, "example", "exec")

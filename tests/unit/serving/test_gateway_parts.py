@@ -14,6 +14,7 @@ import pytest
 
 from engine.serving.gateway.backends.answer_reading import AnswerSeen, EventSplitter
 from engine.serving.gateway.backends.slots import Slots
+from engine.serving.gateway.calls.call import Call
 from engine.serving.gateway.records.counts import HourCounts
 from engine.serving.gateway.records.kept_texts import redacted
 from engine.serving.gateway.records.key_use import at_start
@@ -21,6 +22,7 @@ from engine.serving.gateway.records.log_files import DAY, LogFiles
 from engine.serving.gateway.requests.keys import Keys
 from engine.serving.gateway.requests.refusals import Refusal
 from engine.serving.gateway.requests.request_ids import RequestIds
+from engine.serving.gateway.requests.token_bound import estimated_prompt
 from engine.serving.protocol.logprob_tally import LogprobTally, read_tally
 from store.documents.tables.endpoint_state import KeyUse
 
@@ -176,22 +178,22 @@ def test_events_are_whole_wherever_a_stream_was_cut(size: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 1000])
 def test_what_is_told_beside_an_event_is_known_with_it(size: int) -> None:
-    stream = b': logprobs -1.5 2\ndata: {"a": 1}\n\ndata: {"b": 2}\n\n: logprobs -4.5 3\ndata: {"c": 3}\n\n'
+    stream = b': logprobs -1.5 2\ndata: {"a": 1}\n\ndata: {"b": 2}\n\n: logprobs -4.5 3 1\ndata: {"c": 3}\n\n'
     splitter = EventSplitter()
     pairs = [
         (event, splitter.tally)
         for place in range(0, len(stream), size)
         for event in splitter.events(stream[place : place + size])
     ]
-    assert pairs == [(b'{"a": 1}', (-1.5, 2)), (b'{"b": 2}', (-1.5, 2)), (b'{"c": 3}', (-4.5, 3))]
+    assert pairs == [(b'{"a": 1}', (-1.5, 2, 0)), (b'{"b": 2}', (-1.5, 2, 0)), (b'{"c": 3}', (-4.5, 3, 1))]
 
 
 @pytest.mark.parametrize(
-    "words", ["", "-1.5", "nan 3", "-inf 3", "-1 0", "-1 -2", "a b", "1e999 1", "-1 2 3"]
+    "words", ["", "-1.5", "nan 3", "-inf 3", "-1 0", "-1 -2", "a b", "1e999 1", "-1 2 3 4", "-1 2 -1"]
 )
 def test_a_tally_that_is_none_says_nothing(words: str) -> None:
     assert read_tally(words) is None
-    assert read_tally(LogprobTally(-0.1, 3).words()) == (-0.1, 3)
+    assert read_tally(LogprobTally(-0.1, 3, 2).words()) == (-0.1, 3, 2)
 
 
 def test_what_is_read_of_an_answer() -> None:
@@ -245,3 +247,18 @@ def test_the_last_hour_forgets_what_is_older() -> None:
     }  # fmt: skip
     now = 4000.0
     assert (hour.state()["requests"], hour.state()["n"]) == (2, 0)
+
+
+def test_a_call_of_a_function_that_is_cut_is_charged_by_what_was_told_of_it() -> None:
+    """None of its text leaves before it is whole."""
+
+    async def tokens(tally: LogprobTally | None) -> int:
+        call = Call("e", "r", "chat")
+        call.body = body
+        call.seen.read({"choices": [{"index": 0, "delta": {}}]})
+        call.seen.tally = tally
+        return call.tokens
+
+    body: Any = {"messages": [{"role": "user", "content": "x" * 400}]}
+    assert asyncio.run(tokens(None)) == 0
+    assert asyncio.run(tokens(LogprobTally(-1.0, 40))) == 40 + estimated_prompt(body)

@@ -2,25 +2,173 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
 from engine.launchers import Exit
 from engine.server.scheduling.scheduler import ANNOUNCE_SECONDS, CANCEL_SECONDS
+from engine.worker.machine_notes import machine_start
+from store.contract.jobdir import write_json
+from store.contract.process_record import process_start
+from store.documents.tables.job_events import KernelCount
 from tests.unit.played import World
 
 
-def test_a_worker_without_a_result_is_lost_with_the_reason(world: World) -> None:
+def lose(world: World, code: int | None, log: str = "", **noted: Any) -> dict[str, Any]:
+    """The error document of a job whose worker, process 11, ended so."""
     job_id = world.queue()
     world.step()
-    world.announce(job_id, 11)
+    world.announce(job_id, 11, **noted)
     world.step()
-    world.folder(job_id).log.write_text("loading\nlast words\n")
-    world.launcher.exits[job_id] = Exit(11, -9)
+    world.folder(job_id).log.write_text(log)
+    if code is not None:
+        world.launcher.exits[job_id] = Exit(11, code)
     world.die(11)
     world.step()
     job = world.job(job_id)
     assert job["status"] == "lost"
-    assert "SIGKILL" in job["error"]["message"]
-    assert "out of memory" in job["error"]["message"]
-    assert job["error"]["traceback"].endswith("last words")
+    return job["error"]
+
+
+def counted(tmp_path: Path, kills: int) -> KernelCount:
+    path = tmp_path / "memory.events"
+    path.write_text(f"low 0\noom 9\noom_kill {kills}\n")
+    return {"path": str(path), "count": kills}
+
+
+def test_a_kill_for_want_of_memory_is_told_from_others_by_what_the_kernel_counted(
+    world: World, tmp_path: Path
+) -> None:
+    before = counted(tmp_path, 3)
+    assert "not for want of memory" in lose(world, -9, memory_kills=before)["message"]
+    counted(tmp_path, 4)
+    assert "SIGKILL because memory ran out." in lose(world, -9, memory_kills=before)["message"]
+    (tmp_path / "memory.events").unlink()
+    assert "may have run out of memory" in lose(world, -9, memory_kills=before)["message"]
+
+
+def test_a_training_that_memory_ran_out_for_is_told_what_takes_less(world: World, tmp_path: Path) -> None:
+    before = counted(tmp_path, 0)
+    world.add_dataset()
+    run_id = world.queue_run()
+    world.step()
+    world.announce(run_id, 12, memory_kills=before)
+    world.step()
+    counted(tmp_path, 1)
+    world.launcher.exits[run_id] = Exit(12, -9)
+    world.die(12)
+    world.step()
+    error = world.job(run_id)["error"]
+    assert error["change"] == {"gradient_checkpointing": True}
+    assert "gradient_checkpointing" in error["fix"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (-11, "crashed in native code (SIGSEGV)"),
+        (-15, "ended by SIGTERM: by a shutdown of the machine, or by `kill`"),
+        (3, "ended with exit code 3"),
+        (0, "ended with exit code 0"),
+        (-40, "ended by signal 40"),
+    ],
+)
+def test_how_a_worker_ended_is_named(world: World, code: int, words: str) -> None:
+    assert words in lose(world, code)["message"]
+
+
+def test_no_line_of_the_log_that_has_nothing_to_do_with_the_end_is_quoted(world: World) -> None:
+    handled = "Traceback (most recent call last):\n  File x\nKeyError: 'a'\nit went on\nloading\n"
+    assert lose(world, -9, handled)["traceback"] == ""
+    crash = "terminate called after throwing 'std::bad_alloc'\n  what():  std::bad_alloc\n"
+    crash += 'Fatal Python error: Aborted\n\nCurrent thread 0x1:\n  File "a.py", line 3 in f\n'
+    assert lose(world, -6, handled + crash)["traceback"] == crash.strip()
+    raised = 'Traceback (most recent call last):\n  File "b.py", line 1, in g\nOSError: no space\n'
+    assert lose(world, 1, handled + raised)["traceback"] == raised.strip()
+    earlier = len(crash)
+    assert lose(world, -9, crash + "loading\n", log_bytes=earlier)["traceback"] == ""
+
+
+def test_what_a_lost_run_was_at_and_what_is_kept_of_it(world: World) -> None:
+    world.add_dataset()
+    run_id = world.queue_run()
+    world.step()
+    world.announce(run_id, 12)
+    world.emit(run_id, type="status", status="training")
+    world.emit(run_id, type="progress", done=1200, total=5000, unit="steps", message="Training")
+    world.emit(run_id, type="metrics", step=1234, values={"train/loss": 1.0})
+    checkpoint = world.folder(run_id).checkpoints / "step-00001200"
+    checkpoint.mkdir(parents=True)
+    write_json(checkpoint / "state.json", {})
+    (world.folder(run_id).checkpoints / "step-00001250").mkdir()  # was being written
+    heard = f"{datetime.fromtimestamp(world.now, UTC):%Y-%m-%d at %H:%M:%S} UTC"
+    world.launcher.exits[run_id] = Exit(12, -11)
+    world.die(12)
+    world.step()
+    error = world.job(run_id)["error"]
+    assert f"It was last heard from on {heard}, at step 1,234 of 5,000." in error["message"]
+    assert "Its last checkpoint is of step 1,200." in error["message"]
+    assert error["fix"].endswith("Resume it: it goes on from step 1,200.")
+
+
+def test_words_of_an_earlier_attempt_are_not_the_last_of_this_one(world: World) -> None:
+    job_id = world.queue()
+    world.emit_before(job_id, type="metrics", step=90, values={"train/loss": 1.0})
+    world.now += 3600
+    world.step()
+    world.announce(job_id, 11)
+    world.step()
+    world.launcher.exits[job_id] = Exit(11, -11)
+    world.die(11)
+    world.step()
+    assert "It was never heard from." in world.job(job_id)["error"]["message"]
+
+
+def test_a_restart_of_the_machine_is_told_from_an_end_that_nobody_saw(world: World) -> None:
+    mine = {"boot": machine_start(), "started": process_start(os.getpid())}
+    assert "was restarted" in lose(world, None, **mine | {"boot": "another-start"})["message"]
+    unseen = lose(world, None, **mine | {"pid": 2**22 + 1})
+    assert "while no engine was there to see how" in unseen["message"]
+    assert "restarted" not in unseen["message"]
+
+
+def test_a_worker_of_the_original_of_a_copied_home_is_not_lost_but_elsewhere(world: World) -> None:
+    mine = {"boot": machine_start(), "started": process_start(os.getpid()), "pid": os.getpid()}
+    assert "this home folder is a copy" in lose(world, None, **mine)["message"]
+
+
+def test_a_worker_that_somebody_else_stopped_was_not_cancelled_here(world: World) -> None:
+    stopped, cancelled = world.queue(), world.queue(lane="device")
+    world.step()
+    world.announce(stopped, 11)
+    world.announce(cancelled, 12)
+    world.step()
+    world.cancel(cancelled)
+    for job_id in (stopped, cancelled):
+        world.result(job_id, status="cancelled")
+    world.step()
+    assert world.status(stopped) == world.status(cancelled) == "cancelled"
+    assert "SIGTERM, and not by Tunebench" in world.job(stopped)["error"]["message"]
+    assert world.job(cancelled)["error"] is None
+
+
+def test_a_halted_worker_is_said_to_be_until_it_goes_on(world: World) -> None:
+    job_id = world.queue()
+    world.step()
+    world.announce(job_id, 11)
+    world.emit(job_id, type="progress", done=1, total=9, unit="rows", message="Reading", eta_seconds=5.0)
+    world.step()
+    world.launcher.halts.add(11)
+    world.step()
+    assert "`kill -CONT 11`" in world.job(job_id)["progress_message"]
+    assert world.job(job_id)["eta_seconds"] is None
+    world.launcher.halts.clear()
+    world.step()
+    assert world.job(job_id)["progress_message"] == "Reading"
 
 
 def test_the_next_engine_adopts_a_living_worker_and_marks_a_dead_one(world: World) -> None:

@@ -14,8 +14,12 @@ from engine.diagnostics.course import advice
 from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.forgetting import forgetting_words
 from engine.diagnostics.statistics.statistics import Interval
+from engine.diagnostics.verdicts import preference_verdict
 from engine.evidence.evidence import judged_config
 from engine.forward.batches import total_steps
+from engine.models import smaller
+from store.catalog.methods import METHODS
+from store.config.training.refusals import refusals
 from store.config.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import assess
 from tests.unit.verdicts.test_overfitting import blown_up, falling, validations
@@ -37,6 +41,7 @@ SETTINGS: list[dict[str, Any]] = [
         },
         {"learning_rate": 0.02, "replay_share": 0.1},
         {"task": "dpo", "num_train_epochs": 0.5, "max_forgetting": 0.1},
+        {"task": "dpo", "loss_type": "robust", "label_smoothing": 0.1, "max_eval_rows": 500},
     )
 ]
 
@@ -76,6 +81,9 @@ def pieces_of(config: TrainConfig, stopped: dict[str, Any]) -> Iterator[dict[str
                 continue  # test rows judge
             outcome = advice.JudgedOutcome(state, gain, split, shape)
             yield from advice.advise(outcome, RunCourse(validations=course, stopped=stopped), read)
+    fallen: Any = {"chosen_change": {"high": -0.1}}
+    if config.task == "dpo":
+        yield from preference_verdict.displaced(fallen, read)
     for lost in ("some", "much"):
         yield from forgetting_words.drop_undone(forgetting_words.advise(lost, read), stopped)
 
@@ -100,6 +108,10 @@ def takes_effect(field: str, before: TrainConfig, after: TrainConfig, stopped: d
         return after.lr_scheduler_type != "constant" and after.warmup_steps > before.warmup_steps
     if field in ("replay_share", "kl_beta"):
         return after.task == "sft" and after.replay_share > 0
+    if field == "loss_type":  # of which only the robust one takes smoothing
+        return after.loss_type != before.loss_type and not (
+            after.label_smoothing and after.loss_type != "robust"
+        )
     return bool(getattr(before, field) != getattr(after, field))
 
 
@@ -112,8 +124,36 @@ def test_advice_takes_effect(settings: dict[str, Any]) -> None:
             after = TrainConfig.parse(config.model_dump() | piece["change"])
             idle = [f for f in piece["change"] if not takes_effect(f, config, after, stopped)]
             assert not idle, (piece, stopped)
+            assert not piece["change"] or after != config, piece
+            assert set(refusals(after)) <= set(refusals(config)), piece
             seen += bool(piece["change"])
     assert seen
+
+
+HELD = ({}, {"load_in_4bit": True}, {"init_lora_weights": "pissa"}, {"gradient_checkpointing": True})
+CHANGES = [
+    (method, held, size, length)
+    for method in METHODS
+    for held in HELD
+    for size in (1, 8)
+    for length in (None, 40, 512)
+]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("dealt", [True, False])
+def test_what_takes_less_memory_is_never_refused(device: str, dealt: bool) -> None:
+    """The button of a run that memory ran out for leads to a launch that is taken."""
+    for method, held, size, length in CHANGES:
+        config = TrainConfig(
+            dataset="d", method=method, per_device_train_batch_size=size, max_length=length, **held
+        )
+        sentence, _, change = smaller.advised(config, device, dealt=dealt)
+        assert sentence.endswith(".")
+        if change:
+            after = TrainConfig.parse(config.model_dump() | change)
+            assert after != config
+            assert set(refusals(after)) <= set(refusals(config)), (method, held, change)
 
 
 def test_a_longer_run_has_its_limit_of_steps_raised() -> None:

@@ -44,13 +44,23 @@ def test_held_out_rows_that_are_trained_on_are_warned_of() -> None:
     leaks = {"exact": 3, "near": 2, "same_prompt": None, "checked_near": True}
     reported_problems = problems.find(replace(FACTS, leaks=leaks))
     assert [problem["level"] for problem in reported_problems] == ["warning", "warning"]
-    assert reported_problems[0]["message"].startswith("3 of 400 held-out rows")
-    assert reported_problems[1]["message"].startswith("2 of 400 held-out rows have a near duplicate")
+    assert reported_problems[0]["message"].startswith("Leak: 3 of 400 held-out rows stand in the training")
+    assert reported_problems[1]["message"].startswith("Leak: 2 of 400 held-out rows stand nearly the same")
     reported_problems = problems.find(
         replace(FACTS, leaks={**leaks, "exact": 0, "near": 0, "same_prompt": 4})
     )
     assert len(reported_problems) == 1
-    assert "4 of 400 held-out rows have a prompt" in reported_problems[0]["message"]
+    assert "4 of 400 held-out rows stand in training with another answer" in reported_problems[0]["message"]
+
+
+def test_a_leak_inside_parts_that_the_file_fixed_names_that_and_no_duplicates() -> None:
+    leaks = {"exact": 3, "near": 1, "same_prompt": 2, "checked_near": True}
+    reported_problems = problems.find(replace(FACTS, leaks=leaks, split_by="given"))
+    assert len(reported_problems) == 3
+    for leak in reported_problems:
+        assert "The file fixed the parts" in leak["message"]
+        assert "deal at random" in (leak["fix"] or "")
+        assert "duplicate" not in f"{leak['message']} {leak['fix']}"
 
 
 def test_a_combination_that_can_not_work_is_an_error_at_its_field() -> None:

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import typer
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.raters.flagged import counted_sentence, rater_checks
+from engine.diagnostics.rating.raters.flagged import checks_of_rated, counted_sentence
 from engine.diagnostics.rating.raters.label_figures import chance_weights
-from engine.diagnostics.rating.rows.of_round import of_round, paced_tasks, system_names
+from engine.diagnostics.rating.rows.of_round import label_tasks, of_round, system_names
 from engine.diagnostics.rating.rows.rating_table import rating_table
 from engine.diagnostics.rating.systems.comparing import RankedSystem, compare, ranking
 from engine.diagnostics.rating.words.check_words import raters_lines
@@ -384,10 +384,12 @@ def _results(client: Client, round: RoundLine) -> _RoundResults:
     rated, asked_checks = ratings.rated(client, round_id), ratings.check_tasks(client, round_id)
     check_ids = sorted({task["item_id"] for task in asked_checks})
     checked = rounds.some_items(client, round_id, check_ids) if check_ids else {}
-    graded = rater_checks(round, [*paced_tasks(rated), *asked_checks], checked.values())
+    graded = checks_of_rated(round, rated, asked_checks, checked.values())
     checks = raters_lines(graded, left_out)
     if round["protocol"] in TEXTS:
-        tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
+        bare = round["protocol"] == "label" and not round["config"].get("several_labels")
+        tasks = label_tasks(rated) if bare else ratings.dealt(client, round_id)
+        items = rounds.items(client, round_id, prompts=not bare)
         asked = round_requests.of_round(client, round_id)
         weights = chance_weights(round, items, asked)
         if texts := text_sentences(round, tasks, items, asked, weights, left_out):

@@ -11,6 +11,7 @@ import typer
 import yaml
 
 from engine.diagnostics.drift.label_candidates import REACHED
+from engine.diagnostics.drift.pace import PACES
 from engine.diagnostics.phrasing import percent
 from engine.diagnostics.rating.raters.judged_share import JudgedShare
 from engine.diagnostics.rating.raters.judged_versions import draw_words, of_versions
@@ -53,11 +54,11 @@ def show(settings: MonitorSettings, *, json: bool) -> None:
 def acknowledge_alert(client: Client, endpoint_id: str, alert: str, note: str, *, new_normal: bool) -> None:
     """By whoever the token is of. Raises NotFoundError for an alert of another endpoint, and ConfigError for
     a new normal where nothing drifted."""
-    kind = monitor_alerts.of_endpoint(client, alert, endpoint_id)["kind"]
-    if new_normal and kind != "drift":
+    raised = monitor_alerts.of_endpoint(client, alert, endpoint_id)
+    if new_normal and raised["kind"] != "drift" and raised["subject"] not in PACES:
         raise ConfigError(
-            f"The alert {alert} is of {kind}, which has no reference.",
-            fix="Leave --new-normal out: it is for alerts of drift.",
+            f"The alert {alert} is of {raised['kind']}, which has no reference.",
+            fix="Leave --new-normal out: it is for alerts that hold new requests against a reference.",
             field="new_normal",
         )
     outcome = "new_normal" if new_normal else "same_reference"

@@ -12,6 +12,7 @@ import typer
 from engine.diagnostics.drift.arms_words import GOOD, points, standing
 from engine.diagnostics.drift.base_words import look_line
 from engine.diagnostics.drift.drift_words import moment
+from engine.diagnostics.drift.pace_words import pace_lines, pace_reference_line
 from engine.diagnostics.drift.standing import WORDS, DriftLine, drift_lines, reference_line, top_line
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.phrasing import percent, plural
@@ -23,7 +24,9 @@ from store.documents.serving.side_by_side import SideBySide
 from store.http.client import Client
 from store.queries.monitoring import feedback, monitor_alerts, monitors, side_by_side, signal_counts, traffic
 from store.queries.monitoring.feedback import FeedbackCounts
+from store.queries.monitoring.monitors import ReferenceRows
 from store.queries.monitoring.traffic import VersionTraffic, Window
+from store.words.watched_names import readable_name
 from tunebench.commands.shipping.monitor_changes import acknowledge_alert, change_settings, show
 from tunebench.terminal.connection import Json, connect
 from tunebench.terminal.documents import read_document
@@ -84,7 +87,7 @@ def monitor(
             print_json(document)
         else:
             say(f"{which['name']}: {line}")
-            _print(present, alerts, versions, lines, said_of)
+            _print(present, _taken(client, present) if present else 0, alerts, versions, lines, said_of)
             _print_pairs(pairs)
     if fail_on_alert and alerts:
         raise SystemExit(CONDITION)
@@ -96,7 +99,21 @@ def _lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
         name: each["names"] if WATCHED[name].is_category else each["bins"] for name, each in counts.items()
     }
     settings = monitors.settings(present)
-    return drift_lines(settings.watched, present["states"], present["reference"], seen, settings.alpha)
+    return [
+        *pace_lines(present["pace"]),
+        *drift_lines(
+            settings.watched, present["states"], present["reference"], seen, settings.alpha, readable_name
+        ),
+    ]
+
+
+def _taken(client: Client, present: Monitor) -> int:
+    """Requests that are there for a reference of requests, up to as many as it needs."""
+    wanted = monitors.settings(present)
+    if present["reference"] is not None or wanted.reference not in ("first", "window"):
+        return 0
+    which = ReferenceRows(wanted.reference_rows, wanted.window_start, wanted.window_end)
+    return monitors.reference_count(client, present["endpoint_id"], which)
 
 
 def _shares(row: FeedbackCounts) -> dict[str, Any]:
@@ -106,6 +123,7 @@ def _shares(row: FeedbackCounts) -> dict[str, Any]:
 
 def _print(
     present: Monitor | None,
+    taken: int,
     alerts: list[MonitorAlert],
     versions: list[VersionTraffic],
     lines: list[DriftLine],
@@ -117,12 +135,12 @@ def _print(
         columns = ["version", "role", "requests", "failed", "half within, s", "95 of 100 within, s", "tokens"]
         print_rows(columns, [_traffic_row(row) for row in versions])
     if present and lines:
+        wanted = monitors.settings(present)
         columns = ["watched", "state", "evidence now", "tested on", "since", "in this window"]
-        note = reference_line(
-            present["reference"], present["next_place"], monitors.settings(present).reference_rows
-        )
+        note = reference_line(present["reference"], wanted.reference, taken, wanted.reference_rows)
         print_rows(columns, [_drift_row(line) for line in lines], note)
-        if present["base_look"] is not None and DEAR in monitors.settings(present).watched:
+        say(pace_reference_line(present["pace"], wanted.reference_rows))
+        if present["base_look"] is not None and DEAR in wanted.watched:
             say(look_line(present["base_look"]))
     if opinions:
         print_rows(

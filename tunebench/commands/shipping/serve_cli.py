@@ -17,7 +17,7 @@ from store.config.serving.endpoint_config import EndpointSettings, MakeEndpoint
 from store.contract.errors import ConfigError, EngineUnavailable, NotFoundError, StateError, from_dict
 from store.documents.tables.endpoint_state import EndpointSeen
 from store.http.client import Client
-from store.words.endpoint_words import examples, stands, usual_name
+from store.words.endpoint_words import examples, first_kinds, stands, usual_name
 from tunebench.terminal.connection import Json, change, connect
 from tunebench.terminal.documents import read_document
 from tunebench.terminal.output import err, errors, print_json, print_rows, say
@@ -170,7 +170,7 @@ def _print_entrance(seen: EndpointSeen, *, new: bool) -> None:
     say(f"{seen['name']} serves {', '.join(models)}.")
     if not new:
         say(f"Keys are made with: tunebench endpoint key {shlex.quote(seen['name'])} --for WHAT")
-    curl, python = examples(state["address"], models[0] if models else "NAME")
+    curl, python = examples(state["address"], models[0] if models else "NAME", first_kinds(seen))
     say(f"\n{curl}\n\n{python}\n")
 
 

@@ -166,11 +166,14 @@ def _limits(
     clusters, n = int(rated.cluster_place.max()) + 1, rated.clusters
     each = float(rated.weight @ table.totals.sum(axis=1)) / n
     apart, whole = np.empty(resamples), np.empty(resamples)
-    start = 0
+    start, summed = 0, None if table.stratum is not None else table.of_clusters(rated)
     for count in resampling.parts(resamples, clusters + 2 * len(rated.counts) + table.width, CHUNK):
         some = slice(start, start := start + count)
-        weights = random.standard_exponential((count, clusters))[:, rated.cluster_place] * rated.weight
-        apart[some], whole[some] = 1 - table.alphas(weights), (weights @ table.totals).sum(axis=1)
+        weights = random.standard_exponential((count, clusters))
+        if summed is None:
+            weights = weights[:, rated.cluster_place] * rated.weight
+        drawn = summed or table
+        apart[some], whole[some] = 1 - drawn.alphas(weights), (weights @ drawn.totals).sum(axis=1)
     tail = (1 - confidence) / 2
     ends = []
     for part, level in ((UNSEEN, 1 - tail), (SEEN, tail)):
@@ -185,13 +188,25 @@ def _limits(
 class _Coincidences(NamedTuple):
     """Of each item with two ratings or more: how often each two values were given together, by one rating
     less than there are [items, values, values], of nominal ones how often the same [items, values], as all
-    else counts alike; numbers: the values themselves; stratum: what an item's values are among."""
+    else counts alike; numbers: the values themselves; shares: how much of all items each is; stratum: what an
+    item's values are among."""
 
     pairs: Floats
     totals: Floats
     numbers: Floats
     level: Level
+    shares: Floats
     stratum: Ints | None
+
+    def of_clusters(self, rated: RatedItems) -> _Coincidences:
+        """Items that hang together as one, each with its weight: they are drawn together, so that a resample
+        takes a sum for each cluster in place of its items. Of items without a stratum."""
+        items, clusters = len(rated.counts), int(rated.cluster_place.max()) + 1
+        member = sparse.csr_array(
+            (rated.weight, (rated.cluster_place, np.arange(items))), shape=(clusters, items)
+        )
+        pairs = (member @ self.pairs.reshape(items, -1)).reshape(clusters, *self.pairs.shape[1:])
+        return self._replace(pairs=pairs, totals=member @ self.totals, shares=member @ self.shares)
 
     @property
     def width(self) -> int:
@@ -204,14 +219,15 @@ class _Coincidences(NamedTuple):
         """From the ratings of each item."""
         counts, stratum = rated.counts, rated.stratum
         others = counts.sum(axis=1) - 1
+        shares = np.full(len(counts), 1 / len(counts))
         if level == "nominal":
-            return cls(counts * (counts - 1) / others[:, None], counts, numbers, level, stratum)
+            return cls(counts * (counts - 1) / others[:, None], counts, numbers, level, shares, stratum)
         every = counts[:, :, None] * counts[:, None, :]
         every -= np.eye(counts.shape[1]) * counts[:, :, None]
-        return cls(every / others[:, None, None], counts, numbers, level, stratum)
+        return cls(every / others[:, None, None], counts, numbers, level, shares, stratum)
 
     def alphas(self, weights: Floats) -> Floats:
-        """One alpha for each set of weights of the items [sets, items]."""
+        """One alpha for each set of weights of the items, or of clusters of them [sets, items]."""
         if self.level == "nominal":
             return self._nominal(weights) if self.stratum is None else self._among(weights, self.stratum)
         size = len(self.numbers)
@@ -221,7 +237,7 @@ class _Coincidences(NamedTuple):
         observed = (seen * distance).sum(axis=(1, 2))
         expected = (totals[:, :, None] * totals[:, None, :] * distance).sum(axis=(1, 2))
         whole = totals.sum(axis=1)
-        scale = weights.mean(axis=1)  # whole / scale ratings: what one less than all is
+        scale = weights @ self.shares  # whole / scale ratings: what one less than all is
         with np.errstate(divide="ignore", invalid="ignore"):
             alphas: Floats = 1 - (whole - scale) * observed / expected
         return alphas
@@ -232,7 +248,7 @@ class _Coincidences(NamedTuple):
         observed = whole - (weights @ self.pairs).sum(axis=1)
         expected = whole * whole - np.square(totals).sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            alphas: Floats = 1 - (whole - weights.mean(axis=1)) * observed / expected
+            alphas: Floats = 1 - (whole - weights @ self.shares) * observed / expected
         return alphas
 
     def _among(self, weights: Floats, stratum: Ints) -> Floats:

@@ -13,15 +13,17 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import special
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.rating.raters.profiles import is_too_fast
 from engine.diagnostics.rating.rows.known_answers import is_right, passed_qualification
-from engine.diagnostics.rating.rows.of_round import rater_names
+from engine.diagnostics.rating.rows.of_round import distinct_names, rater_names
 from engine.diagnostics.statistics.statistics import Interval
 from store.documents.rating.round import (
     CHECKS,
@@ -55,36 +57,82 @@ class RaterChecks:
     flags: tuple[str, ...]
 
 
+class RaterPace(NamedTuple):
+    """How much a rater has rated, and how fast. ratings: votes, without checks and repeats; seconds: the
+    median of votes and second looks, NaN where none was measured, as of judges."""
+
+    rater: str
+    ratings: int
+    seconds: float
+
+
 def rater_checks(round: Round, tasks: Sequence[DealtTask], items: Iterable[RoundItem]) -> list[RaterChecks]:
     """Of each rater who has a task, in the order of their first."""
-    checked = {item["item_id"]: item for item in items if item["check"]}
     own: dict[str, list[DealtTask]] = defaultdict(list)
     for task in tasks:
         own[task["person_id"]].append(task)
-    medians = {person_id: _median(rated) for person_id, rated in own.items()}
     names = rater_names(tasks)
-    return [
-        _checks_of(round["config"], person_id, names[person_id], rated, checked, medians)
+    paces = {
+        person_id: RaterPace(
+            names[person_id],
+            sum(task["purpose"] in COUNTING for task in rated if _is_answered(task)),
+            _median(task["seconds"] for task in rated if _is_vote(task)),
+        )
         for person_id, rated in own.items()
-    ]
+    }
+    return _graded(round["config"], paces, own, items)
 
 
-def _checks_of(
+def checks_of_rated(
+    round: Round, rated: pa.Table, checking: Sequence[DealtTask], items: Iterable[RoundItem]
+) -> list[RaterChecks]:
+    """The same, of votes as the query `rated` has them, and of the tasks by which raters are checked: in a
+    blink for tens of thousands, which are no documents."""
+    own: dict[str, list[DealtTask]] = defaultdict(list)
+    for task in checking:
+        own[task["person_id"]].append(task)
+    column = rated["person_id"].combine_chunks().dictionary_encode()
+    people, place = column.dictionary.to_pylist(), column.indices.to_numpy()
+    first = np.unique(place, return_index=True)[1]
+    called = dict(zip(people, rated["person_name"].take(pa.array(first)).to_pylist(), strict=True))
+    called |= {person: tasks[0]["person_name"] for person, tasks in own.items() if person not in called}
+    names = {person_id: name for name, person_id in distinct_names(called, called.values()).items()}
+    answered = ~rated["skipped"].to_numpy().astype(bool)
+    counts = answered & pc.is_in(rated["purpose"], pa.array(sorted(COUNTING))).to_numpy()
+    votes = np.bincount(place[counts], minlength=len(people))
+    seconds = rated["seconds"].to_numpy().astype(np.float64)
+    measured = answered & np.isfinite(seconds) & (seconds != 0)
+    ends = np.cumsum(np.bincount(place[measured], minlength=len(people)))
+    by_person = np.split(seconds[measured][np.argsort(place[measured], kind="stable")], ends[:-1])
+    paces = {
+        person: RaterPace(
+            names[person], int(count), float(np.median(own_seconds)) if len(own_seconds) else math.nan
+        )
+        for person, count, own_seconds in zip(people, votes, by_person, strict=bool(people))
+    }
+    paces |= {person: RaterPace(names[person], 0, math.nan) for person in own if person not in paces}
+    return _graded(round["config"], paces, own, items)
+
+
+def _graded(
     config: Mapping[str, Any],
-    person_id: str,
-    rater: str,
-    tasks: Sequence[DealtTask],
-    checked: Mapping[int, RoundItem],
-    medians: Mapping[str, float],
-) -> RaterChecks:
-    votes = sum(task["purpose"] in COUNTING for task in tasks if _is_answered(task))
-    grades = grade_checks(tasks, checked, config.get("gold_tolerance", GOLD_TOLERANCE))
-    mark = config.get("gold_pass", GOLD_PASS)
-    others = [at for other, at in medians.items() if other != person_id and not math.isnan(at)]
-    flags = [TOO_FAST] if is_too_fast(votes, medians[person_id], others) else []
-    flags += [FAILING[kind] for kind in GRADED if kind in grades and is_surely_below(*grades[kind], mark)]
-    shares = {kind: right_share(*grade) for kind, grade in grades.items()}
-    return RaterChecks(person_id, rater, votes, shares, tuple(flags))
+    paces: Mapping[str, RaterPace],
+    tasks: Mapping[str, Sequence[DealtTask]],
+    items: Iterable[RoundItem],
+) -> list[RaterChecks]:
+    """By person id how each rates, and the tasks among which those with an item that checks are graded."""
+    checked = {item["item_id"]: item for item in items if item["check"]}
+    measured = {person: pace.seconds for person, pace in paces.items() if not math.isnan(pace.seconds)}
+    tolerance, mark = config.get("gold_tolerance", GOLD_TOLERANCE), config.get("gold_pass", GOLD_PASS)
+    graded = []
+    for person_id, pace in paces.items():
+        grades = grade_checks(tasks.get(person_id, ()), checked, tolerance)
+        others = [at for other, at in measured.items() if other != person_id]
+        flags = [TOO_FAST] if is_too_fast(pace.ratings, pace.seconds, others) else []
+        flags += [FAILING[kind] for kind in GRADED if kind in grades and is_surely_below(*grades[kind], mark)]
+        shares = {kind: right_share(*grade) for kind, grade in grades.items()}
+        graded.append(RaterChecks(person_id, pace.rater, pace.ratings, shares, tuple(flags)))
+    return graded
 
 
 def grade_checks(
@@ -167,11 +215,14 @@ def _of(ratings: int, raters: int) -> str:
     return f"{phrasing.plural(ratings, 'rating')} of {phrasing.plural(raters, 'rater')}"
 
 
-def _median(tasks: Iterable[DealtTask]) -> float:
-    """Of the seconds of ratings, second looks too; NaN where none was measured, as of judges."""
-    seconds = [task["seconds"] for task in tasks if _is_answered(task) and task["purpose"] not in CHECKS]
+def _median(seconds: Iterable[float | None]) -> float:
     measured = [each for each in seconds if each and math.isfinite(each)]
     return float(np.median(measured)) if measured else math.nan
+
+
+def _is_vote(task: DealtTask) -> bool:
+    """Second looks too."""
+    return _is_answered(task) and task["purpose"] not in CHECKS
 
 
 def _is_answered(task: DealtTask) -> bool:

@@ -122,6 +122,10 @@ def label_figures(
             majority[item_id] = label
         else:
             disputed.append(item_id)
+    parted = {item: by_item[item] for item in disputed}
+    by_version: dict[str, list[ServedLabel]] = defaultdict(list)
+    for each in served:
+        by_version[each.version].append(each)
     return LabelFigures(
         majority,
         Counter(majority.values()).most_common(),
@@ -130,10 +134,7 @@ def label_figures(
         _same_again(labelled),
         len(first),
         sum("label" not in (task["answer"] or {}) for task in counted),
-        [
-            _accuracy(version, served, majority, {item: by_item[item] for item in disputed})
-            for version in dict.fromkeys(each.version for each in served)
-        ],
+        [_accuracy(version, own, majority, parted) for version, own in by_version.items()],
     )
 
 
@@ -173,46 +174,50 @@ def _share(right: int, n: int) -> Interval:
     return wilson_interval(right, n) if n else Interval(math.nan, None, None, 0, why="nothing was rated")
 
 
+class _DrawnText:
+    """A text of the random draw under one version: how often it came, and how often that was right: surely,
+    at most, and by how many raters gave the version's label where they part."""
+
+    __slots__ = ("at_most", "by_raters", "surely", "times")
+
+    def __init__(self) -> None:
+        self.times = self.surely = self.at_most = 0
+        self.by_raters = 0.0
+
+
 def _accuracy(
     version: str,
-    served: Sequence[ServedLabel],
+    own: Sequence[ServedLabel],
     majority: Mapping[int, str | None],
     disputed: Mapping[int, Sequence[str | None]],
 ) -> VersionAccuracy:
-    own = [each for each in served if each.version == version]
-    drawn = [each for each in own if each.random and (each.item_id in majority or each.item_id in disputed)]
+    texts: dict[int, _DrawnText] = defaultdict(_DrawnText)
+    parted: set[int] = set()
+    for each in own:
+        item_id, count = each.item_id, each.times
+        if not each.random or (item_id not in majority and item_id not in disputed):
+            continue
+        text = texts[item_id]
+        text.times += count
+        if item_id in majority:
+            hits = count * (each.label == majority[item_id])
+            text.surely, text.at_most = text.surely + hits, text.at_most + hits
+            text.by_raters += hits
+        else:
+            given = disputed[item_id]
+            parted.add(item_id)
+            text.at_most += count
+            text.by_raters += count * given.count(each.label) / len(given)
     telling = [each for each in own if not each.random and each.item_id in majority]
     right = sum(each.label == majority[each.item_id] for each in telling)
-    sides: list[Interval] = []
-    for unsettled in (0.0, 1.0):  # what is right of a text on which people part
-        by_item: dict[int, list[tuple[int, float]]] = defaultdict(list)
-        for each in drawn:
-            settled = each.item_id in majority
-            hit = float(each.label == majority[each.item_id]) if settled else unsettled
-            by_item[each.item_id].append((each.times, hit))
-        times = [sum(count for count, _ in given) for given in by_item.values()]
-        hits = [round(sum(count * hit for count, hit in given)) for given in by_item.values()]
-        sides.append(_weighted_share(hits, times))
-    parted = [each for each in drawn if each.item_id in disputed]
+    times = [text.times for text in texts.values()]
+    low = _weighted_share([text.surely for text in texts.values()], times)
     if not parted:
-        return VersionAccuracy(version, sides[0], 0, len(telling), right)
-    interval = Interval(_value(drawn, majority, disputed), sides[0].low, sides[1].high, sides[0].n)
-    items = len({each.item_id for each in parted})
-    return VersionAccuracy(version, interval, items, len(telling), right)
-
-
-def _value(
-    drawn: Sequence[ServedLabel],
-    majority: Mapping[int, str | None],
-    disputed: Mapping[int, Sequence[str | None]],
-) -> float:
-    """The share that is right; of a text on which people part, by how many gave the version's label."""
-    right = 0.0
-    for each in drawn:
-        given = disputed.get(each.item_id)
-        part = given.count(each.label) / len(given) if given else float(each.label == majority[each.item_id])
-        right += each.times * part
-    return right / sum(each.times for each in drawn)
+        return VersionAccuracy(version, low, 0, len(telling), right)
+    high = _weighted_share([text.at_most for text in texts.values()], times)
+    value = sum(text.by_raters for text in texts.values()) / sum(times)
+    interval = Interval(value, low.low, high.high, low.n)
+    return VersionAccuracy(version, interval, len(parted), len(telling), right)
 
 
 def _weighted_share(right: Sequence[int], times: Sequence[int]) -> Interval:

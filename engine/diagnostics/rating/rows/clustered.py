@@ -71,6 +71,13 @@ class RatingClusters:
         return np.unique(self.rater, return_inverse=True)[1].astype(np.int64)
 
     @cached_property
+    def cell_place(self) -> Ints:
+        """Of each rating the place of its item and rater together."""
+        cells = self.item_place * self.raters + self.rater_place
+        places: Ints = np.unique(cells, return_inverse=True)[1].astype(np.int64)
+        return places
+
+    @cached_property
     def items(self) -> int:
         """How many there are."""
         return int(self.item_place.max(initial=-1)) + 1
@@ -110,9 +117,8 @@ class RatingClusters:
         their sum. Where `contrasts` [c, k], of these sums of the figures in their place: a thousand contrasts
         of a few figures need no sums of their own."""
         of_items = _squares(influence, self.item_place, self.items, contrasts)
-        cells = self.item_place * self.raters + self.rater_place
-        _, cell = np.unique(cells, return_inverse=True)
-        of_cells = _squares(influence, cell.astype(np.int64), int(cell.max(initial=-1)) + 1, contrasts)
+        cell = self.cell_place
+        of_cells = _squares(influence, cell, int(cell.max(initial=-1)) + 1, contrasts)
         if self.over == "items":
             degrees = np.full(len(of_items), self.item_degrees)
             return Spread(of_items, degrees, np.zeros_like(of_items), of_cells)

@@ -185,11 +185,20 @@ class Ranks(Graded):
 def comparisons_of(ranks: Ranks) -> Comparisons:
     """The comparisons that rankings imply, each of two answers. Those of one ranking are not independent: all
     that resamples them takes items and raters, and never comparisons."""
-    rankings: dict[tuple[int, int], list[int]] = {}
-    for entry, key in enumerate(zip(ranks.item.tolist(), ranks.rater.tolist(), strict=True)):
-        rankings.setdefault(key, []).append(entry)
-    pairs = [pair for entries in rankings.values() for pair in combinations(entries, 2)]
-    first, second = np.array(pairs, np.int64).reshape(-1, 2).T
+    _, first_entry, ranking, sizes = np.unique(
+        np.column_stack([ranks.item, ranks.rater]) @ [len(ranks.raters) + 1, 1],
+        return_index=True, return_inverse=True, return_counts=True,
+    )  # fmt: skip
+    entries = np.lexsort((np.arange(len(ranking)), first_entry[ranking]))  # rankings in their order
+    sizes = sizes[np.argsort(first_entry)]
+    starts = np.cumsum(sizes) - sizes
+    pairs = np.zeros((int((sizes * (sizes - 1) // 2).sum()), 2), np.int64)
+    ends = np.cumsum(sizes * (sizes - 1) // 2)
+    for size in np.unique(sizes[sizes > 1]).tolist():
+        chosen, combined = sizes == size, np.array([*combinations(range(size), 2)])
+        places = (ends[chosen] - len(combined))[:, None] + np.arange(len(combined))
+        pairs[places] = entries[starts[chosen][:, None, None] + combined]
+    first, second = pairs.T
     apart = ranks.rank[first] - ranks.rank[second]
     outcome = np.where(apart < 0, PairOutcome.LEFT, np.where(apart > 0, PairOutcome.RIGHT, PairOutcome.TIE))
     return Comparisons(

@@ -86,11 +86,20 @@ def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> R
     return RoundRatings(names, comparisons, scores, passes, ranks, skipped, answers.people, overall)
 
 
-def paced_tasks(rated: pa.Table) -> list[DealtTask]:
-    """Votes as tasks with who gave them and how fast, for checks of raters; not what they said."""
-    rows = rated.select(["item_id", "person_id", "person_name", "purpose", "seconds", "skipped"]).to_pylist()
-    skipped = {"skipped": True, "reason": ""}
-    return [cast(DealtTask, row | {"answer": skipped if row["skipped"] else {}}) for row in rows]
+def label_tasks(rated: pa.Table) -> list[DealtTask]:
+    """Ratings of a round in which a text has one label, as tasks with what its figures read of them."""
+    names = ["task_id", "repeat_of", "item_id", "person_id", "purpose"]
+    fields = zip(*(rated[name].to_pylist() for name in (*names, "label", "skipped")), strict=True)
+    return [
+        cast(
+            DealtTask,
+            {
+                **dict(zip(names, of_task, strict=True)),
+                "answer": {"skipped": True} if skipped else {"label": label},
+            },
+        )
+        for *of_task, label, skipped in fields
+    ]
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,7 @@ class _Answers:
         systems = pc.list_flatten(table["systems"]).to_numpy().astype(np.int64)
         ids = _placed(table["person_id"])
         first = np.unique(ids.places, return_index=True)[1]
-        people = _told_apart(ids.names, table["person_name"].take(pa.array(first)).to_pylist())
+        people = distinct_names(ids.names, table["person_name"].take(pa.array(first)).to_pylist())
         item = _placed(table["item_id"])
         raters = Places(tuple(people), ids.places)
         width = len(systems) // max(1, len(table))
@@ -159,16 +168,16 @@ def rater_names(tasks: Iterable[DealtTask]) -> dict[str, str]:
     by_id: dict[str, str] = {}
     for task in tasks:
         by_id.setdefault(task["person_id"], task["person_name"])
-    return {person_id: name for name, person_id in _told_apart(by_id, by_id.values()).items()}
+    return {person_id: name for name, person_id in distinct_names(by_id, by_id.values()).items()}
 
 
 def names_apart(counts: Iterable[RaterCounts]) -> dict[str, str]:
     """A name of their own -> person id."""
     listed = list(counts)
-    return _told_apart([each["person_id"] for each in listed], [each["name"] for each in listed])
+    return distinct_names([each["person_id"] for each in listed], [each["name"] for each in listed])
 
 
-def _told_apart(ids: Iterable[str], given: Iterable[str]) -> dict[str, str]:
+def distinct_names(ids: Iterable[str], given: Iterable[str]) -> dict[str, str]:
     """A name of their own -> person id: a second person of the same name gets a number."""
     people: dict[str, str] = {}
     for person_id, called in zip(ids, given, strict=True):

@@ -218,8 +218,7 @@ class Comparisons:
         """Whether the two of a pair stood left so unequally often, in decided votes, that a side says nothing
         of whoever chose it, but of the model that stood there."""
         decided = self.take(self.outcome < PairOutcome.TIE)
-        both = np.column_stack([decided.lower, decided.upper])
-        pairs, of_pair = np.unique(both, axis=0, return_inverse=True)
+        pairs, of_pair = np.unique(decided.lower * len(self.systems) + decided.upper, return_inverse=True)
         lower_left = np.where(decided.left == decided.lower, 1, -1)
         uneven = np.abs(np.bincount(of_pair, lower_left, len(pairs))).sum() / max(1, len(decided))
         return bool(uneven > MAX_UNEVEN)

@@ -24,7 +24,7 @@ def votes(comparisons: Comparisons, *, adjudicated: bool = False) -> tuple[Compa
     """Comparisons that count but for a rater's second rating of the same, and of each its vote; with those
     that settled a dispute where `adjudicated`."""
     rated = comparisons.take(comparisons.fresh if adjudicated else comparisons.counted)
-    _, first_time = np.unique(np.column_stack([rated.unit, rated.rater]), axis=0, return_index=True)
+    _, first_time = np.unique(rated.unit * (len(rated.raters) + 1) + rated.rater, return_index=True)
     chosen = np.zeros(len(rated), bool)
     chosen[first_time] = True
     rated = rated.take(chosen)

@@ -7,12 +7,15 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+from engine.rows.tool_turns import StoredCall, call_text, stored
 from engine.serving.protocol.json_object import JsonObject
 from engine.serving.protocol.logprob_tally import COMMENT, LogprobTally, read_tally
+from engine.serving.protocol.tool_fields import as_shown
 from store.documents.serving.request_line import RequestKind
 
 DONE = b"[DONE]"
 MAX_EVENT_BYTES = 2 * 2**20
+MAX_CALLS = 128  # of one answer that are kept
 MOST = 1e300  # beyond it, and where it is none at all, a number is odd
 
 
@@ -29,13 +32,22 @@ class AnswerSeen:
         self.abstained = False
         self.pieces = 0  # with text, of all choices
         self.tally: LogprobTally | None = None  # as a process of our own tells it beside its answer
+        self.invalid_calls: int | None = None  # as that process tells; null: nobody checked
+        self._calls: dict[int, StoredCall] = {}  # of the first choice, by their places
         self._texts: list[str] = []
         self._logprobs: list[float] = []
 
     @property
     def output(self) -> str:
-        """The text of the first choice."""
-        return "".join(self._texts)
+        """The text of the first choice; one that calls functions as rows store it."""
+        text = "".join(self._texts)
+        calls = [self._calls[place] for place in sorted(self._calls)]
+        return call_text(text, [_with_object(call) for call in calls]) if calls else text
+
+    @property
+    def calls(self) -> int:
+        """Functions that the first choice calls."""
+        return len(self._calls)
 
     @property
     def mean_logprob(self) -> float | None:
@@ -62,7 +74,7 @@ class AnswerSeen:
         choices = document.get("choices")
         for choice in choices if isinstance(choices, list) else []:
             if isinstance(choice, dict):
-                self.pieces += bool(_text_of(choice))
+                self.pieces += bool(_text_of(choice) or _calls_of(choice))
                 if choice.get("index", 0) == 0:
                     self._read_choice(choice)
         self._read_label(document)
@@ -73,6 +85,8 @@ class AnswerSeen:
     def _read_choice(self, choice: Mapping[str, Any]) -> None:
         if text := _text_of(choice):
             self._texts.append(text)
+        for place, call in enumerate(_calls_of(choice)):
+            self._read_call(place, call)
         if isinstance(reason := choice.get("finish_reason"), str):
             self.finish_reason = reason
         logprobs = choice.get("logprobs")
@@ -83,6 +97,20 @@ class AnswerSeen:
             values += flat if isinstance(flat, list) else []
             self._logprobs += [float(value) for value in values if _is_number(value)]
         self._read_label(choice)
+
+    def _read_call(self, place: int, call: Mapping[str, Any]) -> None:
+        """A whole call, or a piece of one in a stream."""
+        index = call.get("index", place)
+        function = call.get("function")
+        if type(index) is not int or not 0 <= index < MAX_CALLS or not isinstance(function, dict):
+            return
+        seen = self._calls.setdefault(index, {"name": "", "arguments": ""})
+        if isinstance(call_id := call.get("id"), str):
+            seen["id"] = call_id
+        if isinstance(name := function.get("name"), str):
+            seen["name"] += name
+        if isinstance(arguments := function.get("arguments"), str):
+            seen["arguments"] += arguments
 
     def _read_label(self, document: Mapping[str, Any]) -> None:
         """`label`, `confidence` and `abstained`, as classifiers have them beside the answer."""
@@ -115,6 +143,22 @@ def _text_of(choice: Mapping[str, Any]) -> str:
     message = choice.get("message") or choice.get("delta")
     text = message.get("content") if isinstance(message, dict) else choice.get("text")
     return text if isinstance(text, str) else ""
+
+
+def _calls_of(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Calls that a choice has, or pieces of them."""
+    message = choice.get("message") or choice.get("delta")
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+
+
+def _with_object(call: StoredCall) -> StoredCall:
+    """Its arguments as the object whose JSON they are; a text that is none stays one."""
+    try:
+        arguments = json.loads(call.get("arguments", ""))
+    except (ValueError, RecursionError):
+        return call
+    return {**call, "arguments": arguments}
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
@@ -157,13 +201,25 @@ class EventSplitter:
 def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:
     """What was asked, as messages."""
     if kind in ("chat", "labels") and isinstance(messages := body.get("messages"), list):
-        return [message for message in messages if isinstance(message, dict)]
+        turns = [message for message in messages if isinstance(message, dict)]
+        return _with_tools(turns, body.get("tools"))
     if kind == "decision":
         asked = {name: body.get(name) for name in ("state", "questions")}
         return [{"role": "user", "content": json.dumps(asked, ensure_ascii=False)}]
-    prompt = body.get("prompt", "")
+    prompt = body.get("input" if kind == "embedding" else "prompt", "")
     text = prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
     return [{"role": "user", "content": text}]
+
+
+def _with_tools(turns: list[JsonObject], tools: Any) -> list[JsonObject]:
+    """A conversation that calls functions as rows store it, so that it can be judged and trained on as they
+    are; any other as it came."""
+    if not tools and not any(turn.get("role") == "tool" or turn.get("tool_calls") for turn in turns):
+        return turns
+    try:
+        return [{**row} for row in stored(turns, as_shown(tools or []))]
+    except (ValueError, KeyError, TypeError, AttributeError):  # one that is refused
+        return turns
 
 
 def characters(messages: list[JsonObject]) -> int:

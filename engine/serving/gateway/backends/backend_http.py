@@ -185,6 +185,14 @@ class BackendClient:
                 writer.close()
                 raise
 
+    async def reach(self) -> None:
+        """Connect, and hang up again. Raises BackendBroken."""
+        try:
+            _, writer = await self._connect()
+        except _BROKEN as error:
+            raise BackendBroken(f"it can't be reached ({_reason(error)})") from error
+        writer.close()
+
     async def document(self, method: str, path: str) -> Any:
         """A JSON answer of status 200. Raises BackendBroken."""
         reply = await self.send(method, path)

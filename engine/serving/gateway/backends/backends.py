@@ -17,10 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from socket import gaierror
 from typing import Literal
 
-from engine.serving.gateway.backends.backend_http import BackendBroken, BackendClient
+from engine.serving.gateway.backends.backend_http import CONNECT_SECONDS, BackendBroken, BackendClient
 from engine.serving.gateway.backends.slots import Slots
 from engine.serving.gateway.requests.bodies import TOKENS
 from store.contract.addresses import AddressPolicy
@@ -40,6 +42,10 @@ STEADY_SECONDS = 60.0  # after which a start counts as one that went well
 END_SECONDS = 10.0  # from SIGTERM to SIGKILL, beyond the answers under way
 SOCKET_BYTES = 100  # of a path; the system takes 107
 LOG_TAIL = 2000
+PROBE_SECONDS = 15.0  # between two looks at whether an address that was reached listens still
+AGAIN_SECONDS = 1.0  # after a look that failed; one alone may be an accident
+UNREACHED_SECONDS = 5.0  # and while nothing listens
+MAX_MISSED = 2  # looks in a row, from which on it is unreachable
 
 
 class Backend:
@@ -67,6 +73,8 @@ class Backend:
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._ended = False
+        self._missed = 0
+        self._unreachable_since: float | None = None
 
     def begin(self) -> None:
         """Start it; returns at once."""
@@ -110,6 +118,7 @@ class Backend:
             "running": self.slots.running,
             "waiting": self.slots.waiting,
             "capabilities": self.capabilities,
+            "unreachable_since": self._unreachable_since,
         }
 
     async def end(self) -> None:
@@ -134,7 +143,7 @@ class Backend:
     async def _run(self) -> None:
         if self.document["engine"] == "remote":
             self._take_remote()
-            self.settled.set()
+            await self._watch_remote()
             return
         pause = FIRST_PAUSE
         while self.phase != "stopped":
@@ -175,6 +184,50 @@ class Backend:
         self.client = BackendClient(url=url, key=key, policy=self._policy)
         self.capabilities = self.document["capabilities"]
         self.phase, self.error = "ready", None
+        self._missed, self._unreachable_since = 0, None
+
+    async def _watch_remote(self) -> None:
+        """See again and again whether anything listens at the address, so that nobody is sent where nothing
+        does, and what comes back is used by itself."""
+        if self.phase == "ready":
+            self.phase = "starting"  # until it was reached
+        while self.phase != "stopped":
+            pause = PROBE_SECONDS
+            if self.phase != "failed" or self._unreachable_since is not None:
+                pause = await self._look_at_address()
+            if pause != AGAIN_SECONDS:
+                self.settled.set()
+            await asyncio.sleep(pause)
+
+    async def _look_at_address(self) -> float:
+        """Whether it can be connected to; the seconds until the next look."""
+        assert self.client
+        try:
+            await self.client.reach()
+        except BackendBroken as error:
+            if isinstance(error.__cause__, ConfigError):  # refused by the policy, which each request is told
+                self.phase = "ready"
+                return PROBE_SECONDS
+            self._missed += 1
+            if self._missed < MAX_MISSED:
+                return AGAIN_SECONDS
+            self._note_unreachable(_why_unreached(error))
+            return UNREACHED_SECONDS
+        self._missed, self._unreachable_since = 0, None
+        self.phase, self.error = "ready", None
+        return PROBE_SECONDS
+
+    def _note_unreachable(self, why: str) -> None:
+        if self._unreachable_since is None:
+            self._unreachable_since = time.time()
+        since = datetime.fromtimestamp(self._unreachable_since, UTC)
+        self._fail(
+            ModelError(
+                f"{self.document['url']} is unreachable since {since.day} {since:%b %Y, %H:%M} UTC: {why}.",
+                fix=f"Start the server there, or give the endpoint another address. It is tried every"
+                f" {UNREACHED_SECONDS:.0f} seconds, and used as soon as it can be reached.",
+            )
+        )
 
     async def _start(self) -> None:
         began = time.monotonic()
@@ -297,6 +350,17 @@ class Backend:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+
+
+def _why_unreached(error: BackendBroken) -> str:
+    cause = error.__cause__
+    if isinstance(cause, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(cause, TimeoutError):
+        return f"no connection came about within {CONNECT_SECONDS:.0f} seconds"
+    if isinstance(cause, gaierror):
+        return "its name can't be resolved"
+    return str(error)
 
 
 def _error(document: ErrorDocument) -> TunebenchError:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 
 from engine.serving.gateway.backends.answer_reading import DONE, EventSplitter
@@ -25,6 +25,7 @@ from engine.serving.protocol.logprob_tally import HEADER, LogprobTally, read_tal
 PATHS = {
     "chat": "/v1/chat/completions", "labels": "/v1/chat/completions",
     "completion": "/v1/completions", "decision": "/v1/systemone",
+    "embedding": "/v1/embeddings",
 }  # fmt: skip
 MAX_VALUES = 10**6  # objects and lists of one document: each takes far more memory than its text
 REST_SECONDS = 1.0  # for what comes after the closing mark of a stream
@@ -109,7 +110,7 @@ class Attempt:
         document = _parsed(content, "its answer")
         self._call.note_first()
         self._read(document, read_tally(self.headers.get(HEADER, "")))
-        return self._passed_on(document)
+        return self._passed_on(document, self._call.form.whole)
 
     async def events(self) -> AsyncIterator[bytes]:
         """Each piece of a stream as the caller gets it, the closing mark left out. Raises BackendBroken."""
@@ -120,8 +121,8 @@ class Attempt:
             for event in self._split(piece):
                 if event == DONE:
                     ended = True
-                elif named := self._event(event):
-                    out += b"data: " + named + b"\n\n"
+                else:
+                    out += self._event(event)
             if out:
                 self._call.note_first()
                 yield bytes(out)
@@ -145,7 +146,7 @@ class Attempt:
                     pass
         self._leave(whole=True)
 
-    def _event(self, event: bytes) -> bytes | None:
+    def _event(self, event: bytes) -> bytes:
         document = _parsed(event, "an event of its stream")
         if "error" in document:
             detail = document["error"]
@@ -155,8 +156,8 @@ class Attempt:
         if not self._wants_usage and "usage" in document:
             del document["usage"]
             if document.get("choices") == []:
-                return None
-        return self._passed_on(document)
+                return b""
+        return self._passed_on(document, self._call.form.events)
 
     def _without_key(self, text: str) -> str:
         client = self.route.backend.client
@@ -165,14 +166,16 @@ class Attempt:
     def _read(self, document: JsonObject, tally: LogprobTally | None) -> None:
         """Note what it says. An address elsewhere has nothing to tell beside its answer."""
         self._call.seen.read(document)
-        self._call.seen.tally = tally if self.route.backend.document["engine"] != "remote" else None
+        own = tally if self.route.backend.document["engine"] != "remote" else None
+        self._call.seen.tally = own
+        self._call.seen.invalid_calls = own.invalid_calls if own else None
 
-    def _passed_on(self, document: JsonObject) -> bytes:
+    def _passed_on(self, document: JsonObject, written: Callable[[JsonObject], bytes]) -> bytes:
         """As the caller gets it: by the id that feedback takes, and the version that answered."""
         document["id"] = self._call.request_id
         document["model"] = self.route.document["version"]
         try:
-            return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+            return written(document)
         except (ValueError, RecursionError) as error:
             raise BackendBroken("its answer holds half a character, or is nested too deeply") from error
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from engine.serving.gateway.backends.answer_reading import AnswerSeen, characters, messages_of
+from engine.serving.gateway.calls.answer_forms import AnswerForm
 from engine.serving.gateway.calls.routing import Route
 from engine.serving.gateway.requests.refusals import Refusal, too_slow, wrong_key
 from engine.serving.gateway.requests.token_bound import estimated_prompt
@@ -27,8 +28,11 @@ CLIENT_GONE = 499  # as nginx writes it
 class Call:
     """A request and its answer."""
 
-    def __init__(self, endpoint_id: str, request_id: str, kind: RequestKind) -> None:
+    def __init__(
+        self, endpoint_id: str, request_id: str, kind: RequestKind, form: AnswerForm | None = None
+    ) -> None:
         self.endpoint_id, self.request_id, self.kind = endpoint_id, request_id, kind
+        self.form = form or AnswerForm()
         self.at, self.began = time.time(), time.monotonic()
         self.key: GatewayKey | None = None
         self.body: JsonObject = {}
@@ -100,7 +104,8 @@ class Call:
         doesn't count, its pieces and an estimate of the prompt, which was read for them."""
         if self.seen.counted is not None:
             return self.seen.counted
-        return self.seen.pieces and self.seen.pieces + estimated_prompt(self.body)
+        made = max(self.seen.pieces, self.seen.tally.tokens if self.seen.tally else 0)
+        return made and made + estimated_prompt(self.body)
 
     def line(self, status: int, error: str | None, texts: Redacting | None) -> RequestLine:
         """What is kept of it. `texts`: takes personal data out."""
@@ -130,6 +135,8 @@ class Call:
             "seconds": time.monotonic() - self.began,
             "finish_reason": seen.finish_reason,
             "mean_logprob": seen.mean_logprob,
+            "calls": seen.calls,
+            "invalid_calls": seen.invalid_calls,
             "label": seen.label,
             "confidence": seen.confidence,
             "abstained": seen.abstained,

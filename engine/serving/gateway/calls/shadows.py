@@ -102,10 +102,10 @@ class Shadows:
 
 def _obeys(route: Route, call: Call) -> bool:
     capabilities = route.backend.capabilities
-    needed = {"model", "messages", "prompt", "state", "questions", *bodies.OWN}
+    needed = {"model", "messages", "prompt", "state", "questions", "input", *bodies.OWN}
     return bool(
         route.can_answer
         and capabilities
         and call.kind in capabilities["kinds"]
-        and {*call.body} <= {*needed, *capabilities["fields"]}
+        and bodies.asked_fields(call.body) <= {*needed, *capabilities["fields"]}
     )

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope
 
 from engine.serving.gateway.requests.refusals import Refusal
 from engine.serving.protocol.json_object import JsonObject
+from engine.serving.protocol.tool_fields import NO_TOOLS, TOOL_FIELDS
 from store.contract.json_schemas import check_schema
 
 BODY_SECONDS = 20.0  # for a whole body: a caller that sends a byte at a time holds no place for longer
@@ -27,10 +28,15 @@ MAX_REASON = 500  # characters of what a backend says is wrong
 USUAL: Mapping[str, tuple[object, ...]] = {
     "store": (False,),
     "service_tier": ("auto", "default"),
-    "parallel_tool_calls": (False, True),  # asks for nothing where there are no tools
+    "parallel_tool_calls": (True,),
+    "tools": ([],),
     "modalities": (["text"],),
     "verbosity": ("medium",),
     "truncation": ("disabled",),
+}
+USUAL_WITHOUT_TOOLS: Mapping[str, tuple[object, ...]] = {
+    "parallel_tool_calls": (False,),
+    "tool_choice": ("none", "auto"),
 }
 _SHOWN = 80  # characters of a caller's own words in a message
 
@@ -84,14 +90,13 @@ def parse(body: bytes) -> JsonObject:
             json.dumps(content, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             raise Refusal(400, "invalid_json", "The body holds half of a character.") from error
-    return {name: value for name, value in content.items() if not _asks_nothing(name, value)}
+    usual = USUAL if content.get("tools") else {**USUAL, **USUAL_WITHOUT_TOOLS}
+    return {name: value for name, value in content.items() if not _asks_nothing(value, usual.get(name, ()))}
 
 
-def _asks_nothing(name: str, value: object) -> bool:
+def _asks_nothing(value: object, usual: Collection[object]) -> bool:
     """Whether a field asks for no more than what is done without it: clients send their defaults, too."""
-    return value is None or any(
-        type(value) is type(usual) and value == usual for usual in USUAL.get(name, ())
-    )
+    return value is None or any(type(value) is type(each) and value == each for each in usual)
 
 
 def error_message(content: bytes) -> str:
@@ -114,6 +119,15 @@ def short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
 
 
+def asked_fields(body: Mapping[str, Any]) -> set[str]:
+    """Fields that have to be obeyed: those of the body, and `tools` where its messages call functions."""
+    messages = body.get("messages")
+    calls = isinstance(messages, list) and any(
+        isinstance(turn, dict) and (turn.get("role") == "tool" or turn.get("tool_calls")) for turn in messages
+    )
+    return {*body, "tools"} if calls else {*body}
+
+
 def check_fields(
     body: Mapping[str, Any], needed: Collection[str], obeyed: Collection[str], model: str
 ) -> None:
@@ -121,7 +135,10 @@ def check_fields(
     for name in needed:
         if name not in body:
             raise Refusal(400, "missing_parameter", f"{name} is missing.", param=name)
-    for name in body:
+    for name in sorted(asked_fields(body)):
+        if name in TOOL_FIELDS and name not in obeyed:
+            why = f"{short(model)} can't call functions: {NO_TOOLS}."
+            raise Refusal(400, "unsupported_parameter", why, param=name)
         if name not in needed and name not in obeyed and name not in OWN:
             raise Refusal(
                 400,
@@ -172,6 +189,16 @@ def check_format(body: Mapping[str, Any]) -> None:
         check_schema(schema)
     except ValueError as error:
         raise Refusal(400, "invalid_value", f"response_format: {error}.", param="response_format") from error
+
+
+def check_tools(body: Mapping[str, Any]) -> None:
+    """Refuse functions that no backend should be given, as those whose schemas never end."""
+    from engine.serving.protocol.tools import check_tools as check  # pyarrow: for requests with tools alone
+
+    try:
+        check(body.get("tools"))
+    except ValueError as error:
+        raise Refusal(400, "invalid_value", f"tools: {error}.", param="tools") from error
 
 
 def check_tokens(body: Mapping[str, Any], limit: int) -> None:

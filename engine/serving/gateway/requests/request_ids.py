@@ -6,12 +6,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import time
 from pathlib import Path
 
 _MAC = 16  # hexadecimal digits
-_PREFIXES = {"chat": "chatcmpl-", "labels": "chatcmpl-", "completion": "cmpl-", "decision": "s1-"}
+_PREFIXES = {"chat": "chatcmpl-", "labels": "chatcmpl-", "completion": "cmpl-", "decision": "s1-",
+             "embedding": "embd-"}  # fmt: skip
 
 
 class RequestIds:
@@ -26,14 +28,14 @@ class RequestIds:
             pass
         self._secret = path.read_bytes()
 
-    def new(self, kind: str) -> str:
-        """An id that nobody guesses; those of one process sort by time."""
+    def new(self, kind: str, prefix: str = "") -> str:
+        """An id that nobody guesses; those of one process sort by time. prefix: in place of its kind's."""
         rest = f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
-        return f"{_PREFIXES[kind]}{rest}{self._mac(rest)}"
+        return f"{prefix or _PREFIXES[kind]}{rest}{self._mac(rest)}"
 
     def made(self, request_id: str) -> bool:
         """Whether this endpoint made it."""
-        rest = request_id.rpartition("-")[2]
+        rest = re.split("[-_]", request_id)[-1]
         if not rest.isascii():
             return False
         return hmac.compare_digest(self._mac(rest[:-_MAC]), rest[-_MAC:])

@@ -15,6 +15,7 @@ from engine.serving.gateway.requests.bodies import TOKENS
 from store.documents.serving.request_line import RequestKind
 
 TEMPLATE_TOKENS = 32  # that a chat template adds, beyond the JSON around each message: its own system message
+TOOL_TOKENS = 512  # that it adds where there are tools: how to call them
 QUESTION_TOKENS = 64  # that the prompt of a question of /v1/systemone has, beside its state and its options
 BYTES_A_TOKEN = 4  # of usual text: for a prompt that nobody counted
 NOT_SHOWN = {
@@ -51,17 +52,26 @@ def bound_of(
     """Of one request. length: of each of its answers; context: the most tokens that a prompt can have."""
     if kind == "decision":
         return TokenBound(_decision_tokens(body, context), 0, 0)
-    prompts = _count_prompts(body) if kind == "completion" else 1
+    given = {"completion": "prompt", "embedding": "input"}.get(kind)
+    prompts = _count_prompts(body.get(given)) if given else 1
     tokens = prompt_bytes(body) + TEMPLATE_TOKENS * prompts
     if context is not None:
         tokens = min(tokens, context * prompts)
     choices = max((_whole(body.get(name)) for name in ("n", "best_of")), default=1)
-    return TokenBound(tokens, 0, 0) if kind == "labels" else TokenBound(tokens, prompts * choices, length)
+    writes = kind not in ("labels", "embedding")
+    return TokenBound(tokens, prompts * choices, length) if writes else TokenBound(tokens, 0, 0)
 
 
 def prompt_bytes(body: Mapping[str, Any]) -> int:
-    """Of all that a model may be shown of a request."""
-    return sum(_bytes(value) for name, value in body.items() if name not in NOT_SHOWN)
+    """Of all that a model may be shown of a request, tools as templates write them."""
+    return sum(_bytes(value) for name, value in body.items() if name not in NOT_SHOWN) + _tool_tokens(body)
+
+
+def _tool_tokens(body: Mapping[str, Any]) -> int:
+    """What a template adds to tools: how to call them, and line ends and blanks in their JSON."""
+    if not isinstance(tools := body.get("tools"), list) or not tools:
+        return 0
+    return TOOL_TOKENS + len(json.dumps(tools, indent=4, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def estimated_prompt(body: Mapping[str, Any]) -> int:
@@ -78,8 +88,7 @@ def _decision_tokens(body: Mapping[str, Any], context: int | None) -> int:
     return tokens if context is None else min(tokens, count * context)
 
 
-def _count_prompts(body: Mapping[str, Any]) -> int:
-    prompt = body.get("prompt")
+def _count_prompts(prompt: object) -> int:
     if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
         return len(prompt)
     return 1  # a text, or its tokens

@@ -1,0 +1,217 @@
+"""What of held-out rows gets into training in other words, and what is left out for nothing.
+
+    python bench/detection/reworded.py [--file NAME=FILE ...] [--rows 300] [--json]
+
+Of a set of questions and answers a part is held out, a part trains, and new rows come in. Some of the new
+rows are held-out ones that were written anew by rules: framed, with other words, turned round, all of these,
+or half of the words among others; with the same answer, with an answer in other words, or with half of it.
+Others are rows of the set that nobody has touched: they share its topics and its templates, and each that is
+left out is left out for nothing (or is a repeat that the set has of its own). A FILE is JSON, JSON lines or
+CSV; without one the documentation inside Python is taken. The last figure bounds what slips through: a
+version that answers every held-out row right which slipped through, and all others as before, seems better by
+that share of the rows that were repeated, at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+
+from bench.report import Figure, Section, as_json
+from engine.data.readers.builtin import BuiltinReader
+from engine.gathering.reworded import QuestionsAnswered, find_repeated
+from engine.near.digest import normalise
+from store.config.shipping.improve_config import MAX_SLIPPING
+
+QUESTIONS = ("question", "instruction", "prompt", "text")
+ANSWERS = ("answer", "output", "completion", "category", "label")
+OTHER_WORDS = {
+    "what is": "which thing is", "what are": "which things are", "how many": "what number of",
+    "explain": "describe", "describe": "give an account of", "list": "name", "name": "list",
+    "give me": "provide", "write": "compose", "why": "for what reason", "big": "large", "biggest": "largest",
+    "largest": "biggest", "difference between": "distinction of", "best": "finest", "buy": "purchase",
+    "begin": "start", "start": "begin", "people": "persons", "use": "employ", "used": "employed",
+    "make": "produce", "made": "produced", "famous": "well-known", "usually": "normally",
+    "total": "overall", "each": "every", "card": "bank card", "money": "funds", "first": "earliest",
+    "country": "nation", "called": "named", "sells": "trades", "gets": "receives", "does": "might",
+    "return": "give back", "returns": "gives back", "create": "build", "following": "below",
+}  # fmt: skip
+FRAMES = ("Could you please tell me: {}", "I was wondering about this. {} Thanks!", "Quick question: {}",
+          "A colleague asked me today: {} I need a good answer.", "Hello there, {}")  # fmt: skip
+FILLERS = ("please", "really", "actually", "about", "again", "with", "somehow", "there", "would", "know",
+           "some", "might", "still", "maybe", "think", "right", "thing", "kind", "ever", "then")  # fmt: skip
+SWAPPED = {"therefore": "so", "because": "since", "usually": "normally", "can": "may", "very": "quite",
+           "is": "would be", "many": "several", "are": "would be", "has": "holds", "also": "too"}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """A question with its answer."""
+
+    question: str
+    answer: str
+
+
+def framed(text: str, draw: random.Random) -> str:
+    """Something said before or after it."""
+    return draw.choice(FRAMES).format(text)
+
+
+def other_words(text: str, draw: random.Random) -> str:
+    """Words for which there are others, replaced."""
+    for word, other in OTHER_WORDS.items():
+        text = re.sub(rf"\b{word}\b", other, text, flags=re.IGNORECASE)
+    return text
+
+
+def turned(text: str, draw: random.Random) -> str:
+    """Its sentences, or the halves of its only one, in another order."""
+    parts = [part for part in re.split(r"(?<=[.?!])\s+", text.strip()) if part]
+    if len(parts) > 1:
+        draw.shuffle(parts)
+        return " ".join(parts)
+    words = text.rstrip("?.! ").split()
+    half = len(words) // 2
+    return f"{' '.join(words[half:])}, {' '.join(words[:half])}?"
+
+
+def every_way(text: str, draw: random.Random) -> str:
+    """All three."""
+    return framed(turned(other_words(text, draw), draw), draw)
+
+
+def in_other_words(answer: str, draw: random.Random) -> str:
+    """An answer with its sentences turned round and some of its words replaced."""
+    text = turned(answer, draw) if len(answer.split()) > 3 else answer
+    for word, other in SWAPPED.items():
+        text = re.sub(rf"\b{word}\b", other, text)
+    return other_words(text, draw)
+
+
+def half_of(answer: str, draw: random.Random) -> str:
+    """Half of its words, with an end of another kind."""
+    words = answer.split()
+    return " ".join([*words[: max(1, len(words) // 2)], "and so on, as far as I know."])
+
+
+def told_anew(text: str, draw: random.Random) -> str:
+    """Half of its words in their order, and as many others that any question may have: as somebody writes who
+    remembers what was asked, and not how."""
+    words = text.split()
+    kept = [word for word in words if draw.random() < 0.5] or words[:1]
+    filled = [each if draw.random() < 0.2 else f"{each} {draw.choice(FILLERS)}" for each in kept]
+    return f"{' '.join(filled)}?"
+
+
+Way = Callable[[str, random.Random], str]
+ASKED: dict[str, Way] = {
+    "framed": framed, "other words": other_words, "turned round": turned, "all three": every_way,
+    "told anew": told_anew,
+}  # fmt: skip
+TOLD: dict[str, Way] = {
+    "same answer": lambda text, draw: text, "answer in other words": in_other_words,
+    "half an answer": half_of,
+}  # fmt: skip
+
+
+def rows_of(path: Path) -> list[Row]:
+    """The rows of a file, each question once."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".csv":
+        documents = list(csv.DictReader(text.splitlines()))
+    elif path.suffix == ".json":
+        documents = json.loads(text)
+    else:
+        documents = [json.loads(line) for line in text.splitlines() if line]
+    return _distinct(_row(document) for document in documents)
+
+
+def _row(document: dict[str, object]) -> Row:
+    question, answer = (
+        next(str(document[name]) for name in names if document.get(name)) for names in (QUESTIONS, ANSWERS)
+    )
+    return Row(f"{question}\n\n{document['input']}" if document.get("input") else question, answer)
+
+
+def _distinct(rows: Iterator[Row]) -> list[Row]:
+    return list({normalise(row.question): row for row in rows}.values())
+
+
+def documentation() -> list[Row]:
+    """What the project can make of the Python that runs it."""
+    return _distinct(
+        Row(str(row["prompt"]), str(row["completion"]))
+        for _, row in BuiltinReader().rows()
+        if isinstance(row, dict)
+    )
+
+
+def measured(name: str, rows: list[Row], wanted: int) -> list[Figure]:
+    """Recall by way of writing anew, rows left out for nothing, and the bound of what slips through."""
+    draw = random.Random(5)
+    draw.shuffle(rows)
+    held, clean, train = rows[:wanted], rows[wanted : 2 * wanted], rows[2 * wanted :]
+    labelled = len({row.answer for row in rows}) * 10 < len(rows)
+    others = [normalise(row.answer) for row in train]
+    figures = [Figure(f"{name}: rows held out, and clean new rows", len(held))]
+    slipped = []
+    for manner, tell in TOLD.items():
+        if labelled and manner != "same answer":
+            continue
+        for asked, ask in ASKED.items():
+            new = [Row(ask(row.question, draw), tell(row.answer, draw)) for row in held]
+            hits = _held_back(new, held, others, labelled)
+            slipped.append(1 - float(hits.mean()))
+            figures.append(Figure(f"{name}: {asked}, {manner}: found", float(hits.mean()), digits=3))
+    false = float(_held_back(clean, held, others, labelled).mean())
+    figures.append(Figure(f"{name}: clean rows left out", false, digits=3))
+    figures.append(Figure(f"{name}: slip through, over all ways", float(np.mean(slipped)), digits=3))
+    worst, limit = max(slipped[: len(ASKED)]), None if labelled else MAX_SLIPPING
+    figures.append(Figure(f"{name}: slip through, worst way, same answer", worst, "", limit, "≤", 3))
+    return figures
+
+
+def _held_back(new: list[Row], held: list[Row], others: list[str], labelled: bool) -> np.ndarray:
+    """Which new rows are held back, whichever held-out row they are thought to repeat."""
+    repeated = find_repeated(_compared(new, labelled), _compared(held, labelled), others)
+    return (repeated.copied >= 0) | (repeated.reworded >= 0)
+
+
+def _compared(rows: list[Row], labelled: bool) -> QuestionsAnswered:
+    return QuestionsAnswered(
+        [row.question for row in rows],
+        [normalise(row.answer) for row in rows],
+        np.full(len(rows), labelled),
+    )
+
+
+def main() -> int:
+    """Every file, or the documentation inside Python."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--file", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--rows", type=int, default=300, help="held out, and as many clean ones")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    files = [line.split("=", 1) for line in options.file]
+    sets = {name: rows_of(Path(path)) for name, path in files} or {"documentation": documentation()}
+    figures = [each for name, rows in sets.items() for each in measured(name, rows, options.rows)]
+    section = Section("Reworded repeats of held-out rows", figures)
+    if options.json:
+        print(as_json([section]))
+    else:
+        section.show()
+    return int(any(figure.missed for figure in figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""Whether answers take longer, or fail more often, than in the reference: from the first day on.
+
+Levels of an endpoint go up and down with the hour, so that a test of "no change" needs whole days
+(`whole_days`). Here a margin takes their place: what is tested is that a usual answer takes at most half as
+long again as one of its length did in the reference, and that the share of failures is at most what the
+reference can't rule out. Cycles, wandering levels and bursts stay within that, and four times slower
+doesn't.
+
+A time is held against what an answer of as many tokens took: a model of the reference's times (a constant,
+and a time for each token read and written, fitted to their logarithms), so that longer answers are not
+slower ones. Answers of lengths that the reference hasn't are compared with nothing. "Slow" is over MARGIN
+times the upper limit of the reference's median, so that no tail, however heavy, is taken for a change: at
+most half of the answers may be. Each minute counts once, with the share of its requests that were slow, or
+failed; many of one caller within it are one observation. Bets on that share (Waudby-Smith and Ramdas 2023)
+reach 1 / alpha with a chance of alpha at most while the share is expected to be within the limit, however
+often one looks. Since when: where Page's cumulative sum (1954) began to rise. Pure.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from engine.diagnostics.drift.martingale import first_shares, play
+from engine.diagnostics.statistics.statistics import wilson_interval
+from store.documents.serving.drift import OpenMinute, PaceName, PaceTest, SinceChange, TimeModel
+
+Floats = NDArray[np.float64]
+PACES: tuple[PaceName, ...] = ("slower", "failing")
+MARGIN = 1.5
+# Times the reference's longest, and tokens more, that are compared: of what is read, and of what is written.
+# Reading takes little, and a longer prompt must not hide that answers have become slow.
+LONGER = ((4.0, 100.0), (1.5, 8.0))
+WARM_UP = 20  # requests
+MINUTE = 60
+MIN_REQUESTS = 5  # of a minute; one with fewer goes on, as two in a row may be of one conversation
+# A bet pays 1 + stake * (share - allowed). A minute in which all fails is an outage if others follow.
+STAKES: dict[PaceName, Floats] = {
+    "slower": np.array([0.0, 0.25, 0.5, 1.0, 1.8]),
+    "failing": np.array([0.0, 0.5, 1.0, 2.0, 4.0]),
+}
+SURE: dict[PaceName, float] = {"slower": 0.99, "failing": 0.95}  # of the reference's median, and its share
+SLOW = 0.5  # share of a minute's answers that may be slow
+RATIO_STEP = math.log(1.02)
+MIN_SECONDS = 1e-4
+
+
+class PacedRequest(NamedTuple):
+    """A request as far as it counts here. failed: its status is 500 or more; is_live: the live version
+    answered it."""
+
+    place: int
+    at: float
+    seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    failed: bool
+    is_live: bool
+
+
+def threshold(alpha: float) -> float:
+    """Logarithm of the capital at which one of the tests raises its alarm; they share alpha."""
+    return math.log(len(PACES) / alpha)
+
+
+def begin(name: PaceName, wanted: int, warm_up: int = WARM_UP) -> PaceTest:
+    """Before the first request."""
+    return {
+        "name": name,
+        "warm_up": warm_up,
+        "begins_at": None,
+        "wanted": wanted,
+        "gathered": [],
+        "reference": 0,
+        "usual": 0.0,
+        "times": None,
+        "allowed": SLOW,
+        "shares": first_shares(len(STAKES[name])),
+        "log_wealth": 0.0,
+        "largest": 0.0,
+        "minutes": 0,
+        "tested": 0,
+        "unlike": 0,
+        "open": None,
+        "since": _no_change(),
+        "alarm_place": None,
+        "alarm_at": None,
+    }
+
+
+def _no_change() -> SinceChange:
+    return {"score": 0.0, "minute": None, "place": None, "n": 0, "over": 0, "bins": {}}
+
+
+def begun_anew(test: PaceTest, *, same_reference: bool) -> PaceTest:
+    """After an alarm that somebody has seen: against the same reference, or against requests to come."""
+    fresh = begin(test["name"], test["wanted"], warm_up=0)
+    if same_reference:
+        fresh["begins_at"], fresh["reference"] = test["begins_at"], test["reference"]
+        fresh["usual"], fresh["times"], fresh["allowed"] = test["usual"], test["times"], test["allowed"]
+    return fresh
+
+
+def advance(test: PaceTest, requests: Sequence[PacedRequest], log_threshold: float) -> PaceTest:
+    """The test after these requests, in the order of their places."""
+    after = copy.deepcopy(test)
+    for request in requests:
+        if after["name"] == "failing" or (request.is_live and not request.failed):
+            _take(after, request, log_threshold)
+    return after
+
+
+def _take(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
+    if test["warm_up"]:
+        test["warm_up"] -= 1
+    elif test["reference"] < test["wanted"]:
+        _gather(test, request)
+    else:
+        minute = int(request.at // MINUTE)
+        opened = test["open"]
+        if opened is not None and minute > opened["minute"] and opened["n"] >= MIN_REQUESTS:
+            _close(test, opened, log_threshold)
+            test["open"] = None
+        _count(test, request, minute)
+
+
+def _gather(test: PaceTest, request: PacedRequest) -> None:
+    lengths = [float(request.prompt_tokens), float(request.completion_tokens)]
+    row = [float(request.failed)] if test["name"] == "failing" else [request.seconds, *lengths]
+    test["gathered"].append(row)
+    if test["begins_at"] is None:
+        test["begins_at"] = request.at
+    test["reference"] += 1
+    if test["reference"] < test["wanted"]:
+        return
+    rows = np.array(test["gathered"], np.float64)
+    test["gathered"] = []
+    test["usual"] = float(rows.mean() if test["name"] == "failing" else np.median(rows[:, 0]))
+    if test["name"] == "failing":
+        high = wilson_interval(int(rows.sum()), len(rows), confidence=SURE["failing"]).high
+        test["allowed"] = min(0.9, high if high is not None else 1.0)
+    else:
+        test["times"] = time_model(rows[:, 0], rows[:, 1:])
+
+
+def time_model(seconds: Floats, lengths: Floats) -> TimeModel:
+    """Of answers of the reference, by their tokens read and written."""
+    from scipy import optimize  # dear, and no screen needs it
+
+    logs = np.log(np.maximum(seconds, MIN_SECONDS))
+    columns = np.column_stack([np.ones(len(logs)), lengths])
+    scale = np.exp(np.median(logs)) / np.maximum(np.median(columns, axis=0), 1.0)
+
+    def residuals(parts: Floats) -> Floats:
+        return np.asarray(logs - np.log(columns @ (parts * scale) + MIN_SECONDS), np.float64)
+
+    fitted = optimize.least_squares(
+        residuals, np.full(3, 1 / 3), bounds=(0, np.inf), loss="soft_l1", f_scale=0.3, max_nfev=200
+    )
+    beside = np.exp(residuals(fitted.x))
+    middle = float(np.median(beside))
+    constant, per_prompt, per_completion = (fitted.x * scale * middle).tolist()
+    z, n = float(special.ndtri((1 + SURE["slower"]) / 2)), len(beside)
+    upper = math.ceil(n / 2 + z * math.sqrt(n) / 2)  # the place of the median's upper limit
+    high = float(np.sort(beside)[min(upper, n - 1)]) / middle
+    ranges = [[float(column.min()), float(column.max())] for column in lengths.T]
+    return {
+        "seconds": constant, "per_prompt": per_prompt, "per_completion": per_completion,
+        "ranges": ranges, "limit": MARGIN * high,
+    }  # fmt: skip
+
+
+def _beside_expected(times: TimeModel, request: PacedRequest) -> float | None:
+    """How many times as long it took as one of its length; None where the reference has no such length."""
+    lengths = request.prompt_tokens, request.completion_tokens
+    for length, (fewest, most), (factor, more) in zip(lengths, times["ranges"], LONGER, strict=True):
+        if not fewest / factor - more <= length <= most * factor + more:
+            return None
+    expected = times["seconds"] + times["per_prompt"] * lengths[0] + times["per_completion"] * lengths[1]
+    return max(request.seconds, MIN_SECONDS) / (expected + MIN_SECONDS)
+
+
+def _count(test: PaceTest, request: PacedRequest, minute: int) -> None:
+    """In the minute that goes on; one that comes late counts there too."""
+    times, ratio = test["times"], None
+    if times is not None:
+        ratio = _beside_expected(times, request)
+        if ratio is None:
+            test["unlike"] += 1
+            return
+    opened = test["open"] or _open(minute, request.place)
+    test["open"] = opened
+    opened["n"] += 1
+    opened["last_place"] = request.place
+    over = request.failed if times is None or ratio is None else ratio > times["limit"]
+    opened["over"] += over
+    if ratio is not None:
+        opened["bins"].append(round(math.log(ratio) / RATIO_STEP))
+
+
+def _open(minute: int, place: int) -> OpenMinute:
+    return {"minute": minute, "place": place, "last_place": place, "n": 0, "over": 0, "bins": []}
+
+
+def _close(test: PaceTest, minute: OpenMinute, log_threshold: float) -> None:
+    """Bet on the minute that is over."""
+    excess = minute["over"] / minute["n"] - test["allowed"]
+    shares, gain = play(np.array(test["shares"]), 1 + STAKES[test["name"]] * excess, test["minutes"])
+    test["shares"] = shares.tolist()
+    test["log_wealth"] += gain
+    test["largest"] = max(test["largest"], test["log_wealth"])
+    test["minutes"] += 1
+    test["tested"] += minute["n"]
+    if test["alarm_place"] is not None:
+        return  # its figures stay those of the alarm
+    _follow(test["since"], minute, math.log1p(excess))
+    if test["log_wealth"] >= log_threshold:
+        test["alarm_place"] = minute["last_place"]
+        test["alarm_at"] = float((minute["minute"] + 1) * MINUTE)
+
+
+def _follow(since: SinceChange, minute: OpenMinute, gain: float) -> None:
+    """Move the time of the most likely change on."""
+    since["score"] += gain
+    if since["score"] <= 0:
+        since.update(_no_change())
+        return
+    if since["minute"] is None:
+        since["minute"], since["place"] = minute["minute"], minute["place"]
+    since["n"] += minute["n"]
+    since["over"] += minute["over"]
+    for place in minute["bins"]:
+        since["bins"][str(place)] = since["bins"].get(str(place), 0) + 1

@@ -1,0 +1,216 @@
+"""New rows that repeat a row that judges in other words: its answer, or a part of it, and its question by
+what it means.
+
+Answers are compared by runs of words that both have, counted in bits: a word that one in a thousand answers
+has tells ten. So what many answers say ("Yes", a label, a closing phrase) never makes a match, and half a
+sentence that only one has does. Questions are compared by rare trigrams of their characters and by the
+vectors that rows have elsewhere (`embeddings`); less is enough where the answer is the same too, and one that
+few rows have.
+
+`bench/detection/reworded.py` measures what is found, what is left out for nothing and what slips through.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log2
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from scipy import sparse
+
+from engine.data.deal.dealing import FEW_PROMPTS
+from engine.near.trigrams import TrigramWeights, words_of
+from engine.signals.embedded.embeddings import FIRST, embed
+
+RUN = 4  # words of a run
+RARE = 20  # answers; a run that more have is no sign
+MIN_BITS, MIN_SHARE = 40.0, 0.4  # of the held-out answer, to be copied in part
+MANY_BITS = 100.0  # whatever its share
+WHOLE_BITS, WHOLE_SHARE = 18.0, 0.9  # of an answer that is copied as a whole
+MIN_ANSWER_BITS = 6.0  # of a whole answer, to count as the same: at most one in 64 old rows has it
+TEMPLATE_SHARE = 0.1  # of the questions; a word that more have says nothing of what one means
+MIN_OWN_WORDS = 3  # of a question, for its meaning to be looked at
+NEAREST = 8  # held-out questions that are looked at, by each of two measures
+BLOCK = 256  # new questions at a time
+
+
+class QuestionThresholds(NamedTuple):
+    """How alike two questions have to be: by trigrams or by meaning."""
+
+    trigrams: float
+    meaning: float
+
+    def reached(self, trigrams: np.ndarray, meaning: np.ndarray) -> np.ndarray:
+        """Of pairs: bool."""
+        enough: np.ndarray = (trigrams >= self.trigrams) | (meaning >= self.meaning)
+        return enough
+
+
+ALONE = QuestionThresholds(0.6, 0.9)  # whatever is answered
+SAME_ANSWER = QuestionThresholds(0.3, 0.6)
+OF_LABELS = QuestionThresholds(
+    0.8, 2.0
+)  # other words of one class are what a classifier is to learn: no leak
+
+
+@dataclass(frozen=True)
+class QuestionsAnswered:
+    """Rows as they are compared here. questions: without system turns; "" of plain texts. answers: folded.
+    labelled: bool, the answer is a label."""
+
+    questions: Sequence[str]
+    answers: Sequence[str]
+    labelled: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def chosen(self, rows: np.ndarray) -> QuestionsAnswered:
+        """Some of them, by their places."""
+        places = rows.tolist()
+        return QuestionsAnswered(
+            [self.questions[place] for place in places],
+            [self.answers[place] for place in places],
+            self.labelled[rows],
+        )
+
+
+class Repeated(NamedTuple):
+    """Of each new row: `copied`, int64, the held-out row whose answer it copies, and `reworded`, the one
+    whose question it asks, by their places; -1 where there is none."""
+
+    copied: np.ndarray
+    reworded: np.ndarray
+
+
+def find_repeated(new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[str] = ()) -> Repeated:
+    """What of the new rows repeats which of the held-out ones; of two equal arguments which other one of
+    them. others: further answers, folded, that say how rare a word is."""
+    copied = np.full(len(new), -1)
+    if not len(new) or not len(held):
+        return Repeated(copied, copied.copy())
+    itself = new is held
+    for number, partner in _copied(new.answers, [] if itself else held.answers, others):
+        copied[number] = partner
+    return Repeated(copied, _reworded(new, held, others))
+
+
+def _copied(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """New answers that copy a held-out one, with the one of which they have most; with nothing held out those
+    that copy another new one."""
+    partners = [words_of(text) for text in held or new]
+    holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for partner, words in enumerate(partners):
+        for run in set(_runs(words)):
+            holders[run].append(partner)
+    often: Counter[str] = Counter()
+    shared: Counter[tuple[str, ...]] = Counter()
+    for text in (*new, *held, *others):  # one after the other, as there may be many
+        words = words_of(text)
+        often.update(set(words))
+        shared.update({run for run in _runs(words) if run in holders})
+    total = 1 + len(new) + len(held) + len(others)
+    bits = {word: log2(total / often[word]) for words in partners for word in words}
+    for number, text in enumerate(new):
+        own = {run for run in _runs(words_of(text)) if run in holders and shared[run] <= RARE}
+        near = {partner for run in own for partner in holders[run]} - (set() if held else {number})
+        shared_bits = {partner: _shared_bits(partners[partner], own, bits) for partner in near}
+        if any(shared_bits.values()):
+            yield number, max(shared_bits, key=lambda partner: shared_bits[partner])
+
+
+def _runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    return (tuple(words[at : at + RUN]) for at in range(len(words) - RUN + 1))
+
+
+def _shared_bits(words: Sequence[str], runs: set[tuple[str, ...]], bits: Mapping[str, float]) -> float:
+    """Bits of the words that stand in these runs; 0 where they are few, and a small part of all."""
+    covered = {word for at, run in enumerate(_runs(words)) if run in runs for word in words[at : at + RUN]}
+    shared_bits = sum(bits[word] for word in covered)
+    whole = sum(bits[word] for word in set(words))
+    asked = ((MANY_BITS, 0.0), (MIN_BITS, MIN_SHARE), (WHOLE_BITS, WHOLE_SHARE))
+    enough = any(shared_bits >= least and shared_bits >= share * whole for least, share in asked)
+    return shared_bits if enough else 0.0
+
+
+def _reworded(new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[str]) -> np.ndarray:
+    first, second, trigrams, meaning = _near_questions(new.questions, held.questions, itself=new is held)
+    codes = _answer_codes(new.answers, held.answers, others)
+    mine, theirs = codes[first], codes[len(new) + second]
+    labelled = new.labelled[first] | held.labelled[second]
+    reached = np.where(labelled, OF_LABELS.reached(trigrams, meaning), ALONE.reached(trigrams, meaning))
+    reached |= (mine == theirs) & (mine >= 0) & ~labelled & SAME_ANSWER.reached(trigrams, meaning)
+    first, second, strength = first[reached], second[reached], np.maximum(trigrams, meaning)[reached]
+    order = np.argsort(strength, kind="stable")
+    partner = np.full(len(new), -1)
+    partner[first[order]] = second[order]  # the last assignment, the most alike, wins
+    return partner
+
+
+def _answer_codes(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> np.ndarray:
+    """Of each new and held-out row a number of its answer, -1 where the old rows have it so often that it
+    says little."""
+    old = Counter([*held, *others])
+    total = old.total()
+    least = min(MIN_ANSWER_BITS, log2(1 + total) - 0.5)  # of few rows an answer that one has
+    numbers: dict[str, int] = {}
+    return np.array(
+        [
+            numbers.setdefault(answer, len(numbers))
+            if answer and log2((1 + total) / max(1, old[answer])) >= least
+            else -1
+            for answer in (*new, *held)
+        ],
+        np.int64,
+    )
+
+
+def _near_questions(
+    new: Sequence[str], held: Sequence[str], *, itself: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of a new and a held-out question that may be alike, and how much by trigrams and by meaning."""
+    texts = [text[:FIRST] for text in (*new, *held)]
+    weights = TrigramWeights(texts).rows
+    vectors = embed(pa.array(_own_words(texts), pa.large_string()))
+    count = len(new)
+    held_weights, held_vectors = sparse.csr_array(weights[count:].T), vectors[count:].T
+    parts = []
+    for begin in range(0, count, BLOCK):
+        end = min(count, begin + BLOCK)
+        trigrams = (weights[begin:end] @ held_weights).toarray()
+        meaning = vectors[begin:end] @ held_vectors
+        chosen = SAME_ANSWER.reached(trigrams, meaning)
+        chosen &= _largest(trigrams) | _largest(meaning)
+        if itself:
+            chosen[np.arange(end - begin), np.arange(begin, end)] = False
+        rows, columns = np.nonzero(chosen)
+        parts.append((rows + begin, columns, trigrams[rows, columns], meaning[rows, columns]))
+    first, second, by_trigrams, by_meaning = zip(*parts, strict=True)
+    return (
+        np.concatenate(first),
+        np.concatenate(second),
+        np.concatenate(by_trigrams),
+        np.concatenate(by_meaning),
+    )
+
+
+def _own_words(texts: Sequence[str]) -> list[str]:
+    """Each question without the words of a template, which would make all of them mean the same, and without
+    numbers, whose vectors are all alike; "" where too few words are left to tell what is meant."""
+    words = [words_of(text) for text in texts]
+    often = Counter(word for own in words for word in set(own))
+    most = max(FEW_PROMPTS, TEMPLATE_SHARE * len(texts))
+    own = [[word for word in each if often[word] <= most and not word.isdecimal()] for each in words]
+    return [" ".join(each) if len(set(each)) >= MIN_OWN_WORDS else "" for each in own]
+
+
+def _largest(values: np.ndarray) -> np.ndarray:
+    """In each row the `NEAREST` largest: bool."""
+    if values.shape[1] <= NEAREST:
+        return np.ones(values.shape, bool)
+    least = np.partition(values, -NEAREST, axis=1)[:, -NEAREST]
+    return values >= least[:, None]

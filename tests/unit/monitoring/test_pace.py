@@ -1,0 +1,192 @@
+"""Slower answers and more failures raise an alert from the first day on; longer answers, cycles and tails
+don't.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.made.monitored import Monitored
+from bench.made.request_log import Traffic, append, request_lines
+from bench.truths import Rate, observe
+from bench.truths.monitoring.pace import RATES
+from engine.diagnostics.drift.pace import PacedRequest, advance, begin, threshold, time_model
+from engine.diagnostics.drift.pace_words import changed_at, pace_reason, times_as_long
+from store.documents.serving.drift import PaceTest
+from store.documents.serving.monitor import MonitorAlert
+from store.documents.tables.person import Person
+from store.queries.monitoring import monitor_alerts
+
+OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+EVERY = 15.0  # seconds
+REFERENCE = 300
+LIMIT = threshold(0.05)
+CHANGE = 700  # the request from which on something is different
+
+
+def answered(
+    seconds: np.ndarray, completion: np.ndarray | None = None, failed: np.ndarray | None = None
+) -> list[PacedRequest]:
+    n = len(seconds)
+    tokens = np.full(n, 50) if completion is None else completion
+    fails = np.zeros(n, bool) if failed is None else failed
+    return [
+        PacedRequest(
+            place, place * EVERY, float(seconds[place]), 20, int(tokens[place]), bool(fails[place]), True
+        )
+        for place in range(n)
+    ]
+
+
+def after(requests: list[PacedRequest], name: str = "slower") -> PaceTest:
+    return advance(begin(name, REFERENCE), requests, LIMIT)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tail", ["log-normal", "Pareto"])
+def test_four_times_slower_is_told_soon_and_since_when(tail: str) -> None:
+    rng = np.random.default_rng(1)
+    seconds = rng.lognormal(0, 0.5, 1_000) if tail == "log-normal" else 1 + rng.pareto(1.5, 1_000)
+    seconds[CHANGE:] *= 4
+    test = after(answered(seconds))
+    assert test["alarm_at"] is not None
+    assert CHANGE * EVERY < test["alarm_at"] < (CHANGE + 150) * EVERY
+    assert abs(changed_at(test) - CHANGE * EVERY) < 300
+    assert times_as_long(test) == pytest.approx(4, rel=0.2)
+    # figures are of the time since the change alone
+    assert 0 < test["since"]["n"] <= 150
+    assert f"Of the {test['since']['n']} answers since then" in pace_reason(test, 0.05)
+
+
+def test_longer_answers_are_no_slower_ones() -> None:
+    rng = np.random.default_rng(2)
+    tokens = np.maximum(1, np.round(np.exp(rng.normal(4, 1, 2_000))))
+    tokens[CHANGE:] = np.minimum(1_500, tokens[CHANGE:] * 6)  # the mix moves
+    seconds = (0.2 + 0.02 * tokens) * rng.lognormal(0, 0.3, len(tokens))
+    assert np.median(seconds[CHANGE:]) > 4 * np.median(seconds[:CHANGE])
+    test = after(answered(seconds, tokens))
+    assert test["alarm_place"] is None
+    assert test["tested"] > 1_000
+    seconds[CHANGE:] *= 3
+    assert after(answered(seconds, tokens))["alarm_place"] is not None
+
+
+def test_answers_of_lengths_that_the_reference_has_not_are_compared_with_nothing() -> None:
+    rng = np.random.default_rng(3)
+    tokens = np.where(np.arange(900) < CHANGE, 10, 5_000)
+    test = after(answered(rng.lognormal(0, 0.2, 900) * tokens / 10, tokens))
+    assert test["unlike"] == 900 - CHANGE
+    assert test["alarm_place"] is None
+
+
+def test_a_daily_cycle_and_a_slow_start_raise_nothing() -> None:
+    rng = np.random.default_rng(4)
+    n = 3 * 5_760
+    level = 1.2 - 0.2 * np.cos(2 * np.pi * np.arange(n) * EVERY / 86_400)
+    seconds = level * rng.lognormal(0, 0.5, n)
+    seconds[:20] *= 30  # a model that was just loaded
+    test = after(answered(seconds))
+    assert test["alarm_place"] is None
+    assert test["usual"] < 1.2
+
+
+def test_failures_from_half_a_percent_to_five() -> None:
+    at_once = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        failed = rng.random(5_000) < np.where(np.arange(5_000) < 2_000, 0.005, 0.05)
+        test = after(answered(np.ones(5_000), failed=failed), "failing")
+        assert test["alarm_place"] is None or test["alarm_place"] > 2_000
+        if test["alarm_place"] is not None:
+            at_once.append(test["alarm_place"] < 3_500)
+            share = test["since"]["over"] / test["since"]["n"]
+            assert 0.02 < share < 0.12  # of the time since the change, not of all requests
+        still = rng.random(5_000) < 0.005
+        assert after(answered(np.ones(5_000), failed=still), "failing")["alarm_place"] is None
+    assert sum(at_once) >= 4
+
+
+def test_batches_of_any_size_end_in_the_same_state() -> None:
+    rng = np.random.default_rng(6)
+    requests = answered(rng.lognormal(0, 0.5, 800))
+    test = begin("slower", REFERENCE)
+    for first in range(0, 800, 37):
+        test = advance(test, requests[first : first + 37], LIMIT)
+    assert test == after(requests)
+
+
+def test_the_time_of_a_length_comes_from_the_reference() -> None:
+    rng = np.random.default_rng(7)
+    lengths = np.column_stack([rng.integers(10, 1_000, 300), rng.integers(1, 400, 300)]).astype(float)
+    seconds = (0.3 + 0.001 * lengths[:, 0] + 0.02 * lengths[:, 1]) * rng.lognormal(0, 0.05, 300)
+    model = time_model(seconds, lengths)
+    assert model["per_prompt"] == pytest.approx(0.001, rel=0.2)
+    assert model["per_completion"] == pytest.approx(0.02, rel=0.05)
+
+
+# -- through the log, the store and the engine's steps -------------------------------------------------
+
+
+def write(monitored: Monitored, first: int, count: int, **changed: float) -> None:
+    made = Traffic(**{"every": EVERY, "failing": 0.0, **changed})  # type: ignore[arg-type]
+    texts = [f"Where is my card number {place}?" for place in range(first, first + count)]
+    lines = request_lines(
+        texts, ["It is on its way."] * count, made, np.random.default_rng(first), first=first
+    )
+    append(monitored.log / "requests-000000.jsonl", lines)
+
+
+def alerts(monitored: Monitored) -> list[MonitorAlert]:
+    return monitor_alerts.open_alerts(monitored.database, monitored.endpoint_id)
+
+
+def see(monitored: Monitored, alert: MonitorAlert, outcome: str) -> None:
+    body = {"alert": alert["alert_id"], "outcome": outcome}
+    monitored.commands.table()["acknowledge_alert"](body, OWNER)
+
+
+def test_slower_answers_raise_an_alert_that_no_limit_was_set_for(monitored: Monitored) -> None:
+    write(monitored, 0, CHANGE)
+    monitored.step()
+    assert not alerts(monitored)
+    write(monitored, CHANGE, 200, seconds=1.6)
+    monitored.step(60)
+    (alert,) = alerts(monitored)
+    assert (alert["kind"], alert["subject"]) == ("latency", "slower")
+    assert abs(alert["since"].timestamp() % 86_400 - (1_800_000_000 + CHANGE * EVERY) % 86_400) < 300
+    assert "times as long as answers of their length in the reference" in alert["reason"]
+    see(monitored, alert, "same_reference")
+    write(monitored, CHANGE + 200, 200, seconds=1.6)  # nothing was put right
+    monitored.step(60)
+    (again,) = alerts(monitored)
+    see(monitored, again, "new_normal")
+    write(monitored, CHANGE + 400, 600, seconds=1.6)
+    monitored.step(60)
+    assert not alerts(monitored)
+    assert monitored.monitor()["pace"]["tests"][0]["usual"] == pytest.approx(1.6, rel=0.1)  # type: ignore[index]
+
+
+def test_failures_raise_one_and_a_step_of_the_next_engine_counts_none_twice(monitored: Monitored) -> None:
+    write(monitored, 0, CHANGE, failing=0.005)
+    monitored.step()
+    before = monitored.monitor()["pace"]
+    monitored.next_engine()
+    monitored.step(60)
+    assert monitored.monitor()["pace"] == before
+    write(monitored, CHANGE, 300, failing=0.2)
+    monitored.step(60)
+    assert ("errors", "failing") in {(alert["kind"], alert["subject"]) for alert in alerts(monitored)}
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        rate
+        for rate in RATES
+        if rate.name.startswith(("AR(0.9), no tail", "conversations, no tail", "daily cycle, Pareto"))
+        and "500 requests a day" in rate.name
+    ],
+    ids=lambda rate: rate.name,
+)
+def test_a_month_without_a_change_raises_nothing(rate: Rate) -> None:
+    assert observe(rate, 12).holds

@@ -1,0 +1,69 @@
+"""An address where nothing listens is unreachable, and says since when and what to do, until something
+does.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from store.words.endpoint_words import stands
+from tests.unit.serving.served_endpoint import ServedEndpoint, backend, route
+from tests.unit.serving.test_hostile_backends import address
+
+
+class _Answering(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"choices": [{"message": {"role": "assistant", "content": "Here."}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+def phase_is(endpoint: ServedEndpoint, phase: str) -> Callable[[], bool]:
+    return lambda: bool(endpoint.state() and endpoint.state()["phase"] == phase)
+
+
+def test_nothing_listens_then_something_does_then_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("THEIRS", "key")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    remote = address("far", f"http://127.0.0.1:{port}")
+    endpoint = ServedEndpoint(
+        tmp_path / "e", [backend("good", words=["good"]), remote], [route("live", "far")]
+    )
+    endpoint.config["models"].append({"name": "own", "routes": [route("live", "good")]})
+    endpoint.write_config(endpoint.config)
+    try:
+        endpoint.start()
+        endpoint.wait_for(phase_is(endpoint, "failed"))
+        state = endpoint.state()
+        seen: Any = {"alive": True, "wanted": "running", "state": state, "problem": None}
+        assert stands(seen) == "unreachable"
+        why = f"http://127.0.0.1:{port} is unreachable since "
+        assert state["error"]["message"].startswith(why)
+        assert state["error"]["message"].endswith("UTC: nothing listens there.")
+        assert "Start the server there" in state["error"]["fix"]
+        refused = endpoint.post(model="m")
+        assert refused.status_code == 503
+        assert "unreachable since" in refused.text
+        assert endpoint.post(model="own").status_code == 200
+        with ThreadingHTTPServer(("127.0.0.1", port), _Answering) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            endpoint.wait_for(phase_is(endpoint, "ready"))
+            assert endpoint.state()["error"] is None
+            assert endpoint.post(model="m").status_code == 200
+            server.shutdown()
+    finally:
+        endpoint.stop()
