@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from store.documents.shipping.card import ModelCard
 from store.documents.shipping.export import ModelExportResult
 from store.documents.shipping.parity import ParityReport
 
@@ -62,3 +63,18 @@ def export_result(form: str = "gguf-q8_0", name: str = "", **changes: Any) -> Mo
         "seconds": 100.0,
     }
     return result | changes  # type: ignore[return-value]
+
+
+def run_card(run: str = "run", dataset: str = "rows", **changes: Any) -> ModelCard:
+    """Of a run's model of which the engine knows next to nothing."""
+    card: dict[str, Any] = {
+        **{"run": run, "run_present": True, "checkpoint": "tuned", "config": None, "course": None},
+        **{"continued_from": "", "mixed": "", "verdict": None, "device": None, "versions": {}},
+        "data": [{"name": dataset, "hub_id": None, "rows": 60, "fingerprint": "f" * 32, "steps": []}],
+        **{"trainable_parameters": None, "total_parameters": None, "seconds": None, "energy_wh": None},
+        **{"reference": run, "registered": False, "intended_use": "", "notes": "", "base_card": None},
+        "base": {"name": "tiny", "hub_id": None, "revision": None},
+        **{"adapter": True, "fingerprint": "", "created_at": "2026-11-30T12:00:00", "created_by": ""},
+        **{"aliases": [], "evaluations": [], "bias": None, "bias_against": "", "approvals": []},
+    }
+    return card | changes  # type: ignore[return-value]

@@ -21,6 +21,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.bundles import seal
+from engine.bundles.seal import SEAL, SEAL_BYTES
 from store.config.training.bundle_config import FORMAT, VERSION, ReadManifest
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import SPARE_BYTES
@@ -29,8 +31,9 @@ from store.documents.shipping.version import VersionFile
 
 MANIFEST, CARD, SPLIT, LOSSES = "manifest.json", "README.md", "split.parquet", "row_losses.parquet"
 ROWS, SKIPPED, FATES = "rows.parquet", "skipped.parquet", "fates.parquet"
-NAMES = frozenset({MANIFEST, CARD, SPLIT, LOSSES, ROWS, SKIPPED, FATES})
-NEEDED = (MANIFEST, SPLIT, LOSSES)
+NAMES = frozenset({MANIFEST, SEAL, CARD, SPLIT, LOSSES, ROWS, SKIPPED, FATES})
+NEEDED = (MANIFEST, SPLIT, LOSSES)  # and the seal, where the manifest is of this version
+UNLISTED = {MANIFEST, SEAL}  # in the manifest's list of files
 MANIFEST_BYTES = 32 * 2**20
 WHOLE_BYTES = 32 * 2**30  # unpacked
 DIRECTORY_BYTES = 16 * 2**10  # the list of files, which is read whole
@@ -48,13 +51,17 @@ def checksum(path: Path, name: str = "") -> VersionFile:
     return {"path": name or path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
-def write(target: Path, manifest: BundleManifest, files: Mapping[str, Path]) -> None:
-    """The bundle: `files` by their names in it, and the manifest, which has their checksums."""
+def write(target: Path, manifest: BundleManifest, files: Mapping[str, Path]) -> str:
+    """The bundle: `files` by their names in it, the manifest, which has their checksums, and its seal; the
+    bundle's fingerprint."""
+    text = seal.text_of(manifest)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-        archive.writestr(MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
+        archive.writestr(MANIFEST, text)
+        archive.writestr(SEAL, seal.write(text))
         for name, path in files.items():
             stored = path.suffix == ".parquet"  # is compressed already
             archive.write(path, name, zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED)
+    return seal.fingerprint(text)
 
 
 def unpack(bundle: Path, folder: Path) -> ReadManifest:
@@ -63,12 +70,18 @@ def unpack(bundle: Path, folder: Path) -> ReadManifest:
         _check_directory(bundle)
         with zipfile.ZipFile(bundle) as archive:
             entries = _entries(archive, bundle, folder)
-            manifest = _manifest(archive, entries[MANIFEST], bundle)
+            text = archive.read(entries[MANIFEST])
+            _check_version(text, bundle)
+            if SEAL not in entries:
+                raise _refused(bundle, f"it has no {SEAL}, so that its manifest can't be checked")
+            if why := seal.broken(text, archive.read(entries[SEAL])):
+                raise _refused(bundle, why)
+            manifest = _manifest(text, bundle)
             _check_listed(entries, manifest, bundle)
             sums = {listed.path: listed.sha256 for listed in manifest.files}
-            for name in sorted({*entries} - {MANIFEST}):
+            for name in sorted({*entries} - UNLISTED):
                 _lay_out(archive, entries[name], sums[name], folder / name)
-            (folder / MANIFEST).write_bytes(archive.read(entries[MANIFEST]))
+            (folder / MANIFEST).write_bytes(text)
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -121,11 +134,7 @@ def _entries(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> dict[str, 
             raise _refused(bundle, f"its file {name!r} would become {entry.file_size:,} bytes out of"
                            f" {entry.compress_size:,}")  # fmt: skip
         entries[name] = entry
-    for name in NEEDED:
-        if name not in entries:
-            raise _refused(bundle, f"it has no {name}")
-    if entries[MANIFEST].file_size > MANIFEST_BYTES:
-        raise _refused(bundle, f"its manifest has more than {MANIFEST_BYTES / 2**20:.0f} MiB")
+    _check_needed(entries, bundle)
     whole = sum(entry.file_size for entry in entries.values())
     room = shutil.disk_usage(folder).free - SPARE_BYTES
     if whole > WHOLE_BYTES:
@@ -140,29 +149,44 @@ def _entries(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> dict[str, 
     return entries
 
 
-def _manifest(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, bundle: Path) -> ReadManifest:
+def _check_needed(entries: Mapping[str, zipfile.ZipInfo], bundle: Path) -> None:
+    """What is read whole is there, and has a size that can be read whole."""
+    for name in NEEDED:
+        if name not in entries:
+            raise _refused(bundle, f"it has no {name}")
+    for name, most in ((MANIFEST, MANIFEST_BYTES), (SEAL, SEAL_BYTES)):
+        if name in entries and entries[name].file_size > most:
+            raise _refused(bundle, f"its {name} has more than {most / 2**20:.0f} MiB")
+
+
+def _check_version(text: bytes, bundle: Path) -> None:
+    """Of what is read first, as another form may have other files."""
     try:
-        document: Any = json.loads(archive.read(entry))
+        document: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _refused(bundle, "its manifest is no JSON") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise _refused(bundle, f"its manifest is not of the format {FORMAT}")
     if document.get("version") != VERSION:
+        older = document.get("version") == 1
         raise DataError(
             f"The bundle {bundle.name} is of version {str(document.get('version'))[:20]}, and this Tunebench"
             f" reads version {VERSION}.",
-            fix="Update Tunebench.",
+            fix=f"Its manifest has no seal. {AGAIN}." if older else "Update Tunebench.",
             field="bundle",
         )
+
+
+def _manifest(text: bytes, bundle: Path) -> ReadManifest:
     try:
-        return ReadManifest.parse(document)
+        return ReadManifest.parse(json.loads(text))
     except ConfigError as error:
         raise _refused(bundle, f"its manifest can't be read: {error.message}") from error
 
 
 def _check_listed(entries: Mapping[str, zipfile.ZipInfo], manifest: ReadManifest, bundle: Path) -> None:
     listed = {file.path: file for file in manifest.files}
-    for name in sorted({*entries, *listed} - {MANIFEST}):
+    for name in sorted({*entries, *listed} - UNLISTED):
         if name not in listed:
             raise _refused(bundle, f"its file {name} is not in its manifest")
         if name not in entries:

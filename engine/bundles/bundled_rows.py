@@ -72,6 +72,17 @@ def check_split(file: Path, row_count: int) -> None:
     prepare.check_split({part: ids[names == part] for part in prepare.PARTS}, row_count)
 
 
+def same_split(first: Path, second: Path) -> bool | None:
+    """Whether two splits deal each row to the same part; None where one is gone."""
+    if not first.exists() or not second.exists():
+        return None
+    tables = [pq.read_table(path, columns=["row_id", "split"]) for path in (first, second)]
+    dealt = [
+        dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True)) for table in tables
+    ]
+    return dealt[0] == dealt[1]
+
+
 def _write(
     job: WorkerJob, writer: DatasetWriter, unpacked: Path, parts: Counter[str], row_count: int
 ) -> None:

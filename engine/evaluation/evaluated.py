@@ -29,6 +29,8 @@ from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import JobDir, read_json
 from store.contract.version_folders import is_reference, sealed
+from store.documents.models.saved_model import TrainedCourse
+from store.words import trained_course
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Evaluated:
     config: TrainConfig
     positions: int | None
     labels: list[str] | None = None
+    course: TrainedCourse | None = None  # of a checkpoint: up to it
 
 
 def load(job: WorkerJob, config: ChosenModel) -> Evaluated:
@@ -212,4 +215,8 @@ def _checkpoint(job: WorkerJob, run: EarlierRun, *, best: bool) -> Evaluated:
         weights = checkpoint.load_best(run.folder.checkpoints, step)
     Masters(trainable(model)).load(weights)
     labels = getattr(getattr(began, "rows", None), "labels", None)
-    return Evaluated(model, began.tokenizer, config, began.positions, labels.names if labels else None)
+    last = document["state"]["step"]
+    attempts = read_json(run.folder.config).get("attempt", 1)
+    course = trained_course.of_checkpoint(config, len(train), step if best else last, last, attempts)
+    names = labels.names if labels else None
+    return Evaluated(model, began.tokenizer, config, began.positions, names, course)

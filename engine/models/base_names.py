@@ -6,10 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from store.documents.runs.saved_model import BaseReference
+from store.contract.errors import ModelError
+from store.documents.models.saved_model import BaseReference
 
 SNAPSHOTS = "snapshots"  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
 CACHED = "models--"
+LOADED_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md"]
+OTHER_FILES = ["*/*", "consolidated*"]  # the same weights once more, as other libraries read them
 
 
 def of_model(model: Any) -> BaseReference:
@@ -19,13 +22,34 @@ def of_model(model: Any) -> BaseReference:
 
 
 def reference(source: str, commit: str | None = None) -> BaseReference:
-    """Of a folder or a hub id; commit: of the hub, as transformers says it of what it loaded."""
+    """Of a folder or a hub id; commit: of the hub, as `models.load_model` notes it."""
     folder = Path(source)
     if folder.parent.name == SNAPSHOTS and folder.parents[1].name.startswith(CACHED):
         source, commit = folder.parents[1].name.removeprefix(CACHED).replace("--", "/"), folder.name
     elif folder.is_absolute() or folder.is_dir():
         return {"name": folder.resolve().name, "hub_id": None, "revision": None}
     return {"name": source, "hub_id": source, "revision": commit}
+
+
+def pinned(source: str, base: BaseReference) -> str:
+    """The folder of the commit that was loaded, where `source` is the hub id of the base and that commit is
+    known: the hub's newest may be other weights by now. Else `source`. Raises ModelError where that commit
+    is not to be had any more."""
+    if not base["revision"] or source != base["hub_id"]:
+        return source
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(
+            source, revision=base["revision"], allow_patterns=LOADED_FILES, ignore_patterns=OTHER_FILES
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The commit {base['revision'][:12]} of {source}, which the model was trained on, is neither in"
+            " the hub's cache here nor to be had from the hub.",
+            fix="Connect to the hub, or restore its cache.",
+            field="model",
+        ) from error
 
 
 def plain_name(model: str) -> str:

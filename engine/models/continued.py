@@ -22,7 +22,7 @@ import torch
 from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
 
 from engine.forward import trained_prompts
-from engine.models import models, saving
+from engine.models import base_names, models, saving
 from engine.models.apply_method import trainable
 from store.catalog.methods import METHODS, TAKEN_APART, WHOLE_METHOD
 from store.config.training.train_config import TrainConfig
@@ -48,9 +48,14 @@ class EarlierRun:
         return METHODS[self.config.method].adapter
 
     def base(self, home: Home) -> str:
-        """The model that its adapter belongs to: a folder or a hub id."""
+        """The model that its adapter belongs to: a folder or a hub id. Of the hub's the commit that it was
+        trained on. Raises ModelError where that is gone."""
         own = self.folder.base
-        return str(own) if own.exists() else models.resolve(self.config.model, home)
+        if own.exists():
+            return str(own)
+        source = models.resolve(self.config.model, home)
+        noted = (self.folder.model / saving.NOTE).exists()
+        return base_names.pinned(source, saving.base_of(self.folder.model)) if noted else source
 
 
 def find(home: Home, config: TrainConfig) -> EarlierRun | None:

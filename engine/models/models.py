@@ -172,7 +172,7 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
     """
     limit_templates()
     tokenizer_limits.limit_encoding()
-    tokenizer_limits.check_files(source, _file_of)
+    tokenizer_limits.check_files(source, file_of)
     with _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, **NO_CODE)
     if not isinstance(tokenizer.chat_template, str | dict | None):
@@ -188,7 +188,7 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # never seen: padding is masked in attention and loss
     if (rows := _embedding_rows(source) or (_embedding_rows(model) if model else None)) is not None:
-        tokenizer_limits.check_rows(source, tokenizer, rows, _file_of)
+        tokenizer_limits.check_rows(source, tokenizer, rows, file_of)
     if chat_template.strip():
         _set_template(tokenizer, template_text(chat_template))
     tokenizer.has_own_template = bool(tokenizer.chat_template)
@@ -201,7 +201,7 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
 def _embedding_rows(source: str) -> int | None:
     """For how many tokens the model has rows, by its config: its weights are held to that as they are looked
     at. None where the folder holds no model, but an adapter or a tokenizer."""
-    if _file_of(source, "config.json") is None:
+    if file_of(source, "config.json") is None:
         return None
     rows = getattr(load_config(source).get_text_config(), "vocab_size", None)
     return rows if isinstance(rows, int) else None
@@ -258,6 +258,7 @@ def load_model(
             output_loading_info=True,
             **options,
         )
+    model.config._commit_hash = commit_of(source)
     headed = architecture is not None
     weight_files.refuse_misfits(source, model, loading_info, headed, before=labels_of(source))
     model = made_ready(model, torch.device(device), dtype)
@@ -286,15 +287,15 @@ def load_encoder(source: str, device: str, dtype: torch.dtype) -> Any:
 
 def labels_of(source: str) -> int | None:
     """For how many labels a folder or a hub's model is a classifier; None of what is none."""
-    return weight_files.own_labels(_file_of(source, "config.json"))
+    return weight_files.own_labels(file_of(source, "config.json"))
 
 
 def _check_weights(source: str) -> None:
     """Raise ModelError where transformers would read weights from pickle, or from what an adapter names. Of a
     hub's repository these files are fetched first; of a folder `resolve` has looked for an adapter."""
-    index = _file_of(source, weight_files.INDEX)
+    index = file_of(source, weight_files.INDEX)
     weight_files.refuse_pickled(source, index)
-    if not Path(source).is_dir() and _file_of(source, "adapter_config.json"):
+    if not Path(source).is_dir() and file_of(source, "adapter_config.json"):
         raise ModelError(
             f"{source} is an adapter, not a whole model.",
             fix="Merge the adapter into its base model, or name the base model.",
@@ -302,7 +303,7 @@ def _check_weights(source: str) -> None:
         )
 
 
-def _file_of(source: str, name: str) -> Path | None:
+def file_of(source: str, name: str) -> Path | None:
     """A file of a folder or of a hub's repository; None where there is none, or the hub is away."""
     with _explained(source):
         file = cached_file(
@@ -339,6 +340,15 @@ def weights_folder(source: str) -> Path:
         return Path(source)
     index = cached_file(source, "config.json", local_files_only=True)
     return Path(str(index)).parent
+
+
+def commit_of(source: str) -> str | None:
+    """The commit of a hub's model that was loaded just now, by the folder of the hub's cache that has it:
+    transformers doesn't keep it. None of a local folder."""
+    if Path(source).is_dir():
+        return None
+    folder = weights_folder(source)
+    return folder.name if folder.parent.name == "snapshots" else None
 
 
 class _explained:

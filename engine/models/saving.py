@@ -9,12 +9,12 @@ from typing import Any, cast
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from engine.models import base_names, bottleneck, initial_weights
+from engine.models import base_names, bottleneck, initial_weights, vocabularies
 from store.catalog.methods import METHODS
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
 from store.contract.jobdir import read_json, write_json, written_aside
-from store.documents.runs.saved_model import BaseReference, ModelNote, ModelOrigin
+from store.documents.models.saved_model import BaseReference, ModelNote, ModelOrigin
 from store.documents.verdicts.verdict import Verdict
 from store.words import adapter_card
 
@@ -34,6 +34,7 @@ def save(
     else:
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    vocabularies.add(tokenizer.name_or_path, folder)
     method = METHODS[config.method]
     note: ModelNote = {
         "base_model": base_names.plain_name(config.model),

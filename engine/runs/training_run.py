@@ -44,9 +44,10 @@ from engine.worker.other_work import OtherWork
 from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config.training.train_config import Split, TrainConfig
-from store.documents.runs.saved_model import ModelOrigin
+from store.documents.models.saved_model import ModelOrigin, TrainedCourse
 from store.documents.verdicts.classification import JudgingSplit
 from store.documents.verdicts.verdict import Stopped, Verdict
+from store.words import trained_course
 
 START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
 
@@ -60,6 +61,7 @@ class TrainingRun:
         self.split = Split.parse(job.order["split"])
         self.data = job.order["dataset"]
         self.packed = False  # whether micro-batches are dealt by tokens
+        self.course: TrainedCourse | None = None  # known once training has ended
         self.device = torch.device(job.device)
         self.dtype = choose_dtype(self.config.dtype, self.device)
         self.began, self.energy, self.others = time.monotonic(), Meter(self.device), OtherWork()
@@ -99,8 +101,11 @@ class TrainingRun:
         self.packed = not training.stepper.unpacked
         training.clock.judged = self.judged_rows(len(held_out)) / len(validation)
         stopped = training.run()
+        attempts = self.job.order.get("attempt", 1)
+        self.course = trained_course.of_run(self.config, len(train), stopped, attempts)
         self.job.facts(
             stopped=stopped,
+            course=self.course,
             train_seconds=training.state.train_seconds,
             peak_memory_gib=memory.peak_gib(self.device),
         )
@@ -223,7 +228,10 @@ class TrainingRun:
         }
         if self.earlier and not adapter:  # loaded from that run's folder, or from one that goes
             origin["base"] = saving.base_of(self.earlier.folder.model)
+        if self.course:
+            origin["course"] = self.course
         saving.save(model, self.tokenizer, self.config, self.job.dir.model, origin)
+        self.job.facts(base=saving.base_of(self.job.dir.model))
 
     def judge(self, training: Training, stopped: Stopped, rows: TokenRows, split: JudgingSplit) -> Verdict:
         """Save the model, compare it with the base on `rows`, and pass the verdict."""

@@ -1,7 +1,7 @@
 """README.md of an export: a card in the hub's form with what is known, and nothing that isn't.
 
-What the model is made of, what it was trained on, how the export differs from the model that was evaluated,
-and how to load it.
+What the model is made of, what training did, how the export differs from the model that was evaluated, and
+how to load it.
 """
 
 from __future__ import annotations
@@ -11,75 +11,90 @@ from pathlib import Path
 
 from engine.diagnostics.phrasing import plural
 from engine.shipping.subject import ExportSubject
-from store.catalog.export_forms import ExportForm
+from store.catalog.export_forms import FORMS, ExportForm
 from store.catalog.methods import METHODS
-from store.contract.jobdir import read_json
+from store.config.shipping.model_export_config import ModelExport
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import Difference
-from store.documents.shipping.export import ExportOrder
+from store.documents.shipping.card import ModelCard
 from store.documents.shipping.parity import ParityReport
 from store.words import card_parts, export_words, model_card
+
+EXACT = ("adapter", "merged", "merged-f32")  # the weights of the model, but for rounding
+FOLDER = "FOLDER"  # where the files lie, of an export that no hub has
 
 
 @dataclass(frozen=True)
 class WrittenExport:
-    """What is exported, in which form, and where it lies. base: by which others know the model beneath, and
-    its revision where that is known."""
+    """What is exported, in which form, and where it lies. card: what is known of the model."""
 
     subject: ExportSubject
-    form: ExportForm
-    order: ExportOrder
-    base: tuple[str, str | None]
+    config: ModelExport
+    card: ModelCard
     folder: Path
+
+    @property
+    def form(self) -> ExportForm:
+        return FORMS[self.config.form]
+
+    @property
+    def place(self) -> str:
+        """By which a reader's code finds it."""
+        return self.config.hub or FOLDER
 
 
 def card(export: WrittenExport, parity: ParityReport, notices: list[str]) -> str:
-    """The text of README.md: of a registered version its model card, and beside it what the export is."""
-    head, exported = _head(export), f"Exported as **{export.form.title}** by Tunebench."
-    version = export.order["card"]
-    if version:
-        parts = [model_card.write(version, head).rstrip(), f"## This export\n\n{exported}"]
-    else:
-        title = f"# {export.subject.title}"
-        parts = [card_parts.front_matter(head), title, f"{_made_of(export)} {exported}"]
-    parts += [
-        "## How to load it\n\n" + _loading(export),
+    """The text of README.md: the model card, and beside it what the export is."""
+    text = model_card.write(export.card, _head(export)).rstrip()
+    exported = f"Exported as **{export.form.title}** by Tunebench."
+    if export.card["evaluations"] and export.form.name not in EXACT:
+        exported += " The figures above are of the model before that; what the form changed stands below."
+    parts = [
+        text,
+        f"## This export\n\n{exported}",
+        f"## How to load it\n\n{_loading(export)}",
         "## Beside the model that was evaluated\n\n" + "\n".join(_parity(parity)),
     ]
-    if not version and (figures := _figures(export.subject)):
-        parts.append("## What training did\n\n" + figures)
     if notices:
-        parts.append("## To know\n\n" + "\n".join(f"- {notice}" for notice in notices))
+        parts.append("## To know\n\n" + "\n".join(f"- {card_parts.plain(notice)}" for notice in notices))
     return "\n\n".join(parts) + "\n"
 
 
 def _head(export: WrittenExport) -> dict[str, object]:
-    family, name = export.form.family, export.base[0]
-    relation = {"adapter": "adapter", "weights": "finetune"}.get(family, "quantized")
+    """What the form makes of the model card's front matter."""
+    family, base = export.form.family, export.card["base"]
+    trained = export.card["run"] is not None or export.card["adapter"]
+    relation = "adapter" if family == "adapter" else "finetune" if trained else "quantized"
     library = {"adapter": "peft", "gguf": "gguf", "ollama": "gguf"}.get(family, "transformers")
     pipeline = "text-classification" if export.subject.labels else "text-generation"
-    return card_parts.head(name if "/" in name else None, relation, library, pipeline, [export.form.name])
-
-
-def _made_of(export: WrittenExport) -> str:
-    name, revision = export.base
-    of_base = f"{name} (revision {revision})" if revision else name
-    if export.order["run_id"] is None:
-        return f"The model {of_base}."
-    method = METHODS[export.subject.config.method]
-    dataset = export.order["dataset_name"] or "a data set without a name"
-    return f"{of_base}, trained by {method.title} on {dataset}."
+    config = export.card["config"] or {}
+    tags = [str(config[name]) for name in ("method", "task") if config.get(name)]
+    hub_id = base["hub_id"] if base else None
+    return card_parts.head(hub_id, relation, library, pipeline, [export.form.name, *tags])
 
 
 def _loading(export: WrittenExport) -> str:
-    subject, form, (name, revision) = export.subject, export.form, export.base
+    subject, form, base = export.subject, export.form, export.card["base"]
     if form.family == "ollama":
-        return f"```\nollama create {subject.name.lower()} -f Modelfile\n```"
+        fetched = f"hf download {export.place} --local-dir {FOLDER}\n" if export.config.hub else ""
+        enter = f"{fetched}cd {FOLDER}\n"
+        return f"{_of_folder(export)}```sh\n{enter}ollama create {subject.name.lower()} -f Modelfile\n```"
     if form.reader == "llama.cpp":
-        return f"```\nllama-server -m {next(export.folder.glob('*.gguf')).name}\n```"
-    beneath = name if "/" in name else f"PATH OF {name}"
-    adapter = form.family == "adapter"
-    return card_parts.loading(beneath if adapter else None, revision, headed=bool(subject.labels))
+        file = next(export.folder.glob("*.gguf")).name
+        named = f"--hf-repo {export.place} --hf-file {file}" if export.config.hub else f"-m {FOLDER}/{file}"
+        return f"{_of_folder(export)}```sh\nllama-server {named}\n```"
+    headed = subject.labels is not None
+    if form.family != "adapter":
+        return _of_folder(export) + card_parts.loading(export.place, None, headed=headed)
+    beneath = card_parts.BaseOfAdapter(base["hub_id"] if base else None)
+    code = _of_folder(export) + card_parts.loading(export.place, beneath, headed=headed)
+    if METHODS[subject.config.method].family == "adapter":
+        return f"{card_parts.UNREGISTERED}\n\n{code}"
+    return code
+
+
+def _of_folder(export: WrittenExport) -> str:
+    return "" if export.config.hub and export.form.family != "ollama" else f"{card_parts.OF_FOLDER}\n\n"
 
 
 def _parity(parity: ParityReport) -> list[str]:
@@ -112,11 +127,3 @@ def _plain(figure: Difference) -> str:
 
 def _with_n(figure: Estimate | Difference, *, signed: bool = False) -> str:
     return f"{card_parts.with_interval(figure, signed=signed)}, n {figure['n']:,}"
-
-
-def _figures(subject: ExportSubject) -> str:
-    """What the run's verdict says, in its own sentences."""
-    outcome = read_json(subject.run.folder.result) or {}
-    verdict = (outcome.get("result") or {}).get("verdict") or {}
-    sentences = verdict.get("sentences") or []
-    return " ".join(str(sentence) for sentence in sentences)

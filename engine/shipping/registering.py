@@ -24,7 +24,7 @@ from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
 from store.contract.jobdir import read_json, write_json
 from store.contract.version_folders import VersionDir, files_below, fingerprint_of, hashed
-from store.documents.runs.saved_model import ModelNote
+from store.documents.models.saved_model import ModelNote, ModelOrigin
 from store.documents.shipping.version import RegisteredFiles, VersionFile
 
 CHUNK = 2**22
@@ -67,7 +67,10 @@ def _of_run(job: WorkerJob, config: RegisterConfig, target: VersionDir) -> tuple
 def _save_checkpoint(job: WorkerJob, run: EarlierRun, asked: ChosenModel, folder: Path) -> None:
     """The weights that a stopped run was at, as the run itself would have left them."""
     loaded = evaluated.load(job, asked)
-    saving.save(loaded.model, loaded.tokenizer, run.config, folder, {"own_base": run.folder.base.exists()})
+    origin: ModelOrigin = {"own_base": run.folder.base.exists()}
+    if loaded.course:
+        origin["course"] = loaded.course
+    saving.save(loaded.model, loaded.tokenizer, run.config, folder, origin)
     if loaded.labels is not None:
         loaded.model.config.save_pretrained(folder)
         note = read_json(folder / "tunebench.json")

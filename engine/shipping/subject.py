@@ -7,23 +7,27 @@ against are loaded from the same.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.evaluation import evaluated
 from engine.evaluation.evaluated import Evaluated
-from engine.models import models, saving
+from engine.models import base_names, models, saving
 from engine.models.continued import EarlierRun
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.config.judging.answering import ChosenModel
 from store.config.shipping.model_export_config import ModelExport
 from store.config.training.train_config import TrainConfig
-from store.contract.errors import NotFoundError
+from store.contract.errors import ModelError, NotFoundError
 from store.contract.jobdir import JobDir, read_json, write_json
-from store.documents.runs.saved_model import ModelNote
+from store.documents.models.saved_model import BaseReference, ModelNote, ModelOrigin
 from store.documents.shipping.export import ExportedVersion, ExportOrder
+from store.words import card_parts
+
+REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # a commit, a tag or a branch
 
 
 class _FilesOf(JobDir):
@@ -44,8 +48,7 @@ class _FilesOf(JobDir):
 
 @dataclass(frozen=True)
 class ExportSubject:
-    """`name`: plain, for a folder. `run`: files and config as an evaluation loads them. labels: of a head.
-    base_name: of the model beneath an adapter, by hub id or plain name."""
+    """`name`: plain, for a folder. `run`: files and config as an evaluation loads them. labels: of a head."""
 
     name: str
     title: str
@@ -68,9 +71,24 @@ class ExportSubject:
     def merges(self) -> bool:
         return not self.adapter or METHODS[self.config.method].merges
 
+    @property
+    def note(self) -> ModelNote | dict[str, Any]:
+        """What the run noted beside the files; empty for a folder from elsewhere."""
+        return read_json(self.folder / saving.NOTE) or {}
+
+    @property
+    def own_base(self) -> bool:
+        """Whether what it stands on was made by an earlier run, and lies beside it."""
+        return self.run.folder.base.exists()
+
     def base(self, job: WorkerJob) -> str:
-        """Folder or hub id of the model beneath the adapter; of whole weights they themselves."""
-        return evaluated.base_source(job, self.run) if self.adapter else str(self.folder)
+        """Folder or hub id of the model beneath the adapter, of the hub's the commit that it was trained on;
+        of whole weights they themselves."""
+        if not self.adapter:
+            return str(self.folder)
+        source = evaluated.base_source(job, self.run)
+        noted = (self.folder / saving.NOTE).exists()
+        return base_names.pinned(source, saving.base_of(self.folder)) if noted else source
 
     def load(self, job: WorkerJob) -> Evaluated:
         """The model as evaluations load it; on a processor in fp32, as reckoning in bfloat16 differs by
@@ -104,7 +122,10 @@ def of_job(job: WorkerJob, config: ModelExport, aside: Path) -> ExportSubject:
 
 
 def _written(loaded: Evaluated, run: EarlierRun, folder: Path) -> Path:
-    saving.save(loaded.model, loaded.tokenizer, run.config, folder)
+    origin: ModelOrigin = {"own_base": run.folder.base.exists()}
+    if loaded.course:
+        origin["course"] = loaded.course
+    saving.save(loaded.model, loaded.tokenizer, run.config, folder, origin)
     if loaded.labels is not None:
         note = read_json(folder / "tunebench.json") | {"labels": loaded.labels}
         write_json(folder / "tunebench.json", note)
@@ -159,29 +180,32 @@ def plain_name(text: str) -> str:
     return plain.strip("-.")[:80] or "model"
 
 
-def public_base(subject: ExportSubject, job: WorkerJob) -> tuple[str, str | None]:
-    """The name under which others know the model beneath the adapter, and its revision where that is known:
-    a hub id, else a plain name, never a path of this machine."""
+def public_base(subject: ExportSubject, job: WorkerJob) -> BaseReference:
+    """The model beneath the adapter as others know it: its hub id and the commit that was loaded where these
+    are known, else a plain name, never a path of this machine. Of whole weights what they were made of."""
+    note: ModelNote | None = read_json(subject.folder / saving.NOTE)
+    if subject.own_base and subject.adapter:  # made by an earlier run: no hub has it
+        return {"name": plain_name(f"{subject.name}-base"), "hub_id": None, "revision": None}
+    if note and (base := note.get("base")) and not subject.own_base:
+        return base
     name = subject.config.model
-    source = subject.base(job)
-    if not Path(source).is_dir() and models.HUB_ID.fullmatch(source):
-        return source, _revision(source)
-    if name in models.BUNDLED:  # in 4 bits once: not the weights of the hub's model of that name
-        return name, None
-    written = read_json(Path(source) / "config.json") or {}
-    origin = str(written.get("_name_or_path") or "")
-    if models.HUB_ID.fullmatch(origin) and "/" in origin and not Path(origin).exists():
-        return origin, None
-    return plain_name(Path(name).name), None
+    if name not in models.BUNDLED:  # in 4 bits once: not the weights of the hub's model of that name
+        source = _resolved(job, name)
+        if not Path(source).exists() and card_parts.hub_id(source):
+            return {"name": source, "hub_id": source, "revision": _named_revision(subject, source)}
+    return {"name": plain_name(base_names.plain_name(name)), "hub_id": None, "revision": None}
 
 
-def _revision(hub_id: str) -> str | None:
-    """The commit of a hub model that lies in the cache."""
-    from transformers.utils import cached_file
-
+def _resolved(job: WorkerJob, name: str) -> str:
     try:
-        path = cached_file(hub_id, "config.json", local_files_only=True)
-    except OSError:
-        return None
-    folder = Path(str(path)).parent
-    return folder.name if folder.parent.name == "snapshots" else None
+        return models.resolve(name, job.home)
+    except ModelError:  # a folder that is gone, or a name that means something elsewhere
+        return str(Path(name).resolve())
+
+
+def _named_revision(subject: ExportSubject, hub_id: str) -> str | None:
+    """The commit that the adapter's own settings name; what the cache holds by now may be another."""
+    settings = read_json(subject.folder / "adapter_config.json") or {}
+    revision = settings.get("revision")
+    same = settings.get("base_model_name_or_path") == hub_id
+    return revision if same and isinstance(revision, str) and REVISION.fullmatch(revision) else None

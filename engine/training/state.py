@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from store.config.training.train_config import TrainConfig
-from store.documents.verdicts.verdict import StopReason
+from store.documents.models.saved_model import StopReason
 
 
 @dataclass

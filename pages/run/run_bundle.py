@@ -8,14 +8,22 @@ from typing import cast
 import streamlit as st
 
 from engine.diagnostics import phrasing
+from engine.diagnostics.comparison.beside_original import LOSS_TOLERANCE
 from pages.shared import quantities, reads
 from pages.shared.progress_bar import show_bad_end, show_live
 from pages.shared.session import act, live, plain
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
 from store.documents.figures.estimate import Estimate
-from store.documents.runs.bundle import BundleResult, ReproducedFigure, Reproduction
+from store.documents.runs.bundle import (
+    BesideOriginal,
+    BundleResult,
+    OpenedBundle,
+    ReproducedFigure,
+    Reproduction,
+)
 from store.documents.tables.run import Run
+from store.words import bundle_words
 
 CAME = {
     "same": "the same",
@@ -65,6 +73,11 @@ def _download(result: BundleResult) -> None:
     if not path.is_file():
         st.warning("The file is not there any more. Make it again.", icon=":material/warning:")
         return
+    if fingerprint := result.get("seal"):
+        st.caption(
+            "Fingerprint of the bundle: compare it with whoever gets the file, who sees it when opening it."
+        )
+        st.code(fingerprint, language=None)
     st.download_button(
         f"Download the bundle ({quantities.size(result['bytes'])})",
         data=path.read_bytes,
@@ -84,14 +97,60 @@ def draw_reproduced(run: Run) -> None:
         f"Launched from the bundle **{plain(source['bundle'])}** of the run {plain(source['run_name'])}"
         f" :gray[({plain(source['run_id'])})]"
     )
+    _draw_origin(source["opened_by"])
     try:
         job = reads.job(source["compared_by"])
     except NotFoundError:
         return
     if job["status"] == "finished":
-        _draw_figures(cast(Reproduction, job["result"]))  # of a finished job of this kind
+        result = cast(Reproduction, job["result"])  # of a finished job of this kind
+        _draw_figures(result)
+        if beside := result.get("beside"):
+            _draw_beside(beside)
     elif run["status"] in ALIVE:
         st.caption("Its figures are held against the bundle's once it has ended.")
+
+
+def _draw_origin(job_id: str) -> None:
+    """The bundle's fingerprint, and whether it is the run of this home that it says."""
+    try:
+        opened = cast(OpenedBundle, reads.job(job_id)["result"])  # of a finished job of this kind
+    except NotFoundError:
+        return
+    original = opened.get("original")
+    if original and original["differences"]:
+        st.error(plain(bundle_words.origin(opened)), icon=":material/gpp_bad:")
+        st.dataframe(
+            [
+                {"Field": row["field"], "In the bundle": row["bundle"], "In this home": row["here"]}
+                for row in original["differences"]
+            ],
+            hide_index=True,
+            key="bundle-differences",
+            alt="Fields of the bundle that differ from the run of this home",
+        )
+    else:
+        st.caption(plain(bundle_words.origin(opened)))
+    st.caption(plain(bundle_words.fingerprint(opened)))
+
+
+def _draw_beside(beside: BesideOriginal) -> None:
+    """What is the same as in the original run, and what differs."""
+    differs = any(line["same"] is False for line in beside["lines"])
+    with st.expander(plain(beside["sentence"]), icon=":material/difference:", expanded=differs):
+        rows = [
+            "| " + " | ".join(plain(cell) or "–" for cell in cells) + " |"
+            for line in sorted(beside["lines"], key=lambda line: line["same"] is not False)
+            for cells in [
+                [line["what"], line["first"], line["second"], bundle_words.SAME[line["same"]], line["detail"]]
+            ]
+        ]
+        head = "| What | Original run | This run | Same | How far |\n|---|---|---|---|---|\n"
+        st.markdown(head + "\n".join(rows))
+        st.caption(
+            f"Losses of a step are the same up to {LOSS_TOLERANCE:g} nats a token; figures where they surely"
+            " differ by less than would matter."
+        )
 
 
 def _draw_figures(result: Reproduction) -> None:

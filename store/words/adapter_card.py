@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from store.catalog.methods import HELD_TITLES, METHODS
 from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
-from store.documents.runs.saved_model import BaseReference, ModelNote
+from store.documents.models.saved_model import BaseReference, ModelNote
 from store.documents.verdicts.verdict import Verdict
-from store.words import card_parts
-from store.words.card_parts import TASKS, plain
+from store.words import card_parts, trained_course
+from store.words.card_parts import TASKS, UNREGISTERED, plain
 
 BUNDLED_SOURCE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SHOWN_LABELS = 20
@@ -59,6 +59,8 @@ def _facts(facts: ModelCardFacts) -> Iterable[tuple[str, str]]:
     if note.get("continued_from"):
         yield "Goes on from", f"the model of the run {note['continued_from']}"
     yield "Rows", f"the data set {plain(note.get('dataset') or config.dataset)}"
+    if course := note.get("course"):
+        yield "Training", " ".join(trained_course.sentences(course))
     yield "Seed", str(config.seed)
     if labels := note.get("labels"):
         more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
@@ -92,10 +94,8 @@ def _evidence(verdict: Verdict | None) -> str:
 
 
 def _loading(facts: ModelCardFacts) -> str:
-    note, base = facts.note, facts.base
+    note = facts.note
     headed = facts.config.task == "classification"
-    beneath = (base["hub_id"] or "FOLDER OF THE BASE MODEL") if note["adapter"] else None
-    code = card_parts.loading(beneath, base["revision"], headed=headed)
-    if METHODS[note["method"]].family == "adapter":
-        return f"peft doesn't know this method; call `engine.models.bottleneck.register()` first.\n\n{code}"
-    return code
+    base = card_parts.BaseOfAdapter(facts.base["hub_id"]) if note["adapter"] else None
+    code = f"{card_parts.OF_FOLDER}\n\n{card_parts.loading('FOLDER', base, headed=headed)}"
+    return f"{UNREGISTERED}\n\n{code}" if METHODS[note["method"]].family == "adapter" else code

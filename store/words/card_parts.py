@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from store.contract.yaml_text import to_yaml
 from store.documents.figures.estimate import Estimate
@@ -21,6 +22,9 @@ TASKS = {  # of a run -> its name, and the hub's
     "classification": ("text classification", "text-classification"),
 }
 FORMER_PLACES, MOST_PLACES = 3, 6  # of numbers without an interval, and with the narrowest one
+BASE_FOLDER = "FOLDER OF THE BASE MODEL"
+OF_FOLDER = "`FOLDER` is the folder of this file."
+UNREGISTERED = "peft doesn't know this method; call `engine.models.bottleneck.register()` of Tunebench first."
 _MARKS = re.compile(r"([\\`*_\[\]<>|#])")
 
 
@@ -68,11 +72,6 @@ def last_part(path: str) -> str:
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
-def is_path(name: str) -> bool:
-    """Whether it says where something lies on a machine."""
-    return not hub_id(name) and ("/" in name or "\\" in name)
-
-
 def hub_link(owner: str) -> str:
     """A model of the hub, as a link."""
     return f"[{owner}](https://huggingface.co/{owner})"
@@ -83,9 +82,14 @@ def local_base(name: str) -> str:
     return f"{plain(last_part(name))}, a folder of the machine that trained it"
 
 
+def on_one_line(value: str | None) -> str:
+    """Text without line breaks, for a field of the front matter."""
+    return " ".join((value or "").split())
+
+
 def plain(value: str | None) -> str:
     """Text that Markdown shows as it is, on one line."""
-    return _MARKS.sub(r"\\\1", " ".join((value or "").split()))
+    return _MARKS.sub(r"\\\1", on_one_line(value))
 
 
 # -- figures ----------------------------------------------------------------------------------------
@@ -116,23 +120,57 @@ def number(value: float, places: int, *, signed: bool = False) -> str:
 # -- loading ----------------------------------------------------------------------------------------
 
 
-def loading(base: str | None, revision: str | None, *, headed: bool) -> str:
-    """Code that loads what lies beside the card. base: of an adapter, by its hub id or what stands for it;
-    headed: a classifier."""
-    kind = "AutoModelForSequenceClassification" if headed else "AutoModelForCausalLM"
+class BaseOfAdapter(NamedTuple):
+    """hub_id: None where no hub is known to have it."""
+
+    hub_id: str | None
+
+
+def loading(place: str, base: BaseOfAdapter | None, *, headed: bool) -> str:
+    """Code that loads a model. place: its folder or repository; base: of an adapter; headed: a classifier."""
+    kind = "ForSequenceClassification" if headed else "ForCausalLM"
     if base is None:
-        lines = [
-            f"from transformers import AutoTokenizer, {kind}",
-            f'model = {kind}.from_pretrained("FOLDER")',
-        ]
+        lines = [f"from transformers import AutoModel{kind}, AutoTokenizer", ""]
+        lines += [f'model = AutoModel{kind}.from_pretrained("{place}")']
+    elif headed:
+        lines = _headed(place, base)
+    elif base.hub_id:
+        lines = [f"from peft import AutoPeftModel{kind}", "from transformers import AutoTokenizer", ""]
+        lines += [f'model = AutoPeftModel{kind}.from_pretrained("{place}")']
     else:
-        options = f', revision="{revision}"' if revision else ""
-        # the base may be a classifier itself, for other labels, whose head gives way to the adapter's
-        options += ", config=config, ignore_mismatched_sizes=True" if headed else ""
-        config = "AutoConfig, " if headed else ""
-        lines = ["from peft import PeftModel", f"from transformers import {config}AutoTokenizer, {kind}"]
-        lines += ['config = AutoConfig.from_pretrained("FOLDER")'] if headed else []
-        lines += [f'base = {kind}.from_pretrained("{base}"{options})']
-        lines += ['model = PeftModel.from_pretrained(base, "FOLDER")']
-    lines += ['tokenizer = AutoTokenizer.from_pretrained("FOLDER")']
-    return "`FOLDER` is the folder of this file.\n\n```python\n" + "\n".join(lines) + "\n```"
+        lines = ["from peft import PeftModel", f"from transformers import AutoModel{kind}, AutoTokenizer", ""]
+        lines += [f'base = AutoModel{kind}.from_pretrained("{BASE_FOLDER}")']
+        lines += [f'model = PeftModel.from_pretrained(base, "{place}")']
+    lines += [f'tokenizer = AutoTokenizer.from_pretrained("{place}")']
+    return "```python\n" + "\n".join(lines) + "\n```"
+
+
+def _headed(place: str, base: BaseOfAdapter) -> list[str]:
+    """The base's config doesn't name the labels; it may be a classifier itself, for others, whose head gives
+    way to the adapter's."""
+    kind = "ForSequenceClassification"
+    read = [f'config = AutoConfig.from_pretrained("{place}")  # with the labels']
+    if base.hub_id:
+        return [
+            *(
+                f"from peft import AutoPeftModel{kind}",
+                "from transformers import AutoConfig, AutoTokenizer",
+                "",
+            ),
+            *read,
+            f"model = AutoPeftModel{kind}.from_pretrained(",
+            f'    "{place}", id2label=config.id2label, label2id=config.label2id,',
+            "    pad_token_id=config.pad_token_id, ignore_mismatched_sizes=True,",
+            ")",
+        ]
+    return [
+        *(
+            "from peft import PeftModel",
+            f"from transformers import AutoConfig, AutoModel{kind}, AutoTokenizer",
+        ),
+        *("", *read),
+        f"base = AutoModel{kind}.from_pretrained(",
+        f'    "{BASE_FOLDER}", config=config, ignore_mismatched_sizes=True',
+        ")",
+        f'model = PeftModel.from_pretrained(base, "{place}")',
+    ]

@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from store.catalog.methods import METHODS
 from store.contract.yaml_text import to_yaml
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import ListedFigure
+from store.documents.models.saved_model import BaseReference
 from store.documents.shipping.bias import named
 from store.documents.shipping.card import CardEvaluation, ModelCard
-from store.words import card_parts
-from store.words.card_parts import TASKS, hub_id, is_path, last_part, number, plain, with_interval
+from store.words import card_parts, trained_course
+from store.words.card_parts import TASKS, hub_id, last_part, number, on_one_line, plain, with_interval
 
+LICENSE_FIELDS: tuple[Literal["license", "license_name", "license_link"], ...] = (
+    "license", "license_name", "license_link",
+)  # fmt: skip
+PRIVATE_ROWS = "private"  # in place of the id of a data set of the hub
+USED = {  # settings that hold however long a run went on
+    "learning_rate": "Learning rate",
+    "per_device_train_batch_size": "Rows at a time",
+    "gradient_accumulation_steps": "Accumulated",
+    "r": "Rank",
+    "lora_alpha": "Alpha",
+    "seed": "Seed",
+}
 GRAMS = 473  # CO₂ equivalents a kWh: the world's electricity of 2024 as a mean, by Ember
 PRIVATE = ("name", "notes", "dataset", "init_from", "parent", "replay_dataset", "probe_datasets")
 SHARE = "share"
@@ -27,25 +40,23 @@ SHORT = 90  # seconds up to which a time is told in seconds
 
 def write(card: ModelCard, head: Mapping[str, object] | None = None) -> str:
     """The card as Markdown with its front matter; head: what an export says otherwise in that."""
+    registered = card["registered"]
     sections = [
-        ("Intended use", _intended(card)),
+        ("Intended use", _intended(card)) if registered else None,
+        ("License and languages", _license(card)),
         ("Training data", _data(card)),
-        ("Method", _method(card)),
+        ("Training", _training(card)),
         ("Figures", _figures(card)),
         ("What it forgot", _forgot(card)),
         ("Bias", _bias(card)),
         ("Limits", _limits(card)),
         ("Energy", _energy(card)),
-        ("Who approved it", _approvals(card)),
+        ("Who approved it", _approvals(card)) if registered else None,
         ("How to reproduce it", _reproduce(card)),
     ]
     title = f"# {plain(card['reference'])}\n\n{_what(card)}"
-    return (
-        "\n\n".join(
-            [_front_matter(card, head or {}), title, *(f"## {name}\n\n{text}" for name, text in sections)]
-        )
-        + "\n"
-    )
+    texts = [f"## {section[0]}\n\n{section[1]}" for section in sections if section]
+    return "\n\n".join([_front_matter(card, head or {}), title, *texts]) + "\n"
 
 
 # -- front matter -----------------------------------------------------------------------------------
@@ -53,14 +64,19 @@ def write(card: ModelCard, head: Mapping[str, object] | None = None) -> str:
 
 def _front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
     task, pipeline = _task(card)
+    base = card["base"]
     document = card_parts.head(
-        hub_id(card["base_model"]),
+        base["hub_id"] if base else None,
         card_parts.relation(card["adapter"]),
         card_parts.library(card["adapter"]),
         pipeline,
-        [task.replace(" ", "-")] if task else [],
+        [_config(card)["method"], task] if task else [],
     )
-    if sets := [dataset["hub_id"] for dataset in card["data"] if dataset["hub_id"]]:
+    if stated := card["base_card"]:
+        document |= {name: stated[name] for name in LICENSE_FIELDS if stated[name]}
+        if stated["languages"]:
+            document["language"] = stated["languages"]
+    if sets := list(dict.fromkeys(dataset["hub_id"] for dataset in card["data"] if dataset["hub_id"])):
         document["datasets"] = sets
     measured = [(evaluation, figure) for evaluation in card["evaluations"] for figure in _usable(evaluation)]
     if measured:
@@ -71,12 +87,18 @@ def _front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
     if results := [
         _result(evaluation, pipeline) for evaluation in card["evaluations"] if _usable(evaluation)
     ]:
-        document["model-index"] = [{"name": card["reference"], "results": results}]
+        document["model-index"] = [{"name": on_one_line(card["reference"]), "results": results}]
     return card_parts.front_matter(document | dict(head))
 
 
+def _config(card: ModelCard) -> dict[str, Any]:
+    return card["config"] or {}
+
+
 def _task(card: ModelCard) -> tuple[str, str]:
-    return TASKS.get((card["config"] or {}).get("task", ""), ("", ""))
+    """Of the run, and as hubs call it; ("", "") where that is not known."""
+    task = str(_config(card).get("task", ""))
+    return (task, TASKS[task][1]) if task in TASKS else ("", "")
 
 
 def _usable(evaluation: CardEvaluation) -> list[ListedFigure]:
@@ -94,7 +116,11 @@ def _result(evaluation: CardEvaluation, pipeline: str) -> dict[str, Any]:
     ]
     return {
         "task": {"type": pipeline or "text-generation"},
-        "dataset": {"name": evaluation["dataset"], "type": "private", "split": evaluation["part"]},
+        "dataset": {
+            "name": on_one_line(evaluation["dataset"]),
+            "type": evaluation["hub_id"] or PRIVATE_ROWS,
+            "split": evaluation["part"],
+        },
         "metrics": metrics,
     }
 
@@ -115,18 +141,35 @@ def _what(card: ModelCard) -> str:
     came = f"from the run “{plain(card['run'])}”" if card["run"] else "from an imported folder"
     if card["checkpoint"] not in (None, "tuned"):
         came += f" ({card['checkpoint']} checkpoint)"
-    base = f" Its base is {_base(card)}." if card["base_model"] else ""
+    day = card["created_at"][:10]
+    since = f"registered on {day} by {plain(card['created_by'])}" if card["registered"] else f"begun on {day}"
+    base = f" Its base is {_base(card['base'])}." if card["base"] else ""
     names = f" It is {' and '.join(card['aliases'])}." if card["aliases"] else ""
     notes = f"\n\n{plain(card['notes'])}" if card["notes"] else ""
-    day = card["created_at"][:10]
-    return f"{what} {came}, registered on {day} by {plain(card['created_by'])}.{base}{names}{notes}"
+    return f"{what} {came}, {since}.{base}{names}{notes}"
 
 
-def _base(card: ModelCard) -> str:
-    base = card["base_model"] or ""
-    if owner := hub_id(base):
-        return card_parts.hub_link(owner)
-    return card_parts.local_base(base) if is_path(base) else plain(base)
+def _base(base: BaseReference) -> str:
+    if owner := base["hub_id"]:
+        commit = f", revision `{base['revision']}`" if base["revision"] else ", revision not known"
+        return card_parts.hub_link(owner) + commit
+    return card_parts.local_base(base["name"])
+
+
+def _license(card: ModelCard) -> str:
+    stated = card["base_card"]
+    if stated is None:
+        return "An export looks for what the card of its base model states; nothing is made up here."
+    license_ = stated["license_name"] or stated["license"]
+    lines = [
+        f"The base model's card states the license {plain(license_)}."
+        if license_
+        else "No license is stated, as none is known of the base model.",
+        f"It states the languages {plain(', '.join(stated['languages']))}."
+        if stated["languages"]
+        else "Its languages are not known.",
+    ]
+    return " ".join(lines)
 
 
 def _intended(card: ModelCard) -> str:
@@ -143,39 +186,51 @@ def _data(card: ModelCard) -> str:
     lines = []
     for dataset in card["data"]:
         where = f", from the hub: {dataset['hub_id']}" if dataset["hub_id"] else ""
-        rows = f"{dataset['rows']:,} rows" if dataset["rows"] is not None else "deleted since"
+        rows = f"has {dataset['rows']:,} rows" if dataset["rows"] is not None else "was deleted since"
         made = (
             f"; made of the one before by: {plain(', '.join(dataset['steps']))}" if dataset["steps"] else ""
         )
         print_ = f", fingerprint `{dataset['fingerprint'][:16]}`" if dataset["fingerprint"] else ""
-        lines.append(f"- **{plain(dataset['name'])}**: {rows}{where}{print_}{made}")
+        lines.append(f"- **{plain(dataset['name'])}** {rows}{where}{print_}{made}")
+    if course := card["course"]:
+        lines.append(
+            f"- Training saw {course['rows']:,} rows, of a training part of {course['train_rows']:,}."
+        )
     return "\n".join(lines)
 
 
-def _method(card: ModelCard) -> str:
+def _training(card: ModelCard) -> str:
     config = card["config"]
     if config is None:
         return "How it was trained is not known here."
     method = METHODS[config["method"]]
-    lines = [f"- **Method:** {method.title} ({_task(card)[0]})"]
+    lines = [f"- **Method:** {method.title}, {TASKS[config['task']][0]}", *_happened(card)]
     if (trained := card["trainable_parameters"]) and (total := card["total_parameters"]):
         lines.append(f"- **Trained parameters:** {trained:,} of {total:,} ({100 * trained / total:.2g}%)")
-    names = {
-        "learning_rate": "Learning rate",
-        "num_train_epochs": "Epochs",
-        "per_device_train_batch_size": "Rows at a time",
-        "gradient_accumulation_steps": "Accumulated",
-        "r": "Rank",
-        "lora_alpha": "Alpha",
-        "seed": "Seed",
-    }
     lines += [
-        f"- **{title}:** {config[name]:g}" for name, title in names.items() if config.get(name) is not None
+        f"- **{title}:** {config[name]:g}" for name, title in USED.items() if config.get(name) is not None
     ]
     if card["device"]:
         took = f", {_span(card['seconds'])}" if card["seconds"] else ""
         lines.append(f"- **Trained on:** {plain(card['device'])}{took}")
     return "\n".join(lines)
+
+
+def _happened(card: ModelCard) -> list[str]:
+    """What training did; the settings alone, such as a number of epochs, don't say."""
+    if card["mixed"]:
+        return [f"- **Mixed, not trained:** {plain(card['mixed'])}"]
+    lines = []
+    if course := card["course"]:
+        lines.append(f"- **What happened:** {' '.join(trained_course.sentences(course))}")
+    else:
+        lines.append("- **What happened:** how many steps and rows it saw was not recorded.")
+    if card["continued_from"]:
+        lines.append(
+            f"- **Goes on from:** the model of the run {plain(card['continued_from'])}, whose own training is"
+            " not counted here"
+        )
+    return lines
 
 
 def _span(seconds: float) -> str:
@@ -276,14 +331,14 @@ def _approvals(card: ModelCard) -> str:
 
 def _reproduce(card: ModelCard) -> str:
     config = card["config"]
-    print_ = f"SHA-256 over its files: `{card['fingerprint']}`."
+    print_ = f" SHA-256 over its files: `{card['fingerprint']}`." if card["fingerprint"] else ""
     if config is None:
-        return f"It can't be trained anew from here. {print_}"
+        return f"It can't be trained anew from here.{print_}"
     kept = {
         name: value for name, value in config.items() if value not in (None, "", []) and name not in PRIVATE
     }
-    if is_path(str(kept["model"])):
-        kept["model"] = last_part(str(kept["model"]))
+    base = card["base"]
+    kept["model"] = base["name"] if base else last_part(str(kept["model"]))
     kept["dataset"] = config["dataset"]
     dataset = card["data"][-1] if card["data"] else None
     rows = (
@@ -294,6 +349,7 @@ def _reproduce(card: ModelCard) -> str:
     used = ", ".join(f"{name} {number}" for name, number in sorted(card["versions"].items()))
     libraries = f" Libraries: {plain(used)}." if used else ""
     return (
-        f"Launch this config with `tunebench launch config.yaml`.{rows}{libraries} {print_}\n\n"
+        "These are the settings that were asked for; what came of them stands under Training. Launch them"
+        f" with `tunebench launch config.yaml`.{rows}{libraries}{print_}\n\n"
         f"```yaml\n{to_yaml(kept).strip()}\n```"
     )

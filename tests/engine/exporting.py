@@ -20,6 +20,7 @@ from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
 from tests.engine.job_events import QUICK
+from tests.export_samples import run_card
 from tests.tiny import CHATML, SPECIAL, conversations, make_job, make_model, write_rows
 
 MERGES = [("t", "h"), ("th", "e"), ("i", "n"), ("e", "r"), ("a", "n")]  # llama.cpp wants some
@@ -77,8 +78,16 @@ def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "_apart", here)
 
 
-def export_job(home: Home, form: str, *, run: str = "run", rows: str = "rows", **fields: Any) -> WorkerJob:
-    """The job that exports the run in this form."""
+def export_job(
+    home: Home,
+    form: str,
+    *,
+    run: str = "run",
+    rows: str = "rows",
+    card: dict[str, Any] | None = None,
+    **fields: Any,
+) -> WorkerJob:
+    """The job that exports the run in this form. card: what the engine says of the run otherwise."""
     folder = home.jobs / f"{run}-{form}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -103,7 +112,10 @@ def export_job(home: Home, form: str, *, run: str = "run", rows: str = "rows", *
             **{"format": "messages", "columns": {}, "signals": {}},
         },
         "split": {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
-        "export": {"run_id": run, "run_name": run, "version": None, "dataset_name": rows, "card": None},
+        "export": {
+            **{"run_id": run, "run_name": run, "version": None},
+            "card": run_card(run, rows, **(card or {})),
+        },
     }
     write_json(folder / "config.json", order)
     return WorkerJob(folder)

@@ -35,7 +35,7 @@ def run(job: WorkerJob) -> BundleResult:
         page = folder / archive.CARD
         page.write_text(manifest.card(document), encoding="utf-8")
         document["files"].append(archive.checksum(page))
-        archive.write(folder / "bundle", document, {**files, archive.CARD: page})
+        fingerprint = archive.write(folder / "bundle", document, {**files, archive.CARD: page})
         stem = re.sub(r"[^\w.()-]+", "-", order["run"]["name"])[:NAME_CHARACTERS].strip("-.") or "run"
         path = archive.publish(folder / "bundle", job.home.exports, stem, SUFFIX)
     notices = _notices(order, base["fingerprint"], config.with_rows)
@@ -47,6 +47,7 @@ def run(job: WorkerJob) -> BundleResult:
         "name": path.name,
         "bytes": size,
         "with_rows": config.with_rows,
+        "seal": fingerprint,
         "notices": notices,
     }
 

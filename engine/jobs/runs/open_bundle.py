@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from engine.bundles import archive, base_weights, bundled_rows, differences, row_scores
+from engine.bundles import archive, base_weights, bundled_rows, differences, row_scores, seal
 from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import temporary_folder
 from store.config.training.bundle_config import OpenBundleConfig, ReadManifest
@@ -45,6 +45,7 @@ def run(job: WorkerJob) -> OpenedBundle:
     answer: OpenedBundle = {
         "bundle": config.upload,
         "sha256": sha256,
+        "seal": seal.fingerprint((job.dir.path / archive.MANIFEST).read_bytes()),
         "run": {
             "run_id": manifest.run.run_id,
             "name": manifest.run.name,

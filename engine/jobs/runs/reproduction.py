@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import cast
 
-from engine.bundles import archive, differences, row_scores
-from engine.diagnostics.comparison import reproduced
+from engine.bundles import archive, bundled_rows, differences, row_scores
+from engine.diagnostics.comparison import beside_original, reproduced
 from engine.diagnostics.verdicts import run_figures
+from engine.diagnostics.verdicts.run_figures import JudgedRows
 from engine.worker.job import WorkerJob
 from store.config.training.bundle_config import ReadManifest
-from store.contract.errors import NotFoundError
+from store.contract.errors import DataError, NotFoundError
 from store.contract.jobdir import JobDir, read_json
-from store.documents.runs.bundle import OpenedBundle, Reproduction, RunFigure
+from store.documents.runs.bundle import BesideOriginal, OpenedBundle, Reproduction, RunFigure
+from store.documents.tables.job_order import RunWithCurves
 from store.documents.tables.run import RunFacts
 from store.documents.verdicts.verdict import read_verdict
 
@@ -31,10 +33,33 @@ def run(job: WorkerJob) -> Reproduction:
     second = row_scores.read(JobDir(job.home.jobs / order["run"]["run_id"]).row_losses)
     figures = [cast(RunFigure, figure.model_dump()) for figure in manifest.figures]
     values = {figure["key"]: figure["value"] for figure in figures}
-    return reproduced.reproduction(
+    own = run_figures.figures_of(verdict, second)
+    answer = reproduced.reproduction(
         bundle["bundle"],
         figures,
-        run_figures.figures_of(verdict, second),
+        own,
         row_scores.pairs(first, second, values),
         [*bundle["differences"], *differences.after(manifest, cast(RunFacts, order["run"]["facts"]))],
     )
+    if compared := order.get("compared"):
+        answer["beside"] = _beside_original(job, compared, own, second)
+    return answer
+
+
+def _beside_original(
+    job: WorkerJob, compared: list[RunWithCurves], own: list[RunFigure], rows: JudgedRows
+) -> BesideOriginal:
+    """The original as it lies in this home, whatever the bundle says of it. own: figures of the second."""
+    original, repeated = compared
+    folders = [JobDir(job.home.jobs / run["run_id"]) for run in compared]
+    verdict = read_verdict(original["verdict"])
+    try:
+        before = row_scores.read(folders[0].row_losses)
+    except DataError:  # they were deleted
+        before = None
+    theirs = run_figures.figures_of(verdict, before) if verdict else []
+    values = {figure["key"]: figure["value"] for figure in theirs}
+    pairs = row_scores.pairs(before, rows, values) if before else {}
+    figures = reproduced.reproduction("", theirs, own, pairs, [])["figures"]
+    split_same = bundled_rows.same_split(folders[0].split, folders[1].split)
+    return beside_original.beside(original, repeated, figures, split_same=split_same)

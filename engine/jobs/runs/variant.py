@@ -28,7 +28,7 @@ from engine.runs import row_verdict
 from engine.runs.weight_change import weight_change
 from engine.worker.job import WorkerJob
 from store.config.training.train_config import TrainConfig
-from store.documents.runs.saved_model import ModelOrigin
+from store.documents.models.saved_model import ModelOrigin
 from store.documents.tables.run import RunResult
 from store.documents.verdicts.verdict import Verdict
 
@@ -52,6 +52,7 @@ def run(job: WorkerJob) -> RunResult:
         "own_base": job.dir.base.exists(),
     }
     saving.save(mixing.model, mixing.tokenizer, config, job.dir.model, note)
+    job.facts(base=note["base"])
     job.status("evaluating")
     verdict = _judged(job, config, mixing, alpha)
     saving.write_card(job.dir.model, config, verdict)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.models import models
 from engine.models.bundled import count_parameters
-from engine.shipping import export_card, hub, manifest, merging, publish
+from engine.shipping import base_card, export_card, hub, manifest, merging, publish
 from engine.shipping.environments import COMPRESSOR
 from engine.shipping.forms import gguf, writing
 from engine.shipping.forms.form_work import FormWork
@@ -24,7 +24,8 @@ from store.catalog.export_forms import COMPRESSED, FORMS, file_form
 from store.config.shipping.model_export_config import ModelExport
 from store.contract.errors import ConfigError, StateError
 from store.contract.jobdir import write_json
-from store.documents.shipping.export import ModelExportResult
+from store.documents.shipping.card import ModelCard
+from store.documents.shipping.export import ExportOrder, ModelExportResult
 from store.documents.shipping.export_manifest import BaseFingerprint, ExportManifest, WrittenWeights
 from store.documents.shipping.parity import ParityReport
 
@@ -66,9 +67,8 @@ class ModelExporting:
         notices, written = writing.write(self._work(subject))
         parity, more = checking.check(job, subject, config, self.folder, self.aside, written)
         notices += more
-        base = public_base(subject, job)
-        self._write_manifest(subject, written, base)
-        export = export_card.WrittenExport(subject, self.form, job.order["export"], base, self.folder)
+        self._write_manifest(subject, written)
+        export = export_card.WrittenExport(subject, config, self._card(subject), self.folder)
         card = export_card.card(export, parity, notices)
         (self.folder / "README.md").write_text(card, encoding="utf-8")
         files = publish.sums(self.folder, self.tell)
@@ -138,14 +138,24 @@ class ModelExporting:
     def _work(self, subject: ExportSubject) -> FormWork:
         return FormWork(self.job, subject, self.config, self.form, self.folder, self.aside, self.tell)
 
-    def _write_manifest(
-        self, subject: ExportSubject, written: WrittenWeights, base: tuple[str, str | None]
-    ) -> None:
+    def _card(self, subject: ExportSubject) -> ModelCard:
+        """What the engine knows of the model, with what its files alone say: the base by hub id and commit,
+        what that states of itself, and the course up to these very weights."""
+        order: ExportOrder = self.job.order["export"]
+        document, base = order["card"], public_base(subject, self.job)
+        course = subject.note.get("course") or document["course"]
+        untrained = not subject.adapter and document["base"] is None
+        stated = base_card.UNKNOWN if untrained else base_card.read(self.job, subject)
+        return {**document, "base": None if untrained else base, "base_card": stated, "course": course}
+
+    def _write_manifest(self, subject: ExportSubject, written: WrittenWeights) -> None:
         """What was written, for whoever holds the files against it later."""
         beneath: BaseFingerprint | None = None
         if self.form.family == "adapter":
+            base = public_base(subject, self.job)
             weights = manifest.of_weights(models.weights_folder(subject.base(self.job)))
-            beneath = {"name": base[0], "revision": base[1], "sha256": manifest.fingerprint(weights)}
+            sha256 = manifest.fingerprint(weights)
+            beneath = {"name": base["name"], "revision": base["revision"], "sha256": sha256}
         document: ExportManifest = {**written, "form": self.config.form, "base": beneath}
         write_json(self.folder / manifest.FILE, document)
 

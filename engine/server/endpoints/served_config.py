@@ -16,7 +16,7 @@ from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.db.database import Queryable
-from store.documents.runs.saved_model import ModelNote
+from store.documents.models.saved_model import ModelNote
 from store.documents.serving.backend import LabelSettings
 from store.documents.serving.endpoint import (
     BackendContent,

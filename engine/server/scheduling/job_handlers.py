@@ -124,7 +124,7 @@ HANDLERS: dict[str, JobHandler] = {
     "model_export": JobHandler(work_orders.of_model_export, results.keep_model_export, _answered_rows),
     "model_verify": JobHandler(work_orders.of_model_verify, reads=_answered_rows),
     "bundle": JobHandler(work_orders.of_bundle, reads=_bundled),
-    "open_bundle": JobHandler(keep=results.keep_bundled_rows),
+    "open_bundle": JobHandler(keep=results.keep_opened_bundle),
     "reproduction": JobHandler(work_orders.of_reproduction),
     "convert": JobHandler(),
     "gather_rows": JobHandler(

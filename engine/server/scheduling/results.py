@@ -8,6 +8,7 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.bundles import archive, originals
 from engine.server.scheduling.profiling import queue_automatic
 from store.config.data.data_config import CleanConfig
 from store.config.data.import_config import ImportConfig
@@ -25,13 +26,13 @@ from store.documents.data.import_result import CleanResult, ImportResult, RowsRe
 from store.documents.data.signal_figures import ProfileResult
 from store.documents.evaluations.evaluation_result import EvaluationResult
 from store.documents.rating.round import GatheredRound, Round, RoundState
-from store.documents.runs.bundle import OpenedBundle
+from store.documents.runs.bundle import OpenedBundle, OriginalHere
 from store.documents.shipping.bias_details import BiasResult
 from store.documents.shipping.export import ExportOrder, ModelExportResult
 from store.documents.tables.dataset import Dataset, NewDataset
 from store.documents.tables.job import Job
 from store.documents.tables.job_order import SplitFields
-from store.documents.tables.run import RunResult
+from store.documents.tables.run import Run, RunResult
 from store.queries import jobs
 from store.queries.bias import checks
 from store.queries.data import datasets, quality
@@ -39,6 +40,8 @@ from store.queries.evaluations import evaluations
 from store.queries.rating import assignments, ratings, round_requests, rounds
 from store.queries.runs import runs
 from store.queries.shipping import exports
+
+MAX_DIFFERENCES = 50  # of a bundle and its run, that are listed
 
 
 def dataset_id_of(job_id: str) -> str:
@@ -88,8 +91,12 @@ def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at
     queue_automatic(tx, dataset_id, at)
 
 
-def keep_bundled_rows(tx: Transaction, home: Home, job: Job, result: OpenedBundle, at: float) -> None:
-    """The data set that a bundle brought, under its name or the next one that is free."""
+def keep_opened_bundle(tx: Transaction, home: Home, job: Job, result: OpenedBundle, at: float) -> None:
+    """The data set that a bundle brought, under its name or the next one that is free; and how the bundle
+    differs from its run, where that is here too."""
+    if run := runs.find_run(tx, result["run"]["run_id"]):
+        opened: OpenedBundle = {**result, "original": _original(tx, home, job, run, result)}
+        jobs.update(tx, job["job_id"], result=opened)
     taken = result.get("taken")
     if taken is None:
         return
@@ -113,6 +120,20 @@ def keep_bundled_rows(tx: Transaction, home: Home, job: Job, result: OpenedBundl
     }
     datasets.insert_dataset(tx, row)
     queue_automatic(tx, dataset_id, at)
+
+
+def _original(tx: Transaction, home: Home, job: Job, run: Run, result: OpenedBundle) -> OriginalHere:
+    manifest = read_json(home.jobs / job["job_id"] / archive.MANIFEST)
+    kind = jobs.get_job(tx, run["run_id"])["kind"]
+    written = [made["result"] for made in jobs.of_kind(tx, "bundle") if made["result"]]
+    differing = originals.differences(manifest, run, kind, home.jobs / run["run_id"])
+    return {
+        "run_id": run["run_id"],
+        "name": run["name"],
+        "written_here": result.get("seal") in {made.get("seal") for made in written} - {None},
+        "differences": differing[:MAX_DIFFERENCES],
+        "more": max(0, len(differing) - MAX_DIFFERENCES),
+    }
 
 
 def keep_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, at: float) -> None:

@@ -14,7 +14,6 @@ from store.config.judging.bias_config import BiasConfig
 from store.config.judging.round_config import RoundConfig, RoundModel
 from store.config.shipping.model_export_config import ModelVerify
 from store.config.training.train_config import Split, fields_of, split_of
-from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Queryable
@@ -26,20 +25,24 @@ from store.documents.tables.dataset import Dataset
 from store.documents.tables.job import Job
 from store.documents.tables.job_order import (
     JobOrder,
+    LossCurve,
     NamedDataset,
     OrderDataset,
     OrderDetails,
     OrderRun,
     OtherRows,
+    RunWithCurves,
 )
 from store.documents.tables.run import Run
-from store.queries import jobs
+from store.queries import jobs, metrics
 from store.queries.data import datasets, quality, versions
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
 from store.queries.shipping import card as model_cards
 from store.queries.shipping import classifiers, exports
 from store.queries.shipping.versions import get_version, is_reference
+
+MAX_POINTS = 20_000  # of a loss by step, above which neighbours become one
 
 
 def order(home: Home, job: Job, networks: list[str], details: OrderDetails) -> JobOrder:
@@ -102,9 +105,29 @@ def of_bundle(db: Queryable, job: Job) -> OrderDetails:
 
 
 def of_reproduction(db: Queryable, job: Job) -> OrderDetails:
-    """The run that was launched from a bundle, now that it has ended."""
+    """The run that was launched from a bundle, now that it has ended; beside the original, where that is here
+    too."""
     run = runs.get_run(db, job["config"]["run"])
-    return {"run": _bundled(db, run), "opened_by": job["config"]["bundle"]}
+    details: OrderDetails = {"run": _bundled(db, run), "opened_by": job["config"]["bundle"]}
+    source = run["facts"].get("reproduces")
+    if source and (original := runs.find_run(db, source["run_id"])):
+        details["compared"] = [_with_curves(db, original), _with_curves(db, run)]
+    return details
+
+
+def _with_curves(db: Queryable, run: Run) -> RunWithCurves:
+    return {
+        **_bundled(db, run),
+        "curves": {
+            "train/loss": _curve(db, run, "train/loss"),
+            "eval/loss": _curve(db, run, "eval/loss"),
+        },
+    }
+
+
+def _curve(db: Queryable, run: Run, name: str) -> LossCurve:
+    table = metrics.curve(db, run["run_id"], name, buckets=MAX_POINTS)
+    return {"steps": table["step"].to_pylist(), "values": table["value"].to_pylist()}
 
 
 def _bundled(db: Queryable, run: Run) -> OrderRun:
@@ -233,7 +256,7 @@ def of_export(db: Queryable, job: Job) -> OrderDetails:
 
 def of_model_export(db: Queryable, job: Job) -> OrderDetails:
     """Whose model it is, by run or version, and the rows that model and export both answer."""
-    export = export_order(db, job["config"]["subject"])
+    export = export_order(db, job["config"]["subject"], job["config"]["checkpoint"])
     dataset = datasets.get_dataset(db, job["config"]["dataset"])
     return {
         "export": export,
@@ -254,22 +277,19 @@ def of_model_verify(db: Queryable, job: Job) -> OrderDetails:
     return {**of_model_export(db, job), "verify": verify}
 
 
-def export_order(db: Queryable, subject: str) -> ExportOrder:
+def export_order(db: Queryable, subject: str, checkpoint: str) -> ExportOrder:
     """What is known of the subject of an export. Raises NotFoundError."""
-    version = get_version(db, subject) if is_reference(subject) else None
-    run_id = version["run_id"] if version else runs.get_run(db, subject)["run_id"]
-    run = None
-    if run_id:
-        try:
-            run = runs.get_run(db, run_id)
-        except NotFoundError:  # a version outlives its run
-            run_id = None
+    if not is_reference(subject):
+        run = runs.get_run(db, subject)
+        card = model_cards.of_run(db, run, checkpoint)
+        return {"run_id": run["run_id"], "run_name": run["name"], "version": None, "card": card}
+    version = get_version(db, subject)
+    present = runs.find_run(db, version["run_id"]) if version["run_id"] else None  # it may be deleted
     return {
-        "run_id": run_id,
-        "run_name": run["name"] if run else None,
-        "version": _exported(version) if version else None,
-        "dataset_name": run["dataset_name"] if run else None,
-        "card": model_cards.card(db, subject) if version else None,
+        "run_id": present["run_id"] if present else None,
+        "run_name": present["name"] if present else None,
+        "version": _exported(version),
+        "card": model_cards.card(db, subject),
     }
 
 

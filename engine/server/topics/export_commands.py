@@ -81,7 +81,7 @@ class ExportCommands:
     def _named(self, tx: Transaction, config: HeldAgainst, form: str) -> NamedSubject:
         """The model, which can be had in that form, and the rows. form: empty where files will tell."""
         try:
-            order = export_order(tx, config.subject)
+            order = export_order(tx, config.subject, config.checkpoint)
         except NotFoundError as error:
             raise ConfigError(error.message, fix=error.fix, field="subject") from error
         run = self._checked_run(tx, config, order, form)

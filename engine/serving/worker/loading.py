@@ -31,7 +31,7 @@ from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.contract.jobdir import read_json
-from store.documents.runs.saved_model import ModelNote
+from store.documents.models.saved_model import ModelNote
 from store.documents.serving.backend import BackendSpec, ServedAdapter
 
 log = logging.getLogger("backend")

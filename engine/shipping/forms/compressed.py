@@ -59,7 +59,7 @@ def write(work: FormWork) -> list[str]:
         raise COMPRESSOR.ended("could not write the model", ran.returncode, lines, version)
     for file in work.folder.iterdir():
         file.chmod(0o666 & ~_mask())  # it writes weights that its own user alone can read
-    work.tokenizer().save_pretrained(work.folder)
+    work.write_tokenizer(work.folder)
     work.note_written()
     return []
 

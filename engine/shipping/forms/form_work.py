@@ -11,17 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.models import models
-from engine.shipping import manifest
+from engine.shipping import manifest, tokenizer_files
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import WorkerJob
 from store.catalog.export_forms import ExportForm
 from store.config.shipping.model_export_config import ModelExport
 from store.contract.jobdir import write_json
-
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
-    "added_tokens.json", "tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt",
-)  # fmt: skip
 
 WRITTEN = "written.json"  # aside: the tensors as their writer left them
 
@@ -41,6 +36,10 @@ class FormWork:
     def note_written(self) -> None:
         """Note the tensors as they lie there now: what is found in the folder later is held against that."""
         write_json(self.aside / WRITTEN, manifest.of_weights(self.folder))
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Its files, beside whole weights."""
+        tokenizer_files.write(self.job, self.subject, folder)
 
     def tokenizer(self) -> Any:
         """That of the subject, with its template."""

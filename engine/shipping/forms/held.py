@@ -26,7 +26,7 @@ def write(work: FormWork) -> list[str]:
     model = _read(merged, held, work.job.device, dtype, headed=work.subject.labels is not None)
     work.tell("Writing the weights")
     model.save_pretrained(work.folder)
-    work.tokenizer().save_pretrained(work.folder)
+    work.write_tokenizer(work.folder)
     work.note_written()
     return ["bitsandbytes has to be installed where it is read."]
 

@@ -14,6 +14,6 @@ def write(work: FormWork) -> list[str]:
     if work.form.name == "merged":
         model = model.to(merging.stored_dtype(work.job, work.subject))
     model.save_pretrained(work.folder)
-    work.tokenizer().save_pretrained(work.folder)
+    work.write_tokenizer(work.folder)
     work.note_written()
     return []

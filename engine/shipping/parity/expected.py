@@ -17,7 +17,7 @@ from transformers import (
 from transformers.models.auto.auto_factory import _get_model_class
 
 from engine.models import models
-from engine.shipping import merging, twice_written
+from engine.shipping import merging, tokenizer_files, twice_written
 from engine.shipping.forms import adapter
 from engine.shipping.manifest import WrittenWeights, of_weights
 from engine.shipping.subject import ExportSubject
@@ -33,7 +33,7 @@ def write_settings(job: WorkerJob, subject: ExportSubject, form: str, folder: Pa
         adapter.write_settings(job, subject, folder)
     else:
         _write_config(job, subject, form, folder)
-        models.load_tokenizer(str(subject.folder)).save_pretrained(folder)
+        tokenizer_files.write(job, subject, folder)
     twice_written.complete(folder)
 
 

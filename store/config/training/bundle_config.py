@@ -11,7 +11,7 @@ from store.contract.named_sources import ModelSource
 from store.documents.data.row import Kind
 
 FORMAT: Literal["tunebench-bundle"] = "tunebench-bundle"
-VERSION = 1
+VERSION = 2  # 1 had no seal
 SHA256 = r"^[0-9a-f]{64}$"
 FINGERPRINT = r"^[0-9a-f]{32}$"
 
@@ -49,6 +49,13 @@ class ReadFile(_Read):
     path: str = Field(max_length=200)
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=SHA256)
+
+
+class ReadSeal(_Read):
+    """`store.documents.runs.bundle.BundleSeal`."""
+
+    manifest: str = Field(pattern=SHA256)
+    fields: dict[str, str]
 
 
 class ReadRun(_Read):

@@ -7,7 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from store.documents.data.import_result import RowsResult
 from store.documents.data.row import Kind
 from store.documents.figures.estimate import Estimate
-from store.documents.runs.saved_model import BaseReference
+from store.documents.models.saved_model import BaseReference
 from store.documents.shipping.version import VersionFile
 from store.documents.tables.job_order import OrderVersion, OtherRows, SplitFields
 from store.documents.tables.run import RunFacts
@@ -87,7 +87,34 @@ class BundleManifest(TypedDict):
     environment: BundleEnvironment
     figures: list[RunFigure]
     verdict: Verdict
-    files: list[VersionFile]  # all but the manifest
+    files: list[VersionFile]  # all but the manifest and its seal
+
+
+class BundleSeal(TypedDict):
+    """`seal.json` of a bundle: what its manifest was when it was written."""
+
+    manifest: str  # SHA-256 of manifest.json, which has the checksums of all other files
+    fields: dict[
+        str, str
+    ]  # path of each field -> the beginning of the SHA-256 of its value, to name a change
+
+
+class FieldDifference(TypedDict):
+    """A field that is another in a bundle than in the run of this home."""
+
+    field: str
+    bundle: str
+    here: str
+
+
+class OriginalHere(TypedDict):
+    """The run that a bundle says it is of, where it is in this home too."""
+
+    run_id: str
+    name: str  # as it is called now
+    written_here: bool  # this home wrote a bundle of the very same fingerprint
+    differences: list[FieldDifference]  # between what the bundle says of the run and what the run is
+    more: int  # differences that are not listed
 
 
 class BundleResult(TypedDict):
@@ -97,6 +124,7 @@ class BundleResult(TypedDict):
     name: str
     bytes: int
     with_rows: bool
+    seal: NotRequired[str]  # its fingerprint, to be compared by voice or mail
     notices: list[str]  # what a reader of the bundle will lack
 
 
@@ -113,6 +141,8 @@ class OpenedBundle(TypedDict):
 
     bundle: str  # name of the file
     sha256: str  # of the file
+    seal: NotRequired[str]  # its fingerprint, whatever the packing
+    original: NotRequired[OriginalHere]  # left out where that run is not in this home
     run: BundledRun
     config: dict[str, Any]  # with the model as it is called here
     fingerprint: str  # of the rows
@@ -139,6 +169,25 @@ class ReproducedFigure(TypedDict):
     sentence: str
 
 
+class ComparedLine(TypedDict):
+    """One thing of the original run and of the run that repeats it."""
+
+    what: str
+    first: str
+    second: str
+    same: bool | None  # null where it can't be told
+    detail: str  # within which tolerance, or where it parts; may be empty
+
+
+class BesideOriginal(TypedDict):
+    """A run beside the original that it repeats, which is in the same home."""
+
+    run_id: str
+    name: str
+    sentence: str
+    lines: list[ComparedLine]
+
+
 class Reproduction(TypedDict):
     """Whether the figures of a bundle came back."""
 
@@ -150,3 +199,4 @@ class Reproduction(TypedDict):
     cant_tell: int
     figures: list[ReproducedFigure]
     differences: list[BundleDifference]
+    beside: NotRequired[BesideOriginal]  # left out where the original run is not in this home

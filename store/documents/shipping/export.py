@@ -26,8 +26,7 @@ class ExportOrder(TypedDict):
     run_id: str | None  # whose model it is, or of which the version was made; null for an imported folder
     run_name: str | None
     version: ExportedVersion | None  # null where a run is exported
-    dataset_name: str | None  # that the run was trained on
-    card: ModelCard | None  # of the version, as it is known when it is exported
+    card: ModelCard  # of the run's model or the version, as it is known when it is exported
 
 
 class NotedManifest(TypedDict):

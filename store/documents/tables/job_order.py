@@ -152,6 +152,19 @@ class OrderRun(TypedDict):
     verdict: dict[str, Any] | None  # store.documents.verdicts.verdict.Verdict
 
 
+class LossCurve(TypedDict):
+    """A loss of a run by step."""
+
+    steps: list[int]
+    values: list[float | None]  # null where it was not finite
+
+
+class RunWithCurves(OrderRun):
+    """A run with its losses: of training by step, of validation by validation."""
+
+    curves: dict[Literal["train/loss", "eval/loss"], LossCurve]
+
+
 class OtherRows(TypedDict):
     """A data set that a run read beside its own."""
 
@@ -191,6 +204,7 @@ class OrderDetails(TypedDict, total=False):
     run: OrderRun  # of a bundle, and of what holds a run against one
     parent_fingerprint: str | None  # of a bundle: of the version before
     others: list[OtherRows]  # of a bundle
+    compared: list[RunWithCurves]  # the original, where it is in this home, and the run that repeats it
     opened_by: str  # of a run from a bundle, and of what compares it: the job that opened the bundle
 
 

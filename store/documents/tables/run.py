@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 from store.documents.data.overlap import Leaks
 from store.documents.data.split import PartRows
 from store.documents.figures.estimate import Estimate
+from store.documents.models.saved_model import BaseReference, TrainedCourse
 from store.documents.tables.job import ErrorDocument, JobProgress, JobStatus
 from store.documents.tables.job_order import SplitFields
 from store.documents.verdicts.forgetting import ForgettingState, ForgottenChoices, ForgottenText
@@ -130,6 +131,8 @@ class RunFacts(TypedDict, total=False):
     best_step: int | None  # of the trained steps
     best_eval_loss: float | None
     stopped: Stopped
+    base: BaseReference  # what its model belongs to, by hub id and commit where these are known
+    course: TrainedCourse  # of a run that trained: up to the weights that were kept
     mixed_from: str  # of a run that was mixed: the run of whose model
     alpha: float  # the share of the way from its base
     reproduces: ReproducedFrom  # of a run that was launched from a bundle

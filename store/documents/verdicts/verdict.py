@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from store.documents.figures.estimate import Estimate
+from store.documents.models.saved_model import StopReason
 from store.documents.verdicts.classification import Classification, JudgingSplit
 from store.documents.verdicts.forgetting import AdvicePiece, Forgetting, UnitEstimate, WeightChange
 from store.documents.verdicts.memorisation import CanaryEvidence, DuplicateEffect, Extraction, Membership
 from store.documents.verdicts.overfitting import Overfitting
 
 VerdictState = Literal["learned", "better", "shape", "undecided", "no_gain", "worse"]
-StopReason = Literal["epochs", "max_steps", "early_stopping", "forgetting", "mixed"]
 
 
 class Stopped(TypedDict):

@@ -30,13 +30,19 @@ METRIC = "eval/"
 @named_query
 def evaluations_of(db: Queryable, version: ModelVersion, *, limit: int = 200) -> list[Evaluation]:
     """Those of a version, and those of the same weights as a run left them, newest first."""
-    source = version["source"]
+    return of_weights(db, name_of(version), version["run_id"], version["source"]["checkpoint"], limit)
+
+
+def of_weights(
+    db: Queryable, reference: str | None, run_id: str | None, checkpoint: str | None, limit: int
+) -> list[Evaluation]:
+    """Those of the version NAME@3, and of the run's checkpoint, newest first; null is none."""
     sql = """
         SELECT * FROM evaluation
         WHERE (model = $1 AND run_id IS NULL) OR (run_id = $2 AND checkpoint = $3)
         ORDER BY created_at DESC, evaluation_id DESC LIMIT $4"""
-    params = [name_of(version), version["run_id"], source["checkpoint"], limit]
-    return records(db.query(sql, params), Evaluation, evaluations.JSON_COLUMNS)
+    table = db.query(sql, [reference, run_id, checkpoint, limit])
+    return records(table, Evaluation, evaluations.JSON_COLUMNS)
 
 
 def on_rows(

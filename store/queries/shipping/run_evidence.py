@@ -61,10 +61,17 @@ def bias_of(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str, int]
     """The newest bias check of a version, or of the run that it came from, against what it was, and how many
     checks there are."""
     tuned = version["run_id"] if version["source"]["checkpoint"] == "tuned" else None
+    return newest_bias(db, name_of(version), tuned)
+
+
+def newest_bias(
+    db: Queryable, reference: str | None, run_id: str | None
+) -> tuple[BiasReport, str, int] | None:
+    """Of the version NAME@3, or of what the run ended with; null is none."""
     sql = """
         SELECT report, against, count(*) OVER () AS checks FROM bias_check WHERE model = ? OR run_id = ?
         ORDER BY created_at DESC, job_id DESC LIMIT 1"""
-    newest = next(iter(db.query(sql, [name_of(version), tuned]).to_pylist()), None)
+    newest = next(iter(db.query(sql, [reference, run_id]).to_pylist()), None)
     if newest is None:
         return None
     return cast(BiasReport, json.loads(newest["report"])), newest["against"], newest["checks"]

@@ -1,4 +1,4 @@
-"""The hub's own endpoints as far as a push needs them, on loopback; what came is kept."""
+"""The hub's own endpoints as far as a push and a download need them, on loopback; what came is kept."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ TOKEN = "hf_" + "t" * 30
 
 
 class HubStub:
-    """One hub. repositories: whether each is private. files: what was committed. fail: HTTP status by the
-    beginning of a path; 0 breaks the connection in the middle of what is sent."""
+    """One hub. repositories: whether each is private. files: what was committed, of all. commits: of
+    each repository its files at each commit, the last one is its main. fail: HTTP status by the beginning
+    of a path; 0 breaks the connection in the middle of what is sent."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, bool] = {}
         self.files: dict[str, bytes] = {}
+        self.commits: dict[str, dict[str, dict[str, bytes]]] = {}
         self.stored: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.fail: dict[str, int] = {}
@@ -53,9 +55,43 @@ class HubStub:
             return 200, {}
         if "/commit/" in path:
             return self._commit(path, body)
+        if path.startswith("/api/models/") and "/tree/" in path:
+            return self._tree(path.removeprefix("/api/models/"))
         if path.startswith("/api/models/"):
             return self._info(path.removeprefix("/api/models/"))
         return 404, {"error": path}
+
+    def publish(self, name: str, files: dict[str, bytes]) -> str:
+        """A commit of a repository with these files alone; its id."""
+        self.repositories.setdefault(name, True)
+        commits = self.commits.setdefault(name, {})
+        commit = hashlib.sha1(f"{name} {len(commits)}".encode()).hexdigest()
+        commits[commit] = files
+        return commit
+
+    def file(self, path: str) -> tuple[str, bytes] | None:
+        """Commit and bytes of OWNER/NAME/resolve/REVISION/FILE; None where there is none."""
+        name, _, rest = path.lstrip("/").partition("/resolve/")
+        revision, _, file = rest.partition("/")
+        commit = self._commit_of(name, revision)
+        content = self.commits[name][commit].get(file) if commit else None
+        return None if commit is None or content is None else (commit, content)
+
+    def _commit_of(self, name: str, revision: str) -> str | None:
+        commits = self.commits.get(name, {})
+        if revision in commits:
+            return revision
+        return list(commits)[-1] if commits and revision == "main" else None
+
+    def _tree(self, path: str) -> tuple[int, Any]:
+        name, _, rest = path.partition("/tree/")
+        revision, _, folder = rest.partition("/")
+        commit = self._commit_of(name, revision)
+        files = self.commits[name][commit] if commit else {}
+        inside = [file for file in files if not folder or file.startswith(f"{folder}/")]
+        if not inside:
+            return 404, {"error": "Entry not found"}
+        return 200, [{"type": "file", "path": p, "size": len(files[p]), "oid": "0" * 40} for p in inside]
 
     def _create(self, document: dict[str, Any]) -> tuple[int, Any]:
         name = "/".join(part for part in (document.get("organization"), document["name"]) if part)
@@ -67,22 +103,29 @@ class HubStub:
         return 200, url
 
     def _info(self, name: str) -> tuple[int, Any]:
-        name = name.split("/revision/")[0]
+        name, _, revision = name.partition("/revision/")
         if name not in self.repositories:
             return 404, {"error": "Repository not found"}
-        return 200, {"id": name, "private": self.repositories[name], "sha": "0" * 40, "siblings": []}
+        commit = self._commit_of(name, revision or "main")
+        siblings = [{"rfilename": file} for file in self.commits[name][commit]] if commit else []
+        document = {"id": name, "private": self.repositories[name], "siblings": siblings}
+        return 200, document | {"sha": commit or "0" * 40}
 
     def _commit(self, path: str, body: bytes) -> tuple[int, Any]:
+        came: dict[str, bytes] = {}
         for line in map(json.loads, body.splitlines()):
             value = line["value"]
             if line["key"] == "file":
-                self.files[value["path"]] = base64.b64decode(value["content"])
+                came[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 content = self.stored[value["oid"]]
                 assert hashlib.sha256(content).hexdigest() == value["oid"]
-                self.files[value["path"]] = content
+                came[value["path"]] = content
+        self.files |= came
         name = path.removeprefix("/api/models/").split("/commit/")[0]
-        return 200, {"commitUrl": f"{self.address}/{name}/commit/1", "commitOid": "1" * 40}
+        before = list(self.commits.get(name, {}).values())[-1:]
+        commit = self.publish(name, {**(before[0] if before else {}), **came})
+        return 200, {"commitUrl": f"{self.address}/{name}/commit/{commit}", "commitOid": commit}
 
 
 @contextmanager
@@ -105,14 +148,30 @@ def running() -> Iterator[HubStub]:
             authorised = path.startswith("/store/") or self.headers["Authorization"] == f"Bearer {TOKEN}"
             if status is None and not authorised:
                 status = 401
+            if status is None and "/resolve/" in path:
+                self._send_file(hub.file(path))
+                return
             code, document = (status, {"error": "no"}) if status else hub.answer(path, body)
             content = json.dumps(document).encode()
             self.send_response(code)
             self.send_header("Content-Length", str(len(content)))
             if code == 404:
-                self.send_header("X-Error-Code", "RepoNotFound")
+                self.send_header("X-Error-Code", "EntryNotFound" if "/tree/" in path else "RepoNotFound")
             self.end_headers()
             self.wfile.write(content)
+
+        def _send_file(self, there: tuple[str, bytes] | None) -> None:
+            commit, content = there or ("", b"")
+            self.send_response(200 if there else 404)
+            self.send_header("Content-Length", str(len(content)))
+            if there:
+                self.send_header("X-Repo-Commit", commit)
+                self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
+            else:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
 
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") == "chunked":
@@ -124,7 +183,7 @@ def running() -> Iterator[HubStub]:
                 return b"".join(parts)
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-        do_GET = do_POST = do_PUT = _answer
+        do_GET = do_HEAD = do_POST = do_PUT = _answer
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.bundles import seal
 from tests.engine.houses import RUN, House, write_sums
 from tests.tiny import write_model
 from tunebench.commands.runs.bundle_cli import open_bundle
@@ -41,7 +42,7 @@ def test_a_bundle_says_what_it_is_and_nothing_of_the_machine(first: tuple[House,
     manifest = json.loads(contents["manifest.json"])
     assert manifest["config"]["model"] == "tiny"
     assert manifest["base"]["fingerprint"]
-    assert {file["path"] for file in manifest["files"]} == {*contents} - {"manifest.json"}
+    assert {file["path"] for file in manifest["files"]} == {*contents} - {"manifest.json", "seal.json"}
     gain = next(figure for figure in manifest["figures"] if figure["key"] == "gain")
     assert gain["low"] < gain["value"] < gain["high"]
     assert manifest["environment"]["versions"]["torch"]
@@ -86,3 +87,49 @@ def test_without_its_rows_a_bundle_runs_where_they_are(first: tuple[House, Path]
     os.rename(house.home.datasets / manifest["data"]["fingerprint"], tmp_path / "elsewhere")
     assert "neither in it nor here" in open_bundle(house.client, small)[1]["refused"]
     os.rename(tmp_path / "elsewhere", house.home.datasets / manifest["data"]["fingerprint"])
+
+
+def rewritten(bundle: Path, target: Path, *, sealed: bool) -> Path:
+    """With another learning rate in its manifest; sealed: by somebody who makes all checksums anew."""
+    with zipfile.ZipFile(bundle) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    manifest = contents["manifest.json"].replace(b'"learning_rate": 0.005', b'"learning_rate": 0.05')
+    assert manifest != contents["manifest.json"]
+    contents["manifest.json"] = manifest
+    if sealed:
+        contents["seal.json"] = seal.write(manifest)
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return target
+
+
+def test_a_changed_learning_rate_is_not_the_original_run(first: tuple[House, Path], tmp_path: Path) -> None:
+    house, bundle = first
+    careless = rewritten(bundle, tmp_path / "careless.zip", sealed=False)
+    assert "'config.learning_rate' is '0.05'" in house("reproduce", str(careless), code=2)
+    forged = rewritten(bundle, tmp_path / "forged.zip", sealed=True)
+    answer = house.ask("reproduce", str(forged), "--name", "Forged", code=7)
+    original = answer["opened"]["original"]
+    assert original["differences"] == [{"field": "config.learning_rate", "bundle": "0.05", "here": "0.005"}]
+    assert not original["written_here"]
+    beside = answer["reproduction"]["beside"]
+    differing = {line["what"]: line for line in beside["lines"] if line["same"] is False}
+    assert differing["Setting learning_rate"]["second"] == "0.05"
+    assert "nats apart from step" in differing["Training loss by step"]["detail"]
+    assert "learning_rate" in beside["sentence"]
+
+
+def test_beside_the_original_in_the_same_home_all_is_the_same(first: tuple[House, Path]) -> None:
+    house, bundle = first
+    answer = house.ask("reproduce", str(bundle), "--name", "Same home")
+    assert answer["opened"]["original"]["differences"] == []
+    assert answer["opened"]["original"]["written_here"]
+    lines = {line["what"]: line for line in answer["reproduction"]["beside"]["lines"]}
+    assert [what for what, line in lines.items() if line["same"] is not True] == []
+    assert {"Settings", "Rows by fingerprint", "Split row by row", "Steps"} <= {*lines}
+    for title in ("Training loss by step", "Validation loss by validation"):
+        assert lines[title]["detail"] == "The same to the last digit at every step."
+    page = house("show", answer["run_id"])
+    assert "The same as the original run First" in page
+    assert answer["opened"]["seal"] in house("reproduce", str(bundle), "--no-wait", "--name", "Later")

@@ -15,7 +15,7 @@ from engine.worker.job import WorkerJob
 from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
-from store.documents.runs.saved_model import ModelNote
+from store.documents.models.saved_model import ModelNote
 from store.words import adapter_card
 from tests.engine.job_events import QUICK
 from tests.tiny import conversations, make_job, write_model, write_rows
@@ -107,7 +107,8 @@ def test_the_card_says_how_to_load_it() -> None:
     base = base_names.reference("owner/name", COMMIT)
     card = adapter_card.write(adapter_card.ModelCardFacts(config, note(), base))
     assert card.startswith("---\nbase_model: owner/name\nbase_model_relation: adapter\nlibrary_name: peft\n")
-    assert f'AutoModelForCausalLM.from_pretrained("owner/name", revision="{COMMIT}")' in card
+    assert 'AutoPeftModelForCausalLM.from_pretrained("FOLDER")' in card  # base and commit are in the settings
+    assert f"revision `{COMMIT}`" in card
     assert "had not been judged" in card
     assert "# My \\*run\\*" in card
 

@@ -63,3 +63,36 @@ def test_what_came_back_stands_on_the_page(engine: StillEngine, open_page: Open)
         in text
     )
     assert "Differs: torch was 2.11, here 2.13." in text
+
+
+def test_a_bundle_that_is_not_its_run_and_what_differs_stand_on_the_page(
+    engine: StillEngine, open_page: Open
+) -> None:
+    run = runs.get_run(engine.database, RUN)
+    line = {"what": "Setting r", "first": "8", "second": "4 | *x*", "same": False, "detail": ""}
+    beside = {"run_id": "run-first", "name": "First", "sentence": "It differs: Setting r.", "lines": [line]}
+    result = reproduction("forged.zip", [figure(0.5)], [figure(0.5)], {}, [])
+    original = {
+        **{"run_id": "run-first", "name": "First", "written_here": False, "more": 0},
+        "differences": [{"field": "config.r", "bundle": "4", "here": "8"}],
+    }
+    opened = {"seal": "K7QF-2M9D-0RXA-T41C", "original": original, "run": {"name": "First"}}
+    with engine.database.transaction() as tx:
+        for job_id, kind, kept in (
+            ("job-opened", "open_bundle", opened),
+            ("job-compared", "reproduction", {**result, "beside": beside}),
+        ):
+            jobs.insert(tx, jobs.NewJob(job_id, kind, kind, {}, time.time()))
+            jobs.update(tx, job_id, status="finished", result=kept)
+        source = {"bundle": "forged.zip", "sha256": "0", "run_id": "run-first", "run_name": "First"}
+        source |= {"opened_by": "job-opened", "compared_by": "job-compared"}
+        runs.update(tx, run["run_id"], facts={**run["facts"], "reproduces": source})
+    at = open_page(engine.home, PAGE, run=RUN)
+    assert "This is not the run First of this home" in at.error[0].value
+    assert at.dataframe[0].value.to_dict("records") == [
+        {"Field": "config.r", "In the bundle": "4", "In this home": "8"}
+    ]
+    assert "K7QF-2M9D-0RXA-T41C" in everything_said(at)
+    assert at.expander[1].label == r"It differs\: Setting r."
+    row = r"| Setting r | 8 | 4 \| \*x\* | differs | – |"
+    assert any(row in markdown.value for markdown in at.markdown)

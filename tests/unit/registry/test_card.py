@@ -29,6 +29,7 @@ def document(tmp_path: Path) -> Any:
 def test_hubs_read_base_metrics_and_results(document: Any) -> None:
     figure = FIGURE | {"bounds": [0.0, 1.0], "failed": None, "estimator": "mean"}
     evaluation = {"name": "sums@1 on D", "dataset": "D", "part": "test", "n": 500, "figures": [figure]}
+    evaluation["hub_id"] = None
     text = model_card.write(document | {"evaluations": [evaluation | {"units": {}, "probes": []}]})
     read = HubCard(text).data
     assert (read.base_model, read.library_name) == ("owner/base", "peft")
@@ -41,7 +42,10 @@ def test_hubs_read_base_metrics_and_results(document: Any) -> None:
 def test_a_folder_is_no_base_model_and_no_path_leaves(document: Any) -> None:
     text = model_card.write(
         document
-        | {"base_model": "/home/ada/models/base", "config": document["config"] | {"model": "/home/ada/base"}}
+        | {
+            "base": card._base(None, "/home/ada/models/base"),
+            "config": document["config"] | {"model": "/home/ada/base"},
+        }
     )
     assert HubCard(text).data.base_model is None
     assert "/home/ada" not in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import struct
 import zipfile
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.bundles import archive, base_weights, bundled_rows, row_scores
+from engine.bundles import archive, base_weights, bundled_rows, row_scores, seal
 from engine.data.convert.writer import DatasetWriter
 from engine.rows import dataset
 from store.config.training.bundle_config import ReadBase, ReadManifest, ReadRows
@@ -35,7 +36,7 @@ def manifest(files: dict[str, bytes], **changes: Any) -> dict[str, Any]:
     environment = {"tunebench": "1", "platform": "x", "device": "cpu", "device_name": "x", "dtype": "float32"}
     return {
         "format": "tunebench-bundle",
-        "version": 1,
+        "version": 2,
         "run": {"run_id": "run-1", "name": "First", "created_at": "2026-01-01", "kind": "train"},
         "config": {"dataset": "rows"},
         "base": {"name": "tiny"},
@@ -56,11 +57,19 @@ def good(tmp_path: Path) -> dict[str, bytes]:
     return {archive.SPLIT: content, archive.LOSSES: content}
 
 
+def sealed(manifest_text: bytes) -> bytes:
+    """By somebody who makes the checksums anew; of what is no JSON it is of nothing."""
+    try:
+        return seal.write(manifest_text)
+    except (ValueError, RecursionError):
+        return seal.write(b"{}")
+
+
 def packed(tmp_path: Path, files: dict[str, bytes], document: object, **changes: Any) -> Path:
     path = tmp_path / "a.bundle.zip"
     text = document if isinstance(document, bytes) else json.dumps(document).encode()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
-        for name, content in {archive.MANIFEST: text, **files}.items():
+        for name, content in {archive.MANIFEST: text, seal.SEAL: sealed(text), **files}.items():
             made.writestr(name, content)
         for name, content in changes.items():
             made.writestr(name.replace("_", "."), content)
@@ -210,7 +219,7 @@ BAD = [
     (cut_by_nul, "which is none of a bundle's"),
     (twice, "'split.parquet' twice"),
     (bomb, "would become 52,428,800 bytes"),
-    (many, "lists 5,003|lists 5,001"),
+    (many, "lists 5,00[1-4]"),
     (many_said_in_the_larger_record, "lists 5,00"),
     (many_behind_a_locator_that_points_elsewhere, "no whole zip file"),
     (bomb_that_zipfile_unpacks_at_once(zipfile.ZIP_BZIP2), "packed in a way that no bundle is"),
@@ -225,6 +234,7 @@ BAD = [
     (of_manifest(lambda _: b"[" * 100_000), "no JSON"),
     (of_manifest(lambda _: []), "not of the format"),
     (of_manifest(lambda m: m | {"version": 9}), "of version 9"),
+    (of_manifest(lambda m: m | {"version": 1}), "of version 1"),
     (of_manifest(lambda m: m | {"run": 3}), "manifest can't be read: run"),
     (of_manifest(lambda m: m | {"data": m["data"] | {"fingerprint": "../x"}}), "data.fingerprint"),
     (of_manifest(lambda m: m | {"run": m["run"] | {"name": "a\u202eb"}}), "run.name"),
@@ -240,6 +250,74 @@ def test_a_bad_one_is_refused(make: Callable[[Path], Path], says: str, tmp_path:
     assert refused.value.field == "bundle"
     assert refused.value.fix
     assert {file.name for file in tmp_path.iterdir()} <= before | {"unpacked"}
+
+
+def with_changed(tmp_path: Path, name: str, change: Callable[[bytes], bytes | None]) -> Path:
+    """A whole bundle, one file of which was changed, or left out, afterwards."""
+    path = packed(tmp_path, good(tmp_path), manifest(good(tmp_path), config={"learning_rate": 1e-4, "r": 8}))
+    with zipfile.ZipFile(path) as made:
+        contents = {each: made.read(each) for each in made.namelist()}
+    changed = change(contents.pop(name))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for each, content in contents.items():
+            made.writestr(each, content)
+        if changed is not None:
+            made.writestr(name, changed)
+    return path
+
+
+CHANGES: list[tuple[str, Callable[[bytes], bytes | None], str]] = [
+    (
+        archive.MANIFEST,
+        lambda text: text.replace(b"0.0001", b"0.5"),
+        r"manifest\.json was changed after it was written: 'config\.learning_rate' is '0\.5'",
+    ),
+    (archive.MANIFEST, lambda text: text.replace(b'"r": 8', b'"r": 8, "q": 1'), r"'config\.q' is '1'"),
+    (archive.MANIFEST, lambda text: text.replace(b', "r": 8', b""), r"'config\.r' is 'not there'"),
+    (archive.MANIFEST, lambda text: text + b"\n", r"in no field of the manifest"),
+    (
+        archive.MANIFEST,
+        lambda text: text.replace(b'"r": 8', b'"r": 9, "r": 8'),
+        r"in no field of the manifest",
+    ),
+    (seal.SEAL, lambda text: text.replace(b"config.r", b"config.x"), r"its seal\.json was changed"),
+    (seal.SEAL, lambda text: b"[]", r"its seal\.json is none"),
+    (seal.SEAL, lambda text: b"[" * 100_000, r"its seal\.json is none"),
+    (seal.SEAL, lambda text: None, r"it has no seal\.json"),
+    (
+        archive.SPLIT,
+        lambda content: content[:-1] + b"x",
+        r"checksum of split\.parquet is not that of the manifest",
+    ),
+    (archive.LOSSES, lambda content: content + b"x", r"row_losses\.parquet has another size"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "says"), CHANGES, ids=[str(n) for n in range(len(CHANGES))])
+def test_one_change_anywhere_is_told_with_its_file_and_field(
+    name: str, change: Callable[[bytes], bytes | None], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=says):
+        unpacked(tmp_path, with_changed(tmp_path, name, change))
+
+
+def test_every_byte_of_manifest_and_seal_is_covered(tmp_path: Path) -> None:
+    text = json.dumps(manifest({}, config={"learning_rate": 1e-4}, more=[{}, []])).encode()
+    written = seal.write(text)
+    assert seal.broken(text, written) == ""
+    for place in range(len(text)):
+        assert seal.broken(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :], written), place
+    stated = json.loads(written)
+    for path in stated["fields"]:
+        changed = stated | {"fields": stated["fields"] | {path: "0" * 16}}
+        assert path in seal.broken(text, json.dumps(changed).encode())
+
+
+def test_a_fingerprint_is_short_and_of_the_content() -> None:
+    text = json.dumps(manifest({})).encode()
+    assert re.fullmatch(r"([0-9A-HJKMNP-TV-Z]{4}-){3}[0-9A-HJKMNP-TV-Z]{4}", seal.fingerprint(text))
+    assert seal.fingerprint(text) == seal.fingerprint(bytes(text))
+    assert len({seal.fingerprint(text + bytes([n])) for n in range(200)}) == 200
 
 
 def test_a_base_model_that_is_no_id_of_a_hub_is_not_looked_for() -> None:

@@ -81,9 +81,10 @@ def test_an_export_is_queued_kept_and_deleted_with_its_files(desk: Desk) -> None
         desk("delete_dataset", dataset="D")
     row = kept(desk, job["job_id"])
     order = read_json(desk.home.jobs / job["job_id"] / "config.json")
-    assert order["export"] == {
-        **{"run_id": run_id, "run_name": "LoRA on D", "version": None, "dataset_name": "D", "card": None}
-    }
+    export = order["export"]
+    assert (export["run_id"], export["run_name"], export["version"]) == (run_id, "LoRA on D", None)
+    assert (export["card"]["reference"], export["card"]["registered"]) == ("LoRA on D", False)
+    assert [entry["name"] for entry in export["card"]["data"]] == ["D"]
     assert order["dataset"]["fingerprint"] == "f"
     assert row["parity"] == parity_report()
     assert (row["subject"], row["name"], row["status"]) == ("run", "LoRA on D", "passed")

@@ -14,6 +14,7 @@ from store.documents.tables.run import Run
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
+from store.words import bundle_words
 from tunebench.terminal.connection import Json, Wait, connect
 from tunebench.terminal.documents import save_new
 from tunebench.terminal.output import (
@@ -61,6 +62,8 @@ def bundle(
             print_json({**result, "file": str(target)})
             return
         say(f"{target}: {result['bytes'] / 2**20:,.1f} MiB.")
+        if fingerprint := result.get("seal"):
+            say(f"Fingerprint: {fingerprint}. Tell it to whoever gets the file, who sees it on opening it.")
         for notice in result["notices"]:
             say(notice)
 
@@ -72,7 +75,8 @@ def reproduce(
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Run a bundle again and say which figures came back; exit 7 where one didn't, or there is none."""
+    """Run a bundle again and say which figures came back; exit 7 where one didn't, there is none, or the run
+    or the bundle is another than the original, where that is here."""
     code = OK
     with errors(json):
         client = connect(start=True)
@@ -90,12 +94,20 @@ def reproduce(
         compared = watch(lambda: jobs.get_job(client, queued["job_id"]), "Comparing")
         require_finished(compared, "The comparison was")
         result = cast(Reproduction, compared["result"])  # of a finished job of this kind
-        code = CONDITION if result["outside"] or not result["figures"] else OK
+        code = OK if came_back(opened, result) else CONDITION
         if json:
             print_json({"run_id": queued["run_id"], "opened": opened, "reproduction": result})
         else:
             print_reproduction(result)
     raise SystemExit(code)
+
+
+def came_back(opened: OpenedBundle, result: Reproduction) -> bool:
+    """Whether it is the run that it says, and nothing surely differs."""
+    original, beside = opened.get("original"), result.get("beside")
+    forged = bool(original and original["differences"])
+    differs = bool(beside and any(line["same"] is False for line in beside["lines"]))
+    return bool(result["figures"]) and not (result["outside"] or forged or differs)
 
 
 def open_bundle(client: Client, file: Path, model: str = "") -> tuple[str, OpenedBundle]:
@@ -121,10 +133,21 @@ BASES = {
 
 def _print_opened(opened: OpenedBundle) -> None:
     say(f"{opened['bundle']}: the run {opened['run']['name']} of {opened['run']['created_at'][:10]}.")
+    _say_origin(opened)
     rows = "taken in from the bundle" if opened.get("taken") else "here already"
     if not opened.get("refused"):
         say(f"Its rows are {rows}. {BASES[opened['base']]}")
     _say_differences(opened["differences"])
+
+
+def _say_origin(opened: OpenedBundle) -> None:
+    """Its fingerprint, and whether it is the run of this home that it says."""
+    say(bundle_words.fingerprint(opened))
+    say(bundle_words.origin(opened))
+    if (original := opened.get("original")) and original["differences"]:
+        rows = [[row["field"], row["bundle"], row["here"]] for row in original["differences"]]
+        count = plural(len(rows) + original["more"], "field")
+        print_rows(["field", "in the bundle", "in this home"], rows, count)
 
 
 def _say_differences(differences: list[BundleDifference]) -> None:
@@ -153,3 +176,10 @@ def print_reproduction(result: Reproduction) -> None:
     if result["differences"]:
         rows = [[row["what"], row["first"], row["here"]] for row in result["differences"]]
         print_rows(["differs", "first run", "this run"], rows, plural(len(rows), "difference"))
+    if beside := result.get("beside"):
+        out.print(beside["sentence"], markup=False, soft_wrap=True)
+        rows = [
+            [line["what"], line["first"], line["second"], bundle_words.SAME[line["same"]], line["detail"]]
+            for line in beside["lines"]
+        ]
+        print_rows(["", "original", "this run", "", "how far"], rows, plural(len(rows), "point"))

@@ -13,6 +13,26 @@ class BaseReference(TypedDict):
     revision: str | None  # the commit that was loaded
 
 
+StopReason = Literal["epochs", "max_steps", "early_stopping", "forgetting", "mixed"]
+CourseEnd = (
+    StopReason | Literal["unfinished"]
+)  # unfinished: a checkpoint of a run that was ended from outside
+
+
+class TrainedCourse(TypedDict):
+    """What training did, up to the weights that the model has; what was asked for stands beside it."""
+
+    step: int  # whose weights they are
+    last_step: int  # that was made
+    rows: int  # that the optimiser saw up to `step`; one that came again in a later epoch counts again
+    train_rows: int  # of the training part
+    steps_per_epoch: int
+    asked_epochs: float | None
+    asked_steps: int | None  # the limit of steps; null where none was set
+    reason: CourseEnd
+    attempts: int  # 1: in one go; more: it was resumed
+
+
 class ModelOrigin(TypedDict, total=False):
     """Where a model comes from, beside its base."""
 
@@ -24,6 +44,7 @@ class ModelOrigin(TypedDict, total=False):
     mixed_from: str  # of a mix: the run of whose model
     calls: bool  # rows of that data set call functions; older runs lack it
     alpha: float  # of a mix: the share of the way from the base
+    course: TrainedCourse  # of a run that trained; runs from before lack it
 
 
 class ModelNote(ModelOrigin):

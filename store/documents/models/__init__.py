@@ -1,0 +1,1 @@
+"""What lies beside a model's files: its base, where it comes from, what training did."""

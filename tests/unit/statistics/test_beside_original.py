@@ -1,0 +1,122 @@
+"""A run beside the original that it repeats: what is the same, and from which step on it isn't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.diagnostics.comparison.beside_original import LOSS_TOLERANCE, beside
+
+CONFIG = {"name": "First", "dataset": "data-1", "model": "/a/tiny", "learning_rate": 1e-4, "r": 8}
+FACTS = {
+    **{"data_fingerprint": "f" * 32, "dtype": "float32", "rows": {"train": 60, "test": 10}},
+    "stopped": {"reason": "epochs", "step": 3, "restored_step": 3},
+}
+
+
+def curve(*values: float | None, first: int = 1) -> dict[str, Any]:
+    return {"steps": [first + place for place in range(len(values))], "values": list(values)}
+
+
+def run(**changes: Any) -> Any:
+    own = {
+        **{"run_id": "run-1", "name": "First", "kind": "train", "model": "tiny", "created_at": ""},
+        **{"config": CONFIG, "facts": FACTS, "verdict": None},
+        "curves": {"train/loss": curve(2.0, 1.5, 1.0), "eval/loss": curve(1.8, 1.2)},
+    }
+    return own | changes
+
+
+def lines_of(second: Any, figures: Any = (), **about: Any) -> tuple[str, dict[str, Any]]:
+    result = beside(run(), second, list(figures), split_same=about.get("split_same", True))
+    return result["sentence"], {line["what"]: line for line in result["lines"]}
+
+
+def losses(*values: float | None, first: int = 1) -> Any:
+    return run(curves={"train/loss": curve(*values, first=first), "eval/loss": curve(1.8, 1.2)})
+
+
+def test_what_is_only_called_otherwise_is_the_same() -> None:
+    names = {"name": "Again", "dataset": "data-2", "model": "tiny", "notes": "n"}
+    sentence, lines = lines_of(run(config=CONFIG | names, name="Again"))
+    assert {line["same"] for line in lines.values()} == {True}
+    assert sentence == f"The same as the original run First in {len(lines)} of {len(lines)} points."
+
+
+@pytest.mark.parametrize(
+    ("second", "what", "values"),
+    [
+        (run(config=CONFIG | {"learning_rate": 0.5}), "Setting learning_rate", ("0.0001", "0.5")),
+        (run(config=CONFIG | {"extra": 1}), "Setting extra", ("not set", "1")),
+        (
+            run(facts=FACTS | {"data_fingerprint": "e" * 32}),
+            "Rows by fingerprint",
+            ("f" * 12, "e" * 12),
+        ),
+        (
+            run(facts=FACTS | {"rows": {"train": 59, "test": 10}}),
+            "Rows of each part",
+            ("train 60, test 10", "train 59, test 10"),
+        ),
+        (
+            run(facts=FACTS | {"stopped": {"reason": "max_steps", "step": 2, "restored_step": 2}}),
+            "Steps",
+            ("3 steps", "2 steps"),
+        ),
+    ],
+)
+def test_what_differs_stands_with_both_values(second: Any, what: str, values: tuple[str, str]) -> None:
+    sentence, lines = lines_of(second)
+    assert (lines[what]["first"], lines[what]["second"], lines[what]["same"]) == (*values, False)
+    assert what in sentence
+
+
+@pytest.mark.parametrize(
+    ("second", "same", "detail"),
+    [
+        (losses(2.0, 1.5, 1.0), True, "The same to the last digit at every step."),
+        (
+            losses(2.0, 1.5, 1.0 + LOSS_TOLERANCE / 2),
+            True,
+            "At most 0.0005 nats apart (step 3), within 0.001.",
+        ),
+        (
+            losses(2.0, 1.502, 1.2),
+            False,
+            "More than 0.001 nats apart from step 2 on; at step 3 0.2 nats apart.",
+        ),
+        (losses(2.0, 1.5), False, "They were measured at other steps."),
+        (losses(2.0, 1.5, 1.0, first=2), False, "They were measured at other steps."),
+        (
+            losses(2.0, None, 1.0),
+            False,
+            "More than 0.001 nats apart from step 2 on; at step 2 not finite in one of the two.",
+        ),
+        (losses(), None, "One of the two has no such losses."),
+    ],
+)
+def test_losses_are_held_step_by_step(second: Any, same: bool | None, detail: str) -> None:
+    _, lines = lines_of(second)
+    line = lines["Training loss by step"]
+    assert (line["same"], line["detail"]) == (same, detail)
+
+
+def test_figures_are_the_same_within_their_margin_and_untold_where_rows_do_not_say() -> None:
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 100}
+    figures = [
+        {"key": came, "title": came, "unit": "share", "first": estimate, "second": estimate, "came": came}
+        for came in ("same", "within", "outside", "cant_tell")
+    ]
+    sentence, lines = lines_of(run(), figures)
+    sames = [line["same"] for what, line in lines.items() if what.endswith(", share")]
+    assert sames == [True, True, False, None]
+    assert "Outside, share" in sentence
+    assert sentence.endswith(" Of 1 it can't be told.")
+
+
+def test_a_split_that_is_gone_or_another_is_told() -> None:
+    _, lines = lines_of(run(), split_same=None)
+    assert lines["Split row by row"]["same"] is None
+    _, lines = lines_of(run(), split_same=False)
+    assert lines["Split row by row"]["same"] is False
