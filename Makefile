@@ -40,6 +40,7 @@ dead-code:
 docs: $(VENV)/.run-ready
 	@$(BIN)/python -m store.words.documents_text > docs/documents.md
 	@$(BIN)/python -m store.words.tables
+	@$(BIN)/python -m tunebench.agents.tools_text
 
 bench: $(VENV)/.test-ready
 	@for b in data screens/data_page screens/clicks load/explore load/engine screens/first_use costs/memory screens/menu \

@@ -24,6 +24,7 @@ from store.queries import jobs, settings
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
 from store.words.lost_words import recent_loss
+from tunebench.agents.agent_cli import mcp
 from tunebench.commands.data.data_cli import data_commands
 from tunebench.commands.data.import_cli import import_
 from tunebench.commands.judging import evaluate_cli, judge_cli
@@ -39,7 +40,6 @@ from tunebench.commands.shipping.monitor_changes import monitor_judge
 from tunebench.commands.shipping.monitor_cli import monitor
 from tunebench.commands.workplace import team_cli
 from tunebench.commands.workplace.activity_cli import activity
-from tunebench.commands.workplace.agent_cli import mcp
 from tunebench.commands.workplace.tools_cli import tools
 from tunebench.terminal import processes
 from tunebench.terminal.browser import open_browser
@@ -168,21 +168,26 @@ def keep(home: Home, names: list[str]) -> None:
 
 
 @cli.command()
-def down() -> None:
+def down(json: Json = False) -> None:
     """Stop screens and engine; runs and endpoints go on and are picked up by the next one."""
     home = Home()
-    with errors():
-        if processes.stop_screens(home):  # first: else they would have it started again
+    with errors(json):
+        screens = processes.stop_screens(home)  # first: else they would have it started again
+        if screens:
             say("Stopped the screens.")
-        say("Stopped the engine." if processes.stop_engine(home) else "No engine was running.")
+        engine = processes.stop_engine(home)
+        say("Stopped the engine." if engine else "No engine was running.")
         say_what_answers(home)
+        if json:
+            print_json({"stopped": {"screens": screens, "engine": engine}})
 
 
 @cli.command()
-def url() -> None:
+def url(json: Json = False) -> None:
     """Print the address of the screens that run, with the secret that opens them."""
-    with errors():
-        print(processes.screens_entrance(Home()))
+    with errors(json):
+        entrance = processes.screens_entrance(Home())
+        print_json({"url": entrance}) if json else print(entrance)
 
 
 @cli.command()

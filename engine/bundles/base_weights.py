@@ -38,7 +38,7 @@ def of_source(job: WorkerJob, source: str) -> BaseWeights:
 
 def _is_hub_id(base: ReadBase) -> bool:
     """Whether the bundle's base model is one of a hub, and its name not that of a folder of this machine."""
-    plain = base.hub_id == base.name and models.HUB_ID.fullmatch(base.name)
+    plain = base.hub_id == base.name and base_names.HUB_ID.fullmatch(base.name)
     return bool(plain) and not Path(base.name).exists()
 
 

@@ -34,7 +34,7 @@ WHOLE_BITS, WHOLE_SHARE = 18.0, 0.9  # of an answer that is copied as a whole
 MIN_ANSWER_BITS = 6.0  # of a whole answer, to count as the same: at most one in 64 old rows has it
 TEMPLATE_SHARE = 0.1  # of the questions; a word that more have says nothing of what one means
 MIN_OWN_WORDS = 3  # of a question, for its meaning to be looked at
-NEAREST = 8  # held-out questions that are looked at, by each of two measures
+NEAREST = 8  # held-out rows that are looked at, by each measure
 BLOCK = 256  # new questions at a time
 
 
@@ -103,12 +103,12 @@ def _copied(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> I
     """New answers that copy a held-out one, with the one of which they have most; with nothing held out those
     that copy another new one."""
     partners = [words_of(text) for text in held or new]
-    holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    holders: dict[int, list[int]] = defaultdict(list)
     for partner, words in enumerate(partners):
         for run in set(_runs(words)):
             holders[run].append(partner)
     often: Counter[str] = Counter()
-    shared: Counter[tuple[str, ...]] = Counter()
+    shared: Counter[int] = Counter()
     for text in (*new, *held, *others):  # one after the other, as there may be many
         words = words_of(text)
         often.update(set(words))
@@ -117,17 +117,21 @@ def _copied(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> I
     bits = {word: log2(total / often[word]) for words in partners for word in words}
     for number, text in enumerate(new):
         own = {run for run in _runs(words_of(text)) if run in holders and shared[run] <= RARE}
-        near = {partner for run in own for partner in holders[run]} - (set() if held else {number})
+        often_shared = Counter(partner for run in own for partner in holders[run])
+        if not held:
+            del often_shared[number]
+        near = [partner for partner, _ in often_shared.most_common(NEAREST)]
         shared_bits = {partner: _shared_bits(partners[partner], own, bits) for partner in near}
         if any(shared_bits.values()):
             yield number, max(shared_bits, key=lambda partner: shared_bits[partner])
 
 
-def _runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    return (tuple(words[at : at + RUN]) for at in range(len(words) - RUN + 1))
+def _runs(words: Sequence[str]) -> Iterator[int]:
+    """A hash of each run, as the runs of many long answers would fill the memory."""
+    return (hash(tuple(words[at : at + RUN])) for at in range(len(words) - RUN + 1))
 
 
-def _shared_bits(words: Sequence[str], runs: set[tuple[str, ...]], bits: Mapping[str, float]) -> float:
+def _shared_bits(words: Sequence[str], runs: set[int], bits: Mapping[str, float]) -> float:
     """Bits of the words that stand in these runs; 0 where they are few, and a small part of all."""
     covered = {word for at, run in enumerate(_runs(words)) if run in runs for word in words[at : at + RUN]}
     shared_bits = sum(bits[word] for word in covered)

@@ -7,7 +7,9 @@ schema refers to nothing outside itself: no file and no address is ever opened f
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,7 +22,9 @@ from jsonschema.validators import extend
 from referencing import Registry
 
 MOST_REASONS = 20
-MOST_STEPS = 20_000  # references followed for one answer; each may double what the next one costs
+MAX_STEPS = 200_000  # keywords that one answer may be held to
+REFERENCE_STEPS = 10  # of a reference followed: each may double what the next one costs
+REFERENCES = ("$ref", "$dynamicRef")
 _FENCE = re.compile(r"\s*```[A-Za-z0-9]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 
@@ -63,27 +67,33 @@ def json_schema(
 
     Raises ValueError for a schema that refers to something outside itself, or to a pattern that RE2 refuses.
     """
-    steps = _Steps()
-    validator = steps.kind(schema, registry=Registry())
-    scores, reasons = np.zeros(len(texts)), Counter[str]()
+    checking = Checking()
+    validator = checking.validator(schema)
+    scores, reasons = np.ones(len(texts)), Counter[str]()
     for row, text in enumerate(texts):
-        steps.left = MOST_STEPS
-        try:
-            first = next(validator.iter_errors(read_json(text, fenced=fenced)), None)
-        except NotJson:
-            why = "not JSON"
-        except RecursionError:
-            why = "nested too deep"
-        except _TooManySteps:
-            why = "takes too many steps to check"
-        else:
-            if first is None:
-                scores[row] = 1
-                continue
-            where = "/".join(str(part) for part in first.absolute_path)
-            why = f"{where or 'at the top'}: {first.validator}"
-        reasons[why] += 1
+        checking.left = MAX_STEPS
+        if why := why_not(validator, text, fenced=fenced):
+            scores[row] = 0
+            reasons[why] += 1
     return scores, dict(reasons.most_common(MOST_REASONS))
+
+
+def why_not(validator: Any, text: str, *, fenced: bool) -> str | None:
+    """Why a validator of `Checking` does not accept the answer; None where it does. Raises as json_schema."""
+    try:
+        first = next(validator.iter_errors(read_json(text, fenced=fenced)), None)
+    except NotJson:
+        return "not JSON"
+    except RecursionError:
+        return "nested too deep"
+    except OverflowError:
+        return "a number is too large to check"
+    except _TooManySteps:
+        return "takes too many steps to check"
+    if first is None:
+        return None
+    where = "/".join(str(part) for part in first.absolute_path)
+    return f"{where or 'at the top'}: {first.validator}"
 
 
 def regex(texts: Sequence[str], pattern: str, *, whole: bool = False) -> np.ndarray:
@@ -94,15 +104,16 @@ def regex(texts: Sequence[str], pattern: str, *, whole: bool = False) -> np.ndar
     return matches.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
-def _matches(pattern: str, text: str) -> bool:
+def _matching(pattern: str, texts: Sequence[str]) -> list[str]:
+    """The texts in which the pattern is found: all at once, as it is compiled each time."""
     try:
-        return bool(regex([text], pattern)[0])
+        return [text for text, score in zip(texts, regex(texts, pattern), strict=True) if score]
     except pa.ArrowInvalid as error:
         raise ValueError(f"The schema's pattern {pattern!r} is refused by RE2: {error}") from error
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-    if isinstance(instance, str) and not _matches(pattern, instance):
+    if isinstance(instance, str) and not _matching(pattern, [instance]):
         yield ValidationError("it does not match the pattern")
 
 
@@ -111,9 +122,27 @@ def _pattern_properties(
 ) -> Iterator[ValidationError]:
     if isinstance(instance, dict):
         for pattern, schema in patterns.items():
-            for name, value in instance.items():
-                if _matches(pattern, name):
-                    yield from validator.descend(value, schema, path=name, schema_path=pattern)
+            for name in _matching(pattern, [*instance]):
+                yield from validator.descend(instance[name], schema, path=name, schema_path=pattern)
+
+
+def _unique_items(_: Any, wanted: Any, instance: Any, __: Any) -> Iterator[ValidationError]:
+    """The library's own rule compares each item with each."""
+    if (
+        wanted
+        and isinstance(instance, list)
+        and len({_comparable(item) for item in instance}) < len(instance)
+    ):
+        yield ValidationError("it has an item twice")
+
+
+def _comparable(value: Any) -> Any:
+    """What is equal, and hashes alike, where JSON values are equal: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(value, dict):
+        return frozenset((name, _comparable(part)) for name, part in value.items())
+    if isinstance(value, list):
+        return tuple(_comparable(part) for part in value)
+    return (bool, value) if isinstance(value, bool) else value
 
 
 _plain_additional = Draft202012Validator.VALIDATORS["additionalProperties"]
@@ -123,7 +152,7 @@ def _additional(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterat
     """Of names that no pattern of the schema takes; the library's own rule would match these with `re`."""
     patterns = schema.get("patternProperties", {})
     if isinstance(instance, dict) and patterns:
-        named = {name for name in instance if any(_matches(pattern, name) for pattern in patterns)}
+        named = {name for pattern in patterns for name in _matching(pattern, [*instance])}
         instance = {name: value for name, value in instance.items() if name not in named}
         schema = {key: value for key, value in schema.items() if key != "patternProperties"}
     yield from _plain_additional(validator, rule, instance, schema)
@@ -131,27 +160,34 @@ def _additional(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterat
 
 _Validator: Any = extend(
     Draft202012Validator,
-    {"pattern": _pattern, "patternProperties": _pattern_properties, "additionalProperties": _additional},
-)
+    {"pattern": _pattern, "patternProperties": _pattern_properties, "additionalProperties": _additional,
+     "uniqueItems": _unique_items},
+)  # fmt: skip
 
 
 class _TooManySteps(Exception):
-    """One answer has led through a schema's references more often than is worth waiting for."""
+    """To check an answer takes longer than is worth waiting for."""
 
 
-class _Steps:
-    """Validators of `kind` follow as many references as are `left`, and raise _TooManySteps then."""
+class Checking:
+    """Validators that together take as many steps as are `left`, and so many seconds where given."""
 
-    def __init__(self) -> None:
-        self.left = MOST_STEPS
-        counted = {name: self._counted(_Validator.VALIDATORS[name]) for name in ("$ref", "$dynamicRef")}
-        self.kind: Any = extend(_Validator, counted)
+    def __init__(self, seconds: float = math.inf) -> None:
+        self.left, self._until = MAX_STEPS, time.monotonic() + seconds
+        counted = {name: self._counted(name, rule) for name, rule in _Validator.VALIDATORS.items()}
+        self._kind: Any = extend(_Validator, counted)
 
-    def _counted(self, follow: Any) -> Any:
-        def followed(*rule: Any) -> Any:
-            self.left -= 1
-            if self.left < 0:
+    def validator(self, schema: Any) -> Any:
+        """For `why_not`."""
+        return self._kind(schema, registry=Registry())
+
+    def _counted(self, name: str, rule: Any) -> Any:
+        steps = REFERENCE_STEPS if name in REFERENCES else 1
+
+        def checked(*given: Any) -> Any:
+            self.left -= steps
+            if self.left < 0 or time.monotonic() >= self._until:
                 raise _TooManySteps
-            return follow(*rule)
+            return rule(*given)
 
-        return followed
+        return checked

@@ -3,16 +3,22 @@ where these are known, else the plain name of its folder."""
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from store.contract.errors import ModelError
+from store.contract.model_folders import TOKENIZER_FILES
 from store.documents.models.saved_model import BaseReference
 
 SNAPSHOTS = "snapshots"  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
 CACHED = "models--"
 LOADED_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md"]
 OTHER_FILES = ["*/*", "consolidated*"]  # the same weights once more, as other libraries read them
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # a commit, a tag or a branch
+_SHARD = re.compile(r".+-of-(\d+)\.safetensors")
 
 
 def of_model(model: Any) -> BaseReference:
@@ -39,6 +45,10 @@ def pinned(source: str, base: BaseReference) -> str:
         return source
     from huggingface_hub import snapshot_download
 
+    with suppress(OSError, ValueError):  # it isn't in the cache
+        cached = snapshot_download(source, revision=base["revision"], local_files_only=True)
+        if _is_whole(Path(cached)):  # a commit never changes: there is nothing to ask the hub for
+            return cached
     try:
         return snapshot_download(
             source, revision=base["revision"], allow_patterns=LOADED_FILES, ignore_patterns=OTHER_FILES
@@ -50,6 +60,15 @@ def pinned(source: str, base: BaseReference) -> str:
             fix="Connect to the hub, or restore its cache.",
             field="model",
         ) from error
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a snapshot has all that is loaded of it."""
+    weights = [file.name for file in folder.glob("*.safetensors") if file.exists()]
+    shards = [match for name in weights if (match := _SHARD.fullmatch(name))]
+    has_weights = all(len(shards) >= int(shard[1]) for shard in shards) if shards else bool(weights)
+    has_tokenizer = any((folder / name).exists() for name in TOKENIZER_FILES)
+    return has_weights and has_tokenizer and (folder / "config.json").exists()
 
 
 def plain_name(model: str) -> str:

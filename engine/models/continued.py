@@ -54,8 +54,7 @@ class EarlierRun:
         if own.exists():
             return str(own)
         source = models.resolve(self.config.model, home)
-        noted = (self.folder.model / saving.NOTE).exists()
-        return base_names.pinned(source, saving.base_of(self.folder.model)) if noted else source
+        return base_names.pinned(source, saving.base_of(self.folder.model))
 
 
 def find(home: Home, config: TrainConfig) -> EarlierRun | None:

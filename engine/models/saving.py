@@ -9,7 +9,8 @@ from typing import Any, cast
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from engine.models import base_names, bottleneck, initial_weights, vocabularies
+from engine.models import base_names, bottleneck, initial_weights, model_note, vocabularies
+from engine.models.model_note import NOTE
 from store.catalog.methods import METHODS
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
@@ -19,7 +20,6 @@ from store.documents.verdicts.verdict import Verdict
 from store.words import adapter_card
 
 CARD = "README.md"
-NOTE = "tunebench.json"
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -58,10 +58,10 @@ def write_card(folder: Path, config: TrainConfig, verdict: Verdict | None = None
 
 
 def base_of(folder: Path) -> BaseReference:
-    """What the model in `folder` belongs to, as its note has it."""
-    note = cast(ModelNote, read_json(folder / NOTE))
-    unknown: BaseReference = {"name": note["base_model"], "hub_id": None, "revision": None}
-    return note.get("base") or unknown
+    """What the model in `folder` belongs to, as its note has it; without a name where it has no note."""
+    note = model_note.read(folder)
+    unknown: BaseReference = {"name": note["base_model"] if note else "", "hub_id": None, "revision": None}
+    return (note.get("base") or unknown) if note else unknown
 
 
 def load(folder: Path, base: Any, name: str = "default") -> Any:

@@ -3,12 +3,12 @@ library saves the one file that it reads itself, so that they are copied from wh
 
 from __future__ import annotations
 
-import shutil
+import json
+from contextlib import suppress
 from pathlib import Path
 
-from engine.models import models
+from engine.models import base_names, models
 from engine.models.tokenizer_limits import MAX_MIB
-from store.contract.jobdir import read_json
 
 TOKENIZER = "tokenizer.json"
 VOCABULARIES = (
@@ -18,22 +18,48 @@ VOCABULARIES = (
 
 def add(source: str, folder: Path) -> None:
     """Those of `source`, a folder or a hub id, that the tokenizer in `folder` was saved without, where it has
-    the same tokens."""
-    if not source or Path(source) == folder or not _same_tokens(source, folder):
+    the same tokens. Of a hub only what was loaded; nothing where `source` is gone: no model needs them."""
+    loaded = _loaded_folder(source)
+    if loaded is None or loaded == folder or not _same_tokens(loaded, folder):
         return
     for name in VOCABULARIES:
-        if not (folder / name).exists() and (file := models.file_of(source, name)):
-            shutil.copyfile(file, folder / name)
+        if not (folder / name).exists() and (content := _read(loaded / name)) is not None:
+            (folder / name).write_bytes(content)
 
 
-def _same_tokens(source: str, folder: Path) -> bool:
-    theirs, own = models.file_of(source, TOKENIZER), folder / TOKENIZER
-    if theirs is None or not own.exists() or theirs.stat().st_size > MAX_MIB[TOKENIZER] * 2**20:
-        return False
+def fetch(source: str) -> None:
+    """Have the hub's cache hold those of `source`, where that is a commit of the hub and none was loaded yet.
+    Without the hub it stays as it is."""
+    base = base_names.reference(source)
+    if not base["revision"] or any((Path(source) / name).exists() for name in VOCABULARIES):
+        return
+    from huggingface_hub import snapshot_download
+
+    with suppress(OSError, ValueError):
+        snapshot_download(base["name"], revision=base["revision"], allow_patterns=list(VOCABULARIES))
+
+
+def _loaded_folder(source: str) -> Path | None:
     try:
-        base, saved = read_json(theirs), read_json(own)
+        return models.weights_folder(source) if source else None
+    except (OSError, ValueError):  # a folder that is gone, or an id of which nothing is here
+        return None
+
+
+def _same_tokens(source: Path, folder: Path) -> bool:
+    theirs, own = _read(source / TOKENIZER), _read(folder / TOKENIZER)
+    try:
+        base, saved = json.loads(theirs or b"null"), json.loads(own or b"null")
     except ValueError:  # of a hub, and no tokenizer that was loaded
         return False
     if not isinstance(base, dict) or not isinstance(saved, dict):
         return False
     return all(base.get(part) == saved.get(part) for part in ("model", "added_tokens"))
+
+
+def _read(file: Path) -> bytes | None:
+    """None where it isn't there, can't be read, or is larger than any tokenizer."""
+    try:
+        return file.read_bytes() if file.stat().st_size <= MAX_MIB[TOKENIZER] * 2**20 else None
+    except OSError:
+        return None

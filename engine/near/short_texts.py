@@ -2,22 +2,27 @@
 
 Two texts of 4 to 32 words are nearly the same where they share three quarters of their words (Dice's
 coefficient), and the cosine of their trigrams, weighted by rarity (`trigrams`), has the threshold. The second
-parts what was made from one template: there the words that differ are the rare ones. Candidates share two of
-their `RAREST` rarest words, as any two texts do that differ by three words or fewer; the texts of a bucket
-are compared with the `WINDOW` next ones in it, so a bucket of more, as templates make, costs no more.
+parts what was made from one template: there the words that differ are the rare ones. Where they are not, as
+in "a timer for 5 minutes", two more rules do. Near duplicates have the same numbers. And a word is what a
+template is filled with where another stands in its place in `VARIED` pairs of texts, and in `VARIED_SHARE` of
+those that have it; two texts are not the same where they are filled with other such words, or with the same
+in another order, and one of them is in as many pairs. Candidates share two of their `RAREST` rarest words, as
+any two texts do that differ by three words or fewer; the texts of a bucket are compared with the `WINDOW`
+next ones in it, so a bucket of more, as templates make, costs no more.
 
 `bench/detection/short_texts.py` measures what is found at which length, and how many unrelated texts match.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 from scipy import sparse
 
-from engine.near.shingles import mix, words_hashed
+from engine.near.shingles import mix, normalise, words_hashed
 from engine.near.trigrams import PIECE, TrigramWeights
 
 MIN_WORDS, MAX_WORDS = 4, 32
@@ -26,6 +31,8 @@ MIN_DICE = 0.75  # of the words
 MIN_COSINE = 0.65  # of the trigrams
 RAREST = 5  # words of a text, of which two are shared
 WINDOW = 12
+VARIED, VARIED_SHARE = 3, 0.3  # pairs that have another word in the place of a word, and of all its pairs
+_NUMBER = re.compile(r"\d+")
 
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # first, second, similarity; of each pair once
 
@@ -66,22 +73,32 @@ def short_pairs(
     of_text = np.repeat(np.arange(len(texts)), lengths)
     hashes, of_text = hashes[short[of_text]], of_text[short[of_text]]
     words, places = np.unique(hashes, return_inverse=True)
+    spoken = places, np.concatenate([[0], np.cumsum(lengths * short)])
     distinct = _distinct(of_text * max(1, len(words)) + places)
     of_text, places = np.divmod(distinct, max(1, len(words)))
     often = np.bincount(places, minlength=len(words))
     order = np.lexsort((places, often[places], of_text))
-    first, second = _candidates(of_text[order], words[places[order]], side)
-    close = _dice(of_text, places, first, second, (len(texts), len(words))) >= MIN_DICE
+    first, second = _candidates(of_text[order], words[places[order]])
+    if side is not None:  # the others say what varies
+        across = _candidates(of_text[order], words[places[order]], side)
+        codes = [low * len(texts) + high for low, high in ((first, second), across)]
+        first, second = np.divmod(_distinct(np.concatenate(codes)), len(texts))
+    ones = np.ones(len(places), np.int32)
+    bags = sparse.csr_array((ones, (of_text, places)), shape=(len(texts), len(words)))
+    close = _dice(bags, first, second) >= MIN_DICE
     first, second = first[close], second[close]
     if not len(first):
         return first, second, np.zeros(0)
+    made = _of_template(bags, spoken, first, second) | _other_numbers(texts, first, second)
+    kept = ~made if side is None else ~made & (side[first] != side[second])
+    first, second = first[kept], second[kept]
     similarity = np.minimum(1.0, TrigramWeights(texts).cosines(first, second))
     good = similarity >= min_cosine - 1e-6  # sums of float32
     return first[good], second[good], similarity[good]
 
 
 def _candidates(
-    of_text: np.ndarray, words: np.ndarray, side: np.ndarray | None
+    of_text: np.ndarray, words: np.ndarray, side: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of texts that share two of their rarest words. of_text, words: of each distinct word of a text,
     the rarest of each text first."""
@@ -111,15 +128,69 @@ def _distinct(values: np.ndarray) -> np.ndarray:
     return ordered[np.diff(ordered, prepend=-1) != 0]
 
 
-def _dice(
-    of_text: np.ndarray, places: np.ndarray, first: np.ndarray, second: np.ndarray, shape: tuple[int, int]
-) -> np.ndarray:
-    """Dice's coefficient of the words of each pair."""
-    rows = sparse.csr_array((np.ones(len(places), np.int32), (of_text, places)), shape=shape)
-    sizes = np.diff(rows.indptr)
+def _dice(bags: sparse.csr_array, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Dice's coefficient of the words of each pair. bags: which texts have which words."""
+    sizes = np.diff(bags.indptr)
     values = np.zeros(len(first))
     for begin in range(0, len(first), PIECE):
         low, high = first[begin : begin + PIECE], second[begin : begin + PIECE]
-        shared = np.asarray(rows[low].multiply(rows[high]).sum(axis=1)).ravel()
+        shared = np.asarray(bags[low].multiply(bags[high]).sum(axis=1)).ravel()
         values[begin : begin + PIECE] = 2 * shared / (sizes[low] + sizes[high])
     return values
+
+
+def _of_template(
+    bags: sparse.csr_array, spoken: tuple[np.ndarray, np.ndarray], first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
+    """Which pairs are filled with other words, or with the same in another order: bool. spoken: the words of
+    all texts in their order, and where each text's begin."""
+    low, high = _own_words(bags, first, second), _own_words(bags, second, first)
+    replaced = (np.diff(low.indptr) > 0) & (np.diff(high.indptr) > 0)  # and not a word put in or dropped
+    own = (low[replaced] + high[replaced]).sum(axis=0)
+    having = np.bincount(np.concatenate([first, second]), minlength=bags.shape[0]) @ bags
+    shared = (having - low.sum(axis=0) - high.sum(axis=0)) / 2
+    varies = (own >= VARIED) & (own >= VARIED_SHARE * (own + shared))
+    partners = np.bincount(np.concatenate([first[replaced], second[replaced]]), minlength=bags.shape[0])
+    many = np.maximum(partners[first], partners[second]) >= VARIED
+    made: np.ndarray = many & (low @ varies > 0) & (high @ varies > 0)
+    left = np.flatnonzero(many & ~made)
+    made[left] = _reordered(spoken, varies, first[left], second[left])
+    return made
+
+
+def _reordered(
+    spoken: tuple[np.ndarray, np.ndarray], varies: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
+    """Of each pair whether words that vary, and that both texts have, stand in another order."""
+    words, begins = spoken
+    fillers: dict[int, list[int]] = {}
+    for text in {*first.tolist(), *second.tolist()}:
+        own = words[begins[text] : begins[text + 1]]
+        fillers[text] = own[varies[own]].tolist()
+    pairs = ((fillers[low], fillers[high]) for low, high in zip(first.tolist(), second.tolist(), strict=True))
+    orders = (
+        [word for word in low if word in high] != [word for word in high if word in low]
+        for low, high in pairs
+    )
+    return np.fromiter(orders, bool, len(first))
+
+
+def _own_words(bags: sparse.csr_array, ours: np.ndarray, theirs: np.ndarray) -> sparse.csr_array:
+    """Of each pair the words that the one text has and the other has not."""
+    empty = sparse.csr_array((0, bags.shape[1]), dtype=bags.dtype)
+    parts = []
+    for begin in range(0, len(ours), PIECE):
+        mine, other = bags[ours[begin : begin + PIECE]], bags[theirs[begin : begin + PIECE]]
+        own = sparse.csr_array(mine - mine.multiply(other))
+        own.eliminate_zeros()
+        parts.append(own)
+    return sparse.csr_array(sparse.vstack([empty, *parts], format="csr"))
+
+
+def _other_numbers(texts: Sequence[str], first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Which pairs differ in their numbers, or the order of them: bool."""
+    numbers = {
+        place: _NUMBER.findall(normalise(texts[place])) for place in {*first.tolist(), *second.tolist()}
+    }
+    pairs = zip(first.tolist(), second.tolist(), strict=True)
+    return np.fromiter((numbers[low] != numbers[high] for low, high in pairs), bool, len(first))

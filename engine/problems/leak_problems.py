@@ -17,7 +17,10 @@ NOT_KEPT = (
     " one side."
 )
 MEND_EXACT = "Clean the data set of its duplicates."
-MEND_NEAR = "Look at the near duplicates; clean the data set of them, or read the verdict with that in mind."
+MEND_NEAR = (
+    "Look at the near duplicates; clean the data set of them, or read the verdict with that in mind. Short"
+    " texts with a changed word are not dropped by that."
+)
 MEND_PROMPT = (
     "Split by group if a column tells such rows apart; measure the duplicates of the data set, and rows with"
     " one prompt are kept on one side unless too many share it."

@@ -27,6 +27,8 @@ IDS = ("probeidaa", "probeidbb")  # of nine characters: templates of Mistral tak
 ARGUMENT = {"probe_argument": "probe_value"}
 PLAIN = "probe_answer"
 ARGUMENT_KEYS = ("arguments", "parameters")
+MAX_FAILURES = 128  # of markers without a call; what follows so many is text
+_SPACE = re.compile(r"\s*")
 _TAG = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
 
 
@@ -81,12 +83,13 @@ class CallForm:
         return len(text[: len(text) - held].rstrip())
 
     def _pieces(self, text: str) -> Iterator[str | list[StoredCall]]:
-        at = 0
-        while (start := text.find(self.marker, at)) >= 0:
+        at = failures = 0
+        while failures < MAX_FAILURES and (start := text.find(self.marker, at)) >= 0:
             if start > at:
                 yield text[at:start]
             calls, at = self._calls(text, start + len(self.marker))
             if calls is None:
+                failures += 1
                 at = text.find(self.marker, start + len(self.marker))
                 at = len(text) if at < 0 else at
                 yield text[start:at]
@@ -99,9 +102,9 @@ class CallForm:
         """The calls that the JSON at this place is, and where they end."""
         value, at = _value(text, at)
         calls = self._as_calls(value)
-        rest = text[at:].lstrip()
-        if self.end and rest.startswith(self.end):
-            at = len(text) - len(rest) + len(self.end)
+        after = _after_space(text, at)
+        if self.end and text.startswith(self.end, after):
+            at = after + len(self.end)
         return calls, at
 
     def _alone(self, text: str) -> list[StoredCall] | None:
@@ -122,13 +125,17 @@ class CallForm:
         return calls or None
 
 
+def _after_space(text: str, at: int) -> int:
+    space = _SPACE.match(text, at)
+    return space.end() if space else at
+
+
 def _value(text: str, at: int) -> tuple[Any, int]:
     """The JSON value at this place, after white space, and where it ends; None where there is none, or one
     that no answer can hold: half a character, NaN, a number without end."""
-    start = len(text) - len(text[at:].lstrip())
     try:
-        value, end = _decoder.raw_decode(text, start)
-        json.dumps(value, ensure_ascii=False).encode()
+        value, end = _decoder.raw_decode(text, _after_space(text, at))
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         return None, at
     return value, end

@@ -81,13 +81,20 @@ def calls_of(content: str) -> tuple[str, list[StoredCall]] | None:
     """What `call_text` made a text of; None for an answer that calls nothing."""
     if not content.startswith("{") or '"tool_calls"' not in content:
         return None
-    try:
-        answer = json.loads(content)
-    except ValueError:
-        return None
-    calls = answer.get("tool_calls")
+    answer = _object_of(content) or {}
+    calls: Any = answer.get("tool_calls")
     fine = isinstance(calls, list) and calls and all(isinstance(c, dict) and c.get("name") for c in calls)
     return (str(answer.get("content") or ""), calls) if fine else None
+
+
+def _object_of(text: str) -> dict[str, Any] | None:
+    """The JSON object that the text is; None for one that no tokenizer takes: with half a character in it."""
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def has_tools(messages: Sequence[Message]) -> bool:
@@ -233,11 +240,8 @@ def _check_answered(waiting: Sequence[str], results: Mapping[str, str]) -> None:
 
 def _stored_call(call: Mapping[str, Any]) -> StoredCall:
     function = call["function"]
-    try:
-        arguments = json.loads(function["arguments"])
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
+    arguments = _object_of(function["arguments"])
+    if arguments is None:
         raise ValueError(
             f"the arguments of a call of {str(function['name'])[:80]} are not the JSON of an object"
         )

@@ -23,7 +23,7 @@ from engine.evidence.class_evidence import LabelEvidence
 from engine.evidence.gathering import Gathering, JudgingPace
 from engine.evidence.swapped_prompts import has_question, swap_prompts_of
 from engine.forward.batches import total_steps
-from engine.models import continued, initial_weights, memory, models, saving
+from engine.models import base_names, continued, initial_weights, memory, models, saving
 from engine.models.apply_method import base_model, count_parameters, make_trainable
 from engine.models.bundled import ensure
 from engine.models.precision import choose_dtype, device_name, dtype_name, versions
@@ -44,6 +44,7 @@ from engine.worker.other_work import OtherWork
 from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config.training.train_config import Split, TrainConfig
+from store.contract.jobdir import read_json, write_json
 from store.documents.models.saved_model import ModelOrigin, TrainedCourse
 from store.documents.verdicts.classification import JudgingSplit
 from store.documents.verdicts.verdict import Stopped, Verdict
@@ -80,7 +81,12 @@ class TrainingRun:
             self.source = continued.source_of(
                 self.job.home, self.config, self.earlier, self.job.dir, self.dtype
             )
+        elif self.job.resume and (began_on := read_json(self.job.dir.loaded_base)):
+            self.source = base_names.pinned(self.source, began_on)
         self.architecture = models.load_config_for(self.config, self.source)
+        # a resume, and whoever loads a checkpoint, may find that the hub has newer weights
+        if not self.job.resume and (commit := models.commit_of(self.source)):
+            write_json(self.job.dir.loaded_base, {**base_names.reference(self.source, commit)})
         self.tokenizer = models.load_tokenizer(self.source, chat_template=self.config.chat_template)
 
     def run(self) -> Verdict:

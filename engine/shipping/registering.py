@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from engine.evaluation import evaluated
-from engine.models import models, saving
+from engine.models import model_note, models, saving
 from engine.models.continued import EarlierRun
 from engine.shipping import folder_of_model
 from engine.training import checkpoint
@@ -106,7 +106,7 @@ def _of_folder(
         task="classification" if present.labels else "sft",
     )
     write_json(target.config, {"config": trained.model_dump(), "dataset": {"fingerprint": ""}, "split": None})
-    if not (target.path / "tunebench.json").exists():
+    if model_note.read(target.path) is None:
         write_json(target.path / "tunebench.json", _note(base or config.name, trained, present.labels))
     return base or None, present.adapter, notices
 

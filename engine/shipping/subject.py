@@ -7,14 +7,14 @@ against are loaded from the same.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.evaluation import evaluated
 from engine.evaluation.evaluated import Evaluated
-from engine.models import base_names, models, saving
+from engine.models import base_names, model_note, models, saving
+from engine.models.base_names import HUB_ID, REVISION
 from engine.models.continued import EarlierRun
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
@@ -25,9 +25,6 @@ from store.contract.errors import ModelError, NotFoundError
 from store.contract.jobdir import JobDir, read_json, write_json
 from store.documents.models.saved_model import BaseReference, ModelNote, ModelOrigin
 from store.documents.shipping.export import ExportedVersion, ExportOrder
-from store.words import card_parts
-
-REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # a commit, a tag or a branch
 
 
 class _FilesOf(JobDir):
@@ -74,7 +71,7 @@ class ExportSubject:
     @property
     def note(self) -> ModelNote | dict[str, Any]:
         """What the run noted beside the files; empty for a folder from elsewhere."""
-        return read_json(self.folder / saving.NOTE) or {}
+        return model_note.read(self.folder) or {}
 
     @property
     def own_base(self) -> bool:
@@ -87,8 +84,7 @@ class ExportSubject:
         if not self.adapter:
             return str(self.folder)
         source = evaluated.base_source(job, self.run)
-        noted = (self.folder / saving.NOTE).exists()
-        return base_names.pinned(source, saving.base_of(self.folder)) if noted else source
+        return base_names.pinned(source, saving.base_of(self.folder))
 
     def load(self, job: WorkerJob) -> Evaluated:
         """The model as evaluations load it; on a processor in fp32, as reckoning in bfloat16 differs by
@@ -157,7 +153,7 @@ def _of_version(job: WorkerJob, version: ExportedVersion) -> ExportSubject:
 
 def _config_of(folder: Path) -> TrainConfig:
     """With which the files of a version are loaded whose run is gone, or which were brought as a folder."""
-    note: ModelNote | None = read_json(folder / "tunebench.json")
+    note = model_note.read(folder)
     if note is None:
         return evaluated.plain_config(str(folder))
     changes: dict[str, Any] = {"model": note["base_model"], "dataset": "none", "method": note["method"]}
@@ -169,7 +165,8 @@ def _config_of(folder: Path) -> TrainConfig:
 
 
 def _labels(folder: Path) -> list[str] | None:
-    return (read_json(folder / "tunebench.json") or {}).get("labels")
+    note = model_note.read(folder)
+    return note.get("labels") if note else None
 
 
 def plain_name(text: str) -> str:
@@ -183,7 +180,7 @@ def plain_name(text: str) -> str:
 def public_base(subject: ExportSubject, job: WorkerJob) -> BaseReference:
     """The model beneath the adapter as others know it: its hub id and the commit that was loaded where these
     are known, else a plain name, never a path of this machine. Of whole weights what they were made of."""
-    note: ModelNote | None = read_json(subject.folder / saving.NOTE)
+    note = model_note.read(subject.folder)
     if subject.own_base and subject.adapter:  # made by an earlier run: no hub has it
         return {"name": plain_name(f"{subject.name}-base"), "hub_id": None, "revision": None}
     if note and (base := note.get("base")) and not subject.own_base:
@@ -191,7 +188,7 @@ def public_base(subject: ExportSubject, job: WorkerJob) -> BaseReference:
     name = subject.config.model
     if name not in models.BUNDLED:  # in 4 bits once: not the weights of the hub's model of that name
         source = _resolved(job, name)
-        if not Path(source).exists() and card_parts.hub_id(source):
+        if not Path(source).exists() and HUB_ID.fullmatch(source):
             return {"name": source, "hub_id": source, "revision": _named_revision(subject, source)}
     return {"name": plain_name(base_names.plain_name(name)), "hub_id": None, "revision": None}
 

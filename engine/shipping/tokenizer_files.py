@@ -25,11 +25,18 @@ def copy(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
     for template in sorted((subject.folder / TEMPLATES).glob("*.jinja")):
         (folder / TEMPLATES).mkdir(exist_ok=True)
         shutil.copyfile(template, folder / TEMPLATES / template.name)
-    vocabularies.add(subject.base(job), folder)  # runs from before were saved without
+    _add_of_base(job, subject, folder)
 
 
 def write(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
     """As the library writes them beside whole weights."""
     models.load_tokenizer(str(subject.folder)).save_pretrained(folder)
-    for source in (str(subject.folder), subject.base(job)):
-        vocabularies.add(source, folder)
+    vocabularies.add(str(subject.folder), folder)
+    _add_of_base(job, subject, folder)
+
+
+def _add_of_base(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
+    """A run is saved with what was loaded of its base alone, and no more is asked of the hub then."""
+    base = subject.base(job)
+    vocabularies.fetch(base)
+    vocabularies.add(base, folder)

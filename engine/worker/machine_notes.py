@@ -11,7 +11,7 @@ from store.contract.process_record import process_start
 from store.documents.tables.job_events import KernelCount
 
 _GROUPS, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-_BOOT, _MACHINE_COUNTS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/vmstat")
+_BOOT, MACHINE_COUNTS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/vmstat")
 
 
 def machine_start() -> str:
@@ -36,7 +36,7 @@ def was_restarted(boot: str, started: float) -> bool:
 def memory_kills() -> KernelCount | None:
     """How many processes the kernel has killed for want of memory, in this process's control group where that
     is counted, else on the whole machine; None where neither can be read."""
-    for path in (*_counts_of_group(), _MACHINE_COUNTS):
+    for path in (*_counts_of_group(), MACHINE_COUNTS):
         count = count_kills(path)
         if count is not None:
             return {"path": str(path), "count": count}
@@ -47,9 +47,9 @@ def count_kills(path: Path) -> int | None:
     """The `oom_kill` of a file of the kernel's counts; None where it has none."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
     except (OSError, ValueError):
         return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
 def _counts_of_group() -> list[Path]:

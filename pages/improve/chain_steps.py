@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from engine.diagnostics.phrasing import plural
+from store.config.shipping.improve_config import LEAST_ROWS
 from store.contract.states import ALIVE
 from store.documents.rating.round import RoundLine
 from store.documents.tables.dataset import Dataset
@@ -86,7 +87,7 @@ def round_of(improvement: Improvement) -> str:
 
 
 def reached(improvement: Improvement) -> ImprovementState:
-    """The step at which it is, failed, or was stopped."""
+    """The step at which it is, waits for rows, failed, or was stopped."""
     state = improvement["state"]
     if state in STEPS:
         return state
@@ -114,7 +115,7 @@ def _standing(improvement: Improvement, place: int, at: int) -> Standing:
         return "later"
     if state in ("failed", "stopped"):
         return "failed" if state == "failed" else "stopped"
-    return "person" if state in ("labelling", "deciding") else "now"
+    return "person" if state in ("labelling", "deciding", "waiting") else "now"
 
 
 def _step(improvement: Improvement, around: Around, key: ImprovementState, standing: Standing) -> ChainStep:
@@ -175,6 +176,8 @@ def _rows(improvement: Improvement, around: Around) -> Detail:
         link = Link("data/data", "The rows", query)
     if rows is None:
         return "Looking through what came back", link
+    if improvement["state"] == "waiting":
+        return f"{rows['train'] + rows['held_out']:,} can be used, of {LEAST_ROWS} at least", link
     again = rows["again"]["rows"] if "again" in rows else 0
     more = f" and {again:,} earlier" if again else ""
     return f"{rows['train']:,} train, {rows['held_out']:,}{more} judge", link

@@ -32,7 +32,6 @@ EARLIER_ROWS = (
 )
 EXCERPT = 200  # characters, as of skipped rows
 DRAWN = 10  # rows that stand beside what they repeat
-MAX_SKIPPED = 2_000  # rows that are looked through for them
 GONE = "gone by now"
 BAR = """<style>
 .tb-fate {display: flex; height: 12px; border-radius: 6px; overflow: hidden; gap: 2px; margin: .3rem 0 .4rem}
@@ -47,13 +46,13 @@ def draw_fate(improvement: Improvement) -> None:
     rows = improvement["facts"].get("rows")
     if rows is None:
         return
+    if improvement["state"] == "waiting":  # none of them is trained on yet
+        _draw_left_out(rows)
+        return
     st.html(STYLE + BAR + bar_html(rows))
     for note in notes(rows):
         st.caption(note)
-    if rows["left_out"]:
-        with st.expander(f"Why {plural(left_out(rows), 'row')} stayed out", icon=":material/block:"):
-            for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
-                st.markdown(f"- **{count:,}** {plain(reason)}")
+    _draw_left_out(rows)
     _draw_repeating(rows, improvement["facts"].get("rows_dataset_id"))
     _draw_again(rows)
     if rows["held_out_random"]:
@@ -63,6 +62,14 @@ def draw_fate(improvement: Improvement) -> None:
     else:
         sources = {source.get("source") for source in improvement["config"].get("rows", [])}
         st.warning(CHOSEN_ROWS if sources == {"feedback"} else PICKED_ROWS, icon=":material/info:")
+
+
+def _draw_left_out(rows: GatheredRows) -> None:
+    """Each reason with its count."""
+    if rows["left_out"]:
+        with st.expander(f"Why {plural(left_out(rows), 'row')} stayed out", icon=":material/block:"):
+            for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
+                st.markdown(f"- **{count:,}** {plain(reason)}")
 
 
 def _draw_repeating(rows: GatheredRows, dataset_id: str | None) -> None:
@@ -82,8 +89,8 @@ def _draw_repeating(rows: GatheredRows, dataset_id: str | None) -> None:
 
 def _draw_beside(row: RowRepeating, dataset_id: str) -> None:
     """The beginning of a row that stayed out, and of the row that judges."""
-    skipped = reads.skipped_rows(dataset_id, MAX_SKIPPED, 0)
-    new = next((each["excerpt"] for each in skipped if each["line"] == row["line"]), GONE)
+    skipped = reads.skipped_at(dataset_id, row["line"])
+    new = GONE if skipped is None else skipped["excerpt"]
     other = next((each for each in reads.datasets() if each["fingerprint"] == row["fingerprint"]), None)
     judging, place = GONE, f"Row {row['row_id']:,}"
     if other is not None:

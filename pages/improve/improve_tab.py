@@ -37,8 +37,9 @@ def draw_improve(model: ModelLine) -> None:
             draw_improvement(model, chosen)
             return
     current = next((line for line in listed if line["state"] in AT_WORK), None)
-    if current is not None:
-        draw_improvement(model, current)
+    waits = next((line for line in listed[:1] if line["state"] == "waiting"), None)
+    if (top := current or waits) is not None:
+        draw_improvement(model, top)
     if not improve_reads.aliases(model["model_id"]):
         _draw_no_alias(model)
         return

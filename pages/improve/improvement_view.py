@@ -14,7 +14,7 @@ from pages.shared.session import act, guarded, live, may, plain, redraw, watch_e
 from store.contract.errors import NotFoundError
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.dataset import Dataset
-from store.documents.tables.improvement import AT_WORK, Improvement
+from store.documents.tables.improvement import AT_WORK, RESUMED, Improvement
 from store.words import improvement_words
 
 BADGES = {
@@ -23,6 +23,7 @@ BADGES = {
     "promoted": "green",
     "declined": "gray",
     "stopped": "gray",
+    "waiting": "orange",
     "failed": "red",
 }
 
@@ -33,7 +34,7 @@ def draw_improvement(model: ModelLine, improvement: Improvement) -> None:
         _draw_head(model, improvement)
         moves = improvement["state"] in AT_WORK and improvement["state"] != "deciding"
         live("2s" if moves else None)(_draw_chain)(model, improvement["improvement_id"], improvement["state"])
-        if improvement["state"] == "failed":
+        if improvement["state"] in RESUMED:
             _draw_trouble(improvement)
         draw_fate(improvement)
     if "gate" in improvement["facts"] and improvement["state"] != "measuring":  # else it is measured anew
@@ -50,7 +51,7 @@ def _draw_head(model: ModelLine, improvement: Improvement) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"#### {plain(improvement['name'])}", width="stretch")
         st.markdown(badge(improvement), width="content")
-        stops = improvement["state"] in (*AT_WORK, "failed") and improvement["state"] != "deciding"
+        stops = improvement["state"] in (*AT_WORK, *RESUMED) and improvement["state"] != "deciding"
         if stops and may("work"):
             _draw_stop(improvement)
     who = "the schedule" if improvement["scheduled"] else improvement["begun_by_name"]
@@ -61,7 +62,7 @@ def _draw_head(model: ModelLine, improvement: Improvement) -> None:
 
 
 def _draw_stop(improvement: Improvement) -> None:
-    label = "Give it up" if improvement["state"] == "failed" else "Stop"
+    label = "Give it up" if improvement["state"] in RESUMED else "Stop"
     with st.popover(label, icon=":material/stop_circle:", key="improve-stop"):
         st.markdown("What it made so far stays: rows, data, run and version. It is not gone on with.")
         if st.button("Stop this improvement", type="primary", key="improve-stop-sure"):
@@ -106,11 +107,14 @@ def _dataset(dataset_id: str | None) -> Dataset | None:
 
 
 def _draw_trouble(improvement: Improvement) -> None:
-    """Why it failed, what to do, and the way on from the very step."""
+    """Why it failed or waits, what to do, and the way on from the very step."""
     trouble = improvement["trouble"]
     message = trouble["message"] if trouble else "It failed, and left no word of why."
     fix = f"  \n{plain(trouble['fix'])}" if trouble and trouble.get("fix") else ""
-    st.error(f"{plain(message)}{fix}", icon=":material/error:")
+    if improvement["state"] == "waiting":
+        st.warning(f"{plain(message)}{fix}", icon=":material/hourglass_empty:")
+    else:
+        st.error(f"{plain(message)}{fix}", icon=":material/error:")
     if not may("work"):
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -118,6 +122,6 @@ def _draw_trouble(improvement: Improvement) -> None:
             body = {"improvement": improvement["improvement_id"]}
             if act("resume_improvement", body, "It goes on.") is not None:
                 st.rerun()
-        if "rows" in improvement["facts"]:
+        if improvement["state"] == "failed" and "rows" in improvement["facts"]:
             title = improvement_words.STATES[reached(improvement)].step
             st.caption(f"What was done before “{title}” is kept and not done again.", width="content")

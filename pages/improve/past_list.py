@@ -13,7 +13,7 @@ from pages.run_parts.improve_link import IMPROVEMENT, PAGE, improve_query
 from pages.shared import quantities
 from pages.shared.session import plain
 from store.documents.shipping.version import ModelLine
-from store.documents.tables.improvement import Improvement
+from store.documents.tables.improvement import RESUMED, Improvement
 from store.queries.shipping.improvements import MOST
 from store.words.improvement_words import ANSWERS, ROWS
 
@@ -62,7 +62,7 @@ def summary(improvement: Improvement) -> list[str]:
             parts.append(f"{rows_meant}: {words}{answer}")
     if improvement["ended_by_name"]:
         parts.append(f"{improvement['ended_by_name']}, {quantities.ago(improvement['ended_at'])}")
-    elif improvement["state"] == "failed" and improvement["trouble"]:
+    elif improvement["state"] in RESUMED and improvement["trouble"]:
         parts.append(improvement["trouble"]["message"])
     else:
         parts.append(f"begun {quantities.ago(improvement['begun_at'])}")

@@ -19,7 +19,7 @@ from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.documents.rating.round import RoundLine
 from store.documents.shipping.improve_settings import AskedRowSource
 from store.documents.shipping.version import ModelLine
-from store.documents.tables.improvement import Improvement
+from store.documents.tables.improvement import RESUMED, Improvement
 from store.queries.monitoring.returned import Returned
 
 KINDS = {
@@ -28,7 +28,7 @@ KINDS = {
     DATASET: ":material/dataset: Rows of a data set",
 }
 TEACHING = ("correction", "label", "pairwise", "rank")  # protocols that say what a better answer is
-UNSUCCESSFUL = ("failed", "stopped")
+UNSUCCESSFUL = (*RESUMED, "stopped")
 TEXTS_STAY = (
     "Their texts stay in the new rows, also once the log of requests is deleted; what was redacted stays a"
     " placeholder such as [EMAIL]."

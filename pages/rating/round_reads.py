@@ -18,10 +18,9 @@ from store.documents.rating.round import (
     RoundLine,
     RoundRequest,
 )
-from store.documents.rating.workload import PersonWhoRates, Workload
+from store.documents.rating.workload import Workload
 from store.documents.tables.job import Job
 from store.queries import jobs as job_queries
-from store.queries.rating import assignments as assignment_queries
 from store.queries.rating import ratings as rating_queries
 from store.queries.rating import round_requests as request_queries
 from store.queries.rating import rounds as round_queries
@@ -97,11 +96,6 @@ def checks(round_id: str) -> tuple[list[DealtTask], list[RoundItem]]:
 @kept_for(LIVE, most=16)
 def workload(round_id: str) -> Workload:
     return workload_queries.workload(client(), round_id, job_queries.utc(time.time()))
-
-
-@kept_for(LIVE, most=4)
-def people_who_rate() -> list[PersonWhoRates]:
-    return assignment_queries.people_who_rate(client())
 
 
 @kept_for(60, most=16)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.rating import round_reads
+from pages.rating.starting.round_people import draw_naming_fields, people_who_rate
 from pages.shared import quantities
 from pages.shared.session import act, plain
 from store.documents.rating.round import RoundLine
@@ -79,7 +79,7 @@ def _confirm_reassign(round: RoundLine, work: Workload, rater: RaterWorkload) ->
     name = plain(rater["person_name"])
     people = {
         each["person_id"]: each["name"]
-        for each in round_reads.people_who_rate()
+        for each in people_who_rate()
         if each["person_id"] != rater["person_id"]
     }
     if not people:
@@ -107,7 +107,7 @@ def _hand_over(named: list[dict[str, Any]], to: str, left: int | None) -> None:
 
 def _draw_naming(round: RoundLine, work: Workload) -> None:
     """Who rates the round from now on; everybody who may where nobody is chosen."""
-    people = {each["person_id"]: each["name"] for each in round_reads.people_who_rate()}
+    people = {each["person_id"]: each["name"] for each in people_who_rate()}
     if not people:
         st.markdown("Without a team there is nobody to name.")
         return
@@ -115,34 +115,6 @@ def _draw_naming(round: RoundLine, work: Workload) -> None:
     named = draw_naming_fields(people, quotas, f"{P}{round['round_id']}")
     if st.button("Save", key=f"{P}save", icon=":material/check:"):
         _assign(round, named, "Saved who rates it.")
-
-
-def draw_naming_fields(
-    people: Mapping[str, str], quotas: Mapping[str, int | None], key: str
-) -> list[dict[str, Any]]:
-    """Fields for who rates a round, and how much of each: raters as a config has them. people: id -> name;
-    quotas: of those who are named so far."""
-    chosen = st.multiselect(
-        "Who rates it",
-        list(people),
-        [each for each in quotas if each in people],
-        format_func=people.__getitem__,
-        placeholder="everybody who may rate",
-        key=f"{key}.people",
-        help="They alone see the round on their list",
-    )
-    named: list[dict[str, Any]] = []
-    for person_id in chosen:
-        quota = st.number_input(
-            f"Ratings of {plain(people[person_id])} at most",
-            1,
-            100_000,
-            quotas.get(person_id),
-            placeholder="no limit",
-            key=f"{key}.quota.{person_id}",
-        )
-        named.append({"person": person_id, "quota": quota})
-    return named
 
 
 def _named(work: Workload, without: RaterWorkload) -> list[dict[str, Any]]:

@@ -129,9 +129,10 @@ def _draw_origin(job_id: str) -> None:
             key="bundle-differences",
             alt="Fields of the bundle that differ from the run of this home",
         )
-    else:
-        st.caption(plain(bundle_words.origin(opened)))
-    st.caption(plain(bundle_words.fingerprint(opened)))
+    elif words := bundle_words.origin(opened):
+        st.caption(plain(words))
+    if words := bundle_words.fingerprint(opened):
+        st.caption(plain(words))
 
 
 def _draw_beside(beside: BesideOriginal) -> None:

@@ -140,6 +140,13 @@ def skipped_rows(dataset_id: str, limit: int, offset: int) -> list[SkippedRow]:
     return dataset_queries.skipped(client(), dataset(dataset_id), limit=limit, offset=offset)
 
 
+@kept_for(60, most=64)
+def skipped_at(dataset_id: str, line: int) -> SkippedRow | None:
+    """The row that was skipped at this line of the source file; None where there is none."""
+    rows = dataset_queries.skipped(client(), dataset(dataset_id), limit=1, from_line=line)
+    return rows[0] if rows and rows[0]["line"] == line else None
+
+
 @st.cache_data(ttl=20, max_entries=64, show_spinner=False)
 def inspection(body: str) -> Inspection:
     """What `inspect` recognised; kept briefly, because the file may be corrected and looked at again."""

@@ -160,7 +160,7 @@ GROUPS: dict[str, SignalGroup] = {
                     "Its prompt has other answers that are as right: they agree, are many, or the data is"
                     " made so"),  # a kind of data, no fault: it has no band
             ),
-            version=3,
+            version=4,
             automatic=True,
         ),
         SignalGroup(

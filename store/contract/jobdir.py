@@ -118,6 +118,11 @@ class JobDir:
         return self.path / "base"
 
     @property
+    def loaded_base(self) -> Path:
+        """Which commit of a hub's model was loaded when the run began."""
+        return self.path / "loaded_base.json"
+
+    @property
     def predictions(self) -> Path:
         """Of a run row_id, split, prompt, reference, base, tuned: held-out prompts answered before and after.
         Of an evaluation row_id, prompt, prediction, reference, label, loss_sum (nats), tokens, bytes, group,

@@ -6,8 +6,10 @@ Each such field of a config has one of these types, so that whoever is to decide
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel
@@ -39,6 +41,16 @@ class NamedSource(NamedTuple):
     field: str
     kind: SourceKind
     value: str
+
+
+def may_be_path(name: str, *, of_run: bool) -> bool:
+    """Whether anybody who resolves the name could take it for a path. of_run: it may be the name of a run, in
+    which there may be slashes; ids of a hub have one at most."""
+    if name.startswith(("/", "\\", ".", "~")) or ".." in Path(name).parts:
+        return True
+    if of_run and "/" not in name:
+        return False
+    return os.path.lexists(name) or (not of_run and name.count("/") > 1)
 
 
 def named_in(body: BaseModel) -> Iterator[NamedSource]:

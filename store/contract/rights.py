@@ -174,10 +174,19 @@ QUERIES = _in_rooms(
 TOOLS = _by_name(
     {
         "look": """
-            list_runs get_run run_status list_datasets get_dataset list_evaluations get_evaluation list_models
-            list_improvements compare_runs compare_evaluations
+            list_runs get_run list_jobs get_job list_datasets get_dataset get_profile read_rows
+            list_evaluations get_evaluation read_answers compare_runs compare_evaluations get_bias_check
+            list_models get_model check_gate list_exports get_export list_improvements
+            list_endpoints get_monitor
         """,
-        "work": "sql advise preview_launch launch_run",
+        "work": """
+            sql inspect_file import_dataset profile_dataset preview_clean clean_dataset export_dataset
+            advise preview_launch launch_run cancel_job resume_job evaluate check_bias
+            register_model gather_gate_evidence export_model
+            serve_model start_endpoint stop_endpoint ask_endpoint set_monitor acknowledge_alert
+            label_next begin_improvement
+        """,
+        "govern": "set_gate",
     }
 )
 

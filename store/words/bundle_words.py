@@ -18,9 +18,12 @@ def fingerprint(opened: OpenedBundle) -> str:
 
 
 def origin(opened: OpenedBundle) -> str:
-    """Beside the run of that id, where it is in this home."""
+    """Beside the run of that id, where it is in this home; empty of one that was opened before it was
+    compared."""
     original = opened.get("original")
     if original is None:
+        if not opened.get("seal"):
+            return ""
         return (
             f"The run {opened['run']['name']} is not in this home, so that the bundle can't be held against"
             " it."

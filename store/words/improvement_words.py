@@ -42,6 +42,9 @@ STATES: dict[ImprovementState, StateWords] = {
     "promoted": StateWords("Promoted", "The new version is in use."),
     "declined": StateWords("Declined", "The version in use stays. What was made is still there."),
     "stopped": StateWords("Stopped", "Somebody stopped it. What was made is still there."),
+    "waiting": StateWords(
+        "Waits for rows", "Too few new rows can be used so far. Go on once more was said: it is all taken in."
+    ),
     "failed": StateWords("Failed", "It can go on from where it failed, once the cause is gone."),
 }
 STEPS: tuple[ImprovementState, ...] = (  # the chain, in order
@@ -122,6 +125,8 @@ def next_step(improvement: Improvement) -> str:
             return "Close the rating round, and it goes on by itself."
         case "deciding":
             return f"Promote it: tunebench improvement promote {name}. Or decline it, with a reason."
+        case "waiting":
+            return f"Go on once more was said: tunebench improvement resume {name}."
         case "failed":
             return f"Go on: tunebench improvement resume {name}."
     return ""

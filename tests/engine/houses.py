@@ -34,6 +34,7 @@ early_stopping: false
 def write_sums(path: Path) -> None:
     """A file of 80 short questions with their answers."""
     rows = [json.dumps({"prompt": f"Number {i}?", "completion": f"It is {i % 4}"}) for i in range(80)]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(rows))
 
 

@@ -178,8 +178,8 @@ def test_it_is_asked_by_the_name_of_its_model_at_its_address(
     watched: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = {
-        "endpoint_id": "new", "state": {"address": "http://127.0.0.1:8601"},
-        "config": {"models": [{"name": "bank"}]}, "settings": {"port": 8601},
+        "endpoint_id": "new", "state": {"address": "http://127.0.0.1:8601", "backends": []},
+        "config": {"models": [{"name": "bank", "routes": []}]}, "settings": {"port": 8601},
     }  # fmt: skip
     monkeypatch.setattr(Client, "endpoints", lambda self: [seen])
     at = open_page(watched.home, PAGE, endpoint="new")

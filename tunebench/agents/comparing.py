@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import numpy as np
 from pydantic import Field
 
-from engine.diagnostics.comparison import alike, evaluation_words, score_table
+from engine.diagnostics.comparison import alike
 from engine.diagnostics.comparison.comparison import RunDifference, SharedRows, difference, pairs
 from store.contract.errors import ConfigError, QueryError
+from store.documents.figures.estimate import Estimate
 from store.documents.tables.run import Run
 from store.http.client import Client
-from store.queries.evaluations import evaluation_pairs, evaluations
+from store.queries.evaluations import evaluations
 from store.queries.rows import row_losses
 from store.queries.runs import runs
-from tunebench.agents.reading import Connect
+from tunebench.agents.reading import NamedEvaluation
+from tunebench.agents.tool import READS, AgentTool, Connect
+from tunebench.commands.judging.evaluate_cli import compared
 
-MOST_COMPARED = 8
+MAX_COMPARED = 8
 SEEDS = (
     "they differ in their seed alone, and of two such runs one is nearly always better by luck; compare"
     " settings with several seeds each on the page Compare"
@@ -29,18 +32,71 @@ SEVERAL = (
 )
 
 
+class ComparedRun(TypedDict):
+    """A run that was compared."""
+
+    run_id: str
+    name: str
+
+
+class ComparedPair(TypedDict):
+    """Two runs. separated: their difference can be told from noise."""
+
+    between: list[str]
+    sentence: str
+    separated: bool
+    second_minus_first_loss: Estimate | None
+
+
+class ComparedRuns(TypedDict):
+    """Each pair of the runs; `intervals` says at which level."""
+
+    runs: list[ComparedRun]
+    differences: list[ComparedPair]
+    intervals: str
+
+
+class ComparedMetric(TypedDict):
+    """First minus second in one metric. first_is: better, worse, the same, or that it can't be told."""
+
+    metric: str
+    first_minus_second: float | None
+    low: float | None
+    high: float | None
+    n: int
+    first_is: str
+
+
+class ComparedEvaluations(TypedDict):
+    """Two evaluations, paired by row."""
+
+    first: str
+    second: str
+    rows_of_both: int
+    sentence: str
+    notices: list[str]
+    metrics: list[ComparedMetric]
+
+
 class CompareTools:
     """The tools over one engine."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
+    def tools(self) -> list[AgentTool]:
+        """All of them."""
+        return [AgentTool.of(function, READS) for function in (self.compare_runs, self.compare_evaluations)]
+
     def compare_runs(
-        self, names: Annotated[list[str], Field(min_length=2, max_length=MOST_COMPARED)]
-    ) -> object:
-        """Which of these runs (ids or names) is better: the difference of each pair on the rows that both
-        held out, with its interval, widened for all pairs; or that they can't be told apart, or why they
-        can't be compared. Say "better" of no run where this doesn't."""
+        self,
+        names: Annotated[
+            list[str], Field(min_length=2, max_length=MAX_COMPARED, description="Ids or names of runs")
+        ],
+    ) -> ComparedRuns:
+        """Which of these runs is better: the difference of each pair on the rows that both held out, with its
+        interval, widened for all pairs; or that they can't be told apart, or why they can't be compared. Say
+        "better" of no run where this doesn't."""
         client = self.connect()
         chosen = list({run["run_id"]: run for run in (runs.get_run(client, name) for name in names)}.values())
         if len(chosen) < 2:
@@ -56,7 +112,7 @@ class CompareTools:
                 {
                     "between": [pair.better, pair.other],
                     "sentence": pair.sentence,
-                    "told_apart": pair.separated,
+                    "separated": pair.separated,
                     "second_minus_first_loss": pair.interval.to_dict() if pair.interval else None,
                 }
                 for pair in differences
@@ -64,23 +120,18 @@ class CompareTools:
             "intervals": f"95% for all {comparisons} pairs together (Bonferroni)",
         }
 
-    def compare_evaluations(self, first: str, second: str) -> object:
+    def compare_evaluations(self, first: NamedEvaluation, second: NamedEvaluation) -> ComparedEvaluations:
         """How two evaluations of the same data differ in each metric, paired by row: first minus second with
         its interval, and whether the first is better, worse, the same, or it can't be told."""
         client = self.connect()
         sides = [evaluations.get(client, name) for name in (first, second)]
-        pair = evaluation_pairs.pair(client, *sides)
-        tables = [(scores, side["figures"]) for scores, side in zip(pair.scores, sides, strict=True)]
-        compared = score_table.differences(tables[0], tables[1], pair.groups)
-        notices = list(evaluation_words.asked_unlike(evaluation_pairs.unlike(pair)))
-        if not pair.same_rows:
-            notices.insert(0, evaluation_words.rows_apart(sides[0]["n"], sides[1]["n"], pair.common))
+        differences, comparison = compared(client, *sides)
         return {
             "first": sides[0]["name"],
             "second": sides[1]["name"],
-            "rows_of_both": pair.common,
-            "sentence": compared.sentence,
-            "notices": notices,
+            "rows_of_both": comparison["common"],
+            "sentence": comparison["sentence"],
+            "notices": comparison["notices"],
             "metrics": [
                 {
                     "metric": gap["metric"].removeprefix("eval/"),
@@ -88,9 +139,9 @@ class CompareTools:
                     "low": gap["low"],
                     "high": gap["high"],
                     "n": gap["n"],
-                    "first_is": score_table.comparison_word(gap, gap["better"]),
+                    "first_is": gap["first_is"],
                 }
-                for gap in compared.metrics
+                for gap in differences
             ],
         }
 

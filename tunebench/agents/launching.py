@@ -13,23 +13,98 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Literal, TypedDict
+
+from pydantic import Field
 
 from engine.diagnostics.launch import advisor
 from pages.shared import quantities
 from store.config.training.train_config import BUNDLED_MODEL, Split, TrainConfig, split_of
 from store.contract.errors import StateError
+from store.contract.named_sources import ModelSource
 from store.documents.asks.advice import Advice
-from store.documents.asks.preview import Preview
+from store.documents.asks.preview import Preview, Problem
 from store.documents.tables.machine import HourPrice
 from store.queries import settings
 from store.queries.data import datasets
 from store.queries.runs import runs
-from tunebench.agents.reading import Connect
+from tunebench.agents.tool import ADDS_FROM_AFAR, READS_FROM_AFAR, AgentTool, Connect
 
 CODE_SECONDS = 900
 PREVIEW_SECONDS = 150.0
+
+
+class AdvisedMethod(TypedDict):
+    """A training method on this machine; problem: why it can't be used, empty where it can."""
+
+    method: str
+    title: str
+    problem: str | None
+    memory: str
+    fits: bool | None
+    time: str
+    cost: str
+
+
+class MethodAdvice(TypedDict):
+    """Which method to take, and why."""
+
+    recommendation: str
+    reasons: list[str]
+    methods: list[AdvisedMethod]
+
+
+class PreviewedMemory(TypedDict):
+    """Memory that a run needs, with its range, and what there is."""
+
+    expected: str
+    range: str
+    free: str
+    fits: bool | None
+    basis: str
+
+
+class PreviewedTime(TypedDict):
+    """Time that a run takes, with its range."""
+
+    expected: str
+    range: str
+    basis: str
+
+
+class RunPreview(TypedDict):
+    """What a run would do and cost. confirmation: the code for launch_run, null where problems refuse it."""
+
+    method: str
+    rows: dict[str, object]
+    steps: int
+    trainable_parameters: int
+    memory: PreviewedMemory
+    time: PreviewedTime
+    cost: str
+    problems: list[Problem]
+    confirmation: str | None
+    confirmation_seconds: int
+    refused: str
+
+
+class RunStarted(TypedDict):
+    """A run is queued."""
+
+    run_id: str
+    next: str
+
+
+class ConfirmedLaunch(TrainConfig):
+    """The config of a run, and the code of its preview."""
+
+    confirmation: str = Field(description="The code that preview_launch gave for exactly this config")
+
+    @property
+    def config(self) -> TrainConfig:
+        """What is to be launched."""
+        return TrainConfig.parse(self.model_dump(exclude={"confirmation"}, exclude_none=True))
 
 
 class LaunchTools:
@@ -40,10 +115,21 @@ class LaunchTools:
         self._codes: dict[str, tuple[str, float]] = {}  # code -> config, until when
         self._lock = threading.Lock()
 
-    def advise(self, dataset: str, model: str = BUNDLED_MODEL, task: str = "sft") -> object:
+    def tools(self) -> list[AgentTool]:
+        """All of them."""
+        previews = [AgentTool.of(each, READS_FROM_AFAR) for each in (self.advise, self.preview_launch)]
+        return [*previews, AgentTool.of(self.launch_run, ADDS_FROM_AFAR)]
+
+    def advise(
+        self,
+        dataset: Annotated[str, Field(min_length=1, max_length=120, description="Name or id of a data set")],
+        model: Annotated[ModelSource, Field(max_length=500, description="Base model")] = BUNDLED_MODEL,
+        task: Annotated[
+            Literal["sft", "classification", "dpo"], Field(description="What the model is to learn")
+        ] = "sft",
+    ) -> MethodAdvice:
         """Which training method to take for a data set and a model on this machine: memory, time and cost of
-        each with their ranges, what earlier runs gained with it, and the recommendation with its reasons.
-        task: sft, classification or dpo."""
+        each with their ranges, what earlier runs gained with it, and the recommendation with its reasons."""
         client = self.connect()
         version = datasets.get_dataset(client, dataset)
         config = TrainConfig.parse({"dataset": dataset, "model": model, "task": task})
@@ -68,32 +154,29 @@ class LaunchTools:
             ],
         }
 
-    def preview_launch(self, config: dict[str, Any]) -> object:
+    def preview_launch(self, config: TrainConfig) -> RunPreview:
         """What a run would do and cost before it is launched: rows, memory, time and price with their ranges,
-        problems that would refuse it, and the code that `launch_run` asks for. config: fields as in the YAML
-        of `tunebench launch`; `dataset` is needed, `model` and `method` have defaults."""
+        problems that would refuse it, and the code that `launch_run` asks for. `dataset` is needed, `model`
+        and `method` have defaults."""
         client = self.connect()
-        parsed = TrainConfig.parse(config)
-        version = datasets.get_dataset(client, parsed.dataset)
-        asked = parsed.model_dump(exclude_none=True)
-        if parsed.init_from:
-            asked["init_from"] = runs.get_run(client, parsed.init_from)["run_id"]
+        version = datasets.get_dataset(client, config.dataset)
+        asked = config.model_dump(exclude_none=True)
+        if config.init_from:
+            asked["init_from"] = runs.get_run(client, config.init_from)["run_id"]
         split = Split.parse(split_of(asked, version)).fields()
         body = {"config": asked, "fingerprint": version["fingerprint"], "split": split, "row": 0}
         preview: Preview = client.ask("preview", body | {"time_steps": True}, timeout=PREVIEW_SECONDS)
-        errors = [problem for problem in preview["problems"] if problem["level"] == "error"]
-        answer = _previewed(preview, settings.price(client))
-        if errors:
-            return answer | {"confirmation": None, "refused": "Mend the problems of level error first."}
-        return answer | {"confirmation": self._code(parsed), "confirmation_seconds": CODE_SECONDS}
+        refused = any(problem["level"] == "error" for problem in preview["problems"])
+        code = None if refused else self._code(config)
+        return _previewed(preview, settings.price(client), code)
 
-    def launch_run(self, config: dict[str, Any], confirmation: str) -> object:
+    def launch_run(self, asked: ConfirmedLaunch) -> RunStarted:
         """Launch a run. confirmation: the code that `preview_launch` gave for exactly this config, after its
         cost was shown to whoever decides. A code works once."""
-        parsed = TrainConfig.parse(config)
-        self._take(parsed, confirmation)
-        run_id = self.connect().command("launch", parsed.model_dump(exclude_none=True))["run_id"]
-        return {"run_id": run_id, "next": "Ask run_status until it has ended, then get_run."}
+        config = asked.config
+        self._take(config, asked.confirmation)
+        run_id = self.connect().command("launch", config.model_dump(exclude_none=True))["run_id"]
+        return {"run_id": run_id, "next": "Ask get_job with the run_id until it has ended, then get_run."}
 
     def _code(self, config: TrainConfig) -> str:
         code, now = secrets.token_urlsafe(9), self.clock()
@@ -125,7 +208,7 @@ def _digest(config: TrainConfig) -> str:
     return hashlib.sha256(json.dumps(config.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
-def _previewed(preview: Preview, price: HourPrice) -> dict[str, Any]:
+def _previewed(preview: Preview, price: HourPrice, code: str | None) -> RunPreview:
     memory, span = preview["memory"], preview["time"]
     seconds = span["low_seconds"], span["seconds"], span["high_seconds"]
     per_hour = price["per_hour"]
@@ -151,12 +234,11 @@ def _previewed(preview: Preview, price: HourPrice) -> dict[str, Any]:
             "basis": span["basis"],
         },
         "cost": _cost_words(cost, price),
-        "problems": [_problem(problem) for problem in preview["problems"]],
+        "problems": preview["problems"],
+        "confirmation": code,
+        "confirmation_seconds": CODE_SECONDS if code else 0,
+        "refused": "" if code else "Mend the problems of level error first.",
     }
-
-
-def _problem(problem: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: problem.get(name) for name in ("level", "field", "message", "fix")}
 
 
 def _cost_words(cost: tuple[float, float, float] | None, price: HourPrice) -> str:

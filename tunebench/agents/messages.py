@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import anyio
 from anyio.to_thread import run_sync
-from mcp.server.mcpserver import MCPServer
+from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.types import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
 from pydantic_core import from_json
@@ -105,16 +105,13 @@ class Incoming:
         return line
 
 
-class LineServer(MCPServer):
-    """A server over standard input and output that answers every line."""
-
-    async def run_stdio_async(self) -> None:
-        """Until the input ends. Nothing else reads or writes the two meanwhile: prints go to the errors."""
-        with open(os.dup(0), "rb") as read, open(os.dup(1), "wb") as write, open(os.devnull) as nothing:
-            os.dup2(nothing.fileno(), 0)
-            os.dup2(2, 1)
-            outgoing = Outgoing(write)
-            files: Any = Incoming(read, outgoing), outgoing  # of an AsyncFile, what the SDK uses of it
-            async with stdio_server(*files) as (incoming, answers):
-                options = self._lowlevel_server.create_initialization_options()
-                await self._lowlevel_server.run(incoming, answers, options)
+async def serve_lines(server: Server[Any]) -> None:
+    """Over standard input and output until the input ends. Nothing else reads or writes the two meanwhile:
+    prints go to the errors."""
+    with open(os.dup(0), "rb") as read, open(os.dup(1), "wb") as write, open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(2, 1)
+        outgoing = Outgoing(write)
+        files: Any = Incoming(read, outgoing), outgoing  # of an AsyncFile, what the SDK uses of it
+        async with stdio_server(*files) as (incoming, answers):
+            await server.run(incoming, answers, server.create_initialization_options())

@@ -3,6 +3,7 @@ share rows. Everything here is looked up in the rows as they were dealt, not der
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pyarrow.parquet as pq
 
 from engine.data.deal.dealing import FEW_PROMPTS, SHARED_PROMPT, hanging_together
 from engine.near.clusters import find_clusters
-from engine.near.compared_texts import reader, sketched, texts_and_prompts
+from engine.near.compared_texts import BATCH, reader, sketched, texts_and_prompts
 from engine.near.groups import group_of
 from engine.near.minhash import Sketches
+from engine.near.short_texts import short_pairs
 from engine.rows.dataset import load
 from store.contract.home import Home
 from store.documents.data.overlap import Leaks, Overlap
@@ -22,6 +24,7 @@ from store.documents.verdicts.memorisation import RepeatKind
 WHOLE = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
 EXAMPLES = 50
 LISTED = 10_000  # rows that an answer lists
+THRESHOLD = 0.7  # Jaccard similarity of word 5-grams, as everywhere
 ReportProgress = Callable[[int, int, str, str], None]  # done, total, unit, message
 
 
@@ -48,9 +51,9 @@ def repeating(
     repeats: dict[RepeatKind, np.ndarray] = {"exact": exact}
     near, prompt = _groups(home, fingerprint, len(digests))
     if near is not None:
-        repeats["near"] = _among(near, held, train) & ~exact
+        repeats["near"] = np.isin(held, _near_across(home, fingerprint, near, held, train)[0]) & ~exact
     if prompt is not None:
-        repeats["same_prompt"] = _among(prompt, held, train) & ~exact
+        repeats["same_prompt"] = _among(prompt, held, train) & _asks(prompt)[held] & ~exact
     return repeats, near is not None
 
 
@@ -64,19 +67,23 @@ def _groups(home: Home, fingerprint: str, count: int) -> tuple[np.ndarray | None
 
 def leaking(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> np.ndarray:
     """The ids of the training rows that repeat a held-out one, by their text, nearly, or by a prompt. A
-    prompt that many rows share is an instruction (`dealing`), and no reason to leave a row out."""
+    prompt that many rows share is no reason to leave a row out."""
     held, train = np.concatenate([dealt["validation"], dealt["test"]]), dealt["train"]
     digests = load(home, fingerprint, columns=["digest"])["digest"].to_numpy()
     repeats = np.isin(digests[train], digests[held])
     near, prompt = _groups(home, fingerprint, len(digests))
     if near is not None:
-        repeats |= _among(near, train, held)
+        repeats |= np.isin(train, _near_across(home, fingerprint, near, held, train)[1])
     if prompt is not None:
-        groups, counts = np.unique(prompt[~np.isnan(prompt)], return_counts=True)
-        few = groups[counts <= max(FEW_PROMPTS, SHARED_PROMPT * len(digests))]
-        repeats |= _among(prompt, train, held) & np.isin(prompt[train], few)
+        repeats |= _among(prompt, train, held) & _asks(prompt)[train]
     leaking_rows: np.ndarray = train[repeats]
     return leaking_rows
+
+
+def _asks(prompt: np.ndarray) -> np.ndarray:
+    """Which rows have a prompt that is a question: so few share it that it is no instruction (`dealing`)."""
+    groups, counts = np.unique(prompt[~np.isnan(prompt)], return_counts=True)
+    return np.isin(prompt, groups[counts <= max(FEW_PROMPTS, SHARED_PROMPT * len(prompt))])
 
 
 def _near(home: Home, fingerprint: str) -> list[np.ndarray] | None:
@@ -85,6 +92,29 @@ def _near(home: Home, fingerprint: str) -> list[np.ndarray] | None:
     if not path.exists():
         return None
     return [column.to_numpy().astype(np.float64) for column in hanging_together(path)]
+
+
+def _near_across(
+    home: Home, fingerprint: str, chain: np.ndarray, held: np.ndarray, train: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of a held-out and a training row that are near duplicates themselves. A chain leads from row to
+    row and says only which are to be held against each other; that a row hangs in it is no leak."""
+    sides = held[_among(chain, held, train)], train[_among(chain, train, held)]
+    ids, side = np.concatenate(sides), np.repeat([0, 1], [len(rows) for rows in sides])
+    if not len(ids):
+        return ids, ids
+    table = load(home, fingerprint, columns=["messages", "text"], row_ids=ids)
+    if table["messages"].null_count:
+        table = table.drop_columns("messages")
+    texts = [text for batch in table.to_batches() for text in texts_and_prompts(batch)[0]]
+    with tempfile.TemporaryDirectory() as folder, Sketches(THRESHOLD, Path(folder)) as sketches:
+        for begin in range(0, len(texts), BATCH):
+            sketches.add(sketches.sketch(texts[begin : begin + BATCH]))
+        sketches.close()
+        near_pairs = find_clusters(sketches, lambda *_: None, side).pairs
+    pairs = near_pairs[:2], short_pairs(texts, 0.0, side)[:2]  # rare among all rows they are, by the chain
+    first, second = (np.concatenate(both) for both in zip(*pairs, strict=True))
+    return ids[np.minimum(first, second)], ids[np.maximum(first, second)]
 
 
 def occurrences(home: Home, fingerprint: str, train: np.ndarray) -> np.ndarray:
@@ -172,7 +202,7 @@ def _prompts(home: Home, fingerprint: str) -> np.ndarray:
 
 
 def overlap(
-    rows: Path, other: Path, folder: Path, progress: ReportProgress, threshold: float = 0.7
+    rows: Path, other: Path, folder: Path, progress: ReportProgress, threshold: float = THRESHOLD
 ) -> Overlap:
     """Rows of the one data set that the other has too. Of the examples half are exact where there are as
     many. `folder` takes a spool file. Both files are read once."""

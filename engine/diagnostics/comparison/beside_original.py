@@ -8,9 +8,10 @@ figures are held by their equivalence test (`reproduced`): the same are those wi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from engine.diagnostics.phrasing import measured, plural
+from store.documents.models.saved_model import CourseEnd
 from store.documents.runs.bundle import BesideOriginal, ComparedLine, ReproducedFigure
 from store.documents.tables.job_order import LossCurve, RunWithCurves
 
@@ -79,10 +80,33 @@ def _facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparedLine
         if key in ours and key in theirs:
             same = ours[key] == theirs[key]
             yield _line(title, _named(ours[key]), _named(theirs[key]), same)
-    before, now = (run["facts"].get("course") or run["facts"].get("stopped") for run in (first, second))
+    before, now = _steps(ours), _steps(theirs)
     if before and now:
-        same = before["step"] == now["step"] and before["reason"] == now["reason"]
-        yield _line("Steps", plural(before["step"], "step"), plural(now["step"], "step"), same)
+        reasons = f"{before.reason} and {now.reason}".replace("_", " ")
+        ended = "" if before.reason == now.reason else f"They ended for other reasons: {reasons}."
+        yield _line("Steps", before.in_words(), now.in_words(), before == now, ended)
+
+
+class _RunLength(NamedTuple):
+    """How far a run went, and why no further; kept: the step whose weights it has."""
+
+    kept: int
+    last: int
+    reason: CourseEnd
+
+    def in_words(self) -> str:
+        kept = "" if self.kept == self.last else f", the weights of step {self.kept:,}"
+        return f"{plural(self.last, 'step')}{kept}"
+
+
+def _steps(facts: dict[str, Any]) -> _RunLength | None:
+    """Runs from before have no `course`, and say it where they stopped."""
+    if course := facts.get("course"):
+        return _RunLength(course["step"], course["last_step"], course["reason"])
+    if stopped := facts.get("stopped"):
+        last, kept = stopped["step"], stopped["restored_step"]
+        return _RunLength(last if kept is None else kept, last, stopped["reason"])
+    return None
 
 
 def _named(value: dict[str, Any]) -> str:

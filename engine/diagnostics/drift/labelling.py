@@ -47,6 +47,9 @@ ALERTED = "behind an open alert"
 PARTED = "versions answer differently"
 DISLIKED = "somebody did not like the answer"
 AT_RANDOM = "drawn at random"
+LESS_SURE = "the model was less sure of it than of most"
+LESS_LIKE = "less like the reference than most"
+NOTHING_STANDS_OUT = "nothing stands out: the newest come first"
 
 
 class ReasonWeights(NamedTuple):
@@ -58,8 +61,8 @@ class ReasonWeights(NamedTuple):
 
 
 class LabelRanking(NamedTuple):
-    """Of each candidate, from 0 to 1: the score, and what it is made of; reasons: in words, none where
-    nothing stands out."""
+    """Of each candidate, from 0 to 1: the score, and what it is made of; reasons: in words, one
+    at least: that nothing stands out, where nothing does."""
 
     score: Floats
     uncertainty: Floats
@@ -111,9 +114,18 @@ def rank(
         (disliked, DISLIKED),
     )  # fmt: skip
     reasons = [
-        [str(words or values[place]) for values, words in flags if values[place]] for place in range(n)
+        [str(words or values[place]) for values, words in flags if values[place]]
+        or [_lesser_reason(unsure[place], distance[place])]
+        for place in range(n)
     ]
     return LabelRanking(score, unsure, drift, disagreement, reasons)
+
+
+def _lesser_reason(unsure: float, distance: float) -> str:
+    """Why a request stands where it does of which nothing stands out."""
+    if max(unsure, distance) <= MIDDLE:
+        return NOTHING_STANDS_OUT
+    return LESS_SURE if unsure >= distance else LESS_LIKE
 
 
 def _uncertainty(candidates: Sequence[LabelCandidate]) -> tuple[Floats, list[str]]:

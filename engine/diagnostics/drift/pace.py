@@ -13,7 +13,9 @@ times the upper limit of the reference's median, so that no tail, however heavy,
 most half of the answers may be. Each minute counts once, with the share of its requests that were slow, or
 failed; many of one caller within it are one observation. Bets on that share (Waudby-Smith and Ramdas 2023)
 reach 1 / alpha with a chance of alpha at most while the share is expected to be within the limit, however
-often one looks. Since when: where Page's cumulative sum (1954) began to rise. Pure.
+often one looks. Where the reference failed often, stakes are smaller, so that no minute takes all: the limit
+is fixed before the first bet, and a smaller stake is as fair. Since when: where Page's cumulative sum (1954)
+began to rise. Pure.
 """
 
 from __future__ import annotations
@@ -38,9 +40,12 @@ MARGIN = 1.5
 # Reading takes little, and a longer prompt must not hide that answers have become slow.
 LONGER = ((4.0, 100.0), (1.5, 8.0))
 WARM_UP = 20  # requests
+MIN_REFERENCE = 60  # requests of a window
 MINUTE = 60
+LATE_MINUTES = 10  # that a request may come late; further back, a clock was wrong or was set back
 MIN_REQUESTS = 5  # of a minute; one with fewer goes on, as two in a row may be of one conversation
 # A bet pays 1 + stake * (share - allowed). A minute in which all fails is an outage if others follow.
+MAX_LOSS = 0.9  # of a bet's capital, in a minute in which nothing is over
 STAKES: dict[PaceName, Floats] = {
     "slower": np.array([0.0, 0.25, 0.5, 1.0, 1.8]),
     "failing": np.array([0.0, 0.5, 1.0, 2.0, 4.0]),
@@ -69,12 +74,13 @@ def threshold(alpha: float) -> float:
     return math.log(len(PACES) / alpha)
 
 
-def begin(name: PaceName, wanted: int, warm_up: int = WARM_UP) -> PaceTest:
-    """Before the first request."""
+def begin(name: PaceName, wanted: int, warm_up: int = WARM_UP, ends_at: float | None = None) -> PaceTest:
+    """Before the first request; ends_at: of the window that its reference comes from, Unix time, s."""
     return {
         "name": name,
         "warm_up": warm_up,
         "begins_at": None,
+        "ends_at": ends_at,
         "wanted": wanted,
         "gathered": [],
         "reference": 0,
@@ -117,6 +123,11 @@ def advance(test: PaceTest, requests: Sequence[PacedRequest], log_threshold: flo
 
 
 def _take(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
+    if test["reference"] < test["wanted"] and _is_over(test, request):
+        if test["reference"] < MIN_REFERENCE:
+            return  # too few: nothing is tested against them
+        test["wanted"] = test["reference"]
+        _learn(test)
     if test["warm_up"]:
         test["warm_up"] -= 1
     elif test["reference"] < test["wanted"]:
@@ -124,10 +135,19 @@ def _take(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
     else:
         minute = int(request.at // MINUTE)
         opened = test["open"]
-        if opened is not None and minute > opened["minute"] and opened["n"] >= MIN_REQUESTS:
-            _close(test, opened, log_threshold)
-            test["open"] = None
+        if opened is not None and not 0 <= opened["minute"] - minute <= LATE_MINUTES:
+            if opened["n"] >= MIN_REQUESTS:
+                _close(test, opened, log_threshold)
+                test["open"] = None
+            else:
+                opened["minute"] = min(minute, opened["minute"])
         _count(test, request, minute)
+
+
+def _is_over(test: PaceTest, request: PacedRequest) -> bool:
+    """Whether the window that the reference comes from has ended."""
+    ends_at = test.get("ends_at")
+    return ends_at is not None and request.at >= ends_at
 
 
 def _gather(test: PaceTest, request: PacedRequest) -> None:
@@ -137,14 +157,18 @@ def _gather(test: PaceTest, request: PacedRequest) -> None:
     if test["begins_at"] is None:
         test["begins_at"] = request.at
     test["reference"] += 1
-    if test["reference"] < test["wanted"]:
-        return
+    if test["reference"] == test["wanted"]:
+        _learn(test)
+
+
+def _learn(test: PaceTest) -> None:
+    """What is usual, of the requests that were gathered."""
     rows = np.array(test["gathered"], np.float64)
     test["gathered"] = []
     test["usual"] = float(rows.mean() if test["name"] == "failing" else np.median(rows[:, 0]))
     if test["name"] == "failing":
         high = wilson_interval(int(rows.sum()), len(rows), confidence=SURE["failing"]).high
-        test["allowed"] = min(0.9, high if high is not None else 1.0)
+        test["allowed"] = 1.0 if high is None else min(1.0, high)
     else:
         test["times"] = time_model(rows[:, 0], rows[:, 1:])
 
@@ -201,17 +225,20 @@ def _count(test: PaceTest, request: PacedRequest, minute: int) -> None:
     over = request.failed if times is None or ratio is None else ratio > times["limit"]
     opened["over"] += over
     if ratio is not None:
-        opened["bins"].append(round(math.log(ratio) / RATIO_STEP))
+        place = str(round(math.log(ratio) / RATIO_STEP))
+        opened["bins"][place] = opened["bins"].get(place, 0) + 1
 
 
 def _open(minute: int, place: int) -> OpenMinute:
-    return {"minute": minute, "place": place, "last_place": place, "n": 0, "over": 0, "bins": []}
+    return {"minute": minute, "place": place, "last_place": place, "n": 0, "over": 0, "bins": {}}
 
 
 def _close(test: PaceTest, minute: OpenMinute, log_threshold: float) -> None:
     """Bet on the minute that is over."""
     excess = minute["over"] / minute["n"] - test["allowed"]
-    shares, gain = play(np.array(test["shares"]), 1 + STAKES[test["name"]] * excess, test["minutes"])
+    stakes, largest = STAKES[test["name"]], MAX_LOSS / test["allowed"]
+    payoff = 1 + np.minimum(stakes, largest) * excess
+    shares, gain = play(np.array(test["shares"]), payoff, test["minutes"])
     test["shares"] = shares.tolist()
     test["log_wealth"] += gain
     test["largest"] = max(test["largest"], test["log_wealth"])
@@ -219,7 +246,7 @@ def _close(test: PaceTest, minute: OpenMinute, log_threshold: float) -> None:
     test["tested"] += minute["n"]
     if test["alarm_place"] is not None:
         return  # its figures stay those of the alarm
-    _follow(test["since"], minute, math.log1p(excess))
+    _follow(test["since"], minute, math.log1p(min(1.0, largest) * excess))
     if test["log_wealth"] >= log_threshold:
         test["alarm_place"] = minute["last_place"]
         test["alarm_at"] = float((minute["minute"] + 1) * MINUTE)
@@ -235,5 +262,5 @@ def _follow(since: SinceChange, minute: OpenMinute, gain: float) -> None:
         since["minute"], since["place"] = minute["minute"], minute["place"]
     since["n"] += minute["n"]
     since["over"] += minute["over"]
-    for place in minute["bins"]:
-        since["bins"][str(place)] = since["bins"].get(str(place), 0) + 1
+    for place, n in minute["bins"].items():
+        since["bins"][place] = since["bins"].get(place, 0) + n

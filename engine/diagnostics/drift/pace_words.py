@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from engine.diagnostics.drift.drift_words import NO_INTERVAL, moment, odds
-from engine.diagnostics.drift.pace import MARGIN, MINUTE, RATIO_STEP, WARM_UP, threshold
+from engine.diagnostics.drift.pace import MARGIN, MIN_REFERENCE, MINUTE, RATIO_STEP, WARM_UP, threshold
 from engine.diagnostics.drift.standing import LEAST_TESTED, DriftLine, Standing
 from engine.diagnostics.phrasing import number, percent, plural
 from store.documents.serving.drift import PaceName, PaceTest, PaceWatch
@@ -96,6 +96,8 @@ def _beside(test: PaceTest) -> str:
     """What the reference had, and from where on a request speaks for a change."""
     if test["times"] is None:
         failed, limit = percent(test["usual"]), percent(test["allowed"])
+        if test["allowed"] >= 1:
+            return f"reference: {failed} failed, and no more can"
         return f"reference: {failed} failed; tested is whether over {limit} do"
     unlike = plural(test["unlike"], "answer")
     left_out = f"; {unlike} left out, of lengths that it hasn’t" if test["unlike"] else ""
@@ -109,10 +111,17 @@ def pace_reference_line(watch: PaceWatch | None, wanted: int) -> str:
     """What times and failures are held against."""
     tests = watch["tests"] if watch else []
     least = min((test["reference"] for test in tests), default=0)
+    lacks = max((test["wanted"] - test["reference"] for test in tests), default=wanted)
+    end = next((test["ends_at"] for test in tests if test.get("ends_at")), None)
     starts = [test["begins_at"] for test in tests if test["begins_at"] is not None]
     after = f" from {moment(min(starts))} on" if starts else f" after {WARM_UP} of warming up"
     what = "Times (beside answers of the same length) and failures"
-    if least < wanted:
-        lacking = plural(wanted - least, "more request")
+    if lacks and end:
+        return (
+            f"{what} are watched against the window{after} up to {moment(end)}, if it has"
+            f" {plural(MIN_REFERENCE, 'request')} or more."
+        )
+    if lacks:
+        lacking = plural(lacks, "more request")
         return f"{what} are watched against the first {wanted:,} requests{after}: {lacking} until then."
-    return f"{what} are held against {plural(wanted, 'request')}{after}; rows of data have no times."
+    return f"{what} are held against {plural(least, 'request')}{after}; rows of data have no times."

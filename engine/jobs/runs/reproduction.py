@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from engine.bundles import archive, bundled_rows, differences, row_scores
 from engine.diagnostics.comparison import beside_original, reproduced
@@ -10,8 +10,10 @@ from engine.diagnostics.verdicts import run_figures
 from engine.diagnostics.verdicts.run_figures import JudgedRows
 from engine.worker.job import WorkerJob
 from store.config.training.bundle_config import ReadManifest
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import DataError, NotFoundError
 from store.contract.jobdir import JobDir, read_json
+from store.contract.no_code import without_field
 from store.documents.runs.bundle import BesideOriginal, OpenedBundle, Reproduction, RunFigure
 from store.documents.tables.job_order import RunWithCurves
 from store.documents.tables.run import RunFacts
@@ -62,4 +64,13 @@ def _beside_original(
     pairs = row_scores.pairs(before, rows, values) if before else {}
     figures = reproduced.reproduction("", theirs, own, pairs, [])["figures"]
     split_same = bundled_rows.same_split(folders[0].split, folders[1].split)
+    original = {**original, "config": as_of_today(original["config"])}
+    repeated = {**repeated, "config": as_of_today(repeated["config"])}
     return beside_original.beside(original, repeated, figures, split_same=split_same)
+
+
+def as_of_today(config: dict[str, Any]) -> dict[str, Any]:
+    """With the fields that came after it, at their defaults, and without one that has gone."""
+    fields = TrainConfig.model_fields.items()
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in fields}
+    return defaults | without_field(config)

@@ -33,9 +33,9 @@ from engine.worker.progress import ProgressReporter
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.config.data.recipe import PII_KINDS
 from store.config.shipping.improve_config import LEAST_ROWS, GatherConfig, RowsOfDataset
-from store.contract.errors import ConfigError, DataError
+from store.contract.errors import ConfigError
 from store.contract.jobdir import JobDir, read_json
-from store.documents.data.gathered import GatheredRows, GatherResult, RowRepeating
+from store.documents.data.gathered import GatheredRows, GatheredTooFew, GatherResult, RowRepeating
 from store.documents.data.row import Kind
 from store.documents.tables.job_order import OrderDataset
 
@@ -47,12 +47,13 @@ FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # the rows as JSON: format,
     "text": ("text", {"text": "text"}),
 }
 LISTED = 200  # rows that repeat one that judges
-NAMED = 4  # reasons that an error names
+NAMED = 4  # reasons that a sentence names
+THEN = "then go on: all that was said by then is taken in."
 PLACEHOLDER = re.compile("|".join(rf"\[{kind.upper()}\]" for kind in PII_KINDS))  # of what was redacted
 
 
-def run(job: WorkerJob) -> GatherResult:
-    """Gather what the job's GatherConfig says. Raises DataError where too few rows are left, with why."""
+def run(job: WorkerJob) -> GatherResult | GatheredTooFew:
+    """Gather what the job's GatherConfig says."""
     config = GatherConfig.parse(job.config)
     try:
         with temporary_folder(job, what="the new rows", again="gather them again") as folder:
@@ -61,7 +62,7 @@ def run(job: WorkerJob) -> GatherResult:
         (job.dir.path / CANDIDATES).unlink(missing_ok=True)
 
 
-def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult:
+def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult | GatheredTooFew:
     dataset = job.order["dataset"]
     dealt = parts_of_run(job.home, dataset["fingerprint"], config.run)
     beside = job.order.get("beside", [])
@@ -87,7 +88,8 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult:
     again = earlier_rows.standing(earlier, standing, len(new))
     parts = _parts(rows, standing, config)
     counted = _counted(rows, parts, standing)
-    _check_enough(counted)
+    if too_few := _too_few(counted):
+        return too_few
     repeating = _repeating(rows, standing, old)
     counted |= {"repeats": len(repeating), "repeating": repeating[:LISTED]}
     if not wanted.classifier:
@@ -168,23 +170,23 @@ def _repeating(rows: list[ReasonedRow], standing: NewRowStanding, old: OldRows) 
     return listed
 
 
-def _check_enough(counted: GatheredRows) -> None:
+def _too_few(counted: GatheredRows) -> GatheredTooFew | None:
+    """Why no run can be trained and judged with these rows yet; None where one can."""
     usable = counted["train"] + counted["held_out"]
     reasons = [f"{count:,} {reason}" for reason, count in counted["left_out"].items()]
     more = f" and {len(reasons) - NAMED} more reasons" if len(reasons) > NAMED else ""
     why = f" Left out: {'; '.join(reasons[:NAMED])}{more}." if reasons else ""
     if usable < LEAST_ROWS:
-        raise DataError(
-            f"{usable:,} of {counted['asked']:,} new rows can be used, and it takes {LEAST_ROWS}.{why}",
-            fix="Have more answers corrected or labelled, or take in more sources.",
-            field="rows",
-        )
+        too_few = f"{usable:,} of {counted['asked']:,} new rows can be used, and it takes {LEAST_ROWS}.{why}"
+        return {
+            "rows": counted,
+            "too_few": too_few,
+            "fix": f"Have more answers corrected, {THEN}",
+        }
     if not counted["held_out"]:
-        raise DataError(
-            f"None of the {usable:,} new rows may judge: all ask what old training rows ask.{why}",
-            fix="Take in rows about something new.",
-            field="rows",
-        )
+        too_few = f"None of the {usable:,} new rows may judge: all ask what old training rows ask.{why}"
+        return {"rows": counted, "too_few": too_few, "fix": f"Have answers to something new labelled, {THEN}"}
+    return None
 
 
 def _wanted(job: WorkerJob, config: GatherConfig, old: OldRows) -> FittingRows:

@@ -21,7 +21,7 @@ from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.document import Config
 from store.contract.errors import ForbiddenError
 from store.contract.home import Home
-from store.contract.named_sources import NamedSource, named_in, named_in_part
+from store.contract.named_sources import NamedSource, may_be_path, named_in, named_in_part
 from store.contract.roles import RIGHTS, is_owner
 from store.contract.version_folders import is_reference
 from store.documents.tables.person import Person
@@ -93,21 +93,11 @@ def _may_name(named: NamedSource, home: Home) -> bool:
         return True
     if _is_here(named.value, home):
         return True
-    return not _may_be_path(named.value, of_run=named.kind == "subject")
+    return not may_be_path(named.value, of_run=named.kind == "subject")
 
 
 def _is_own_model(name: str, home: Home) -> bool:
     return Path(name).name == name and name != ".." and (home.models / name).is_dir()
-
-
-def _may_be_path(name: str, *, of_run: bool) -> bool:
-    """Whether anybody who resolves the name could take it for a path. of_run: it may be the name of a run, in
-    which there may be slashes; ids of a hub have one at most."""
-    if name.startswith(("/", "\\", ".", "~")) or ".." in Path(name).parts:
-        return True
-    if of_run and "/" not in name:
-        return False
-    return os.path.lexists(name) or (not of_run and name.count("/") > 1)
 
 
 def _was_brought(path: str, home: Home) -> bool:

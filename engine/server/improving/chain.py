@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from engine.server.improving import improvement_gate, in_use
 from engine.server.improving.acting import may_act, who_acts
@@ -131,6 +131,9 @@ def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) 
     job = ended_well(tx, facts["gather_job"], "The gathering of new rows")
     if job is not None:
         assert job["result"] is not None  # it has finished
+        if "too_few" in job["result"]:
+            _wait_for_rows(tx, improvement, job["result"], at)
+            return
         rows_id = dataset_id_of(job["job_id"])
         improvements.set_facts(
             tx,
@@ -140,6 +143,20 @@ def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) 
             disputed=job["result"].get("disputed", []),
         )
         _go_on(tx, improvement, "joining", at)
+
+
+def _wait_for_rows(tx: Transaction, improvement: Improvement, gathered: Mapping[str, Any], at: float) -> None:
+    """Until somebody goes on with it, once more was said."""
+    improvements.set_facts(tx, improvement["improvement_id"], rows=gathered["rows"])
+    trouble: ErrorDocument = {
+        "error": "TooFewRows",
+        "message": gathered["too_few"],
+        "fix": gathered["fix"],
+    }
+    improvements.move(
+        tx, improvement["improvement_id"], "waiting", jobs.utc(at), failed_at="gathering", trouble=trouble
+    )
+    tell(tx, improvement, "waiting", trouble["message"], at)
 
 
 def _another_gathers(db: Queryable, improvement: Improvement) -> bool:

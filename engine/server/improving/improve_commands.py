@@ -21,7 +21,13 @@ from store.contract.roles import RIGHTS
 from store.contract.states import ALIVE, RESUMABLE
 from store.db.database import Database, Queryable, Transaction
 from store.documents.tables.command_answers import Done, ImprovementBegun
-from store.documents.tables.improvement import AT_WORK, Improvement, ImprovementFacts, ImprovementState
+from store.documents.tables.improvement import (
+    AT_WORK,
+    RESUMED,
+    Improvement,
+    ImprovementFacts,
+    ImprovementState,
+)
 from store.documents.tables.job import Job
 from store.documents.tables.person import Person
 from store.queries import jobs
@@ -165,18 +171,25 @@ class ImproveCommands:
     # -- go on, and stop ----------------------------------------------------------------------------
 
     def resume(self, body: NamedImprovement, person: Person) -> Done:
-        """Go on with a failed one from the step at which it failed; a job that ended badly is done again.
-        Whoever goes on with it answers for what it does from then on."""
+        """Go on with a failed one from the step at which it failed, or gather anew for one that waits for
+        rows; a job that ended badly is done again. Whoever goes on with it answers for what it does from
+        then on."""
         with self.database.transaction() as tx:
             improvement = improvements.get(tx, body.improvement)
             step = improvement["failed_at"]
-            if improvement["state"] != "failed" or step is None:
-                raise StateError(f"{improvement['name']} has not failed, so there is nothing to go on with.")
+            if improvement["state"] not in RESUMED or step is None:
+                raise StateError(
+                    f"{improvement['name']} has not failed and waits for no rows.",
+                    fix="There is nothing to go on with.",
+                )
             for other in improvements.of_model(tx, improvement["model_id"]):
                 if other["state"] in AT_WORK and other["alias"] == improvement["alias"]:
                     raise StateError(f"{other['name']} is under way.", fix="Decide on it or stop it first.")
-            for fact in MADE_BY.get(step, ()):
-                self._again(tx, improvement, fact)
+            if improvement["state"] == "waiting":
+                improvements.drop_facts(tx, improvement["improvement_id"], "gather_job", "rows")
+            else:
+                for fact in MADE_BY.get(step, ()):
+                    self._again(tx, improvement, fact)
             improvements.set_facts(
                 tx,
                 improvement["improvement_id"],
@@ -204,7 +217,7 @@ class ImproveCommands:
         at = self.clock()
         with self.database.transaction() as tx:
             improvement = improvements.get(tx, body.improvement)
-            if improvement["state"] not in (*AT_WORK, "failed"):
+            if improvement["state"] not in (*AT_WORK, *RESUMED):
                 raise StateError(f"{improvement['name']} has ended already.", fix="There is nothing to stop.")
             for fact in (OWN.get(fact, fact) for fact in MADE_BY.get(improvement["state"], ())):
                 for job in jobs.with_ids(tx, _job_ids(improvement["facts"], fact)):

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from engine.models.smaller import ConfigChange, advised
 from engine.server.scheduling.endings import Ending
-from engine.worker.machine_notes import count_kills, was_restarted
+from engine.worker.machine_notes import MACHINE_COUNTS, count_kills, was_restarted
 from store.config.training.train_config import TrainConfig
+from store.contract.errors import ConfigError
 from store.contract.events import read_events
 from store.contract.jobdir import JobDir, read_json
 from store.contract.process_record import living_process
@@ -29,10 +30,14 @@ TRAIN = "train"  # the kind of job that leaves checkpoints
 TAIL_BYTES = 65_536  # of events and log that are looked at
 MAX_REPORT_LINES = 60
 NEAR_LINES = 5  # between what C++ says of an abort and what the interpreter says of it
+MAX_MOMENT = datetime.max.replace(tzinfo=UTC).timestamp() - 1  # of an event; what is later was never written
+MAX_STEPS = 10**15  # no run has as many
+END_OTHERS = "End other jobs and programs, or give it less to hold."
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS")
 STOPS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 
 _CRASH = re.compile(r"^(Fatal Python error: |terminate called )", re.MULTILINE)
+_CHECKPOINT = re.compile(r"step-([0-9]{8,18})")
 _TRACEBACK = "Traceback (most recent call last):"
 _RAISED = re.compile(r"[\w.]+(: .*)?")  # the line that ends a traceback
 
@@ -125,12 +130,18 @@ def _killed(worker: str, job: Job, record: WorkerRecord) -> _Cause:
         return _Cause(f"{text}: the machine may have run out of memory, or somebody killed it.")
     if kills == 0:
         return _Cause(
-            f"{text}, and not for want of memory: the kernel has killed no process for that since it began.",
-            "Find out what kills processes here: a limit of a batch system or container, or a person.",
+            f"{text}. The kernel has killed no process for want of memory since it began; a memory daemon may"
+            " have, which kills earlier, or a person.",
+            "Find out what kills processes here: systemd-oomd or earlyoom, a batch system, or a person.",
         )
-    fix, change = "End other jobs and programs, or give it less to hold.", None
+    fix, change = END_OTHERS, None
     if job["kind"] == TRAIN:
         fix, change = _smaller(job["config"], job["device"] or "cpu")
+    if (noted := record.get("memory_kills")) and noted["path"] == str(MACHINE_COUNTS):
+        count = f"since it began the kernel has killed {kills:,} {'process' if kills == 1 else 'processes'}"
+        return _Cause(
+            f"{text}, perhaps because memory ran out: {count} of this machine for that.", fix, change
+        )
     others = "" if kills == 1 else f" (the kernel has killed {kills} processes for it since it began)"
     return _Cause(f"{text} because memory ran out{others}.", fix, change)
 
@@ -138,7 +149,11 @@ def _killed(worker: str, job: Job, record: WorkerRecord) -> _Cause:
 def _smaller(document: Mapping[str, object], device: str) -> tuple[str, ConfigChange | None]:
     """What would take less memory. A smaller micro-batch isn't proposed: where rows are dealt by tokens it
     changes nothing."""
-    fix, _, change = advised(TrainConfig.model_validate(document), device.partition(":")[0], dealt=True)
+    try:
+        config = TrainConfig.of_past(document)
+    except ConfigError:  # of another version: the worker is lost all the same
+        return END_OTHERS, None
+    fix, _, change = advised(config, device.partition(":")[0], dealt=True)
     return f"{fix} Or end other jobs and programs.", change
 
 
@@ -158,8 +173,8 @@ def _unseen(worker: str, folder: JobDir, record: WorkerRecord) -> _Cause:
     text = f"{worker} is gone without a result, and it ended while no engine was there to see how"
     if kills:
         return _Cause(f"{text}. Memory ran out in the meantime: the kernel killed {kills} for it.")
-    perhaps = "it was killed, or it crashed"
-    return _Cause(f"{text}: {perhaps}{', but memory did not run out' if kills == 0 else ''}.")
+    counted = ". The kernel has killed no process for want of memory in the meantime" if kills == 0 else ""
+    return _Cause(f"{text}: it was killed, or it crashed{counted}.")
 
 
 def _kills_since(record: WorkerRecord) -> int | None:
@@ -177,7 +192,7 @@ def _last_heard(job: Job, folder: JobDir) -> str:
     at, step, total = None, None, None
     for event in _newest_events(folder):
         moment = event.get("at")
-        if not isinstance(moment, int | float) or _is_older(moment, job):
+        if not isinstance(moment, int | float) or not 0 <= moment < MAX_MOMENT or _is_older(moment, job):
             continue
         at = moment
         if event.get("type") == "metrics":
@@ -186,7 +201,7 @@ def _last_heard(job: Job, folder: JobDir) -> str:
             total = event.get("total") if event.get("unit") == "steps" else None
     if at is None:
         return "It was never heard from." if job["pid"] is not None else ""
-    of = f" of {total:,.0f}" if isinstance(total, int | float) and total else ""
+    of = f" of {total:,.0f}" if isinstance(total, int | float) and 0 < total < MAX_STEPS else ""
     where = f", at step {step:,}{of}" if isinstance(step, int) else ""
     return f"It was last heard from on {datetime.fromtimestamp(at, UTC):%Y-%m-%d at %H:%M:%S} UTC{where}."
 
@@ -205,9 +220,9 @@ def _newest_events(folder: JobDir) -> list[Mapping[str, object]]:
 def checkpointed_step(folder: JobDir) -> int | None:
     """The step of the newest whole checkpoint (`engine.training.checkpoint`), told without torch."""
     steps = [
-        int(path.name.removeprefix("step-"))
+        int(name[1])
         for path in folder.checkpoints.glob("step-*")
-        if (path / "state.json").exists()
+        if (name := _CHECKPOINT.fullmatch(path.name)) and (path / "state.json").exists()
     ]
     return max(steps, default=None)
 

@@ -21,7 +21,7 @@ from store.contract.errors import DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.db.database import Transaction
-from store.documents.data.gathered import GatherResult
+from store.documents.data.gathered import GatheredTooFew, GatherResult
 from store.documents.data.import_result import CleanResult, ImportResult, RowsResult
 from store.documents.data.signal_figures import ProfileResult
 from store.documents.evaluations.evaluation_result import EvaluationResult
@@ -176,8 +176,12 @@ def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at:
     queue_automatic(tx, dataset_id_of(job["job_id"]), at)
 
 
-def keep_gathered(tx: Transaction, home: Home, job: Job, result: GatherResult, at: float) -> None:
-    """The data set of new rows, and the jobs that measure it."""
+def keep_gathered(
+    tx: Transaction, home: Home, job: Job, result: GatherResult | GatheredTooFew, at: float
+) -> None:
+    """The data set of new rows, and the jobs that measure it; nothing where they are too few."""
+    if "too_few" in result:
+        return
     config = GatherConfig.parse(job["config"])
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Gather them again.")

@@ -170,15 +170,14 @@ class Scheduler:
 
     def _note_halt(self, job: Job) -> None:
         """Say of a worker that a signal has halted that it does nothing, until it goes on."""
-        job_id = job["job_id"]
-        if self.launcher.halted(self._worker_of(job)) == (job_id in self._halted):
+        job_id, message = job["job_id"], job["progress_message"]
+        halted = self.launcher.halted(self._worker_of(job))
+        if halted == (message == _halt_words(job)):  # an engine before this one may have said so
             return
-        if job_id in self._halted:
-            message = self._halted.pop(job_id)
-            if job["progress_message"] != _halt_words(job):  # it has spoken since
-                return
+        if halted:
+            self._halted[job_id], message = message, _halt_words(job)
         else:
-            self._halted[job_id], message = job["progress_message"], _halt_words(job)
+            message = self._halted.pop(job_id, None)
         with self.database.transaction() as tx:
             jobs.update(tx, job_id, progress_message=message, eta_seconds=None)
 

@@ -206,7 +206,7 @@ class Answering:
             await send({"type": "http.response.body", "body": event, "more_body": True})
         call.finish()
         await self._write(call, 200, None)
-        await send({"type": "http.response.body", "body": call.form.closing(call.seen)})
+        await send({"type": "http.response.body", "body": call.form.closing(call.seen, call.head)})
 
     # -- the end ------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 All that it knows of the world is its folder (docs/serving.md). A config that is replaced by rename takes
 force once all backends that it needs are ready; one that can't be brought up changes nothing, and
-`state.json` says why.
+`state.json` says why. An address that can't be reached holds up no other: it is used once it can be.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Gateway:
         for document in config["backends"]:
             backend_id = document["backend_id"]
             backend = self._backends.get(backend_id)
-            if backend is None or backend.phase == "failed":
+            if backend is None or backend.has_given_up:
                 folder = self.folder / "backends" / backend_id
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 queue = config["limits"]["queue"]
@@ -150,7 +150,7 @@ class Gateway:
         self._switching = f"{len(new)} new backends start" if new else ""
         await asyncio.gather(*(backend.settled.wait() for backend in new.values()))
         self._switching, self._asked_at = "", config["asked_at"]
-        failed = [new[name] for name in new if new[name].phase == "failed" and name not in self._backends]
+        failed = [new[name] for name in new if new[name].has_given_up and name not in self._backends]
         if failed and any(backend.phase == "ready" for backend in self._backends.values()):
             self._error = failed[0].error
             await self._stay(new)
@@ -174,7 +174,7 @@ class Gateway:
     async def _end_failed(self, wanted: Collection[str]) -> None:
         """End the failed backends that are tried again, before their successors take folder and socket."""
         for backend_id, backend in self._backends.items():
-            if backend_id in wanted and backend.phase == "failed":
+            if backend_id in wanted and backend.has_given_up:
                 await backend.end()
                 backend.phase = "failed"
 

@@ -136,6 +136,17 @@ def _of_text(content: object) -> object:
     return content
 
 
+def _without_nothing(turn: object) -> object:
+    """Without what says nothing: clients send answers back as they came, nulls and empty lists included, and
+    the name of the function that a result is of, which its call has."""
+    if not isinstance(turn, dict):
+        return turn
+    dropped = {name for name in ("tool_calls", "annotations") if turn.get(name) == []}
+    dropped |= {name for name, value in turn.items() if value is None}
+    dropped |= {"name"} if turn.get("role") == "tool" else set()
+    return {name: value for name, value in turn.items() if name not in dropped}
+
+
 class ChatTurn(BaseModel):
     """A message of a conversation."""
 
@@ -143,7 +154,6 @@ class ChatTurn(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str | list[TextPart] | None, BeforeValidator(_of_text)] = None
-    refusal: None = None  # as answers have it, which clients send back as they are
     tool_calls: TurnCalls | None = None
     tool_call_id: str | None = Field(None, max_length=64)
 
@@ -157,6 +167,8 @@ class ChatTurn(BaseModel):
     def of_tools(self) -> bool:
         """Whether it calls functions, or is what a call gave."""
         return self.role == "tool" or self.tool_calls is not None
+
+    _whole = model_validator(mode="before")(_without_nothing)
 
     @model_validator(mode="after")
     def _of_its_role(self) -> Self:

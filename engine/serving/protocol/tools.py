@@ -18,22 +18,49 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
 )
 from typing_extensions import TypeAliasType, TypedDict
 
 from engine.serving.protocol.json_object import JsonObject
-from store.config.measuring.metric_choice import check_pattern
+from store.config.measuring.metric_choice import check_pattern, pattern_size
 from store.contract.json_schemas import check_schema
 
 MAX_TOOLS = 128
 MAX_TOOL_BYTES = 256 * 1024  # of the JSON of all of them
 MAX_CALLS = 128  # of one message
+MAX_PATTERN_SIZE = 2**15  # of all patterns of a request: RE2 compiles so many characters in a quarter second
+PATTERN_SIZE = 16  # of a pattern itself
 NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}}
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 
 
 TypeName = Literal["null", "boolean", "object", "array", "number", "string", "integer"]
-Pattern = Annotated[str, AfterValidator(check_pattern)]
+
+
+class _PatternRoom:
+    """What is left for the patterns of one request."""
+
+    def __init__(self) -> None:
+        self._left = MAX_PATTERN_SIZE
+
+    def take(self, pattern: str) -> None:
+        """Before it is compiled. Raises ValueError."""
+        self._left -= PATTERN_SIZE + pattern_size(pattern)
+        if self._left < 0:
+            raise ValueError(
+                f"with {pattern[:80]!r} the patterns of the functions become too large, repetitions written"
+                " out; repeat less, or leave classes such as \\p{L} out"
+            )
+
+
+def _checked_pattern(pattern: str, validation: ValidationInfo) -> str:
+    assert isinstance(validation.context, _PatternRoom)
+    validation.context.take(pattern)
+    return check_pattern(pattern)
+
+
+Pattern = Annotated[str, AfterValidator(_checked_pattern)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -46,7 +73,8 @@ SubSchemas = dict[str, SubSchema]
 Schema = TypedDict(
     "Schema",
     {
-        "type": TypeName | list[TypeName], "enum": list[Any], "$ref": str, "$defs": SubSchemas,
+        "type": TypeName | list[TypeName], "enum": list[Any], "$ref": str, "$dynamicRef": str, "$id": str,
+        "$anchor": str, "$dynamicAnchor": str, "$defs": SubSchemas,
         "definitions": SubSchemas, "properties": SubSchemas, "patternProperties": dict[Pattern, SubSchema],
         "dependentSchemas": SubSchemas, "dependentRequired": dict[str, list[str]], "required": list[str],
         "additionalProperties": SubSchema, "unevaluatedProperties": SubSchema, "propertyNames": SubSchema,
@@ -135,13 +163,14 @@ def check_tools(tools: object) -> object:
         raise ValueError("they are nested too deeply") from error
     if size > MAX_TOOL_BYTES:
         raise ValueError(f"they are {size:,} bytes of JSON; at most {MAX_TOOL_BYTES:,} may be")
-    names = [_checked(place, tool) for place, tool in enumerate(tools)]
+    room = _PatternRoom()
+    names = [_checked(place, tool, room) for place, tool in enumerate(tools)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"the function {twice} is there twice")
     return tools
 
 
-def _checked(place: int, tool: object) -> str:
+def _checked(place: int, tool: object, room: _PatternRoom) -> str:
     """The function's name. Raises ValueError."""
     kind = tool.get("type") if isinstance(tool, dict) else None
     if isinstance(kind, str) and kind != "function":
@@ -153,18 +182,18 @@ def _checked(place: int, tool: object) -> str:
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"tool {place}: {where or 'it'}: {first['msg']}") from error
     try:
-        _check_parameters(function.schema_)
+        _check_parameters(function.schema_, room)
     except ValueError as error:
         raise ValueError(f"the function {function.name}: {error}") from error
     return function.name
 
 
-def _check_parameters(schema: JsonObject) -> None:
+def _check_parameters(schema: JsonObject, room: _PatternRoom) -> None:
     check_schema(schema)
     if schema.get("type", "object") != "object":
         raise ValueError("its parameters have to be a schema of the type object")
     try:
-        _schemas.validate_python(schema, strict=True)
+        _schemas.validate_python(schema, strict=True, context=room)
     except ValidationError as error:
         first = error.errors()[0]
         steps = [str(part) for part in first["loc"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import secrets
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -330,11 +330,12 @@ class _Answering:
         """What of a piece of a choice is no call, as far as that is known."""
         return self._readers[place].add(text) if self._readers else text
 
-    def _ended(self, place: int, reason: FinishReason) -> tuple[CalledAnswer, str]:
+    async def _ended(self, place: int, reason: FinishReason) -> tuple[CalledAnswer, str]:
         """What was held back of a choice, and the reason of its end as the protocol has it."""
         if not self._readers:
             return CalledAnswer(), reason
-        ended = self._readers[place].end(cut=reason == "length")
+        # in a thread: a caller's schema may take long to check
+        ended = await asyncio.to_thread(self._readers[place].end, cut=reason == "length")
         self._tally = self._tally._replace(invalid_calls=self._tally.invalid_calls + ended.invalid)
         return ended, "tool_calls" if ended.calls and reason == "stop" else reason
 
@@ -353,7 +354,7 @@ class _Answering:
                 tokens[place] += self._entries(number, event.tokens) or []
             elif isinstance(event, ChoiceEnded):
                 place = self._place(number, event.index)
-                ended, reasons[place] = self._ended(place, event.reason)
+                ended, reasons[place] = await self._ended(place, event.reason)
                 texts[place], calls[place] = texts[place] + ended.text, ended.calls
                 made += event.tokens
         with_logprobs = self._requests[0].choosers[0].with_logprobs
@@ -386,17 +387,18 @@ class _Answering:
                         yield form.chunk([form.waiting(place)], counted=counted)
                 elif isinstance(event, ChoiceEnded):
                     made += event.tokens
-                    for choice in self._closing(self._place(number, event.index), event.reason):
+                    async for choice in self._closing(self._place(number, event.index), event.reason):
                         yield form.chunk([choice], counted=counted)
         if counted:
             yield form.chunk([], counts=usage(self._prompt_tokens, made), counted=True)
 
-    def _closing(self, place: int, reason: FinishReason) -> Iterator[JsonObject]:
+    async def _closing(self, place: int, reason: FinishReason) -> AsyncGenerator[JsonObject, None]:
         """The last pieces of a choice: what was held back of it, its calls, the end."""
-        ended, reason_given = self._ended(place, reason)
+        ended, reason_given = await self._ended(place, reason)
         if ended.text:
             yield self._form.piece(place, ended.text, None)
-        yield from self._form.calling(place, ended.calls)
+        for choice in self._form.calling(place, ended.calls):
+            yield choice
         yield self._form.closing(place, reason_given)
 
     def _entries(self, number: int, tokens: Sequence[Chosen]) -> list[ContentLogprob] | None:

@@ -12,10 +12,9 @@ import secrets
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from referencing.exceptions import Unresolvable
-
-from engine.metrics.form import json_schema
+from engine.metrics.form import Checking, why_not
 from engine.playground.text_pieces import special_tokens
 from engine.rows.call_form import CallForm
 from engine.rows.tool_turns import StoredCall
@@ -27,6 +26,7 @@ from engine.serving.protocol.tools import MAX_CALLS
 from engine.serving.worker.constraints import Grammars, GrammarState
 
 ID_LETTERS = string.ascii_letters + string.digits
+CHECK_SECONDS = 2.0  # for all calls of an answer; those that are left count as invalid
 ID_LENGTH = 9  # templates of Mistral take ids of nine letters and digits alone, all others any
 
 
@@ -94,37 +94,49 @@ class CallReader:
         return free
 
     def end(self, *, cut: bool) -> CalledAnswer:
-        """The rest of it. cut: it is not whole, so that a call that breaks off is no mistake."""
-        ended, form = CalledAnswer(), self._calling.form
+        """The rest of it. cut: it is not whole, so that a call that breaks off is no mistake. Takes up to
+        CHECK_SECONDS."""
+        ended, form, fitting = CalledAnswer(), self._calling.form, _Fitting(self._calling.schemas)
         for piece in form.read(self._held):
             if isinstance(piece, str):
                 ended.text += piece
                 ended.invalid += not cut and not self._is_text and form.may_call(piece)
                 continue
             for call in piece:
-                self._take(call, ended)
+                self._take(call, ended, fitting)
         if ended.calls:
             ended.text = ended.text.rstrip()
         return ended
 
-    def _take(self, call: StoredCall, ended: CalledAnswer) -> None:
-        schema = self._calling.schemas.get(call["name"])
+    def _take(self, call: StoredCall, ended: CalledAnswer, fitting: _Fitting) -> None:
         arguments = json.dumps(call.get("arguments"), ensure_ascii=False)
-        if schema is None:
+        if call["name"] not in self._calling.schemas:
             ended.text += json.dumps(call, ensure_ascii=False)
             ended.invalid += 1
             return
         if len(ended.calls) >= (MAX_CALLS if self._calling.many else 1):
             return
-        ended.invalid += not _fits(arguments, schema)
+        ended.invalid += not fitting.fits(call["name"], arguments)
         call_id = "".join(secrets.choice(ID_LETTERS) for _ in range(ID_LENGTH))
         ended.calls.append(
             {"id": call_id, "type": "function", "function": {"name": call["name"], "arguments": arguments}}
         )
 
 
-def _fits(arguments: str, schema: JsonObject) -> bool:
-    try:
-        return bool(json_schema([arguments], schema, fenced=False)[0][0])
-    except (ValueError, Unresolvable):  # it refers to what is not there
-        return False
+class _Fitting:
+    """Arguments of one answer's calls, held to the schemas of their functions."""
+
+    def __init__(self, schemas: Mapping[str, JsonObject]) -> None:
+        self._schemas = schemas
+        self._checking: Checking | None = None  # made for an answer that calls
+        self._validators: dict[str, Any] = {}
+
+    def fits(self, name: str, arguments: str) -> bool:
+        """Whether they do; not, where that can't be checked."""
+        try:
+            self._checking = self._checking or Checking(CHECK_SECONDS)
+            if name not in self._validators:
+                self._validators[name] = self._checking.validator(self._schemas[name])
+            return why_not(self._validators[name], arguments, fenced=False) is None
+        except Exception:  # noqa: BLE001 (whatever the library makes of it, the answer is whole)
+            return False

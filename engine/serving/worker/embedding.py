@@ -32,7 +32,8 @@ from store.documents.serving.backend import BackendSpec
 from store.documents.serving.capabilities import Capabilities
 
 TOKENS_AT_ONCE = 8192  # of texts that the model is shown together, padding included
-MAX_BYTES = 15 * 2**20  # of an answer: the gateway takes 16 MiB
+# Of an answer: the gateway takes 16 MiB, and reads and writes numbers of JSON while all others wait.
+MAX_BYTES = {"float": 2 * 2**20, "base64": 15 * 2**20}
 NUMBER_BYTES = {"float": 24.0, "base64": 16 / 3}  # of a number in it, at most
 MODES = {"pooling_mode_cls_token": "first", "pooling_mode_mean_tokens": "mean"}
 WORKING_PARTS = ("Transformer", "Pooling", "Normalize")  # of sentence-transformers
@@ -157,7 +158,8 @@ class EncoderAnswers:
                 f" {asked.dimensions:,}. Leave dimensions out.",
                 field="dimensions",
             )
-        most = int(MAX_BYTES / NUMBER_BYTES[asked.encoding_format or "float"] / size)
+        encoding = asked.encoding_format or "float"
+        most = int(MAX_BYTES[encoding] / NUMBER_BYTES[encoding] / self._encoder.size)
         if (count := len(asked.texts)) > most:
             raise Refused(
                 f"There are {count:,} texts, and an answer has room for the vectors of {most:,} in this"

@@ -7,9 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages.rating import round_reads
-from pages.rating.round_workload import draw_naming_fields
 from pages.rating.starting.round_models import P
+from pages.rating.starting.round_people import draw_naming_fields, people_who_rate
 from store.catalog.rating_templates import (
     INSTRUCTIONS,
     PROTOCOL_CAPTIONS,
@@ -178,7 +177,7 @@ def draw_people(protocol: str) -> dict[str, Any]:
         fields["adjudicate"] = st.toggle("A disagreement goes to one more person", key=f"{P}adjudicate")
         named = st.toggle("Leave out prompts to which an answer names its model", key=f"{P}named")
         fields["named"] = "leave_out" if named else "keep"
-        people = {each["person_id"]: each["name"] for each in round_reads.people_who_rate()}
+        people = {each["person_id"]: each["name"] for each in people_who_rate()}
         if people:
             fields["raters"] = draw_naming_fields(people, {}, f"{P}raters")
     return fields

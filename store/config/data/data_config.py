@@ -47,15 +47,15 @@ class CleanConfig(Config):
     name: Line = Field(
         "", max_length=80, description="Of the new version; numbered after the old where empty"
     )
-    recipe: Recipe
+    recipe: Recipe = Field(description="The steps, in their order")
 
 
 class ExportConfig(Config):
     """A version, or the rows of it that a filter names, as a file in the home folder's exports."""
 
     dataset: str = Field(min_length=1, description="Name or id of a data set")
-    format: ExportFormat = "messages"
-    where: Filter = Field(default_factory=Filter)
+    format: ExportFormat = Field("messages", description="How each row is written")
+    where: Filter = Field(default_factory=Filter, description="Rows that this filter means; all if empty")
     parts: list[Literal["train", "validation", "test"]] | None = Field(None, description="All where left out")
     one_list: bool = Field(False, description="One JSON list in place of a line a row; csv and parquet apart")
 

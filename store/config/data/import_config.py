@@ -102,10 +102,10 @@ def _spaced(name: str) -> str:
 class Wishes(Config):
     """What may be said of how rows are read. What is left out is recognised from the first rows."""
 
-    source: Source
+    source: Source = Field(description="Where rows come from")
     has_header: bool | None = Field(None, description="CSV and TSV: the first line names the columns")
     encoding: str | None = Field(None, description="Recognised where left out: utf-8, utf-16, latin-1")
-    format: FormatName | None = None
+    format: FormatName | None = Field(None, description="Recognised where left out")
     columns: dict[str, str] = Field(default_factory=dict, description="role -> column of the file")
     answers: AnswerBy | None = Field(
         None, description="Multiple choice: text, letter, number from 0 or from 1; recognised where left out"

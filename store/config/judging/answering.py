@@ -57,11 +57,11 @@ class AnswerSettings(Config):
     """How answers are written."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample of rows, and of sampled answers")
-    max_new_tokens: int = Field(64, ge=1, le=4096)
+    max_new_tokens: int = Field(64, ge=1, le=4096, description="Of each answer, at most")
     do_sample: bool = Field(False, description="Draw answers at random; otherwise the likeliest tokens")
     temperature: float = Field(1.0, gt=0, le=100, description="With do_sample")
     top_p: float = Field(1.0, gt=0, le=1, description="With do_sample")
-    per_device_eval_batch_size: int = Field(16, ge=1, le=4096)
+    per_device_eval_batch_size: int = Field(16, ge=1, le=4096, description="Rows at once")
 
     @field_validator(*SAMPLING)
     @classmethod

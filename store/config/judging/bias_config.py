@@ -114,11 +114,15 @@ class BiasConfig(Config):
     )
     against: ModelSource = Field("", max_length=500, description="What the model is held against")
     builtin: bool = Field(True, description="The built-in pairs")
-    files: list[BiasFile] = Field(default_factory=list, max_length=MOST_FILES)
-    groups: list[BiasGroups] = Field(default_factory=list, max_length=MOST_FILES)
+    files: list[BiasFile] = Field(
+        default_factory=list, max_length=MOST_FILES, description="Items like CrowS-Pairs, WinoBias or BBQ"
+    )
+    groups: list[BiasGroups] = Field(
+        default_factory=list, max_length=MOST_FILES, description="Figures by groups of scored rows"
+    )
     continuations: BiasContinuations | None = Field(None, description="Judged by a classifier of your own")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of samples of files, and of continuations")
-    per_device_eval_batch_size: int = Field(16, ge=1, le=4096)
+    per_device_eval_batch_size: int = Field(16, ge=1, le=4096, description="Texts at once")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

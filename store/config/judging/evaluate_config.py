@@ -26,7 +26,7 @@ class EvaluateConfig(AnswerSettings, ChosenModel, MetricsConfig):
     """One evaluation."""
 
     name: Line = Field("", max_length=80, description="Made up where left out")
-    notes: str = Field("", max_length=10_000)
+    notes: str = Field("", max_length=10_000, description="Whatever there is to say of it")
 
     rows_of: Line = Field(
         "",

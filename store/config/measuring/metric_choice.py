@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,6 +31,7 @@ class MetricChoice(Config):
         return f"eval/{self.name or self.metric}"
 
 
+@lru_cache(maxsize=256)
 def check_pattern(pattern: str) -> str:
     """The pattern. Raises ValueError where RE2 refuses it; RE2 takes time linear in the text, whatever it is
     asked."""
@@ -39,3 +41,34 @@ def check_pattern(pattern: str) -> str:
         reason = str(error).removeprefix("Invalid regular expression: ")
         raise ValueError(f"the pattern is refused by RE2: {reason}") from error
     return pattern
+
+
+CLASS_SIZE = 200  # of Unicode's classes, to RE2 about what so many characters are
+_PIECES = re.compile(
+    r"\\Q.*?(?:\\E|\Z)"  # a text to the letter
+    r"|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*(?:\]|\Z)"  # a class of characters
+    r"|\\[pP](?:\{[^}]{0,40}\}|.)?|\\x\{[^}]{0,8}\}|\\."
+    r"|\{(?P<least>\d{1,4})(?:,(?P<most>\d{0,4}))?\}|.",
+    re.DOTALL,
+)
+
+
+def pattern_size(pattern: str) -> int:
+    """About how many characters RE2 has to compile: those that are repeated count each time, so that a short
+    pattern may be large, and take seconds."""
+    totals, last = [0], 0  # of each open group; of what a repetition repeats
+    for piece in _PIECES.finditer(pattern):
+        text = piece[0]
+        if piece["least"]:
+            times = max(int(piece["most"] or piece["least"]), 1)
+            totals[-1] += last * (times - 1)
+            last *= times
+        elif text == "(":
+            totals.append(0)
+        elif text == ")" and len(totals) > 1:
+            last = totals.pop()
+            totals[-1] += last
+        else:
+            last = len(text) + CLASS_SIZE * len(re.findall(r"\\[pP]", text))
+            totals[-1] += last
+    return sum(totals)

@@ -36,8 +36,12 @@ class RouteChoice(Config):
     """One subject and what it gets. `subject`: NAME@3, NAME@production, a run, a model, a folder, a GGUF
     file, or an address such as https://HOST/v1."""
 
-    subject: SubjectSource = Field(min_length=1, max_length=1000)
-    role: Literal["live", "candidate", "shadow", "fallback"] = "live"
+    subject: SubjectSource = Field(
+        min_length=1,
+        max_length=1000,
+        description="NAME@3, NAME@production, a run, a model, a folder, an address",
+    )
+    role: Literal["live", "candidate", "shadow", "fallback"] = Field("live", description="What it gets")
     share: float = Field(1.0, gt=0, le=1, description="Of the requests, for a candidate or a shadow")
     remote: RemoteModel | None = Field(None, description="Of an address")
 
@@ -62,8 +66,8 @@ class RouteChoice(Config):
 class ModelChoice(Config):
     """A name that callers ask for, and where their requests go."""
 
-    name: Name
-    routes: list[RouteChoice] = Field(min_length=1, max_length=8)
+    name: Name = Field(description="By which callers ask for it")
+    routes: list[RouteChoice] = Field(min_length=1, max_length=8, description="One of them is live")
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
@@ -96,13 +100,13 @@ class ServingLog(Config):
 class EndpointSettings(Config):
     """All that is said of an endpoint."""
 
-    models: list[ModelChoice] = Field(min_length=1, max_length=32)
+    models: list[ModelChoice] = Field(min_length=1, max_length=32, description="What is served")
     host: str = Field("127.0.0.1", max_length=200, description="Address that it listens on")
     port: int | None = Field(None, ge=1, le=65535, description="Null: the first that is free")
     allow_host: list[str] = Field(default_factory=list, description="Names by which it may be asked")
-    limits: ServingLimits = Field(default_factory=ServingLimits)
-    log: ServingLog = Field(default_factory=ServingLog)
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    limits: ServingLimits = Field(default_factory=ServingLimits, description="What a request may cost")
+    log: ServingLog = Field(default_factory=ServingLog, description="What is kept of requests")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Of the weights")
     threads: int | None = Field(None, ge=1, le=1024, description="Of each backend; null: all cores")
     max_streams: int = Field(8, ge=1, le=1024, description="Answers at once of each backend")
     tokens_in_memory: int = Field(16_384, ge=256, le=2**24, description="Of each backend's answers under way")
@@ -129,9 +133,9 @@ class EndpointSettings(Config):
 class MakeEndpoint(EndpointSettings):
     """A new endpoint. `with_key`: the name of a key that is made with it, or none."""
 
-    name: Line = Field(min_length=1, max_length=80)
-    start: bool = True
-    with_key: Line = Field("", max_length=80)
+    name: Line = Field(min_length=1, max_length=80, description="Of the endpoint")
+    start: bool = Field(True, description="Start it at once")
+    with_key: Line = Field("", max_length=80, description="What a key that is made with it is for")
 
 
 class ChangeEndpoint(Config):

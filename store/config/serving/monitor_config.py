@@ -44,7 +44,7 @@ class MonitorSettings(Config):
     )
     reference_rows: int = Field(300, ge=60, le=5_000, description="Rows of the reference at most")
     window_start: datetime | None = Field(None, description="Of the reference `window`, UTC")
-    window_end: datetime | None = None
+    window_end: datetime | None = Field(None, description="Of the reference `window`, UTC")
     dataset: Line = Field("", max_length=120, description="Of the reference `dataset`: name or id")
     evaluation: Line = Field("", max_length=120, description="Of the reference `evaluation`: name or id")
 
@@ -65,13 +65,13 @@ class MonitorSettings(Config):
     least_thumbs_up: float | None = Field(
         None, gt=0, lt=1, description="Share of thumbs that is up, at least"
     )
-    golden: GoldenSchedule | None = None
-    bias: BiasSchedule | None = None
+    golden: GoldenSchedule | None = Field(None, description="An evaluation, again and again; null for none")
+    bias: BiasSchedule | None = Field(None, description="A bias check, again and again; null for none")
 
     keep_days: int = Field(30, ge=1, le=3_650, description="Then texts and single requests are deleted")
     price_of_prompt: float | None = Field(None, ge=0, le=1e6, description="Of a million tokens that are read")
     price_of_completion: float | None = Field(None, ge=0, le=1e6, description="Of a million that are written")
-    currency: str = Field("EUR", min_length=1, max_length=8)
+    currency: str = Field("EUR", min_length=1, max_length=8, description="Of both prices")
 
     @field_validator("watched")
     @classmethod
@@ -114,12 +114,12 @@ class MonitorConfig(MonitorSettings):
 class AlertSeen(Config):
     """The body of `acknowledge_alert`. outcome: of drift, what new requests are held against from now on."""
 
-    alert: Line = Field(min_length=1, max_length=80)
+    alert: Line = Field(min_length=1, max_length=80, description="Id of an alert")
     outcome: AlertOutcome = Field(
         "same_reference",
         description="new_normal: the requests from now on are the reference; else it stays",
     )
-    note: str = Field("", max_length=2_000)
+    note: str = Field("", max_length=2_000, description="What was found, or done")
 
 
 class Webhook(Config):

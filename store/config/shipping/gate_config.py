@@ -174,6 +174,6 @@ class GateConfig(Config):
 class SetGate(Config):
     """The gate of an alias, from now on."""
 
-    model: ModelName
-    alias: AliasName = "production"
-    gate: GateConfig
+    model: ModelName = Field(description="A registered model")
+    alias: AliasName = Field("production", description="Which versions can take once they pass")
+    gate: GateConfig = Field(description="What has to be passed")

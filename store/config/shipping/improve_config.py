@@ -63,7 +63,7 @@ RowSource = Annotated[RowsOfFeedback | RowsOfRound | RowsOfDataset, Field(discri
 class ImproveSettings(Config):
     """What an improvement rests on, whether a person or a schedule begins it."""
 
-    model: ModelName
+    model: ModelName = Field(description="A registered model")
     alias: AliasName = Field("production", description="Whose version is improved, and whose place is taken")
     rows: list[RowSource] = Field(min_length=1, max_length=8, description="Where new rows come from")
     run: Line = Field(

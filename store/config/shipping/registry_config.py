@@ -47,7 +47,7 @@ class RegisterConfig(Config):
     base: ModelSource = Field(
         "", max_length=500, description="Of an adapter's folder: the model it belongs to"
     )
-    notes: str = Field("", max_length=10_000)
+    notes: str = Field("", max_length=10_000, description="What there is to know of the version")
 
     @model_validator(mode="after")
     def _of_one(self) -> Self:
@@ -73,7 +73,7 @@ class AliasOf(Config):
     none; left out it is not looked at."""
 
     model: ModelName
-    alias: AliasName = "production"
+    alias: AliasName = Field("production", description="production, staging, candidate or your own")
     reason: str = Field(min_length=1, max_length=2_000, description="Why; it stays in the log")
     seen: SeenAlias | None = None
 
@@ -88,7 +88,7 @@ class Promote(Config):
     """Give a version an alias."""
 
     version: Line = Field(min_length=1, max_length=200, description="NAME@NUMBER or NAME@ALIAS")
-    alias: AliasName = "production"
+    alias: AliasName = Field("production", description="production, staging, candidate or your own")
     reason: str = Field(min_length=1, max_length=2_000, description="Why; it stays in the log")
     override: bool = Field(False, description="Though the gate is not passed: for admins, the reason is kept")
     seen: SeenAlias | None = None
@@ -98,4 +98,4 @@ class GateOf(Config):
     """A version at the gate of an alias."""
 
     version: Line = Field(min_length=1, max_length=200, description="NAME@NUMBER or NAME@ALIAS")
-    alias: AliasName = "production"
+    alias: AliasName = Field("production", description="production, staging, candidate or your own")

@@ -111,7 +111,7 @@ class TrainConfig(RunsNoCode):
     """One run: what is trained, on which rows, how."""
 
     name: Line = Field("", max_length=120, description="Made from method and data set where left empty")
-    notes: str = Field("", max_length=10_000)
+    notes: str = Field("", max_length=10_000, description="Whatever there is to say of it")
 
     model: ModelSource = Field(
         BUNDLED_MODEL,
@@ -132,11 +132,17 @@ class TrainConfig(RunsNoCode):
 
     dataset: Line = Field(min_length=1, max_length=120, description="Name or id of a data set")
     split_seed: int | None = Field(None, ge=0, le=2**31 - 1, description="The data set's own where left out")
-    validation_size: float | None = Field(None, gt=0, le=0.5)
-    test_size: float | None = Field(None, ge=0, le=0.5)
+    validation_size: float | None = Field(
+        None, gt=0, le=0.5, description="Share of rows; the data set's own where left out"
+    )
+    test_size: float | None = Field(
+        None, ge=0, le=0.5, description="Share of rows; the data set's own where left out"
+    )
     split_by: SplitBy | None = Field(None, description="The data set's own where left out")
     split_column: Line | None = Field(None, description="For a split by group, time or stratified")
-    task: Literal["sft", "classification", "dpo"] = "sft"
+    task: Literal["sft", "classification", "dpo"] = Field(
+        "sft", description="Instruction tuning, a classification head, or preference pairs"
+    )
     beta: float = Field(
         0.1, gt=0, le=100, description="Preference: how tightly the model is held to the base"
     )
@@ -147,12 +153,12 @@ class TrainConfig(RunsNoCode):
     max_train_rows: int | None = Field(None, ge=1, description="Train on a random sample of this many rows")
     max_eval_rows: int = Field(500, ge=1, description="Rows of validation and of test at most")
 
-    method: MethodName = "lora"
+    method: MethodName = Field("lora", description="What of the model is trained; `tunebench methods`")
     load_in_4bit: bool = Field(False, description="Hold the base model in 4 bits (NF4, double quantisation)")
     load_in_8bit: bool = Field(False, description="Hold the base model in 8 bits")
     r: int | None = Field(None, ge=1, le=1024, description="Rank of the adapter; the method's if left out")
     lora_alpha: int | None = Field(None, ge=1, description="Scale of the adapter; 2r where left out")
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the adapter's inputs set to 0")
     target_modules: str | list[str] | None = Field(
         None, description="all-linear, keys-values-mlp, or names of modules; the method's own if left out"
     )
@@ -179,20 +185,30 @@ class TrainConfig(RunsNoCode):
     trainable_layers: int = Field(2, ge=1, le=1024, description="Top layers that are trained")
     train_embeddings: bool = Field(False, description="Train the embeddings too")
 
-    learning_rate: float | None = Field(None, gt=0, le=1)
-    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="At its peak; the method's for a model of this size where left out"
+    )
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
+        "cosine", description="How the learning rate falls over the run"
+    )
     warmup_steps: float = Field(
         0.05, ge=0, description="A share of the steps below 1, a number of steps above"
     )
-    num_train_epochs: float | None = Field(None, gt=0, le=1000)
+    num_train_epochs: float | None = Field(
+        None, gt=0, le=1000, description="Passes over the training rows; by their number where left out"
+    )
     max_steps: int | None = Field(None, ge=1, description="Stops earlier than the epochs would")
-    per_device_train_batch_size: int = Field(8, ge=1, le=4096)
-    gradient_accumulation_steps: int = Field(2, ge=1, le=4096)
-    per_device_eval_batch_size: int = Field(16, ge=1, le=4096)
-    weight_decay: float | None = Field(None, ge=0, le=1)
+    per_device_train_batch_size: int = Field(8, ge=1, le=4096, description="Training rows at once")
+    gradient_accumulation_steps: int = Field(2, ge=1, le=4096, description="Such batches that make one step")
+    per_device_eval_batch_size: int = Field(16, ge=1, le=4096, description="Held-out rows at once")
+    weight_decay: float | None = Field(None, ge=0, le=1, description="AdamW's; the method's where left out")
     max_grad_norm: float = Field(1.0, ge=0, description="0 leaves gradients as they are")
-    optim: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_8bit"] = "adamw_torch_fused"
-    gradient_checkpointing: bool = False
+    optim: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_8bit"] = Field(
+        "adamw_torch_fused", description="The optimiser; paged_adamw_8bit saves GPU memory"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Work activations out twice: less memory, more time"
+    )
     max_length: int | None = Field(None, ge=8, le=1_048_576, description="99th percentile where left out")
     chat_template: str = Field(
         "",
@@ -200,16 +216,18 @@ class TrainConfig(RunsNoCode):
         description="The model's own where left out; chatml, llama3, zephyr, headings, or Jinja",
     )
     completion_only_loss: bool = Field(True, description="Train on answers alone")
-    seed: int = Field(0, ge=0, le=2**31 - 1)
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the order of rows and of new weights")
     gate_override: str = Field(
         "", max_length=500, description="Why to launch though mask or columns are wrong"
     )
 
     evaluations: int = Field(10, ge=1, le=1000, description="Validations over the whole run")
-    early_stopping: bool = True
+    early_stopping: bool = Field(True, description="Stop once validation loss no longer falls")
     early_stopping_patience: int = Field(3, ge=1, le=100, description="Validations without improvement")
     early_stopping_threshold: float = Field(0.005, ge=0, lt=1, description="Smallest relative improvement")
-    load_best_model_at_end: bool = True
+    load_best_model_at_end: bool = Field(
+        True, description="End with the weights of the lowest validation loss"
+    )
     negligible_gain: float = Field(
         0.01,
         ge=0,
@@ -264,7 +282,7 @@ class TrainConfig(RunsNoCode):
         False, description="Ask base and tuned model the built-in pairs about people, once the run has ended"
     )
     sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
-    max_new_tokens: int = Field(64, ge=1, le=4096)
+    max_new_tokens: int = Field(64, ge=1, le=4096, description="Of each of these answers, at most")
 
     @field_validator("live_metric")
     @classmethod

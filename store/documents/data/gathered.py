@@ -66,3 +66,11 @@ class GatherResult(RowsResult):
     disputed: NotRequired[
         list[str]
     ]  # keys of rows that judged earlier and somebody has answered otherwise since
+
+
+class GatheredTooFew(TypedDict):
+    """Result of the job `gather_rows` where too few new rows can be used: no data set is made of them."""
+
+    rows: GatheredRows
+    too_few: str  # how many there are and why others are none, a sentence
+    fix: str  # what to do

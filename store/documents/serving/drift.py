@@ -95,7 +95,7 @@ class OpenMinute(TypedDict):
     last_place: int
     n: int
     over: int  # requests that were slow, or failed
-    bins: list[int]  # of each answer's time beside its expected one
+    bins: dict[str, int]  # of times beside the expected ones -> answers
 
 
 class SinceChange(TypedDict):
@@ -115,6 +115,7 @@ class PaceTest(TypedDict):
     name: PaceName
     warm_up: int  # first requests that are still left out, as a model that was just loaded is slow
     begins_at: float | None  # Unix time of the first request of its reference, s
+    ends_at: NotRequired[float | None]  # of the window that its reference comes from, s
     wanted: int  # requests that make its reference
     gathered: list[list[float]]  # of them: seconds, tokens read and written; or 1 where one failed
     reference: int  # of them that are there
@@ -134,7 +135,8 @@ class PaceTest(TypedDict):
 
 
 class PaceWatch(TypedDict):
-    """Both tests, and the place up to which they have seen requests."""
+    """Both tests, none before their first request, and the place up to which they have seen requests, or from
+    which they begin."""
 
     place: int
     tests: list[PaceTest]

@@ -22,8 +22,10 @@ ImprovementState = Literal[
     "promoted",
     "declined",
     "stopped",
+    "waiting",  # so few new rows could be used that none was made; gone on with, it gathers them anew
     "failed",  # can be gone on with, from the step at which it failed
 ]
+RESUMED: tuple[ImprovementState, ...] = ("failed", "waiting")  # nothing happens until somebody goes on
 AT_WORK: tuple[ImprovementState, ...] = (
     *("labelling", "gathering", "joining", "training", "registering", "measuring", "deciding"),
 )
@@ -62,7 +64,7 @@ class Improvement(TypedDict):
     name: str
     config: AskedImprovement
     state: ImprovementState
-    failed_at: ImprovementState | None  # of a failed one: the step that it can be gone on with
+    failed_at: ImprovementState | None  # of one that failed or waits: the step that it goes on with
     facts: ImprovementFacts
     trouble: ErrorDocument | None
     scheduled: bool  # begun by the schedule

@@ -87,10 +87,12 @@ def get_rows(db: Queryable, dataset: Dataset, row_ids: Sequence[int]) -> list[Ca
 
 
 @named_query
-def skipped(db: Queryable, dataset: Dataset, *, limit: int = 20, offset: int = 0) -> list[SkippedRow]:
-    """Rows of the source file that were not taken."""
-    sql = "SELECT * FROM read_parquet($1) ORDER BY line LIMIT $2 OFFSET $3"
-    return records(db.query(sql, [dataset["skipped_path"], limit, offset]), SkippedRow)
+def skipped(
+    db: Queryable, dataset: Dataset, *, limit: int = 20, offset: int = 0, from_line: int = 0
+) -> list[SkippedRow]:
+    """Rows of the source file that were not taken, from a line on."""
+    sql = "SELECT * FROM read_parquet($1) WHERE line >= $4 ORDER BY line LIMIT $2 OFFSET $3"
+    return records(db.query(sql, [dataset["skipped_path"], limit, offset, from_line]), SkippedRow)
 
 
 def insert_dataset(tx: Transaction, dataset: NewDataset) -> None:

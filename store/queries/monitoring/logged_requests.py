@@ -93,7 +93,7 @@ _NEWEST = f"""
     ),
     alert AS (
         SELECT first_place, last_place FROM monitor_alert
-        WHERE endpoint_id = $1 AND acknowledged_at IS NULL AND first_place IS NOT NULL
+        WHERE endpoint_id = $1 AND kind = 'drift' AND acknowledged_at IS NULL AND first_place IS NOT NULL
     )
     SELECT r.place, {_ASKED_AS} AS request_id, r.asked_at, r.kind, r.version, r.role, r.messages, r.output,
            r.label, r.confidence, r.abstained, r.mean_logprob, s.input_distance, s.input_topic,

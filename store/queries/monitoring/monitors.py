@@ -108,10 +108,13 @@ def configure(tx: Transaction, endpoint_id: str, config: MonitorSettings, by: st
     )
     if past and _basis(settings(past)) != _basis(config):
         tx.execute(
-            "UPDATE monitor SET revision = revision + 1, reference = NULL, states = '[]', pace = NULL,"
+            "UPDATE monitor SET revision = revision + 1, reference = NULL, states = '[]',"
             " measured_place = CASE WHEN ? THEN 0 ELSE next_place END WHERE endpoint_id = ?",
             [config.reference == "first", endpoint_id],
         )
+        if _pace_basis(settings(past)) != _pace_basis(config):
+            first = 0 if config.reference in ("first", "window") else past["next_place"]
+            keep_pace(tx, endpoint_id, {"place": first, "tests": []})
         tx.execute("DELETE FROM signal_hour WHERE endpoint_id = ?", [endpoint_id])
         tx.execute("DELETE FROM request_signal WHERE endpoint_id = ?", [endpoint_id])
 
@@ -130,6 +133,12 @@ def _basis(config: MonitorSettings) -> MonitorSettings:
             **{"keep_days": 30, "price_of_prompt": None, "price_of_completion": None, "currency": "EUR"},
         }
     )
+
+
+def _pace_basis(config: MonitorSettings) -> tuple[object, ...]:
+    """What the tests of times and failures rest on. What was slow under the old settings, and was seen and
+    put right, is not raised again by another alpha."""
+    return config.reference, config.reference_rows, config.window_start, config.window_end
 
 
 # -- requests that are measured -----------------------------------------------------------------------
@@ -199,13 +208,14 @@ def end_of_batch(db: Queryable, endpoint_id: str, first: int, most: int) -> int:
 # -- times and failures -------------------------------------------------------------------------------
 
 
-def pace_start(db: Queryable, endpoint_id: str, window_start: datetime | None) -> int:
-    """The place of the first request, or of the first in a window, from which times and failures count."""
+def window_place(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int | None:
+    """The place of the first request of a window; None while it has none."""
     sql = (
-        "SELECT coalesce(min(place), 0) FROM request WHERE endpoint_id = $1"
-        " AND ($2::TIMESTAMP IS NULL OR asked_at >= $2)"
+        "SELECT min(place) FROM request WHERE endpoint_id = ? AND role <> 'shadow' AND asked_at >= ?"
+        " AND asked_at < ?"
     )
-    return int(scalar(db.query(sql, [endpoint_id, window_start])))
+    place = scalar(db.query(sql, [endpoint_id, which.start, which.end]))
+    return None if place is None else int(place)
 
 
 def timed_requests(db: Queryable, endpoint_id: str, place: int, most: int) -> pa.Table:

@@ -14,6 +14,7 @@ from store.documents.shipping.improve_settings import AskedSchedule
 from store.documents.shipping.version import ModelVersion
 from store.documents.tables.improvement import (
     AT_WORK,
+    RESUMED,
     Improvement,
     ImprovementFacts,
     ImprovementSchedule,
@@ -100,7 +101,7 @@ def needing(
     return next((each for each in in_states(db, states) if needed_id in _needed(each)), None)
 
 
-UNPROMOTED: tuple[ImprovementState, ...] = (*AT_WORK, "failed", "stopped", "declined")
+UNPROMOTED: tuple[ImprovementState, ...] = (*AT_WORK, *RESUMED, "stopped", "declined")
 
 
 def not_promoted(db: Queryable, version: ModelVersion, alias: str) -> Improvement | None:
@@ -169,7 +170,7 @@ def move(
     failed_at: ImprovementState | None = None,
     trouble: ErrorDocument | None = None,
 ) -> None:
-    """Into another state; of a failed one where it can be gone on, and why it failed."""
+    """Into another state; of one that failed or waits where it goes on, and why."""
     tx.execute(
         "UPDATE improvement SET state = ?, failed_at = ?, trouble = ?, changed_at = ?"
         " WHERE improvement_id = ?",

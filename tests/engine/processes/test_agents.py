@@ -19,7 +19,8 @@ from mcp.client.stdio import StdioServerParameters
 from store.http.client import Client
 from tests.engine.houses import RUN, House, write_sums
 from tunebench.agents import server
-from tunebench.agents.answers import as_text, figure_words
+from tunebench.agents.answers import bounded
+from tunebench.agents.figures import run_figure_words
 from tunebench.agents.messages import MAX_BYTES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,17 +46,18 @@ class Agent:
         self.client = client
 
     async def __call__(self, tool: str, **arguments: Any) -> Any:
-        return json.loads(await self._text(tool, arguments, False))
+        result = await self.client.call_tool(tool, arguments)
+        text = str(result.content[0].text)  # type: ignore[union-attr]
+        assert not result.is_error, text
+        assert json.loads(text) == result.structured_content
+        return result.structured_content
 
     async def refused(self, tool: str, **arguments: Any) -> str:
-        text = await self._text(tool, arguments, True)
-        assert "Traceback" not in text
-        return text
-
-    async def _text(self, tool: str, arguments: dict[str, Any], failed: bool) -> str:
         result = await self.client.call_tool(tool, arguments)
-        text = str(result.content[0].text)
-        assert bool(result.is_error) == failed, text
+        text = str(result.content[0].text)  # type: ignore[union-attr]
+        assert result.is_error, text
+        assert "Traceback" not in text
+        assert "\n" not in text
         return text
 
 
@@ -63,22 +65,22 @@ def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
     async def act() -> None:
         async with AgentClient(server.build(lambda: house.client)) as client:
             agent = Agent(client)
-            text = await agent.refused("launch_run", config=CONFIG, confirmation="made up")
+            text = await agent.refused("launch_run", **CONFIG, confirmation="made up")
             assert "Call preview_launch" in text
-            answer = await agent("preview_launch", config=CONFIG)
+            answer = await agent("preview_launch", **CONFIG)
             assert answer["cost"].startswith("not known")
             assert "to" in answer["time"]["range"]
             assert answer["memory"]["fits"]
             assert answer["rows"]["train"] > 0
             code = answer["confirmation"]
             other = CONFIG | {"learning_rate": 0.5}
-            text = await agent.refused("launch_run", config=other, confirmation=code)
+            text = await agent.refused("launch_run", **other, confirmation=code)
             assert "another config" in text
-            run_id = (await agent("launch_run", config=CONFIG, confirmation=code))["run_id"]
-            assert "over or used" in await agent.refused("launch_run", config=CONFIG, confirmation=code)
+            run_id = (await agent("launch_run", **CONFIG, confirmation=code))["run_id"]
+            assert "over or used" in await agent.refused("launch_run", **CONFIG, confirmation=code)
             for _ in range(1200):
-                state = await agent("run_status", run=run_id)
-                if state["status"] not in ("queued", "preparing", "training", "evaluating"):
+                state = await agent("get_job", job=run_id)
+                if state["has_ended"]:
                     break
                 await anyio.sleep(0.1)
             assert state["status"] == "finished", state
@@ -90,11 +92,11 @@ def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
             listed = await agent("list_runs")
             assert (listed["total"], listed["runs"][0]["run_id"]) == (1, run_id)
             assert "one run to compare" in await agent.refused("compare_runs", names=["First", run_id])
-            bad = await agent.refused("preview_launch", config=CONFIG | {"rate": 1})
+            bad = await agent.refused("preview_launch", **CONFIG, rate=1)
             assert "There is no field rate" in bad
             trusting = CONFIG | {"trust_remote_code": True}
-            assert "runs no code" in await agent.refused("preview_launch", config=trusting)
-            assert "runs no code" in await agent.refused("launch_run", config=trusting, confirmation="")
+            assert "runs no code" in await agent.refused("preview_launch", **trusting)
+            assert "runs no code" in await agent.refused("launch_run", **trusting, confirmation="")
             assert "no run 'x'" in await agent.refused("get_run", run="x")
 
     anyio.run(act)
@@ -105,18 +107,18 @@ def test_what_it_reads_is_bounded_and_only_read(house: House) -> None:
         async with AgentClient(server.build(lambda: house.client)) as client:
             agent = Agent(client)
             names = [tool.name for tool in (await client.list_tools()).tools]
-            assert not [name for name in names if "delete" in name or "cancel" in name]
+            assert not [name for name in names if "delete" in name or "promote" in name]
             assert (await agent("list_datasets"))["datasets"][0]["rows"] == 80
             dataset = await agent("get_dataset", dataset="Sums")
             assert dataset["versions"][0]["name"] == "Sums"
             answer = await agent("sql", statement="SELECT range AS n FROM range(900)", limit=3)
-            assert (answer["shown"], answer["total"], answer["rows"]) == (3, 900, [[0], [1], [2]])
+            assert (answer["total"], answer["rows"]) == (900, [[0], [1], [2]])
             assert "only reads" in await agent.refused("sql", statement="DROP TABLE run")
             long = await agent("sql", statement="SELECT repeat('x', 5000) AS x")
             assert len(long["rows"][0][0]) == 2000
             assert "the first 2,000 of 5,000 characters" in long["cut"][0]
             assert (await agent("list_models"))["base_models"][0]["name"] == "tiny"
-            assert await agent("list_evaluations") == {"shown": 0, "may_be_more": False, "evaluations": []}
+            assert await agent("list_evaluations") == {"may_be_more": False, "evaluations": []}
 
     anyio.run(act)
 
@@ -137,7 +139,7 @@ def test_it_may_do_what_the_owner_of_its_token_may(house: House, monkeypatch: py
             agent = Agent(client)
             assert (await agent("list_datasets"))["total"] == 1
             for tool, more in (("preview_launch", {}), ("launch_run", {"confirmation": "a"})):
-                text = await agent.refused(tool, config=CONFIG, **more)
+                text = await agent.refused(tool, **CONFIG, **more)
                 assert "A viewer may not change, launch or delete anything" in text
 
     anyio.run(act)
@@ -210,9 +212,9 @@ def test_a_malformed_message_is_answered_by_its_error_and_the_server_goes_on(tmp
 
 def test_an_answer_says_what_can_be_told() -> None:
     gain = {"key": "gain", "title": "gain", "unit": "nats", "value": 0.1, "low": -0.1, "high": 0.3, "n": 9}
-    assert figure_words(gain).endswith("can't be told from 0")  # type: ignore[arg-type]
-    assert "no interval" in figure_words(gain | {"low": None})  # type: ignore[arg-type]
-    short = json.loads(as_text({"rows": list(range(900)), "bad": float("nan")}))
+    assert run_figure_words(gain).endswith("can't be told from 0")  # type: ignore[arg-type]
+    assert "no interval" in run_figure_words(gain | {"low": None})  # type: ignore[arg-type]
+    short = bounded({"rows": list(range(900)), "bad": float("nan")})
     assert len(short["rows"]) == 200
     assert short["cut"] == ["rows: the first 200 of 900 entries"]
     assert short["bad"] is None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,6 +18,8 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from engine.serving.protocol.refusals import Refused
+from engine.serving.worker.embedding import EncoderAnswers, LoadedEncoder
 from engine.serving.worker.opening import open_worker
 from store.contract.errors import ModelError
 from tests.engine.serving import served
@@ -99,6 +103,16 @@ def test_what_can_not_be_embedded_is_refused(
     with pytest.raises(openai.BadRequestError, match=words) as refused:
         client.post("/embeddings", body=body, cast_to=httpx.Response)
     assert refused.value.param == field
+
+
+@pytest.mark.parametrize(("encoding", "room"), [("float", 2**20 // 12), ("base64", 15 * 2**20 * 3 // 16)])
+def test_numbers_of_json_have_less_room_as_reading_them_holds_up_others(encoding: Any, room: int) -> None:
+    size = 4096
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(hidden_size=size))
+    large = LoadedEncoder(SimpleNamespace(config=config), None, "mean", 512, ["base"])
+    body = {"model": "base", "input": ["a"] * (room // size + 1), "encoding_format": encoding}
+    with pytest.raises(Refused, match="fewer at once"):
+        asyncio.run(EncoderAnswers(large).answer("embedding", body))
 
 
 def test_the_models_own_dimensions_may_be_named(client: openai.OpenAI) -> None:

@@ -77,11 +77,13 @@ def test_the_whole_chain_to_a_promotion_and_to_a_refusal(house: House, tmp_path:
     assert rows["gathered_beside"] == "sums@2"
 
     # once more, with rows of a data set: all of the old rows, which it has already
-    begun = house.ask("improve", "sums", "--dataset", "Sums", "--no-wait")
-    failed = reached(client, begun["improvement_id"], "failed")
-    assert failed["failed_at"] == "gathering"
-    assert "0 of 80 new rows can be used, and it takes 20" in failed["trouble"]["message"]
-    house("improvement", "stop", begun["improvement"])
+    waits = house.ask("improve", "sums", "--dataset", "Sums", code=7)
+    assert (waits["state"], waits["failed_at"]) == ("waiting", "gathering")
+    assert "0 of 80 new rows can be used, and it takes 20" in waits["trouble"]["message"]
+    house("improvement", "resume", waits["name"])
+    again = reached(client, waits["improvement_id"], "waiting")
+    assert again["facts"]["gather_job"] != waits["facts"]["gather_job"]
+    house("improvement", "stop", waits["name"])
 
 
 def _check_deal(house: House, client: Client, facts: dict[str, Any]) -> None:

@@ -7,12 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 from engine.jobs.runs import train, variant
-from engine.models import base_names, saving
+from engine.models import base_names, models, saving, vocabularies
+from engine.runs.tasks import RUNS
 from engine.worker.job import WorkerJob
 from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
+from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
 from store.documents.models.saved_model import ModelNote
@@ -121,3 +125,80 @@ def test_what_only_seems_to_be_a_hubs_model_is_said_not_to_be() -> None:
     assert "not the same" in card
     merged = adapter_card.write(adapter_card.ModelCardFacts(config, note(own_base=True), unknown))
     assert "doesn't fit any other" in merged
+
+
+def write_snapshot(cache: Path, *names: str) -> Path:
+    """A commit as the hub's cache has it."""
+    folder = cache / "models--owner--name" / "snapshots" / COMMIT
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the hub, which is away, was asked for; its cache is the folder of the test."""
+    asked: list[str] = []
+    download = huggingface_hub.snapshot_download
+
+    def ask(source: str, *, local_files_only: bool = False, **options: Any) -> str:
+        if local_files_only:
+            return str(download(source, local_files_only=True, **options))
+        asked.append(source)
+        raise OSError("the hub is away")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", ask)
+    return asked
+
+
+def test_a_commit_that_the_cache_holds_is_loaded_without_a_word_to_the_hub(
+    tmp_path: Path, asked: list[str]
+) -> None:
+    base = base_names.reference("owner/name", COMMIT)
+    folder = write_snapshot(tmp_path, "config.json", "tokenizer.json", "model.safetensors")
+    assert base_names.pinned("owner/name", base) == str(folder)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("config.json", "tokenizer.json"),
+        ("config.json", "model.safetensors"),
+        ("config.json", "tokenizer.json", "model-00001-of-00002.safetensors"),
+    ],
+)
+def test_a_commit_of_which_the_cache_holds_a_part_is_fetched(
+    tmp_path: Path, asked: list[str], names: tuple[str, ...]
+) -> None:
+    write_snapshot(tmp_path, *names)
+    with pytest.raises(ModelError, match="neither in the hub's cache here nor to be had"):
+        base_names.pinned("owner/name", base_names.reference("owner/name", COMMIT))
+    assert asked == ["owner/name"]
+
+
+def test_a_run_is_saved_where_its_base_is_gone(home: Home, tmp_path: Path) -> None:
+    write_model(tmp_path / "saved")
+    before = sorted(path.name for path in (tmp_path / "saved").iterdir())
+    for source in (str(tmp_path / "unmounted"), "owner/never-loaded"):
+        vocabularies.add(source, tmp_path / "saved")
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == before
+
+
+def test_a_resume_loads_the_commit_that_the_run_began_on(
+    home: Home, tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(write_snapshot(tmp_path))
+    with monkeypatch.context() as patch:  # a hub that is here, at the first start
+        for name in ("load_config_for", "load_tokenizer"):
+            patch.setattr(models, name, lambda *_, **__: None)
+        patch.setattr(models, "commit_of", lambda _: COMMIT)
+        first = make_job(home, "began", model="owner/name")
+        RUNS["sft"](first, TrainConfig.parse(first.config)).open()
+    job = make_job(home, "began", model="owner/name", resume=True)
+    resumed = RUNS["sft"](job, TrainConfig.parse(job.config))
+    resumed.open()
+    assert base_names.reference(resumed.source) == base_names.reference("owner/name", COMMIT)
+    assert asked == []

@@ -178,11 +178,18 @@ def _facts_of(state: ImprovementState) -> dict[str, Any]:
     ]  # fmt: skip
     facts: dict[str, Any] = {}
     last = {"promoted": "deciding", "declined": "deciding", "stopped": "joining", "failed": "training"}
+    last["waiting"] = "gathering"
     for step, left in steps:
         if step != "labelling" or state == "labelling":
             facts |= left
         if step == last.get(state, state):
             break
+    if state == "waiting":
+        left_out = {"the log has no text of the request": 4}
+        facts["rows"] = {
+            **{"asked": 16, "train": 8, "held_out": 4, "held_out_random": False, "left_out": left_out},
+            **{"only_train": 1, "corrects": 0},
+        }
     return facts
 
 
@@ -199,17 +206,18 @@ def _improvement(
     if state == "labelling":
         rows = {"source": "round", "round": "round-1"}
     config = ImproveConfig.parse({"model": model, "rows": [rows], "metric": "accuracy", "margin": MARGIN})
-    trouble = {
-        "error": "OutOfMemory",
-        "message": "The run ran out of memory.",
-        "fix": "Take a smaller batch.",
+    troubles = {
+        "failed": ("OutOfMemory", "The run ran out of memory.", "Take a smaller batch."),
+        "waiting": ("TooFewRows", "12 of 16 new rows can be used, and it takes 20.", "Have more corrected."),
     }
+    trouble = dict(zip(("error", "message", "fix"), troubles.get(state, ()), strict=False)) or None
+    failed_at = {"failed": "training", "waiting": "gathering"}.get(state)
     ended = state in ("promoted", "declined", "stopped")
     row = [
         improvement_id or f"i-{state}", versions.get_model(tx, model)["model_id"], "production",
         f"{model} {at:%d %b} <i>{state}</i>", to_json(config.document()), state,
-        "training" if state == "failed" else None, to_json(facts),
-        to_json(trouble) if state == "failed" else None, state == "measuring", "owner", "Olga", at, at,
+        failed_at, to_json(facts),
+        to_json(trouble) if trouble else None, state == "measuring", "owner", "Olga", at, at,
         at if ended else None, "Olga" if ended else None, "As good, and knows more." if ended else "",
     ]  # fmt: skip
     tx.execute(f"INSERT INTO improvement VALUES ({', '.join('?' * len(row))})", row)

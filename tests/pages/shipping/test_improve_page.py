@@ -110,6 +110,7 @@ def test_the_chain_is_drawn_in_every_state(
         "labelling": ("labelling", "person"), "deciding": ("deciding", "person"),
         "failed": ("training", "failed"), "stopped": ("joining", "stopped"),
         "promoted": ("deciding", "done"), "declined": ("deciding", "done"),
+        "waiting": ("gathering", "person"),
     }  # fmt: skip
     key, how = expected.get(state, (state, "now"))
     assert standing[key] == how
@@ -140,6 +141,7 @@ def test_new_rows_at_random_are_not_called_chosen_for_the_earlier_ones_beside_th
         improvement: Any = {
             "config": {"rows": [{"source": "feedback"}]},
             "facts": {"rows": {**rows, "only_train": 0, "corrects": 0, "again": again}},
+            "state": "training",
         }
         draw_fate(improvement)
 
@@ -155,6 +157,21 @@ def test_what_failed_can_be_gone_on_with(improving: StillEngine, open_page: Open
     assert "The run ran out of memory." in at.error[0].value
     at.button(key="improve-resume").click().run()
     assert improving.sent[-1] == ("resume_improvement", {"improvement": "i-failed"})
+
+
+def test_what_waits_for_rows_is_no_failure_and_is_gone_on_with(
+    improving: StillEngine, open_page: Open
+) -> None:
+    at = _open(improving, open_page, improvement="i-waiting")
+    assert not at.error
+    assert "12 of 16 new rows can be used" in at.warning[0].value
+    text = everything_said(at)
+    assert "Waits for rows" in text
+    assert "12 can be used, of 20 at least" in text
+    assert "to train on" not in text
+    assert "**4** the log has no text of the request" in text
+    at.button(key="improve-resume").click().run()
+    assert improving.sent[-1] == ("resume_improvement", {"improvement": "i-waiting"})
 
 
 def test_what_is_passed_is_promoted_by_one_button(improving: StillEngine, open_page: Open) -> None:
@@ -249,17 +266,18 @@ def test_what_came_back_is_counted_by_request(improving: StillEngine) -> None:
 def test_an_agent_reads_them_with_their_intervals_and_decides_nothing(improving: StillEngine) -> None:
     tools = ImproveTools(lambda: improving.database)  # type: ignore[arg-type,return-value]
     listed = tools.list_improvements("trec", 3)
-    assert (listed["shown"], listed["may_be_more"]) == (3, True)
+    assert (len(listed["improvements"]), listed["may_be_more"]) == (3, True)
     unsure, failed, passed = listed["improvements"]
     assert (
         "Not worse on the new rows: can't be told: change 0.01 share (95% interval -0.05 to 0.07, n 300"
         in unsure["checks"][1]
     )
     assert (passed["new_version"], passed["in_use"]) == ("trec@2", "trec@1")
-    assert passed["judged_by"].startswith("38 new rows, 9 that")
+    assert str(passed["judged_by"]).startswith("38 new rows, 9 that")
     assert failed["checks"][1].startswith("Not worse on the new rows: surely worse than the margin allows")
     assert {line["state"] for line in tools.list_improvements()["improvements"]} >= {
         "Trains",
+        "Waits for rows",
         "Waits for your yes or no",
     }
 
@@ -311,11 +329,12 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
         rows |= {"only_train": 0, "corrects": 0, "repeats": 1, "old_judging": 100, "repeating": [partner]}
         improvement: Any = {
             "config": {"rows": []},
+            "state": "training",
             "facts": {"rows": rows, "rows_dataset_id": "new"},
         }
-        skipped = [{"line": 3, "reason": reason, "excerpt": "Where is its nest?"}]
+        skipped = {"line": 3, "reason": reason, "excerpt": "Where is its nest?"}
         with (
-            patch.object(reads, "skipped_rows", lambda *_: skipped),
+            patch.object(reads, "skipped_at", lambda *_: skipped),
             patch.object(
                 reads, "datasets", lambda: [{"dataset_id": "d", "fingerprint": "f", "name": "Birds"}]
             ),

@@ -118,3 +118,43 @@ def test_references_that_double_at_each_level_are_given_up() -> None:
         answer = {"a": answer}
     scores, why = form.json_schema([json.dumps(answer), '{"a": {}}'], schema)
     assert (scores.tolist(), why) == ([0, 1], {"takes too many steps to check": 1})
+
+
+@pytest.mark.parametrize(
+    ("items", "unique"),
+    [
+        ([1, True, "1", None, [1], {"a": 1}], True),
+        ([1, 1.0], False),
+        ([{"a": 1, "b": [0]}, {"b": [0.0], "a": 1}], False),
+        ([[1], [True]], True),
+        ([{"a": [[]]}, {"a": []}, {}], True),
+    ],
+)
+def test_items_are_unique_as_the_schema_language_has_it(items: list[Any], unique: bool) -> None:
+    scores, _ = form.json_schema([json.dumps(items)], {"uniqueItems": True})
+    assert scores.tolist() == [unique]
+
+
+def test_uniqueness_compares_no_item_with_each() -> None:
+    compared = form.Checking().validator({"uniqueItems": True})
+    items = [_Counted() for _ in range(1000)]
+    assert [*compared.iter_errors(items)] == []
+    assert _Counted.times <= 1000
+
+
+class _Counted:
+    """A value that counts how often it is compared."""
+
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        _Counted.times += 1
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def test_a_number_too_large_to_divide_ends_its_row_alone() -> None:
+    scores, why = form.json_schema(["1" + "0" * 400, "1"], {"multipleOf": 0.5})
+    assert (scores.tolist(), why) == ([0, 1], {"a number is too large to check": 1})

@@ -16,6 +16,8 @@ from store.config.serving.endpoint_config import ChangeEndpoint
 from store.config.training.train_config import TrainConfig
 from store.contract.document import Config
 from store.contract.named_sources import NamedSource, kind_of, named_in, named_in_part
+from store.http.client import Client
+from tunebench.agents.server import AgentServer
 
 # What a field is called that names a model, a file or a folder.
 CALLED = {
@@ -40,6 +42,10 @@ NONE_OF_THEM = {
     ("BackendConfig", "model"): "the same",
     ("ReadFile", "path"): "of a bundle's manifest, compared with fixed names",
     ("WatchConfig", "source"): "of an order that the engine writes",
+    ("QuestionToEndpoint", "model"): "a name that an endpoint answers to",
+    ("ConfirmedLaunch", "init_from"): "a run, which the store looks up",
+    ("ArgumentsOfget_model", "model"): "a registered model, which the store looks up",
+    ("ArgumentsOflist_improvements", "model"): "the same",
 }
 REGISTERED = {"SetGate", "ImproveConfig", "ImproveSchedule", "ImproveSettings", "UnscheduleImprovement"} | {
     "AliasOf",
@@ -48,7 +54,8 @@ REGISTERED = {"SetGate", "ImproveConfig", "ImproveSchedule", "ImproveSettings", 
 
 
 def configs() -> Iterator[type[Config]]:
-    """All that there are in the store and the engine."""
+    """All that there are in the store, in the engine, and as arguments of an agent's tools."""
+    AgentServer(Client)
     for house in (store.config, engine.server):
         for module in pkgutil.walk_packages(house.__path__, f"{house.__name__}."):
             importlib.import_module(module.name)

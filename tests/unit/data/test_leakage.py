@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.data.deal.leakage import among, leaking, near, repeated, within
+from engine.problems import leak_problems
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from tests.unit.data_job import ask, import_file
@@ -146,3 +147,27 @@ def test_a_leak_inside_given_parts_is_named_and_gone_once_its_training_rows_are(
     assert not len(leaking(home, fingerprint, cured))
     dealt = ask(home, "split", fingerprint=fingerprint, split={"split_by": "random", "test_size": 0.2})
     assert dealt["leaking_rows"] == 0
+
+
+def test_a_row_leaks_by_what_it_repeats_itself_and_not_by_its_chain(home: Home, tmp_path) -> None:
+    words = [sentence(n, 1) + str(n) for n in range(60)]
+    chain = [(" ".join(words[at : at + 40]), "Yes.") for at in (0, 5, 10, 15)]
+    fingerprint = write(home, tmp_path / "a.jsonl", [*chain, *((sentence(n, 40), "No.") for n in range(20))])
+    assert measure_duplicates(home, fingerprint)["near_chain"].to_pylist()[:4] == [0] * 4
+    rest = np.arange(4, 24)
+    dealt = {"train": np.append([1, 2, 3], rest), "validation": rest[:0], "test": np.array([0])}
+    assert leaking(home, fingerprint, dealt).tolist() == [1]
+    dealt["train"] = np.append([2, 3], rest)
+    assert within(home, fingerprint, dealt)["near"] == 0
+
+
+def test_an_instruction_that_rows_share_is_no_leak_that_nothing_mends(home: Home, tmp_path) -> None:
+    rows = [("Tell me a joke, please.", sentence(n, 12)) for n in range(100)]
+    fingerprint = write(home, tmp_path / "a.jsonl", rows)
+    dealt = {"train": np.arange(80), "validation": np.arange(80, 90), "test": np.arange(90, 100)}
+    assert within(home, fingerprint, dealt)["same_prompt"] == len(leaking(home, fingerprint, dealt)) == 0
+
+
+def test_advice_to_clean_says_that_short_texts_stay() -> None:
+    leaks = {"exact": 0, "near": 3, "same_prompt": 0, "checked_near": True}
+    assert "Short texts" in (leak_problems.find(leaks, 20, "random")[0]["fix"] or "")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.detection.short_texts import TEMPLATES, of_template, reworded
 from engine.data.deal.leakage import overlap, within
 from engine.near.short_texts import WINDOW, short_pairs
 from store.contract.home import Home
@@ -57,6 +58,16 @@ def test_texts_of_one_template_are_told_apart_by_their_rare_words() -> None:
     assert not len(short_pairs(texts)[0])
     again = [*texts, "What's the capital city of Chile? Santiago"]
     assert list(zip(*(each.tolist() for each in short_pairs(again)[:2]), strict=True)) == [(1, 10)]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_rows_of_a_template_match_their_copies_and_nothing_else(name: str) -> None:
+    rows = of_template(TEMPLATES[name], 1_500)
+    assert len(short_pairs(rows)[0]) <= 1
+    mixed, copied = reworded(rows)
+    pairs = set(zip(*(each.tolist() for each in short_pairs(mixed)[:2]), strict=True))
+    assert len(pairs & copied) >= 0.95 * len(pairs)
+    assert pairs & copied
 
 
 def test_more_copies_than_are_compared_with_each_other_hang_together() -> None:

@@ -78,6 +78,19 @@ class Chained:
         """Jobs of the chain; those that measure data are not."""
         return [job for job in jobs.queue(self.database) if job["kind"] not in ("profile", "watch")]
 
+    def find_too_few(self) -> None:
+        """End the gathering that is under way as one that could use seven rows."""
+        (job,) = self.alive()
+        few: Any = {
+            "rows": {**COUNTED, "train": 5, "held_out": 2},
+            "too_few": "7 of 9 can be used.",
+            "fix": "",
+        }
+        with self.database.transaction() as tx:
+            results.keep_gathered(tx, self.home, job, few, self.desk.clock())
+            jobs.claim(tx, job["job_id"], "cpu", self.desk.now)
+            jobs.finish(tx, job["job_id"], "finished", self.desk.now, result=few)
+
     def end_jobs(self, status: str = "finished") -> list[str]:
         """End those that are under way, well or not; their kinds."""
         alive = self.alive()

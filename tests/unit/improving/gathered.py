@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.jobs.shipping import gather_rows
+from engine.worker.job import WorkerJob
 from store.config.training.train_config import Split
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
@@ -60,6 +61,30 @@ def spoken(number: int, answer: str | None, kind: str = "label", **fields: Any) 
     }
 
 
+def _job(
+    home: Home,
+    dataset: dict[str, Any],
+    candidates: list[dict[str, Any]],
+    rows: list[dict[str, Any]] | None = None,
+    **config: Any,
+) -> WorkerJob:
+    asked = {
+        **{"improvement": "i", "name": "New rows", "dataset": dataset["dataset_id"], "run": RUN},
+        **{"rows": rows or [{"source": "feedback", "endpoint": "e"}], "held_out": 0.3, **config},
+    }
+    job = make_job(home, "gather_rows", asked)
+    job.order |= {"dataset": dataset, "mixed": {}, "beside": []}  # type: ignore[typeddict-item]
+    job.order["disputed"] = []
+    lines = (json.dumps(candidate) + "\n" for candidate in candidates)
+    (job.dir.path / "candidates.jsonl").write_text("".join(lines))
+    return job
+
+
+def lacking(home: Home, dataset: dict[str, Any], candidates: list[dict[str, Any]]) -> Any:
+    """The result of the job where they are too few."""
+    return gather_rows.run(_job(home, dataset, candidates))
+
+
 def gather(
     home: Home,
     dataset: dict[str, Any],
@@ -72,15 +97,9 @@ def gather(
     **config: Any,
 ) -> dict[str, Any]:
     """What the job makes of them: its result, `rows` with their parts, and `skipped`."""
-    asked = {
-        **{"improvement": "i", "name": "New rows", "dataset": dataset["dataset_id"], "run": RUN},
-        **{"rows": rows or [{"source": "feedback", "endpoint": "e"}], "held_out": 0.3, **config},
-    }
-    job = make_job(home, "gather_rows", asked)
-    job.order |= {"dataset": dataset, "mixed": mixed or {}, "beside": beside or []}  # type: ignore[typeddict-item]
+    job = _job(home, dataset, candidates, rows=rows, **config)
+    job.order |= {"mixed": mixed or {}, "beside": beside or []}  # type: ignore[typeddict-item]
     job.order["disputed"] = disputed or []
-    lines = (json.dumps(candidate) + "\n" for candidate in candidates)
-    (job.dir.path / "candidates.jsonl").write_text("".join(lines))
     result: Any = gather_rows.run(job)
     return {
         **{"counted": result["rows"], "result": result},

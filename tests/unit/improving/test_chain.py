@@ -16,6 +16,7 @@ from store.queries.data import datasets
 from store.queries.monitoring import monitor_alerts
 from store.queries.runs import runs
 from store.queries.shipping import improvements
+from store.words import improvement_words
 from tests.unit.improving.chained import COUNTED, Chained
 
 ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
@@ -99,6 +100,39 @@ def test_a_step_that_fails_is_gone_on_with(chained: Chained, answers: dict[str, 
     assert queued
     chained.run_through(improvement)
     with pytest.raises(StateError, match="has not failed"):
+        chained.desk("resume_improvement", improvement=improvement)
+
+
+def test_too_few_rows_are_waited_for_and_later_ones_are_taken_in(
+    chained: Chained, answers: dict[str, str]
+) -> None:
+    improvement = chained.begin()
+    chained.improving.step(chained.desk.clock())
+    chained.find_too_few()
+    chained.next_engine().step(chained.desk.clock())
+    made = chained.get(improvement)
+    assert (made["state"], made["failed_at"], made["ended_at"]) == ("waiting", "gathering", None)
+    assert made["trouble"] == {"error": "TooFewRows", "message": "7 of 9 can be used.", "fix": ""}
+    assert "improvement resume" in improvement_words.next_step(made)
+    chained.next_engine().step(chained.desk.clock())  # by itself it does nothing
+    assert (chained.get(improvement)["state"], chained.alive()) == ("waiting", [])
+    chained.desk("resume_improvement", improvement=improvement)
+    chained.next_engine().step(chained.desk.clock())
+    (job,) = chained.alive()
+    assert job["kind"] == "gather_rows"
+    assert job["job_id"] != made["facts"]["gather_job"]  # another one, which is brought what came since
+    assert chained.run_through(improvement) == KINDS
+    assert chained.get(improvement)["facts"]["rows"]["train"] == 30
+
+
+def test_what_waits_for_rows_can_be_stopped(chained: Chained) -> None:
+    improvement = chained.begin()
+    chained.improving.step(chained.desk.clock())
+    chained.find_too_few()
+    chained.improving.step(chained.desk.clock())
+    chained.desk("stop_improvement", improvement=improvement)
+    assert chained.get(improvement)["state"] == "stopped"
+    with pytest.raises(StateError, match="nothing to go on with"):
         chained.desk("resume_improvement", improvement=improvement)
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from engine.gathering import candidates, judging_rows, repeats
 from engine.jobs.shipping import gather_rows
-from store.contract.errors import ConfigError, DataError
+from store.contract.errors import ConfigError
 from store.contract.home import Home
-from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, spoken, text
+from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, lacking, spoken, text
 from tests.unit.recipe_samples import make
 
 
@@ -77,19 +77,19 @@ def test_a_correction_trains_and_never_judges(home: Home) -> None:
 def test_where_all_correct_old_rows_nothing_could_judge(home: Home) -> None:
     old = labelled(home)
     deal(home, old, "classification")
-    with pytest.raises(DataError, match="None of the 25 new rows may judge"):
-        gather(home, old, [spoken(n, LABELS[(n + 1) % 2]) for n in range(25)])
+    corrected = [spoken(n, LABELS[(n + 1) % 2]) for n in range(25)]
+    assert "None of the 25 new rows may judge" in lacking(home, old, corrected)["too_few"]
 
 
-def test_fewer_than_20_rows_are_refused_with_why(home: Home) -> None:
+def test_fewer_than_20_rows_are_waited_for_with_why(home: Home) -> None:
     old = labelled(home)
     deal(home, old, "classification")
-    with pytest.raises(
-        DataError, match=r"19 of 24 new rows can be used, and it takes 20\. Left out: 5 a label"
-    ):
-        gather(home, old, [*fresh(19), *(spoken(n, "OTHER") for n in range(3_000, 3_005))])
-    with pytest.raises(DataError, match="0 of 0 new rows can be used"):
-        gather(home, old, [])
+    before = sorted(home.datasets.iterdir())
+    few = lacking(home, old, [*fresh(19), *(spoken(n, "OTHER") for n in range(3_000, 3_005))])
+    assert "19 of 24 new rows can be used, and it takes 20. Left out: 5 a label" in few["too_few"]
+    assert few["rows"]["train"] + few["rows"]["held_out"] == 19
+    assert "0 of 0 new rows can be used" in lacking(home, old, [])["too_few"]
+    assert sorted(home.datasets.iterdir()) == before
 
 
 def test_answers_of_a_model_that_writes(home: Home) -> None:

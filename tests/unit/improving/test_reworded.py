@@ -6,8 +6,9 @@ import random
 from typing import Any
 
 import numpy as np
+import pytest
 
-from engine.gathering import repeats
+from engine.gathering import repeats, reworded
 from engine.gathering.reworded import QuestionsAnswered, find_repeated
 from store.contract.home import Home
 from store.words.improvement_words import slipping_sentence
@@ -122,3 +123,12 @@ def test_what_may_slip_through_is_told_with_its_effect() -> None:
         "here 4, which may lift the new version by up to 2 points on the 200 old rows that judge."
     )
     assert not slipping_sentence({**rows, "old_judging": 0})
+
+
+def test_of_many_answers_that_share_a_sentence_a_few_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    shared = reworded._shared_bits
+    monkeypatch.setattr(reworded, "_shared_bits", lambda *given: looks.append(given) or shared(*given))
+    answers = [f"the heron nests among tall reeds {number} near still water" for number in range(15)]
+    list(reworded._copied(answers, [], []))
+    assert 0 < len(looks) <= reworded.NEAREST * len(answers)

@@ -14,7 +14,14 @@ from bench.truths.monitoring.labelled import RATES
 from engine.diagnostics.drift import labelling
 from engine.diagnostics.drift.label_candidates import collect
 from engine.diagnostics.drift.label_list import empty_advice, headline, next_to_label_of, order_words
-from engine.diagnostics.drift.labelling import ReasonWeights, pick, rank
+from engine.diagnostics.drift.labelling import (
+    LESS_LIKE,
+    LESS_SURE,
+    NOTHING_STANDS_OUT,
+    ReasonWeights,
+    pick,
+    rank,
+)
 
 COLUMNS = {
     "place": pa.int64(), "request_id": pa.string(), "asked_at": pa.timestamp("us"), "kind": pa.string(),
@@ -62,7 +69,7 @@ def test_the_least_sure_the_unlike_and_the_disputed_come_first() -> None:
         [labelling.UNLIKE, labelling.ALERTED],
         [labelling.DISLIKED],
         [labelling.PARTED],
-        [],
+        [NOTHING_STANDS_OUT],
     ]
     assert ((ranking.score >= 0) & (ranking.score <= 1)).all()
     alone = rank(looked.candidates, ReasonWeights(1, 0, 0))
@@ -72,7 +79,7 @@ def test_the_least_sure_the_unlike_and_the_disputed_come_first() -> None:
 def test_what_stands_out_nowhere_is_all_alike() -> None:
     _, ranking = asked(*(row(n, WORDS[n], confidence=None) for n in range(5)))
     assert set(ranking.uncertainty) == set(ranking.drift) == {0.5}
-    assert ranking.reasons == [[]] * 5
+    assert ranking.reasons == [[NOTHING_STANDS_OUT]] * 5
 
 
 def test_log_probabilities_are_ranked_among_their_kind() -> None:
@@ -164,6 +171,17 @@ def test_hostile_and_empty_texts_are_asked_about_or_counted() -> None:
     assert [candidate.text[:8] for candidate in looked.candidates] == ["?", "<script>", "x", "a part"]
     assert looked.left_out == {"its text was not kept": 4, "the same was asked before": 1}
     assert len(pick(looked.candidates, ranking, 9, random_share=0.5)) == 4
+
+
+def test_every_request_that_is_proposed_has_a_reason() -> None:
+    rows = [row(n, WORDS[n], confidence=n / 40, input_distance=(n * 7 % 40) / 40) for n in range(40)]
+    listed = next_to_label_of(logged(*rows), {}, 40).listed
+    assert len(listed) == 40
+    assert all(line["reasons"] and all(line["reasons"]) for line in listed)
+    reasons = {reason for line in listed for reason in line["reasons"]}
+    assert {LESS_SURE, LESS_LIKE, NOTHING_STANDS_OUT} <= reasons
+    alike = next_to_label_of(logged(row(0, "a text"), row(1, "another one")), {}, 2).listed
+    assert [line["reasons"] for line in alike] == [[NOTHING_STANDS_OUT]] * 2
 
 
 def test_the_list_says_what_is_worth_it_or_why_nothing_is() -> None:

@@ -4,6 +4,9 @@ don't.
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,12 +14,17 @@ from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from bench.truths import Rate, observe
 from bench.truths.monitoring.pace import RATES
-from engine.diagnostics.drift.pace import PacedRequest, advance, begin, threshold, time_model
-from engine.diagnostics.drift.pace_words import changed_at, pace_reason, times_as_long
+from engine.diagnostics.drift.pace import WARM_UP, PacedRequest, advance, begin, threshold, time_model
+from engine.diagnostics.drift.pace_words import changed_at, pace_reason, pace_reference_line, times_as_long
+from engine.server.monitoring.pace_following import follow_pace
+from store.config.serving.monitor_config import MonitorSettings
+from store.db.database import utc_now
+from store.db.schema import MIGRATIONS
 from store.documents.serving.drift import PaceTest
 from store.documents.serving.monitor import MonitorAlert
 from store.documents.tables.person import Person
-from store.queries.monitoring import monitor_alerts
+from store.queries.monitoring import logged_requests, monitor_alerts, monitors
+from store.queries.monitoring.logged_requests import RequestsMeant
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
 EVERY = 15.0  # seconds
@@ -106,6 +114,53 @@ def test_failures_from_half_a_percent_to_five() -> None:
     assert sum(at_once) >= 4
 
 
+@pytest.mark.parametrize(
+    ("share", "later", "is_told"), [(0.3, 0.8, True), (0.5, 0.9, True), (1.0, 1.0, False)]
+)
+def test_a_reference_that_failed_often_is_tested_against_too(
+    share: float, later: float, is_told: bool
+) -> None:
+    rng = np.random.default_rng(8)
+    place = np.arange(2_000)
+    failed = rng.random(2_000) < np.where(place < 400, share, np.where(place < CHANGE, 0, later))
+    test = after(answered(np.ones(2_000), failed=failed), "failing")
+    assert test["minutes"] > 250
+    assert (test["alarm_place"] is not None) == is_told
+    if is_told:
+        assert abs(changed_at(test) - CHANGE * EVERY) < 600
+
+
+def test_half_of_the_requests_failing_as_before_is_no_change() -> None:
+    alarms = 0
+    for seed in range(60):
+        failed = np.random.default_rng(seed).random(3_000) < 0.5
+        alarms += after(answered(np.ones(3_000), failed=failed), "failing")["alarm_place"] is not None
+    assert alarms <= 3
+
+
+@pytest.mark.parametrize("wrong", ["one ten years ahead", "set back by a day"])
+def test_a_wrong_clock_silences_nothing(wrong: str) -> None:
+    rng = np.random.default_rng(9)
+    requests = answered(rng.lognormal(0, 0.5, 1_000) * np.where(np.arange(1_000) < CHANGE, 1, 4))
+    back = 86_400.0 if wrong == "set back by a day" else 0.0
+    requests[500:] = [request._replace(at=request.at - back) for request in requests[500:]]
+    if not back:
+        requests[500] = requests[500]._replace(at=10 * 365 * 86_400.0)
+    test = after(requests)
+    assert test["alarm_at"] is not None
+    assert CHANGE * EVERY < test["alarm_at"] + back < (CHANGE + 150) * EVERY
+    assert abs(changed_at(test) + back - CHANGE * EVERY) < 300
+
+
+def test_a_clock_that_stands_still_fills_nothing() -> None:
+    rng = np.random.default_rng(10)
+    requests = answered(rng.lognormal(0, 0.5, 4_000))
+    opened = after([request._replace(at=0.0) for request in requests])["open"]
+    assert opened
+    assert sum(opened["bins"].values()) == opened["n"] > 3_000
+    assert len(opened["bins"]) < 300
+
+
 def test_batches_of_any_size_end_in_the_same_state() -> None:
     rng = np.random.default_rng(6)
     requests = answered(rng.lognormal(0, 0.5, 800))
@@ -176,6 +231,88 @@ def test_failures_raise_one_and_a_step_of_the_next_engine_counts_none_twice(moni
     write(monitored, CHANGE, 300, failing=0.2)
     monitored.step(60)
     assert ("errors", "failing") in {(alert["kind"], alert["subject"]) for alert in alerts(monitored)}
+
+
+def test_what_was_seen_and_put_right_is_not_raised_again(monitored: Monitored) -> None:
+    write(monitored, 0, CHANGE)
+    monitored.step()
+    write(monitored, CHANGE, 200, seconds=1.6)
+    monitored.step(60)
+    (alert,) = alerts(monitored)
+    logged = logged_requests.newest(monitored.database, RequestsMeant(monitored.endpoint_id))
+    assert not any(logged["alerted"].to_pylist()), "what is slow is no other content"
+    see(monitored, alert, "same_reference")
+    write(monitored, CHANGE + 200, 400)
+    monitored.step(60)
+    before = monitored.monitor()["pace"]
+    monitored.commands.table()["set_monitor"]({"endpoint": "Bank", "alpha": 0.04}, OWNER)
+    monitored.step(60)
+    assert monitored.monitor()["pace"] == before
+    begins: Any = {"place": monitored.monitor()["next_place"], "tests": []}
+    with monitored.database.transaction() as tx:
+        tx.execute("UPDATE monitor SET pace = NULL")
+        tx.execute(dict(MIGRATIONS)["0029 pace start"])
+    assert monitored.monitor()["pace"] == begins
+    assert not follow_pace(monitored.database, monitored.endpoint_id, monitored.now)
+    settings = MonitorSettings(reference="dataset", dataset="Bank")
+    with monitored.database.transaction() as tx:
+        monitors.configure(tx, monitored.endpoint_id, settings, "Ada", utc_now())
+    assert monitored.monitor()["pace"] == begins
+
+
+def test_a_window_begins_with_its_first_request_and_stops_at_its_end(monitored: Monitored) -> None:
+    write(monitored, 0, 20)
+    monitored.step()
+    first = logged_requests.newest(monitored.database, RequestsMeant(monitored.endpoint_id))["asked_at"][0]
+    times = [first.as_py() + timedelta(seconds=place * EVERY) for place in (100, 200)]
+    settings = MonitorSettings(reference="window", window_start=times[0], window_end=times[1])
+    with monitored.database.transaction() as tx:
+        monitors.configure(tx, monitored.endpoint_id, settings, "Ada", utc_now())
+    monitored.step(60)
+    assert monitored.monitor()["pace"] == {"place": 0, "tests": []}
+    write(monitored, 20, CHANGE - 20)
+    monitored.step(60)
+    pace = monitored.monitor()["pace"]
+    assert pace
+    assert [test["reference"] for test in pace["tests"]] == [100 - WARM_UP] * 2
+    assert pace_reference_line(pace, REFERENCE).startswith("Times (beside answers of the same length) and")
+    assert "held against 80 requests" in pace_reference_line(pace, REFERENCE)
+    write(monitored, CHANGE, 200, seconds=1.6)
+    monitored.step(60)
+    assert "slower" in {alert["subject"] for alert in alerts(monitored)}
+
+
+def test_a_window_of_too_few_requests_tests_nothing() -> None:
+    rng = np.random.default_rng(11)
+    requests = answered(rng.lognormal(0, 0.5, 900) * np.where(np.arange(900) < CHANGE, 1, 4))
+    test = advance(begin("slower", REFERENCE, ends_at=79 * EVERY), requests, LIMIT)
+    assert (test["reference"], test["minutes"], test["alarm_at"]) == (59, 0, None)
+    assert "if it has 60 requests or more" in pace_reference_line({"place": 900, "tests": [test]}, REFERENCE)
+
+
+def test_a_minute_of_an_older_store_goes_on(monitored: Monitored) -> None:
+    write(monitored, 0, CHANGE)
+    monitored.step()
+    pace: Any = monitored.monitor()["pace"]
+    pace["tests"][0]["open"]["bins"] = [0] * pace["tests"][0]["open"]["n"]
+    with monitored.database.transaction() as tx:
+        monitors.keep_pace(tx, monitored.endpoint_id, pace)
+        tx.execute(dict(MIGRATIONS)["0029 pace start"])
+    pace["tests"][0]["open"]["bins"] = {}
+    assert monitored.monitor()["pace"] == pace
+
+
+def test_a_test_that_is_broken_stops_no_other(monitored: Monitored) -> None:
+    write(monitored, 0, CHANGE)
+    monitored.step()
+    pace = monitored.monitor()["pace"]
+    assert pace
+    pace["tests"][1]["shares"] = []
+    with monitored.database.transaction() as tx:
+        monitors.keep_pace(tx, monitored.endpoint_id, pace)
+    write(monitored, CHANGE, 200, seconds=1.6)
+    monitored.step(60)
+    assert [alert["subject"] for alert in alerts(monitored)] == ["slower"]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from store.contract.errors import ModelError, NotFoundError
 from store.documents.data.row import Message
 from store.documents.serving.served_base import ServedBase
 from store.queries.monitoring import monitor_alerts
+from store.words.watched_names import readable_name
 from tests.unit.monitoring.test_monitoring import OWNER
 from tests.unit.monitoring.texts import bank_questions
 
@@ -115,7 +116,7 @@ def test_an_alarm_says_which_way_answers_went() -> None:
     state = start(DEAR, [2.0] * 60, wanted=60)
     values = [{"place": place, "at": float(place), "value": 4.0} for place in range(60)]
     after = advance(state, values, 5.0)  # type: ignore[arg-type]
-    reason = alarm_reason(after, 5.0, 0.05, 10)
+    reason = alarm_reason(after, 5.0, 0.05, 10, [each["value"] for each in values], readable_name)
     assert (
         "Answers are less likely to the base model than before: perplexity 7.39 in the reference, 54.6"
         in reason

@@ -16,6 +16,7 @@ from engine.diagnostics.drift.standing import drift_lines, top_line
 from engine.diagnostics.drift.watching import ValueOfRequest, advance, begun_anew, start, threshold
 from store.documents.serving.drift import DayFigures, DayTest
 from store.documents.serving.drift import TestState as WatchedState
+from store.words.watched_names import readable_name
 
 LIMIT = threshold(0.05, 9)
 FEW = ("daily cycle, 50", "weekly cycle, 50", "AR(0.9), 50", "bursts, 5% of arrivals, 50", "days differ, 50")
@@ -72,7 +73,7 @@ def test_a_daily_cycle_is_evidence_that_is_held_back_and_says_what_it_waits_for(
         (early, "9 whole days more are needed"),
         (late, "don't differ from the same weekdays"),
     ):
-        (line,) = drift_lines(["input_length"], [state], None, {}, 0.05)
+        (line,) = drift_lines(["input_length"], [state], None, {}, 0.05, readable_name)
         assert (line.standing, words in line.note) == ("held", True), line.note
         assert top_line([line], 0, 99).startswith(
             "1 watched value looked unlike the reference, and it is held back"
@@ -127,7 +128,7 @@ def test_few_odd_and_equal_values_have_a_line_that_can_be_read(values: list[Any]
     stream = [ValueOfRequest(place=n, at=n * 90_000.0, value=value) for n, value in enumerate(values)]
     for begun in (watched(), start("input_length", [], wanted=30, by_days=True)):
         state = advance(begun, stream, LIMIT)
-        (line,) = drift_lines(["input_length"], [state], None, {}, 0.05)
+        (line,) = drift_lines(["input_length"], [state], None, {}, 0.05, readable_name)
         sentence = f"{line.evidence} {line.strongest} {line.note} {top_line([line], 0, len(values))}"
         assert "nan" not in sentence.lower()
         assert line.tested + line.reference >= 0

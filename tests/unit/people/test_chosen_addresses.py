@@ -270,3 +270,27 @@ def test_a_route_that_is_allowed_later_is_taken_and_one_taken_back_is_not(tmp_pa
     assert own.phase == "ready"
     own.set_policy(AddressPolicy())
     assert own.phase == "failed"
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_an_unreachable_route_that_is_taken_back_is_probed_no_more(
+    tmp_path: Path, tried: list[str], under_way: bool
+) -> None:
+    remote: Any = backend("r") | {"engine": "remote", "url": f"https://{PRIVATE}/v1"}
+    own = Backend(remote, tmp_path, "", AddressPolicy((as_network("10.1.0.0/16"),)), 8, ())
+
+    async def taken_back() -> None:
+        own._take_remote()
+        await own._look_at_address()
+        second = asyncio.create_task(own._look_at_address())
+        if not under_way:
+            await second
+            assert own.state()["unreachable_since"] is not None
+        await asyncio.sleep(0)
+        own.set_policy(AddressPolicy())
+        await second
+
+    asyncio.run(taken_back())
+    assert tried
+    assert (own.phase, own.client, own.state()["unreachable_since"]) == ("failed", None, None)
+    assert "tunebench team allow-network" in own.why_not

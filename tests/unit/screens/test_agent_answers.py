@@ -29,16 +29,16 @@ def compared(store: Any, *names: str) -> list[dict[str, Any]]:
 
 def test_runs_are_told_apart_or_it_is_said_why_not(store: Database) -> None:
     (sure,) = compared(store, "overfit", "worse")
-    assert sure["told_apart"]
+    assert sure["separated"]
     assert sure["sentence"].startswith(
         "Full, 8 epochs (overfit) is better than LoRA, rate too high (worse) by"
     )
     assert sure["second_minus_first_loss"]["low"] > 0
     (seeds,) = compared(store, "learned", "twin")
-    assert not seeds["told_apart"]
+    assert not seeds["separated"]
     assert "differ in their seed alone" in seeds["sentence"]
     three = compared(store, "learned", "twin", "overfit")
-    assert [one_of["told_apart"] for one_of in three] == [False] * 3
+    assert [one_of["separated"] for one_of in three] == [False] * 3
     assert "what the seeds do counts too" in three[2]["sentence"]
     (running,) = compared(store, "learned", "live")
     assert "has no gain: it is training" in running["sentence"]

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from engine.server.commands import Commands
+from engine.shipping import converter
+from store.contract.errors import EngineUnavailable
 from store.db.database import Database
 from store.queries.data import datasets
 from store.queries.runs import runs
 from tests.unit.store_samples import add_job, new_store, serving, write_dataset
 from tunebench.cli import cli
 from tunebench.commands.data import data_reports
+from tunebench.terminal import processes
 from tunebench.terminal.output import NOT_FOUND, OK, USAGE
 
+ROOT = Path(__file__).resolve().parents[3]
 Run = Callable[..., Result]
 
 
@@ -50,6 +56,65 @@ def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Databa
     """One server for all that is refused: each test sees that it left the store as it was."""
     with _served(tmp_path_factory.mktemp("cli")) as served:
         yield served
+
+
+WITHOUT_JSON = {"up", "engine", "screens", "mcp", "sql"}  # they stay, and sql has --format
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command with its words."""
+    group = group or typer.main.get_command(cli)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+def takes_json(command: Any) -> bool:
+    return any("--json" in parameter.opts for parameter in command.params)
+
+
+def test_every_command_that_ends_takes_json() -> None:
+    assert {name for name, command in commands() if not takes_json(command)} == WITHOUT_JSON
+
+
+def test_json_is_taken_wherever_a_document_says_so() -> None:
+    there = dict(commands())
+    spans = [
+        span
+        for path in DOCUMENTS
+        for span in re.findall(r"tunebench ([a-z][^`\n#]*--json)", path.read_text("utf-8"))
+    ]
+    assert len(spans) > 15
+    for span in spans:
+        words = re.split(r"[^a-z-]", span)
+        able = [there[name] for name in (" ".join(words[:2]), words[0]) if name in there]
+        assert able, span
+        assert takes_json(able[0]), span
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in commands()} - WITHOUT_JSON))
+def test_json_is_one_document_on_stdout_whatever_goes_wrong(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_engine(home: Any) -> Any:
+        raise EngineUnavailable("None starts.", fix="Not here.")
+
+    monkeypatch.setattr(processes, "start_engine", start_engine)
+    monkeypatch.setattr(converter, "install", lambda: tmp_path)
+    file = tmp_path / "file.yaml"
+    file.write_text("dataset: D\n")
+    words = [*name.split(), "--json"]
+    for parameter in dict(commands())[name].params:
+        if parameter.required:
+            option = [each for each in parameter.opts[:1] if each.startswith("-")]
+            words += [*option, str(file)]
+    done = CliRunner(env={"TUNEBENCH_HOME": str(tmp_path / "home")}).invoke(cli, words)
+    document = json.loads(done.stdout)
+    assert done.exit_code == OK or document["message"], (words, done.output)
+    assert isinstance(done.exception, SystemExit | None), done.exception
 
 
 def test_a_data_set_is_renamed_split_and_deleted_only_without_runs(served: tuple[Database, Run]) -> None:

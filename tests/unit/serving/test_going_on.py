@@ -57,7 +57,7 @@ def test_serve_says_that_the_endpoint_outlives_the_engine(monkeypatch: pytest.Mo
     def gone(client: Client, name: str) -> None:
         raise EngineUnavailable("No engine runs.", fix="Start it with the command: tunebench up")
 
-    monkeypatch.setattr(serve_cli, "_seen", gone)
+    monkeypatch.setattr(serve_cli, "endpoint_seen", gone)
     with pytest.raises(EngineUnavailable, match="The engine has ended; my docs goes on answering") as raised:
         serve_cli._stay(cast(Client, None), "my docs")
     assert raised.value.fix == "Stop it with: tunebench endpoint stop 'my docs'"

@@ -15,7 +15,12 @@ from starlette.routing import Route
 
 from engine.rows.tool_turns import call_text
 from engine.serving.gateway.app import build
+from engine.serving.gateway.backends.answer_reading import AnswerSeen
+from engine.serving.gateway.calls.answer_forms import ResponsesForm
+from engine.serving.gateway.requests.responses import chat_of
 from engine.serving.gateway.requests.token_bound import prompt_bytes
+from engine.serving.protocol.bodies import ChatBody, parse
+from engine.serving.protocol.refusals import Refused
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served
 
 FIELDS = ["stream", "stream_options", "max_tokens", "temperature", "top_p", "tools", "tool_choice",
@@ -137,6 +142,8 @@ def test_a_response_calls_functions_and_takes_their_results(
         ({"max_output_tokens": 10**6}, "max_output_tokens", "limit"),
         ({"tools": [{"type": "web_search"}]}, "tools", "functions alone"),
         ({"text": {"verbosity": "low"}}, "text", "format"),
+        ({"text": {"verbosity": ["medium"]}}, "text", "format"),
+        ({"stream_options": {"include_obfuscation": True}}, "stream_options", "nothing here"),
     ],
 )
 def test_what_a_response_can_not_be_is_refused_by_its_name(
@@ -261,3 +268,97 @@ def test_every_route_but_health_and_readiness_takes_a_key(endpoint: ServedEndpoi
             answer = httpx.request(method, endpoint.address + path, headers=headers, json={"model": "m"})
             keyless = path in ("/health", "/ready")
             assert (answer.status_code == 401) != keyless, path
+
+
+HEAD: Any = {"id": "resp_1", "created": 1, "model": "m@1"}
+
+
+def events_of(form: ResponsesForm, *choices: Any) -> list[Any]:
+    """The events of a stream of such choices, as the caller gets them."""
+    raw = b"".join(form.events({**HEAD, "choices": [{"index": 0, **choice}]}) for choice in choices)
+    raw += form.closing(AnswerSeen(), HEAD)
+    return [json.loads(line[6:]) for line in raw.splitlines() if line.startswith(b"data: ")]
+
+
+def piece(index: int, arguments: str, **more: Any) -> Any:
+    call = {"index": index, **more, "function": {"name": "f", "arguments": arguments}}
+    return {"delta": {"tool_calls": [call]}}
+
+
+def test_calls_that_take_turns_and_repeat_their_ids_are_put_together() -> None:
+    text: Any = {"delta": {"content": "so"}}
+    pieces = [piece(0, "{", id="a"), piece(1, "[", id="b"), piece(0, "}", id="a"), text, piece(1, "]")]
+    events = events_of(ResponsesForm(), *pieces)
+    output = events[-1]["response"]["output"]
+    assert [item["type"] for item in output] == ["function_call", "function_call", "message"]
+    assert [(call["call_id"], call["name"], call["arguments"]) for call in output[:2]] == [
+        ("a", "f", "{}"), ("b", "f", "[]")
+    ]  # fmt: skip
+    done = [event["output_index"] for event in events if event["type"] == "response.output_item.done"]
+    assert sorted(done) == [0, 1, 2]
+    assert [event["sequence_number"] for event in events] == [*range(len(events))]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_classifier_that_abstains_says_so(stream: bool) -> None:
+    form, beside = ResponsesForm(), {"classification": {"label": None, "abstained": True}}
+    if stream:
+        form.events({**HEAD, "choices": [], **beside})
+        response = json.loads(form.closing(AnswerSeen(), HEAD).split(b"data: ")[-1])["response"]
+    else:
+        choice = {"index": 0, "message": {"content": ""}, "finish_reason": "stop"}
+        response = json.loads(form.whole({**HEAD, "choices": [choice], **beside}))
+    assert response["classification"] == beside["classification"]
+
+
+def test_a_stream_without_pieces_is_a_whole_response() -> None:
+    created, _, completed = events_of(ResponsesForm())
+    assert (created["type"], completed["type"]) == ("response.created", "response.completed")
+    response = completed["response"]
+    assert (response["id"], response["model"], response["created_at"]) == ("resp_1", "m@1", 1)
+
+
+@pytest.mark.parametrize(
+    ("param", "named"),
+    [("messages.0.content", "input"), ("max_tokens", "max_output_tokens"), ("seed", "seed")],
+)
+def test_a_backends_refusal_names_the_field_as_the_caller_does(param: str, named: str) -> None:
+    refused = json.loads(ResponsesForm().refused(json.dumps({"error": {"message": "?", "param": param}})))
+    assert refused == {"error": {"message": "?", "param": named}}
+    for other in ("no JSON", "[]", '{"error": "?"}', '{"error": {"param": 5}}', '{"error": {}}'):
+        assert ResponsesForm().refused(other).decode() == other
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": {"format": {"type": "text"}, "verbosity": "medium"}},
+        {"text": {"verbosity": None}},
+        {"stream_options": {"include_obfuscation": False}},
+    ],
+)
+def test_what_is_done_anyway_may_be_asked_for(fields: Any) -> None:
+    usual = chat_of({"model": "m", "input": "Hello"})
+    assert chat_of({"model": "m", "input": "Hello", **fields}) == usual
+
+
+def test_a_conversation_comes_back_as_clients_write_answers() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns: Any = [
+        {"role": "user", "content": "Wet?"},
+        {"role": "assistant", "content": "So?", "tool_calls": [], "annotations": [], "audio": None},
+        {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "name": "f", "content": "rain"},
+    ]
+    asked = parse(ChatBody, {"model": "m", "messages": turns})
+    assert [turn.text for turn in asked.messages] == ["Wet?", "So?", "", "rain"]
+    assert [bool(turn.tool_calls) for turn in asked.messages] == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    "more", [{"name": "Ann"}, {"annotations": [1]}, {"tool_calls": []} | {"content": None}, {"audio": {}}]
+)
+def test_what_a_turn_says_and_nobody_obeys_is_refused(more: Any) -> None:
+    turn = {"role": "assistant", "content": "So?", **more}
+    with pytest.raises(Refused):
+        parse(ChatBody, {"model": "m", "messages": [turn]})

@@ -30,15 +30,19 @@ class _Answering(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def phase_is(endpoint: ServedEndpoint, phase: str) -> Callable[[], bool]:
     return lambda: bool(endpoint.state() and endpoint.state()["phase"] == phase)
 
 
 def test_nothing_listens_then_something_does_then_nothing(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("THEIRS", "key")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     remote = address("far", f"http://127.0.0.1:{port}")
     endpoint = ServedEndpoint(
         tmp_path / "e", [backend("good", words=["good"]), remote], [route("live", "far")]
@@ -64,6 +68,34 @@ def test_nothing_listens_then_something_does_then_nothing(tmp_path: Path, monkey
             endpoint.wait_for(phase_is(endpoint, "ready"))
             assert endpoint.state()["error"] is None
             assert endpoint.post(model="m").status_code == 200
+            server.shutdown()
+    finally:
+        endpoint.stop()
+
+
+def test_a_new_fallback_that_is_down_holds_up_no_config(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("THEIRS", "key")
+    port = _free_port()
+    endpoint = ServedEndpoint(tmp_path / "e", [backend("good")], [route("live", "good")])
+    config = endpoint.config
+
+    def take_force(asked_at: float) -> Any:
+        endpoint.write_config(config | {"asked_at": asked_at})
+        endpoint.wait_for(lambda: endpoint.state()["asked_at"] == asked_at)
+        return {each["backend_id"]: each for each in endpoint.state()["backends"]}
+
+    try:
+        endpoint.start()
+        config["backends"].append(address("far", f"http://127.0.0.1:{port}"))
+        config["models"][0]["routes"].append(route("fallback", "far"))
+        first = take_force(1.0)
+        assert first["far"]["unreachable_since"] is not None
+        assert endpoint.state()["phase"] == "ready"
+        config["limits"]["queue"] = 9
+        assert take_force(2.0)["far"]["unreachable_since"] == first["far"]["unreachable_since"]
+        with ThreadingHTTPServer(("127.0.0.1", port), _Answering) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            endpoint.wait_for(lambda: not any(each["error"] for each in endpoint.state()["backends"]))
             server.shutdown()
     finally:
         endpoint.stop()

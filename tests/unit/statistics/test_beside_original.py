@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from engine.diagnostics.comparison.beside_original import LOSS_TOLERANCE, beside
+from engine.jobs.runs.reproduction import as_of_today
+from store.config.training.train_config import TrainConfig
 
 CONFIG = {"name": "First", "dataset": "data-1", "model": "/a/tiny", "learning_rate": 1e-4, "r": 8}
 FACTS = {
@@ -120,3 +122,15 @@ def test_a_split_that_is_gone_or_another_is_told() -> None:
     assert lines["Split row by row"]["same"] is None
     _, lines = lines_of(run(), split_same=False)
     assert lines["Split row by row"]["same"] is False
+
+
+def test_an_original_from_before_is_held_by_what_its_fields_mean_today() -> None:
+    stopped = {"reason": "early_stopping", "step": 120, "restored_step": 80}
+    gone = {"trust_remote_code": False}
+    first = run(facts=FACTS | {"stopped": stopped}, config=as_of_today(CONFIG | gone))
+    course = {"step": 80, "last_step": 120, "reason": "early_stopping"}
+    later = {"probes": TrainConfig.model_fields["probes"].default, "seed": 1}
+    second = run(facts=FACTS | {"stopped": stopped, "course": course}, config=as_of_today(CONFIG | later))
+    lines = {line["what"]: line for line in beside(first, second, [], split_same=True)["lines"]}
+    assert (lines["Steps"]["second"], lines["Steps"]["same"]) == ("120 steps, the weights of step 80", True)
+    assert [what for what in lines if what.startswith("Setting ")] == ["Setting seed"]

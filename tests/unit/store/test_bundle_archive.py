@@ -23,6 +23,7 @@ from engine.rows import dataset
 from store.config.training.bundle_config import ReadBase, ReadManifest, ReadRows
 from store.contract.errors import DataError
 from store.contract.home import Home
+from store.words import bundle_words
 from tests.tiny import conversations, make_job, write_rows
 
 SPLIT = pa.table({"row_id": [0, 1, 2], "split": ["train", "validation", "test"]})
@@ -419,3 +420,9 @@ def test_rows_with_a_broken_footer_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=f"{name} can't be taken: it is no Parquet file"):
             bundled_rows.take_in(job, unpacked_rows, bundled, tmp_path / name)
     assert not list(job.home.datasets.iterdir())
+
+
+def test_of_a_bundle_that_was_opened_before_runs_were_looked_for_nothing_is_claimed() -> None:
+    before: Any = {"run": {"name": "First"}}
+    assert bundle_words.origin(before) == ""
+    assert "is not in this home" in bundle_words.origin(before | {"seal": "K7QF"})

@@ -71,6 +71,7 @@ def test_skipped_rows_come_by_line(store: Store) -> None:
     dataset = datasets.get_dataset(database, "d1")
     assert [row["line"] for row in datasets.skipped(database, dataset)] == [4, 9]
     assert datasets.skipped(database, dataset, limit=1, offset=1)[0]["reason"] == "no text"
+    assert [row["line"] for row in datasets.skipped(database, dataset, limit=1, from_line=9)] == [9]
 
 
 def test_renaming(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from engine.launchers import Exit
+from engine.server.scheduling import lost_workers
 from engine.server.scheduling.scheduler import ANNOUNCE_SECONDS, CANCEL_SECONDS
 from engine.worker.machine_notes import machine_start
 from store.contract.jobdir import write_json
@@ -44,11 +46,23 @@ def test_a_kill_for_want_of_memory_is_told_from_others_by_what_the_kernel_counte
     world: World, tmp_path: Path
 ) -> None:
     before = counted(tmp_path, 3)
-    assert "not for want of memory" in lose(world, -9, memory_kills=before)["message"]
+    none = lose(world, -9, memory_kills=before)["message"]
+    assert "The kernel has killed no process for want of memory" in none
+    assert "a memory daemon" in none  # kills before the kernel has to, and is counted nowhere
     counted(tmp_path, 4)
     assert "SIGKILL because memory ran out." in lose(world, -9, memory_kills=before)["message"]
     (tmp_path / "memory.events").unlink()
     assert "may have run out of memory" in lose(world, -9, memory_kills=before)["message"]
+
+
+def test_kills_that_are_counted_of_the_whole_machine_may_be_of_others(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = counted(tmp_path, 5)
+    monkeypatch.setattr(lost_workers, "MACHINE_COUNTS", tmp_path / "memory.events")
+    counted(tmp_path, 6)
+    message = lose(world, -9, memory_kills=before)["message"]
+    assert "perhaps because memory ran out: since it began the kernel has killed 1 process of this" in message
 
 
 def test_a_training_that_memory_ran_out_for_is_told_what_takes_less(world: World, tmp_path: Path) -> None:
@@ -115,6 +129,39 @@ def test_what_a_lost_run_was_at_and_what_is_kept_of_it(world: World) -> None:
     assert error["fix"].endswith("Resume it: it goes on from step 1,200.")
 
 
+@pytest.mark.parametrize("at", [float("nan"), 1e300, float("inf"), -1e300])
+def test_an_event_at_no_time_at_all_keeps_no_job_alive(world: World, at: float) -> None:
+    job_id = world.queue()
+    world.step()
+    world.announce(job_id, 11)
+    with open(world.folder(job_id).events, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"type": "metrics", "step": 3, "values": {}, "at": at}) + "\n")
+    world.launcher.exits[job_id] = Exit(11, -11)
+    world.die(11)
+    world.step()
+    assert world.status(job_id) == "lost"
+    assert "It was never heard from." in world.job(job_id)["error"]["message"]
+
+
+def test_other_folders_beside_the_checkpoints_are_none(world: World) -> None:
+    folder = world.folder(world.queue())
+    for name in ("step-00000012", "step-00000020.abc", "step-x", "step-"):
+        (folder.checkpoints / name).mkdir(parents=True)
+        write_json(folder.checkpoints / name / "state.json", {})
+    assert lost_workers.checkpointed_step(folder) == 12
+
+
+def test_a_lost_run_whose_config_is_of_another_version_is_lost(world: World, tmp_path: Path) -> None:
+    job: Any = {"kind": "train", "config": {"dataset": "d", "old_field": 1}, "device": "cpu", "pid": 11}
+    folder = world.folder("run-of-before")
+    folder.path.mkdir()
+    write_json(folder.worker, {"pid": 11, "started": 1.0, "memory_kills": counted(tmp_path, 0)})
+    counted(tmp_path, 1)
+    ending = lost_workers.lost(job | {"started_at": None}, folder, -9)
+    assert ending.error
+    assert ending.error["fix"].startswith("End other jobs and programs")
+
+
 def test_words_of_an_earlier_attempt_are_not_the_last_of_this_one(world: World) -> None:
     job_id = world.queue()
     world.emit_before(job_id, type="metrics", step=90, values={"train/loss": 1.0})
@@ -169,6 +216,21 @@ def test_a_halted_worker_is_said_to_be_until_it_goes_on(world: World) -> None:
     world.launcher.halts.clear()
     world.step()
     assert world.job(job_id)["progress_message"] == "Reading"
+
+
+def test_the_next_engine_takes_back_what_the_last_one_said_of_a_halt(world: World) -> None:
+    job_id = world.queue()
+    world.step()
+    world.announce(job_id, 11)
+    world.step()
+    world.launcher.halts.add(11)
+    world.step()
+    world.next_engine()
+    world.step()
+    assert "`kill -CONT 11`" in world.job(job_id)["progress_message"]
+    world.launcher.halts.clear()
+    world.step()
+    assert world.job(job_id)["progress_message"] is None
 
 
 def test_the_next_engine_adopts_a_living_worker_and_marks_a_dead_one(world: World) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
+from engine.bundles import originals
+from engine.diagnostics.verdicts import run_figures
 from engine.diagnostics.verdicts.run_figures import JudgedRows, figures_of
 from store.documents.verdicts.verdict import read_verdict
 
@@ -43,3 +49,34 @@ def test_every_part_has_its_figures_and_nothing_that_is_none() -> None:
     assert figures["loss.base"]["value"] == 2.0
     again = figures_of(verdict, rows._replace(base_loss=9 * ones))[0]  # rows that don't give the loss
     assert (again["value"], again["low"]) == (2.0, None)
+
+
+def test_an_upgrade_changes_no_field_of_a_run(tmp_path: Path) -> None:
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    loss = {"loss": 2.0, "perplexity": 7.4, "token_accuracy": 0.5, "n": 3, "tokens": 6}
+    verdict = {
+        "gain": estimate | {"unit": "nats a token"},
+        "accuracy_gain": None,
+        "base": loss,
+        "tuned": loss,
+    }
+    run: Any = {
+        "created_at": datetime.fromtimestamp(0, UTC),
+        **{"config": {}, "model": "tiny", "data_fingerprint": "f", "facts": {}, "verdict": verdict},
+    }
+    judged = read_verdict(verdict)
+    assert judged is not None
+    figures = [{**figure} for figure in run_figures.figures_of(judged)]
+    bundled: Any = {
+        "run": {"created_at": run["created_at"].isoformat(), "kind": "train"},
+        **{"config": {"model": "tiny"}, "data": {"fingerprint": "f"}, "files": [], "facts": {}},
+        "figures": figures[:-1],  # one came later
+        "verdict": {**verdict, "overfitting": None},
+    }
+    first = figures[0]
+    bundled["figures"][0] = first | {"title": "as it was called", "value": first["value"] * (1 + 1e-9)}
+    assert originals.differences(bundled, run, "train", tmp_path) == []
+    bundled["figures"][0] = first | {"value": first["value"] * 1.01}
+    bundled["verdict"]["gain"] = estimate | {"value": 0.9, "unit": "nats a token"}
+    fields = [line["field"] for line in originals.differences(bundled, run, "train", tmp_path)]
+    assert sorted(fields) == ["figures.loss.base.value", "verdict.gain.value"]

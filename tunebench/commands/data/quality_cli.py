@@ -97,7 +97,7 @@ def clean(
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
             return
         _finished(client, job_id, f"Cleaning {dataset}")
-        made = datasets.get_dataset(client, f"data-{job_id.removeprefix('job-')}")
+        made = datasets.get_dataset(client, dataset_made_by(job_id))
         if json:
             print_json(made)
             return
@@ -106,6 +106,11 @@ def clean(
         for notice in made["stats"]["notices"]:
             say(notice)
         say(f"{made['name']} has {plural(made['row_count'], 'row')}.")
+
+
+def dataset_made_by(job_id: str) -> str:
+    """The id of the version that a job makes."""
+    return f"data-{job_id.removeprefix('job-')}"
 
 
 def export(

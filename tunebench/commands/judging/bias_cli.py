@@ -77,17 +77,13 @@ def bias(
     with errors(json):
         client = connect(start=True)
         if last:
-            check = _newest(client, name)
+            check = newest_check(client, name)
         else:
             groups = Grouping(evaluation, base_evaluation, by, positive)
             files = [_file(path, max_rows) for path in file or []]
             continued = _continuations(toxicity, label or [], prompts, samples, max_rows)
             config = _config(name, against, builtin, files, groups, continued)
-            document = config.document()
-            document["files"] = [with_files(client, file) for file in document["files"]]
-            if opened := (document.get("continuations") or {}).get("file"):
-                document["continuations"]["file"] = with_files(client, opened)
-            job_id = client.command("check_bias", document)["job_id"]
+            job_id = client.command("check_bias", check_document(client, config))["job_id"]
             if not wait:
                 print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
                 return
@@ -159,7 +155,16 @@ def _config(
     return BiasConfig.parse(document | ({"groups": [groups._asdict()]} if groups.evaluation else {}))
 
 
-def _newest(client: Client, name: str) -> BiasCheck:
+def check_document(client: Client, config: BiasConfig) -> dict[str, Any]:
+    """As it is sent: files of a machine that isn't the engine's are uploaded."""
+    document = config.document()
+    document["files"] = [with_files(client, file) for file in document["files"]]
+    if opened := (document.get("continuations") or {}).get("file"):
+        document["continuations"]["file"] = with_files(client, opened)
+    return document
+
+
+def newest_check(client: Client, name: str) -> BiasCheck:
     """Of a run, or a model. Raises NotFoundError."""
     run_id = "" if is_reference(name) else runs.get_run(client, name)["run_id"]
     check = checks.newest(client, run_id=run_id, model="" if run_id else name)

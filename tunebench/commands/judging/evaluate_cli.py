@@ -168,7 +168,7 @@ def _finish(
     """Print the evaluation; exit with CONDITION where it doesn't hold what was asked of it."""
     asked = [conditions.bounded(report["figures"], bound) for bound in bounds]
     if other is not None:
-        differences, comparison = _compared(client, report, other)
+        differences, comparison = compared(client, report, other)
         asked.append(conditions.not_worse(differences, other["name"]))
         if "differences" not in report:
             report["differences"], report["comparison"] = differences, comparison
@@ -214,42 +214,49 @@ def _interval(figure: Figure | Difference | Estimate) -> str:
     return f"{figure['value']:.4g} ({figure['low']:.4g} to {figure['high']:.4g})"
 
 
-def _worst(client: Client, evaluation: Evaluation, metric: str | None, limit: int) -> list[EvaluatedRow]:
+def figure_named(evaluation: Evaluation, metric: str | None) -> Figure:
+    """The figure of that metric, the first where none is named. Raises ConfigError that says which there
+    are."""
     named = f"eval/{_short(metric)}" if metric else evaluation["figures"][0]["metric"]
     figure = next((f for f in evaluation["figures"] if f["metric"] == named), None)
     if figure is None:
         names = ", ".join(_short(f["metric"]) for f in evaluation["figures"])
         raise ConfigError(f"It has no metric {metric!r}; it has {names}.", field="metric")
-    better = figure["better"]
-    return evaluations.page(client, evaluation["evaluation_id"], named, better=better, limit=limit)[1]
+    return figure
+
+
+def _worst(client: Client, evaluation: Evaluation, metric: str | None, limit: int) -> list[EvaluatedRow]:
+    figure = figure_named(evaluation, metric)
+    name, better = figure["metric"], figure["better"]
+    return evaluations.page(client, evaluation["evaluation_id"], name, better=better, limit=limit)[1]
 
 
 def _compare(client: Client, report: EvaluationReport, other: Evaluation) -> None:
-    report["differences"], report["comparison"] = _compared(client, report, other)
+    report["differences"], report["comparison"] = compared(client, report, other)
 
 
-def _compared(
+def compared(
     client: Client, first: Evaluation, second: Evaluation
 ) -> tuple[list[ToldDifference], PairedComparison]:
     """`first` minus `second` in every metric that both have, paired by row, and what must be known of it.
     Raises ConfigError for rows of other data."""
     pair = evaluation_pairs.pair(client, first, second)
     sides = [(scores, side["figures"]) for scores, side in zip(pair.scores, (first, second), strict=True)]
-    compared = score_table.differences(sides[0], sides[1], pair.groups)
+    between = score_table.differences(sides[0], sides[1], pair.groups)
     notices = [*evaluation_words.asked_unlike(evaluation_pairs.unlike(pair))]
     asked = None
     if not pair.same_rows:
         asked = evaluation_pairs.command(evaluation_pairs.again_on_the_same_rows(pair))
         notices.insert(0, evaluation_words.rows_apart(first["n"], second["n"], pair.common))
     differences = [
-        gap | {"first_is": score_table.comparison_word(gap, gap["better"])} for gap in compared.metrics
+        gap | {"first_is": score_table.comparison_word(gap, gap["better"])} for gap in between.metrics
     ]
     return cast(list[ToldDifference], differences), {  # each is what `scored.difference` writes
         "against": {"name": second["name"], "evaluation_id": second["evaluation_id"], "n": second["n"]},
         "common": pair.common,
-        "confidence": compared.confidence,
-        "level": compared.level,
-        "sentence": compared.sentence,
+        "confidence": between.confidence,
+        "level": between.level,
+        "sentence": between.sentence,
         "notices": notices,
         "same_rows": asked,
     }

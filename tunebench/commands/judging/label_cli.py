@@ -10,6 +10,7 @@ import typer
 from engine.diagnostics.drift.label_list import NextToLabel, empty_advice, headline, next_to_label_of
 from engine.diagnostics.drift.labelling import topics_of
 from store.config.judging.chosen_requests import ChosenRequests
+from store.http.client import Client
 from store.queries import jobs
 from store.queries.monitoring import logged_requests, monitors
 from tunebench.terminal.connection import Json, Wait, connect
@@ -42,16 +43,8 @@ def label_next(
     them."""
     with errors(json):
         client = connect(start=bool(round_name))
-        start = datetime.now(UTC) - timedelta(hours=hours) if hours else None
-        chosen = ChosenRequests(endpoint=endpoint, start=start, alert=alert)
-        meant = logged_requests.meant_by(client, chosen)
-        upcoming = next_to_label_of(
-            logged_requests.newest(client, meant),
-            topics_of(monitors.find(client, meant.endpoint_id)),
-            logged_requests.count(client, meant),
-            protocol,
-            limit=limit,
-        )
+        chosen = requests_of(endpoint, hours, alert)
+        upcoming = next_of(client, chosen, protocol, limit)
         if not round_name:
             print_json({"summary": headline(upcoming), **upcoming._asdict()}) if json else _print(upcoming)
             return
@@ -67,6 +60,26 @@ def label_next(
             )
         counted = f"{made['items']:,} requests, {made['random']:,} of them at random"
         print_json(made) if json else say(f"The round is {made['round_id']}: {counted}.")
+
+
+def requests_of(endpoint: str, hours: float | None, alert: str) -> ChosenRequests:
+    """Those of an endpoint that are meant; hours: how far back, None for all."""
+    start = datetime.now(UTC) - timedelta(hours=hours) if hours else None
+    return ChosenRequests(endpoint=endpoint, start=start, alert=alert)
+
+
+def next_of(
+    client: Client, chosen: ChosenRequests, protocol: RequestProtocol | None, limit: int
+) -> NextToLabel:
+    """What should be labelled next of these requests."""
+    meant = logged_requests.meant_by(client, chosen)
+    return next_to_label_of(
+        logged_requests.newest(client, meant),
+        topics_of(monitors.find(client, meant.endpoint_id)),
+        logged_requests.count(client, meant),
+        protocol,
+        limit=limit,
+    )
 
 
 def _print(upcoming: NextToLabel) -> None:

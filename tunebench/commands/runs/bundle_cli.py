@@ -142,8 +142,8 @@ def _print_opened(opened: OpenedBundle) -> None:
 
 def _say_origin(opened: OpenedBundle) -> None:
     """Its fingerprint, and whether it is the run of this home that it says."""
-    say(bundle_words.fingerprint(opened))
-    say(bundle_words.origin(opened))
+    for words in filter(None, (bundle_words.fingerprint(opened), bundle_words.origin(opened))):
+        say(words)
     if (original := opened.get("original")) and original["differences"]:
         rows = [[row["field"], row["bundle"], row["here"]] for row in original["differences"]]
         count = plural(len(rows) + original["more"], "field")

@@ -66,7 +66,8 @@ def improve(
     json: Json = False,
 ) -> None:
     """Train the next version on what came back, and measure it beside the one in use: exit code 7 where its
-    checks are not passed. It is promoted by `tunebench improvement promote` alone."""
+    checks are not passed, or too few rows came back so far. It is promoted by `tunebench improvement promote`
+    alone."""
     with errors(json):
         of_feedback = {"alert": alert, "group": group, "start": since}
         rows = _sources(feedback, round, dataset, where, of_feedback)
@@ -135,7 +136,7 @@ def _finish(improved: Improvement, as_json: bool) -> None:
     if improved["state"] == "stopped":
         raise SystemExit(STOPPED)
     gate = improved["facts"].get("gate")
-    if gate and gate["answer"] != "passed":
+    if improved["state"] == "waiting" or (gate and gate["answer"] != "passed"):
         raise SystemExit(CONDITION)
 
 
@@ -143,8 +144,11 @@ def print_improvement(improved: Improvement) -> None:
     """Its state, its rows and why others are none, its checks, and what comes next."""
     words, facts = improvement_words.STATES[improved["state"]], improved["facts"]
     out.print(f"{improved['name']}  {words.title.lower()}  {improved['improvement_id']}", markup=False)
+    if improved["state"] == "waiting" and (trouble := improved["trouble"]):
+        say(str(from_dict(trouble)))
     if rows := facts.get("rows"):
-        out.print(improvement_words.rows_sentence(rows), markup=False, soft_wrap=True)
+        if improved["state"] != "waiting":  # else none of them is trained on yet
+            out.print(improvement_words.rows_sentence(rows), markup=False, soft_wrap=True)
         for line in improvement_words.left_out_lines(rows):
             out.print(f"  left out  {line}", markup=False, soft_wrap=True)
         if slipping := improvement_words.slipping_sentence(rows):
@@ -192,7 +196,8 @@ def improvements(
 
 @improvement.command()
 def show(name: Name, wait: Annotated[bool, typer.Option("--wait")] = False, json: Json = False) -> None:
-    """One improvement: its rows, its version, its checks. Exit code 7 where the checks are not passed."""
+    """One improvement: its rows, its version, its checks. Exit code 7 where the checks are not passed, or it
+    waits for rows."""
     with errors(json):
         client = connect()
         improved = stored.get(client, name)
@@ -232,7 +237,7 @@ def stop(name: Name, json: Json = False) -> None:
 
 @improvement.command()
 def resume(name: Name, json: Json = False) -> None:
-    """Go on with one that has failed, from the step at which it failed."""
+    """Go on with one that has failed, from the step at which it failed, or that waits for rows."""
     change("resume_improvement", {"improvement": name}, f"{name} goes on.", json)
 
 

@@ -13,6 +13,7 @@ from store.config.shipping.gate_config import GateConfig
 from store.config.shipping.registry_config import RegisterConfig
 from store.documents.shipping.gate import AliasMove, GateReport
 from store.documents.shipping.version import AliasNow, ModelLine, ModelVersion, VersionLine
+from store.http.client import Client
 from store.queries import jobs
 from store.queries.shipping import aliases, gate_evidence, versions
 from store.queries.shipping import card as cards
@@ -123,14 +124,19 @@ def show(
             version = versions.get_version(client, name)
             print_json(version) if json else _print_version(version)
             return
-        line = versions.get_model(client, name)
-        document: ModelDocument = {
-            "model": line,
-            "versions": versions.list_versions(client, line["model_id"], limit=MOST)[1],
-            "aliases": versions.aliases(client, line["model_id"]),
-            "moves": aliases.moves(client, line["model_id"]),
-        }
+        document = model_document(client, name)
         print_json(document) if json else _print_model(document)
+
+
+def model_document(client: Client, name: str, limit: int = MOST) -> ModelDocument:
+    """A registered model with so many of its versions, the newest."""
+    line = versions.get_model(client, name)
+    return {
+        "model": line,
+        "versions": versions.list_versions(client, line["model_id"], limit=limit)[1],
+        "aliases": versions.aliases(client, line["model_id"]),
+        "moves": aliases.moves(client, line["model_id"]),
+    }
 
 
 def _print_version(version: ModelVersion) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
 
@@ -24,7 +25,7 @@ from store.documents.serving.side_by_side import SideBySide
 from store.http.client import Client
 from store.queries.monitoring import feedback, monitor_alerts, monitors, side_by_side, signal_counts, traffic
 from store.queries.monitoring.feedback import FeedbackCounts
-from store.queries.monitoring.monitors import ReferenceRows
+from store.queries.monitoring.monitors import EndpointName, ReferenceRows
 from store.queries.monitoring.traffic import VersionTraffic, Window
 from store.words.watched_names import readable_name
 from tunebench.commands.shipping.monitor_changes import acknowledge_alert, change_settings, show
@@ -68,29 +69,45 @@ def monitor(
         if show_settings:
             show(monitors.settings(monitors.find(client, which["endpoint_id"])), json=json)
             return
-        end = datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1)
-        window = Window(end - timedelta(hours=hours), end)
-        present = monitors.find(client, which["endpoint_id"])
-        alerts = monitor_alerts.open_alerts(client, which["endpoint_id"])
-        versions = traffic.by_version(client, which["endpoint_id"], window)
-        said_of = feedback.by_version(client, which["endpoint_id"], window)
-        lines = _lines(client, present, window) if present else []
-        pairs = side_by_side.listed(client, which["endpoint_id"])
-        line = top_line(lines, len(alerts), sum(row["requests"] for row in versions))
+        report = monitor_report(client, which, hours)
         if json:
-            document = {"endpoint": which, "summary": line, "alerts": alerts, "traffic": versions}
-            document |= {
-                "drift": [asdict(each) for each in lines],
-                "feedback": [_shares(row) for row in said_of],
-                "side_by_side": pairs,
-            }
-            print_json(document)
+            print_json(report)
         else:
-            say(f"{which['name']}: {line}")
-            _print(present, _taken(client, present) if present else 0, alerts, versions, lines, said_of)
-            _print_pairs(pairs)
-    if fail_on_alert and alerts:
+            say(f"{which['name']}: {report['summary']}")
+            _print(client, report)
+    if fail_on_alert and report["alerts"]:
         raise SystemExit(CONDITION)
+
+
+class MonitorReport(TypedDict):
+    """How an endpoint stands: what waits for somebody, and what came in the chosen window."""
+
+    endpoint: EndpointName
+    summary: str
+    alerts: list[MonitorAlert]
+    traffic: list[VersionTraffic]
+    drift: list[dict[str, Any]]  # fields of DriftLine
+    feedback: list[dict[str, Any]]  # FeedbackCounts with shares
+    side_by_side: list[SideBySide]
+
+
+def monitor_report(client: Client, which: EndpointName, hours: float) -> MonitorReport:
+    """Of the last hours."""
+    end = datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1)
+    window = Window(end - timedelta(hours=hours), end)
+    present = monitors.find(client, which["endpoint_id"])
+    alerts = monitor_alerts.open_alerts(client, which["endpoint_id"])
+    versions = traffic.by_version(client, which["endpoint_id"], window)
+    lines = _lines(client, present, window) if present else []
+    return {
+        "endpoint": which,
+        "summary": top_line(lines, len(alerts), sum(row["requests"] for row in versions)),
+        "alerts": alerts,
+        "traffic": versions,
+        "drift": [asdict(each) for each in lines],
+        "feedback": [_shares(row) for row in feedback.by_version(client, which["endpoint_id"], window)],
+        "side_by_side": side_by_side.listed(client, which["endpoint_id"]),
+    }
 
 
 def _lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
@@ -121,31 +138,25 @@ def _shares(row: FeedbackCounts) -> dict[str, Any]:
     return {**row, "thumbs_up": up.to_dict(), "accuracy": right.to_dict()}
 
 
-def _print(
-    present: Monitor | None,
-    taken: int,
-    alerts: list[MonitorAlert],
-    versions: list[VersionTraffic],
-    lines: list[DriftLine],
-    opinions: list[FeedbackCounts],
-) -> None:
-    for alert in alerts:
+def _print(client: Client, report: MonitorReport) -> None:
+    for alert in report["alerts"]:
         say(f"ALERT {alert['alert_id']} ({alert['kind']}): {alert['reason']} {alert['advice']}")
-    if versions:
+    if report["traffic"]:
         columns = ["version", "role", "requests", "failed", "half within, s", "95 of 100 within, s", "tokens"]
-        print_rows(columns, [_traffic_row(row) for row in versions])
-    if present and lines:
-        wanted = monitors.settings(present)
+        print_rows(columns, [_traffic_row(row) for row in report["traffic"]])
+    present = monitors.find(client, report["endpoint"]["endpoint_id"])
+    if present and report["drift"]:
+        wanted, taken = monitors.settings(present), _taken(client, present)
         columns = ["watched", "state", "evidence now", "tested on", "since", "in this window"]
         note = reference_line(present["reference"], wanted.reference, taken, wanted.reference_rows)
-        print_rows(columns, [_drift_row(line) for line in lines], note)
+        print_rows(columns, [_drift_row(DriftLine(**line)) for line in report["drift"]], note)
         say(pace_reference_line(present["pace"], wanted.reference_rows))
         if present["base_look"] is not None and DEAR in wanted.watched:
             say(look_line(present["base_look"]))
-    if opinions:
-        print_rows(
-            ["version", "role", "thumbs", "up", "95% interval"], [_thumbs_row(row) for row in opinions]
-        )
+    if report["feedback"]:
+        columns = ["version", "role", "thumbs", "up", "95% interval"]
+        print_rows(columns, [_thumbs_row(row) for row in report["feedback"]])
+    _print_pairs(report["side_by_side"])
 
 
 def _print_pairs(pairs: list[SideBySide]) -> None:
@@ -171,7 +182,7 @@ def _drift_row(line: DriftLine) -> list[str]:
     return [line.title, WORDS[line.standing], line.evidence, tested, since, line.note or line.window]
 
 
-def _thumbs_row(row: FeedbackCounts) -> list[str]:
+def _thumbs_row(row: Mapping[str, Any]) -> list[str]:
     share = anytime_share(row["up"], row["thumbs"])
     if share.low is None or share.high is None:
         return [row["version"], row["role"], plural(0, "thumb"), "–", "–"]

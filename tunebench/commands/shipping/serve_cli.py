@@ -7,7 +7,7 @@ import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -57,20 +57,26 @@ def serve(
         Path | None, typer.Option(help="Write the key there (mode 0600), not to stdout")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background")] = False,
+    json: Json = False,
 ) -> None:
     """Serve models by OpenAI's protocol until Ctrl-C, which lets answers under way finish.
 
     An endpoint of that name that is there already is started as it is, or changed where subjects are given.
     """
-    with errors():
+    with errors(json):
         settings = _settings(subjects or [], config, candidate, share, shadow, fallback)
         more = {"port": port, "host": host, "allow_host": allow_host}
         settings |= {field: value for field, value in more.items() if value}
         chosen = name or usual_name(settings)
         client = connect(start=True)
-        if key := _make_or_start(client, chosen, settings):
+        key = _make_or_start(client, chosen, settings)
+        if key and (key_file or not json):
             _give_key(key, key_file)  # at once: it is there whether or not the models can be loaded
-        _print_entrance(_wait_until_ready(client, chosen), new=bool(key))
+        seen = _wait_until_ready(client, chosen)
+        if json:
+            print_json(_entrance(seen) | {"key": None if key_file else key})
+        else:
+            _print_entrance(seen, new=bool(key))
         if detach:
             say(f"It goes on in the background. Stop it with: tunebench endpoint stop {shlex.quote(chosen)}")
             return
@@ -124,7 +130,8 @@ def _make_or_start(client: Client, name: str, settings: dict[str, Any]) -> str |
     return None
 
 
-def _seen(client: Client, name: str) -> EndpointSeen:
+def endpoint_seen(client: Client, name: str) -> EndpointSeen:
+    """By id or name. Raises NotFoundError."""
     for seen in client.endpoints():
         if name in (seen["name"], seen["endpoint_id"]):
             return seen
@@ -138,7 +145,7 @@ def _wait_until_ready(client: Client, name: str) -> EndpointSeen:
         progress.add_task(f"{name} starts: the models are being loaded")
         began = time.time()
         while True:
-            seen = _seen(client, name)
+            seen = endpoint_seen(client, name)
             state = seen["state"]
             fresh = state is not None and seen["alive"] and state["at"] > began - 10
             current = state is not None and fresh and state["asked_at"] >= seen["wanted_at"] - SLACK_SECONDS
@@ -162,15 +169,31 @@ def _give_key(key: str, key_file: Path | None) -> None:
         print(key, flush=True)
 
 
-def _print_entrance(seen: EndpointSeen, *, new: bool) -> None:
+class EndpointEntrance(TypedDict):
+    """Where an endpoint is asked, and for what. key: of a new one, shown this once."""
+
+    endpoint: str
+    address: str
+    models: list[str]
+    key: NotRequired[str | None]
+
+
+def _entrance(seen: EndpointSeen) -> EndpointEntrance:
     state = seen["state"]
     assert state
     models = [model["name"] for model in seen["config"]["models"]] if seen["config"] else []
-    print(f"{state['address']}/v1", flush=True)
+    return {"endpoint": seen["name"], "address": f"{state['address']}/v1", "models": models}
+
+
+def _print_entrance(seen: EndpointSeen, *, new: bool) -> None:
+    entrance = _entrance(seen)
+    models = entrance["models"]
+    print(entrance["address"], flush=True)
     say(f"{seen['name']} serves {', '.join(models)}.")
     if not new:
         say(f"Keys are made with: tunebench endpoint key {shlex.quote(seen['name'])} --for WHAT")
-    curl, python = examples(state["address"], models[0] if models else "NAME", first_kinds(seen))
+    named = models[0] if models else "NAME"
+    curl, python = examples(entrance["address"].removesuffix("/v1"), named, first_kinds(seen))
     say(f"\n{curl}\n\n{python}\n")
 
 
@@ -179,7 +202,7 @@ def _stay(client: Client, name: str) -> None:
     say("Ctrl-C stops it; answers under way are finished first.")
     try:
         while True:
-            seen = _seen(client, name)
+            seen = endpoint_seen(client, name)
             if seen["wanted"] != "running":
                 say(f"{name} was stopped.")
                 return
@@ -198,7 +221,7 @@ def _stay(client: Client, name: str) -> None:
 
 def _wait_until_stopped(client: Client, name: str) -> None:
     end = time.monotonic() + STOP_SECONDS
-    while _seen(client, name)["alive"]:
+    while endpoint_seen(client, name)["alive"]:
         if time.monotonic() > end:
             raise StateError(f"{name} still finishes answers.", fix="Look again with: tunebench endpoints")
         time.sleep(POLL)
@@ -234,22 +257,24 @@ def endpoints_(json: Json = False) -> None:
 
 
 @endpoint.command()
-def start(name: Named) -> None:
+def start(name: Named, json: Json = False) -> None:
     """Start an endpoint, and wait until it answers."""
-    with errors():
+    with errors(json):
         client = connect(start=True)
         client.command("start_endpoint", {"endpoint": name})
-        state = _wait_until_ready(client, name)["state"]
-        print(f"{state['address']}/v1" if state else "")
+        entrance = _entrance(_wait_until_ready(client, name))
+        print_json(entrance) if json else print(entrance["address"])
 
 
 @endpoint.command()
-def stop(name: Named) -> None:
+def stop(name: Named, json: Json = False) -> None:
     """Stop an endpoint; answers under way are finished."""
-    with errors():
+    with errors(json):
         client = connect(start=True)  # it goes on without one
         client.command("stop_endpoint", {"endpoint": name})
         _wait_until_stopped(client, name)
+        if json:
+            print_json({})
 
 
 @endpoint.command()
@@ -264,18 +289,20 @@ def key(
     for_: Annotated[str, typer.Option("--for", help="What it is for")],
     requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
     tokens_per_day: Annotated[int | None, typer.Option(min=1)] = None,
+    json: Json = False,
 ) -> None:
     """Make a key and print it; it can't be shown again."""
-    with errors():
+    with errors(json):
         body = {"endpoint": name, "name": for_, "requests_per_minute": requests_per_minute}
-        print(connect().command("make_key", body | {"tokens_per_day": tokens_per_day})["key"])
+        made = connect().command("make_key", body | {"tokens_per_day": tokens_per_day})
+        print_json(made) if json else print(made["key"])
 
 
 @endpoint.command()
 def keys(name: Named, json: Json = False) -> None:
     """List the keys of an endpoint."""
     with errors(json):
-        listed = _seen(connect(), name)["keys"]
+        listed = endpoint_seen(connect(), name)["keys"]
         if json:
             print_json({"keys": listed})
             return

@@ -31,20 +31,25 @@ team = typer.Typer(no_args_is_help=True, help="Sign-in, invitations and people."
 
 
 @team.command()
-def on() -> None:
+def on(json: Json = False) -> None:
     """Have people sign in from now on; prints a link for the first admin where there is none."""
-    with errors():
+    with errors(json):
         client = connect(start=True)
         client.command("set_team", {"on": True})
+        if json:
+            print_json({"on": True, "link": first_link(client, address_of(client.home))})
+            return
         say("Sign-in is on.")
         print_first_link(client, address_of(client.home))
 
 
 @team.command()
-def off() -> None:
+def off(json: Json = False) -> None:
     """Let whoever has the address with its secret do everything, as before; accounts are kept."""
-    with errors():
+    with errors(json):
         connect(start=True).command("set_team", {"on": False})
+        if json:
+            print_json({"on": False})
         say("Sign-in is off. `tunebench url` prints the address with its secret.")
 
 
@@ -177,16 +182,23 @@ def print_entrance(home: Home, served: Served, entrance: str) -> None:
 
 
 def print_first_link(client: Client, address: str) -> None:
-    """A link by which the first admin makes an account, where there is none yet; it replaces earlier ones."""
+    """The link for the first admin, where one is made."""
+    if link := first_link(client, address):
+        say("There is no admin yet. This link makes the first one's account, once, within a day:")
+        print(link, flush=True)
+
+
+def first_link(client: Client, address: str) -> str | None:
+    """A link by which the first admin makes an account; it replaces earlier ones. None where there is an
+    admin."""
     everybody = client.team()
     if any(person["role"] == "admin" and person["active"] for person in everybody["members"]):
-        return
+        return None
     for earlier in everybody["invitations"]:
         if earlier["role"] == "admin" and not earlier["email"]:
             client.command("take_back_invitation", {"invitation": earlier["invitation_id"]})
     made = client.command("invite", {"role": "admin", "days": FIRST_DAYS})
-    say("There is no admin yet. This link makes the first one's account, once, within a day:")
-    print(link_of(address, made), flush=True)
+    return link_of(address, made)
 
 
 def address_of(home: Home) -> str:

@@ -108,7 +108,7 @@ class AnswerSeen:
         if isinstance(call_id := call.get("id"), str):
             seen["id"] = call_id
         if isinstance(name := function.get("name"), str):
-            seen["name"] += name
+            seen["name"] = seen["name"] or name
         if isinstance(arguments := function.get("arguments"), str):
             seen["arguments"] += arguments
 

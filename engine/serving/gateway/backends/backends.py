@@ -90,6 +90,11 @@ class Backend:
         self._take_remote()
 
     @property
+    def has_given_up(self) -> bool:
+        """It failed, and is not tried again by itself, as an address is that can't be reached."""
+        return self.phase == "failed" and self._unreachable_since is None
+
+    @property
     def why_not(self) -> str:
         """Why it does not answer, in a sentence."""
         if self.error:
@@ -166,6 +171,8 @@ class Backend:
     def _take_remote(self) -> None:
         url, variable = self.document["url"], self.document["key_env"]
         assert url
+        self.client = None  # one that was there holds to the old policy
+        self._missed, self._unreachable_since = 0, None
         try:
             self._policy.check(url, "subject")
         except ConfigError as error:
@@ -184,7 +191,6 @@ class Backend:
         self.client = BackendClient(url=url, key=key, policy=self._policy)
         self.capabilities = self.document["capabilities"]
         self.phase, self.error = "ready", None
-        self._missed, self._unreachable_since = 0, None
 
     async def _watch_remote(self) -> None:
         """See again and again whether anything listens at the address, so that nobody is sent where nothing
@@ -201,17 +207,20 @@ class Backend:
 
     async def _look_at_address(self) -> float:
         """Whether it can be connected to; the seconds until the next look."""
-        assert self.client
+        client, failure = self.client, None
+        assert client
         try:
-            await self.client.reach()
+            await client.reach()
         except BackendBroken as error:
-            if isinstance(error.__cause__, ConfigError):  # refused by the policy, which each request is told
-                self.phase = "ready"
-                return PROBE_SECONDS
+            failure = error
+        if client is not self.client:  # another policy came meanwhile: what this one met says nothing
+            return AGAIN_SECONDS
+        # What the policy refuses was not tried: each request is told so.
+        if failure and not isinstance(failure.__cause__, ConfigError):
             self._missed += 1
             if self._missed < MAX_MISSED:
                 return AGAIN_SECONDS
-            self._note_unreachable(_why_unreached(error))
+            self._note_unreachable(_why_unreached(failure))
             return UNREACHED_SECONDS
         self._missed, self._unreachable_since = 0, None
         self.phase, self.error = "ready", None

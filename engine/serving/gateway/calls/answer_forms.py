@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from engine.serving.gateway.backends.answer_reading import AnswerSeen
@@ -40,8 +40,12 @@ class AnswerForm:
         """What a chunk of a stream is."""
         return b"data: " + compact(document) + b"\n\n"
 
-    def closing(self, seen: AnswerSeen) -> bytes:
-        """The end of a stream."""
+    def refused(self, content: str) -> bytes:
+        """What a backend says that is wrong with the request."""
+        return content.encode()
+
+    def closing(self, seen: AnswerSeen, head: JsonObject) -> bytes:
+        """The end of a stream. head: id, model and time, as its documents have them."""
         return b"data: [DONE]\n\n"
 
     def failed(self, refusal: Refusal) -> bytes:
@@ -61,8 +65,10 @@ class ResponsesForm(AnswerForm):
         self._head: JsonObject = {}
         self._numbers = 0
         self._reason: str | None = None
+        self._beside: JsonObject = {}  # what a classifier has beside its answer
         self._output: list[JsonObject] = []
-        self._open: JsonObject | None = None  # the item that grows, the last of the output
+        self._open: list[int] = []  # places in the output of the items that grow
+        self._calls: dict[int, int] = {}  # such places, by the calls' own in the answer
 
     def asked(self, body: JsonObject) -> JsonObject:
         self._echo = {name: body.get(name, usual) for name, usual in ECHOED.items()}
@@ -74,10 +80,10 @@ class ResponsesForm(AnswerForm):
         usage = usage if isinstance(usage, dict) else {}
         for choice in _first_choice(document):
             message = choice.get("message")
-            for _ in self._grow(message if isinstance(message, dict) else {}):
-                pass
+            list(self._grow(message if isinstance(message, dict) else {}))
             self._reason = choice.get("finish_reason")
         list(self._close())
+        self._note_beside(document)
         return compact(self._response(usage.get("prompt_tokens"), usage.get("completion_tokens")))
 
     def events(self, document: JsonObject) -> bytes:
@@ -92,10 +98,20 @@ class ResponsesForm(AnswerForm):
             delta = choice.get("delta")
             events += self._grow(delta if isinstance(delta, dict) else {})
             self._reason = choice.get("finish_reason") or self._reason
+        self._note_beside(document)
         return b"".join(events)
 
-    def closing(self, seen: AnswerSeen) -> bytes:
-        events = [*self._close()]
+    def refused(self, content: str) -> bytes:
+        try:
+            document = json.loads(content)
+            error = document["error"]
+            error["param"] = self.param(error["param"])
+            return compact(document)
+        except (ValueError, RecursionError, TypeError, KeyError, AttributeError):  # it names no field
+            return content.encode()
+
+    def closing(self, seen: AnswerSeen, head: JsonObject) -> bytes:
+        events = [b"" if self._head else self.events(head), *self._close()]
         response = self._response(seen.prompt_tokens, seen.completion_tokens)
         return b"".join([*events, self._event(f"response.{response['status']}", response=response)])
 
@@ -104,7 +120,8 @@ class ResponsesForm(AnswerForm):
         return self._event("error", **error, error=json.loads(refusal.body())["error"])
 
     def param(self, name: str | None) -> str | None:
-        return OWN_NAMES.get(name or "", name)
+        field = (name or "").partition(".")[0]  # what is inside it has other places in the caller's request
+        return OWN_NAMES.get(field, name)
 
     def _begin(self, document: JsonObject) -> None:
         self._head = {
@@ -114,73 +131,86 @@ class ResponsesForm(AnswerForm):
             "model": document["model"],
         }
 
-    def _grow(self, piece: JsonObject) -> Iterator[bytes]:
-        """More of the answer: its text, then its calls, whole or in pieces."""
-        if isinstance(text := piece.get("content"), str) and text:
-            if self._open is None or self._open["type"] != "message":
-                yield from self._close()
-                yield from self._open_message()
-            assert self._open
-            self._open["content"][0]["text"] += text
-            yield self._item_event("response.output_text.delta", delta=text, content_index=0, logprobs=[])
-        calls = piece.get("tool_calls")
-        for call in calls if isinstance(calls, list) else ():
-            function = call.get("function") if isinstance(call, dict) else None
-            if not isinstance(function, dict):
-                continue
-            if isinstance(call.get("id"), str):
-                yield from self._close()
-                yield from self._open_call(call["id"], str(function.get("name", "")))
-            arguments = function.get("arguments")
-            if (
-                self._open
-                and self._open["type"] == "function_call"
-                and isinstance(arguments, str)
-                and arguments
-            ):
-                self._open["arguments"] += arguments
-                yield self._item_event("response.function_call_arguments.delta", delta=arguments)
+    def _note_beside(self, document: JsonObject) -> None:
+        if "classification" in document:
+            self._beside = {"classification": document["classification"]}
 
-    def _open_message(self) -> Iterator[bytes]:
+    def _grow(self, piece: JsonObject) -> Iterator[bytes]:
+        """More of the answer: its text, then its calls, whole or in pieces, which may take turns."""
+        if isinstance(text := piece.get("content"), str) and text:
+            at = self._message
+            if at is None:
+                at = yield from self._open_message()
+            self._output[at]["content"][0]["text"] += text
+            yield self._item_event(at, "response.output_text.delta", delta=text, content_index=0, logprobs=[])
+        calls = piece.get("tool_calls")
+        for place, call in enumerate(calls if isinstance(calls, list) else ()):
+            if isinstance(call, dict) and isinstance(call.get("function"), dict):
+                yield from self._grow_call(call, call.get("index", place))
+
+    def _grow_call(self, call: JsonObject, index: Any) -> Iterator[bytes]:
+        function, call_id = call["function"], call.get("id")
+        at = self._calls.get(index) if isinstance(index, int) else None
+        if at is None:
+            if not isinstance(call_id, str) or not isinstance(index, int):
+                return
+            at = self._calls[index] = yield from self._open_call(call_id, str(function.get("name") or ""))
+        item, arguments = self._output[at], function.get("arguments")
+        item["name"] = item["name"] or str(function.get("name") or "")
+        if isinstance(arguments, str) and arguments:
+            item["arguments"] += arguments
+            yield self._item_event(at, "response.function_call_arguments.delta", delta=arguments)
+
+    def _open_message(self) -> Generator[bytes, None, int]:
         item_id = f"msg_{str(self._head['id']).removeprefix('resp_')}_{len(self._output)}"
         message: JsonObject = {"id": item_id, "type": "message", "role": "assistant"}
         message |= {"status": "in_progress", "content": []}
-        yield from self._add(message)
+        at = yield from self._add(message)
         part: JsonObject = {"type": "output_text", "text": "", "annotations": []}
         message["content"] = [part]
-        yield self._item_event("response.content_part.added", content_index=0, part=part)
+        yield self._item_event(at, "response.content_part.added", content_index=0, part=part)
+        return at
 
-    def _open_call(self, call_id: str, name: str) -> Iterator[bytes]:
+    def _open_call(self, call_id: str, name: str) -> Generator[bytes, None, int]:
+        if (message := self._message) is not None:
+            yield from self._close_item(message)
         call = {"id": f"fc_{call_id}", "type": "function_call", "status": "in_progress", "call_id": call_id,
                 "name": name, "arguments": ""}  # fmt: skip
-        yield from self._add(call)
+        return (yield from self._add(call))
 
-    def _add(self, item: JsonObject) -> Iterator[bytes]:
+    def _add(self, item: JsonObject) -> Generator[bytes, None, int]:
+        at = len(self._output)
         self._output.append(item)
-        self._open = item
-        place = len(self._output) - 1
-        yield self._event("response.output_item.added", output_index=place, item=item)
+        self._open.append(at)
+        yield self._event("response.output_item.added", output_index=at, item=item)
+        return at
+
+    @property
+    def _message(self) -> int | None:
+        """The place of the message that grows."""
+        return next((at for at in self._open if self._output[at]["type"] == "message"), None)
 
     def _close(self) -> Iterator[bytes]:
-        """End the item that grows."""
-        item = self._open
-        if item is None:
-            return
+        """End the items that grow."""
+        for at in [*self._open]:
+            yield from self._close_item(at)
+
+    def _close_item(self, at: int) -> Iterator[bytes]:
+        self._open.remove(at)
+        item = self._output[at]
         item["status"] = "incomplete" if self._reason == "length" else "completed"
         if item["type"] == "message":
             (part,) = item["content"]
             done = {"content_index": 0, "text": part["text"], "logprobs": []}
-            yield self._item_event("response.output_text.done", **done)
-            yield self._item_event("response.content_part.done", content_index=0, part=part)
+            yield self._item_event(at, "response.output_text.done", **done)
+            yield self._item_event(at, "response.content_part.done", content_index=0, part=part)
         else:
             done = {"arguments": item["arguments"], "name": item["name"]}
-            yield self._item_event("response.function_call_arguments.done", **done)
-        yield self._event("response.output_item.done", output_index=len(self._output) - 1, item=item)
-        self._open = None
+            yield self._item_event(at, "response.function_call_arguments.done", **done)
+        yield self._event("response.output_item.done", output_index=at, item=item)
 
-    def _item_event(self, kind: str, **fields: Any) -> bytes:
-        assert self._open
-        return self._event(kind, item_id=self._open["id"], output_index=len(self._output) - 1, **fields)
+    def _item_event(self, at: int, kind: str, **fields: Any) -> bytes:
+        return self._event(kind, item_id=self._output[at]["id"], output_index=at, **fields)
 
     def _event(self, kind: str, **fields: Any) -> bytes:
         document = {"type": kind, "sequence_number": self._numbers, **fields}
@@ -196,7 +226,7 @@ class ResponsesForm(AnswerForm):
                 "output_tokens": written or 0, "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": (read or 0) + (written or 0),
             }  # fmt: skip
-        return self._head | self._echo | {
+        return self._head | self._echo | self._beside | {
             "status": "incomplete" if cut else "completed", "error": None,
             "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
             "output": self._output, "previous_response_id": None, "store": False, "truncation": "disabled",

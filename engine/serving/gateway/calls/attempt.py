@@ -106,7 +106,7 @@ class Attempt:
         content = await self._reply.body(limit if self.status == 200 else MAX_ERROR_BYTES)
         self._leave(whole=self.status == 200)
         if self.status != 200:
-            return self._without_key(content.decode("utf-8", "replace")).encode()
+            return self._call.form.refused(self._without_key(content.decode("utf-8", "replace")))
         document = _parsed(content, "its answer")
         self._call.note_first()
         self._read(document, read_tally(self.headers.get(HEADER, "")))

@@ -89,6 +89,12 @@ class Call:
         if self.first_token is None:
             self.first_token = time.monotonic() - self.began
 
+    @property
+    def head(self) -> JsonObject:
+        """What a document of its answer begins with."""
+        version = self.route.document["version"] if self.route else ""
+        return {"id": self.request_id, "created": int(self.at), "model": version}
+
     def sticky(self) -> str:
         """By what it keeps its route."""
         return self.user or (self.key["key_id"] if self.key else "")

@@ -22,7 +22,10 @@ KEPT_ELSEWHERE = {
     "store": "answers are not kept to be fetched later; leave store out, or set it to false",
     "background": "answers are not kept to be fetched later; stream them",
 }
-NOTHING: Mapping[str, object] = {"background": False, "include": []}
+NOTHING: Mapping[str, object] = {
+    "background": False, "include": [], "stream_options": {"include_obfuscation": False},
+}  # fmt: skip
+USUAL_VERBOSITY = (None, "medium")
 
 
 def chat_of(body: JsonObject) -> JsonObject:
@@ -110,7 +113,8 @@ def _choice(choice: Any) -> Any:
 
 def _add_format(chat: JsonObject, text: Any) -> None:
     """`text.format`, of which a chat has the schema in an object of its own."""
-    if not isinstance(text, dict) or not {*text} <= {"format"}:
+    usual = isinstance(text, dict) and text.get("verbosity") in USUAL_VERBOSITY
+    if not usual or not {*text} <= {"format", "verbosity"}:
         raise _wrong("text has to be an object with format alone", "text")
     wanted = text.get("format")
     if wanted is None or wanted == {"type": "text"}:

@@ -1,0 +1,36 @@
+"""The tools in words, for docs/agents.md: `python -m tunebench.agents.tools_text` writes its table anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from store.contract.rights import TOOLS
+from store.contract.roles import RIGHTS
+from store.http.client import Client
+from store.words.tables import with_table
+from tunebench.agents.server import AgentServer
+from tunebench.agents.tool import AgentTool
+
+PAGE = Path(__file__).parents[2] / "docs" / "agents.md"
+HEAD = "| tool | for | does | what |\n|---|---|---|---|\n"
+
+
+def markdown() -> str:
+    """The table, in the order in which a client lists them."""
+    return HEAD + "".join(_row(tool) for tool in AgentServer(Client).tools.values())
+
+
+def _row(tool: AgentTool) -> str:
+    roles = ", ".join(role for role, rights in RIGHTS.items() if TOOLS[tool.name] in rights)
+    first = (tool.described.description or "").partition(". ")[0].rstrip(".")
+    return f"| `{tool.name}` | {roles} | {_does(tool)} | {first.replace('|', '/')} |\n"
+
+
+def _does(tool: AgentTool) -> str:
+    if tool.effect.reads:
+        return "reads"
+    return "ends or replaces" if tool.effect.destroys else "adds"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_table(PAGE.read_text("utf-8"), markdown()), "utf-8")
