@@ -34,9 +34,9 @@ from store.contract.home import Home
 from store.documents.asks.preview import TimeEstimate
 
 BATCH = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
-FEW = {"max_eval_rows": 16, "evaluations": 1, "sample_prompts": 0, "probes": False}
-SHORT = BATCH | FEW | {"max_steps": 10}
-WHOLE = BATCH | {"max_eval_rows": 20, "max_steps": 20}  # with probes and answers, as the form has them
+FEW = {"max_eval_rows": 6, "evaluations": 1, "sample_prompts": 0, "probes": False}
+SHORT = BATCH | FEW | {"max_steps": 8}
+WHOLE = BATCH | {"max_eval_rows": 10, "max_steps": 15}  # with probes and answers, as the form has them
 CASES: dict[str, dict[str, Any]] = {
     "LoRA": SHORT,
     "LoRA, fp32": SHORT | {"dtype": "float32"},
@@ -44,7 +44,7 @@ CASES: dict[str, dict[str, Any]] = {
     "LoRA, dropout": SHORT | {"lora_dropout": 0.05},
     "LoRA, rows of 512 tokens": SHORT | {"dataset": "prose", "max_length": 512},
     "LoRA, batches of one row": SHORT | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
-    "LoRA, five evaluations": SHORT | {"evaluations": 5, "max_eval_rows": 50},
+    "LoRA, five evaluations": SHORT | {"evaluations": 4, "max_eval_rows": 12},
     "LoRA, with probes and answers": WHOLE,
     "LoRA, one step": SHORT | {"max_steps": 1},
     "QLoRA": SHORT | {"method": "qlora"},

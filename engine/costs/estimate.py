@@ -145,7 +145,8 @@ class TimedSteps:
     """Times as long as counted, of a few steps of the run that were taken for real: their gradients
     (`training`), an `update`, an `evaluation`, the `generation` of a token; None where nothing was written.
     others: share of the processors that other work took meanwhile. at: when, in seconds since the epoch.
-    alike: they are not of this run, but of one of the same model with another method, settings or rows."""
+    rates: those that it was counted with. alike: the steps are not of this run, but of one of the same model
+    with another method, settings or rows."""
 
     training: float
     update: float
@@ -153,6 +154,7 @@ class TimedSteps:
     generation: float | None
     others: float
     at: float
+    rates: DeviceRates
     alike: bool = False
 
     def times(self, parts: dict[str, float]) -> dict[str, float]:
@@ -168,8 +170,9 @@ def seconds(
     correction: Correction,
     timed: TimedSteps | None = None,
 ) -> TimeEstimate:
-    """Time of the run, of the whole course. timed: steps of it that were taken for real."""
-    parts = parts_of_time(step, work, rates, timed)
+    """Time of the run, of the whole course. timed: steps of it that were taken for real, which count with the
+    rates of their own time: measured anew they may be better, and no step is faster by it."""
+    parts = parts_of_time(step, work, timed.rates if timed and not timed.alike else rates, timed)
     total = sum(parts.values())
     course = sum(parts[name] for name in WITH_THE_STEPS)
     low, value, high = (total * factor for factor in correction.factors)

@@ -16,16 +16,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from engine.costs.calibrate import DeviceRates
 from engine.costs.estimate import CountedStep, RunWork, TimedSteps, parts_of_time
 from engine.costs.footprint import LAYER_FIELDS, FewLayers, with_layers
 from engine.costs.rehearsal import Unfilled
-from engine.costs.run_costs import ConfigCost
+from engine.costs.run_costs import ConfigCost, work_of
 from engine.forward.batches import StepRows, batch_shape, epoch_steps, pieces, tokens_of_a_piece
 from engine.forward.generation import Generation, continuations
 from engine.forward.operations import length_of
@@ -43,13 +45,10 @@ from store.contract.errors import TunebenchError
 from store.contract.jobdir import read_json, write_json
 from store.contract.no_code import NO_CODE
 
-STEPS, MAX_STEPS, SECONDS = (
-    2,
-    8,
-    2.0,
-)  # that are timed at least, and for how long more are, after one that compiles kernels
-STEP_SECONDS = 1.0  # of a step as counted; a longer one is taken with fewer layers, then with fewer rows
-EVALUATED_SECONDS = 0.4
+# Steps that are timed at least and at most, and for how long more are, after one that compiles kernels.
+STEPS, MAX_STEPS, SECONDS = 2, 8, 4.0
+STEP_SECONDS = 1.5  # of a step as counted; a longer one is taken with fewer rows, one row's with fewer layers
+EVALUATED_SECONDS = 1.0
 PROMPTS, PROMPT, WRITTEN = 16, 48, 12  # prompts, their tokens, and those that each is gone on with
 MEMORY_SHARE = 0.5  # of what is free, that they may take
 BUSY_FOR = 600.0  # seconds for which what was timed on a busy machine is of use
@@ -63,9 +62,11 @@ class StepsNotTimed(TunebenchError):
 
 @dataclass(frozen=True)
 class _Trial:
-    """What is taken: a model of some depth, rows of steps, and rows that are evaluated."""
+    """What is taken: a model of some depth, rows of steps, and rows that are evaluated; counted at the rates
+    of the whole run, so that what is off in them cancels."""
 
     cost: ConfigCost
+    rates: DeviceRates
     depth: FewLayers
     steps: list[StepRows]
     held_out: TokenRows
@@ -84,22 +85,29 @@ def take(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
     job, generating = cost.costs.job, cost.config.task != "classification"
     with temporary_folder(job, what="a copy of the model with few layers", again="try again") as folder:
         model = _load(trial, folder)
+        _time_evaluation(trial, model)  # kernels are compiled
+        evaluations = [_time_evaluation(trial, model)]
         work, training, update = _time_steps(trial, model)
-        evaluation = _time_evaluation(trial, model)
+        evaluations.append(_time_evaluation(trial, model))  # a machine's speed comes and goes within seconds
         generation = _time_token(model, tokenizer, cost.costs.device) if generating else None
-    counted = parts_of_time(trial.counted_step, work, cost.rates(work))
+    counted = parts_of_time(trial.counted_step, work, trial.rates)
     return TimedSteps(
         training=training / counted["training"],
         update=update / counted["update"],
-        evaluation=evaluation / counted["evaluation"],
+        evaluation=fmean(evaluations) / counted["evaluation"],
         generation=generation / counted["generation"] if generation else None,
         others=other_work.shares().others,
         at=time.time(),
+        rates=trial.rates,
     )
 
 
 def _choose(cost: ConfigCost) -> _Trial:
-    """The deepest model of which a step is short, and the first steps of the run."""
+    """The deepest model of which a step of one row is short, and the first steps of the run.
+
+    Rows go before layers: what the model does beside its layers (its head, the loss) is off by another factor
+    than they are, and would be most of a shallow model's step.
+    """
     train, config = cost.train, cost.config
     size, accumulation = batch_shape(config)
     lengths = train.lengths if cost.costs.objective.grouped else np.ones(len(train), np.int64)
@@ -109,13 +117,13 @@ def _choose(cost: ConfigCost) -> _Trial:
     shapes = cost.rehearsal.shapes
     layers = [shapes.whole.layers >> halved for halved in range(8)] if cost.footprint.piece_at else []
     depths = list(dict.fromkeys(map(shapes.depth, layers))) or [shapes.whole]
-    free = MEMORY_SHARE * cost.costs.available_gib()
+    free, rates = MEMORY_SHARE * cost.costs.available_gib(), cost.rates(work_of(cost))
     fitting = [depth for depth in depths if _gib(cost, depth) <= free]
     if not fitting:
         raise StepsNotTimed("There is too little free memory to time steps beside what runs now.")
     for depth in fitting:
-        trial = _Trial(cost, depth, dealt, held_out)
-        if _counted(trial, dealt[:1], held_out)["training"] <= STEP_SECONDS:
+        trial = _Trial(cost, rates, depth, dealt, held_out)
+        if _counted(trial, [_first_rows(dealt[0], 1)], held_out)["training"] <= STEP_SECONDS:
             break
     return replace(trial, steps=_short(trial), held_out=_few_rows(trial))
 
@@ -161,15 +169,27 @@ def _work(cost: ConfigCost, steps: Sequence[StepRows], held_out: TokenRows) -> R
 def _counted(trial: _Trial, steps: Sequence[StepRows], held_out: TokenRows) -> dict[str, float]:
     """Seconds of each part of such work at the trial's depth."""
     work = _work(trial.cost, steps, held_out)
-    return parts_of_time(trial.counted_step, work, trial.cost.rates(work))
+    return parts_of_time(trial.counted_step, work, trial.rates)
 
 
 def _short(trial: _Trial) -> list[StepRows]:
-    """Its steps, with as many micro-batches of each as are short together."""
-    first = trial.steps[0]
-    seconds = _counted(trial, [first], trial.held_out)["training"]
-    most = max(1, int(len(first) * STEP_SECONDS / seconds))
-    return [step[:most] for step in trial.steps[: 1 + MAX_STEPS]]
+    """Its steps, with as many rows of each as are short together."""
+    steps = trial.steps[: 1 + MAX_STEPS]
+    seconds = _counted(trial, steps, trial.held_out)["training"]
+    rows = sum(len(part) for step in steps for part in step)
+    most = max(1, int(rows * STEP_SECONDS / seconds))
+    return [_first_rows(step, most) for step in steps]
+
+
+def _first_rows(step: StepRows, most: int) -> StepRows:
+    """So many rows of a step: whole micro-batches first."""
+    chosen = []
+    for part in step:
+        if most <= 0:
+            break
+        chosen.append(part[:most])
+        most -= len(part)
+    return chosen
 
 
 def _few_rows(trial: _Trial) -> TokenRows:
@@ -240,17 +260,16 @@ def _time_steps(trial: _Trial, model: Any) -> tuple[RunWork, float, float]:
 
 
 def _time_evaluation(trial: _Trial, model: Any) -> float:
-    """Seconds of a pass over the held-out rows, the second one."""
+    """Seconds of a pass over the held-out rows."""
     cost = trial.cost
-    for _ in range(2):
-        began = _now(cost.costs.device)
-        cost.costs.objective.measure(
-            model,
-            trial.held_out,
-            batch_size=cost.config.per_device_eval_batch_size,
-            device=cost.costs.device,
-            on_batch=lambda _: cost.costs.job.check_cancelled(),
-        )
+    began = _now(cost.costs.device)
+    cost.costs.objective.measure(
+        model,
+        trial.held_out,
+        batch_size=cost.config.per_device_eval_batch_size,
+        device=cost.costs.device,
+        on_batch=lambda _: cost.costs.job.check_cancelled(),
+    )
     return _now(cost.costs.device) - began
 
 
@@ -307,11 +326,11 @@ class KeptSteps:
         every = (read_json(self.path) or {}).items()
         quiet = [kept["quiet"] for key, kept in every if key.startswith(self.model) and "quiet" in kept]
         newest = max(quiet, key=lambda kept: float(kept["at"]), default=None)
-        return replace(TimedSteps(**newest), alike=True) if newest else None
+        return replace(_read(newest), alike=True) if newest else None
 
     def _kept(self, slot: str) -> TimedSteps | None:
         kept = (read_json(self.path) or {}).get(self.key, {})
-        return TimedSteps(**kept[slot]) if slot in kept else None
+        return _read(kept[slot]) if slot in kept else None
 
     def keep(self, timed: TimedSteps) -> None:
         """For the next question."""
@@ -320,6 +339,10 @@ class KeptSteps:
         every[self.key] = every.get(self.key, {}) | {slot: asdict(timed)}
         newest = sorted(every, key=lambda key: max(kept["at"] for kept in every[key].values()))[-KEPT:]
         write_json(self.path, {key: every[key] for key in newest})
+
+
+def _read(kept: dict[str, Any]) -> TimedSteps:
+    return TimedSteps(**kept | {"rates": DeviceRates(**kept["rates"])})
 
 
 def _digest(about: list[object]) -> str:

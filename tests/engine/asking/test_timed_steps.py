@@ -97,6 +97,17 @@ def test_what_was_timed_is_kept_for_like_questions(
     assert ask(home, lora_dropout=0.1)["time"]["timing"] == "wanted"
 
 
+def test_rates_that_are_measured_better_later_do_not_shorten_what_was_timed(
+    home: Home, others: Loaded, taken: list[TimedSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ask(home, body=WANTED)["time"]["parts"]
+    better = DeviceRates(8e11, 2e11, 2.4e10, 2e-6)
+    monkeypatch.setattr(calibrate, "rates", lambda *_: better)
+    assert ask(home)["time"]["parts"] == pytest.approx(before)
+    counted = ask(home, method="full")["time"]
+    assert counted["timing"] == "wanted"
+
+
 def test_a_busy_machine_is_timed_anew_and_the_time_alone_is_told(
     home: Home, others: Loaded, taken: list[TimedSteps]
 ) -> None:
@@ -133,7 +144,40 @@ def test_what_was_timed_on_a_busy_machine_is_of_no_use_for_long(
     assert ask(home)["time"]["timing"] == "wanted"
 
 
-def test_a_long_step_is_timed_with_fewer_layers_and_fewer_rows(
+def test_of_a_long_step_fewer_rows_are_taken_before_fewer_layers(
+    home: Home, others: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shallow model's step would be that of its head."""
+    trials = []
+    real = timed_steps._time_steps
+
+    def time_steps(trial: Any, model: Any) -> Any:
+        trials.append((model.config.num_hidden_layers, sum(map(len, trial.steps[0]))))
+        return real(trial, model)
+
+    monkeypatch.setattr(timed_steps, "_time_steps", time_steps)
+    batch = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
+    ask(home, body=WANTED, **batch)
+    counted: list[float] = []
+    real_count = timed_steps._counted
+
+    def count(trial: Any, steps: Any, held_out: Any) -> dict[str, float]:
+        parts = real_count(trial, steps, held_out)
+        counted.append(parts["training"] / sum(len(part) for step in steps for part in step))
+        return parts
+
+    monkeypatch.setattr(timed_steps, "_counted", count)
+    (home.cache / "timed_steps.json").unlink()
+    ask(home, body=WANTED, **batch)
+    monkeypatch.setattr(timed_steps, "STEP_SECONDS", 3 * max(counted))
+    (home.cache / "timed_steps.json").unlink()
+    ask(home, body=WANTED, **batch)
+    (whole, all_rows), _, (layers, rows) = trials
+    assert (layers, all_rows) == (whole, 16)
+    assert 1 <= rows < all_rows
+
+
+def test_a_row_that_takes_long_is_timed_with_fewer_layers(
     home: Home, others: Loaded, taken: list[TimedSteps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ratio is that of the whole model, whatever of it was taken."""
