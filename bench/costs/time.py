@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read as torch is imported; workers have it from the engine
 
 from bench.costs.memory import SPLIT, work, write_prose
 from engine.diagnostics.launch.launch_time import WIDEST

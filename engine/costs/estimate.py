@@ -157,6 +157,11 @@ class TimedSteps:
     rates: DeviceRates
     alike: bool = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether others took so much that it tells of a busy machine alone."""
+        return self.others >= BUSY
+
     def times(self, parts: dict[str, float]) -> dict[str, float]:
         """Counted seconds of parts of a run, as long as they would be by what was timed."""
         ratios = {name: value for name, value in vars(self).items() if name in parts and value}
@@ -176,7 +181,7 @@ def seconds(
     total = sum(parts.values())
     course = sum(parts[name] for name in WITH_THE_STEPS)
     low, value, high = (total * factor for factor in correction.factors)
-    if not step.footprint.rehearsed:
+    if not step.footprint.rehearsed and timed is None:
         low, high = low / FORMULA_OFF, high * FORMULA_OFF
     return {
         "seconds": value,
@@ -187,6 +192,7 @@ def seconds(
         "parts": parts,
         "basis": f"{_timed_steps(timed) or _rests_on(rates, step.device)} {correction.sentence('time')}",
         "runs": correction.n,
+        "steps_timed": timed is not None,
         "timing": "timed" if timed else "wanted",
         "busy": False,
         "others": 0.0,
@@ -227,7 +233,7 @@ def _timed_steps(timed: TimedSteps | None) -> str:
     """What was timed, and how far off the count was."""
     if timed is None:
         return ""
-    beside = f", while other work took {timed.others:.0%} of the processors" if timed.others >= BUSY else ""
+    beside = f", while other work took {timed.others:.0%} of the processors" if timed.busy else ""
     return (
         f"{'Like steps' if timed.alike else 'A few steps'} were timed on this device{beside}: a step takes"
         f" {timed.training:.2f} times as long as"

@@ -8,6 +8,7 @@ from engine.diagnostics.launch.launch_time import TimedRun
 from engine.diagnostics.statistics.correction import MeasuredPrediction
 from engine.worker.other_work import BUSY
 from store.documents.asks.advice import MeasuredRun
+from store.documents.models.saved_model import STOPPED_EARLY
 
 
 def kind_of(method: str, task: str) -> str:
@@ -51,4 +52,4 @@ def timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -> lis
 
 
 def _stopped_early(run: MeasuredRun) -> bool:
-    return run["stopped"] in ("early_stopping", "forgetting")
+    return run["stopped"] in STOPPED_EARLY

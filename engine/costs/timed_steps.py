@@ -9,15 +9,17 @@ question about like steps; what was timed on a busy machine is of use for as lon
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -33,17 +35,18 @@ from engine.forward.generation import Generation, continuations
 from engine.forward.operations import length_of
 from engine.models import models
 from engine.models.apply_method import make_trainable
-from engine.models.memory import GIB
+from engine.models.memory import GIB, available_gib
 from engine.models.precision import device_name
 from engine.objectives.classification import widen_head
 from engine.rows.render import TokenRows
 from engine.training.step import Stepper, TrainingRows
-from engine.worker.other_work import BUSY, OtherWork
+from engine.worker.other_work import OtherWork
 from engine.worker.temporary_folder import temporary_folder
 from store.config.training.train_config import speed_settings
 from store.contract.errors import TunebenchError
 from store.contract.jobdir import read_json, write_json
 from store.contract.no_code import NO_CODE
+from store.contract.process_record import hold, is_held
 
 # Steps that are timed at least and at most, and for how long more are, after one that compiles kernels.
 STEPS, MAX_STEPS, SECONDS = 2, 8, 4.0
@@ -51,9 +54,15 @@ STEP_SECONDS = 1.5  # of a step as counted; a longer one is taken with fewer row
 EVALUATED_SECONDS = 1.0
 PROMPTS, PROMPT, WRITTEN = 16, 48, 12  # prompts, their tokens, and those that each is gone on with
 MEMORY_SHARE = 0.5  # of what is free, that they may take
+MAX_SECONDS = 20.0  # as counted, that they may take together; and after which no further step begins
+TURN_LOOKS = 600  # at whether others are through with their steps, some 30 seconds
 BUSY_FOR = 600.0  # seconds for which what was timed on a busy machine is of use
 KEPT = 400  # of what was timed, the newest
+VERSION = 1  # of what is timed and what it is counted with: other versions' ratios belong to other counts
 SPREAD = 0.02  # of weights that mean nothing
+
+
+log = logging.getLogger(__name__)
 
 
 class StepsNotTimed(TunebenchError):
@@ -78,18 +87,24 @@ class _Trial:
 
 
 def take(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
-    """Time them; some seconds. Raises StepsNotTimed where memory doesn't hold them, and what making, loading
-    or training the model raises."""
+    """Time them; some seconds. Raises StepsNotTimed where memory doesn't hold them or they would take too
+    long, and what making, loading or training the model raises."""
     other_work = OtherWork()
     trial = _choose(cost)
-    job, generating = cost.costs.job, cost.config.task != "classification"
-    with temporary_folder(job, what="a copy of the model with few layers", again="try again") as folder:
-        model = _load(trial, folder)
-        _time_evaluation(trial, model)  # kernels are compiled
-        evaluations = [_time_evaluation(trial, model)]
-        work, training, update = _time_steps(trial, model)
-        evaluations.append(_time_evaluation(trial, model))  # a machine's speed comes and goes within seconds
-        generation = _time_token(model, tokenizer, cost.costs.device) if generating else None
+    job, device = cost.costs.job, cost.costs.device
+    try:
+        with temporary_folder(job, what="a copy of the model with few layers", again="try again") as folder:
+            model = _load(trial, folder)
+            _time_evaluation(trial, model)  # kernels are compiled
+            evaluations = [_time_evaluation(trial, model)]
+            work, training, update = _time_steps(trial, model)
+            evaluations.append(_time_evaluation(trial, model))  # the machine's speed changes within seconds
+            generation = None
+            if cost.config.task != "classification":
+                generation = _time_token(model, tokenizer, device)
+    finally:
+        model = None
+        _release(device)  # what is asked next looks at what memory is free
     counted = parts_of_time(trial.counted_step, work, trial.rates)
     return TimedSteps(
         training=training / counted["training"],
@@ -102,6 +117,12 @@ def take(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
     )
 
 
+def _release(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def _choose(cost: ConfigCost) -> _Trial:
     """The deepest model of which a step of one row is short, and the first steps of the run.
 
@@ -109,23 +130,44 @@ def _choose(cost: ConfigCost) -> _Trial:
     than they are, and would be most of a shallow model's step.
     """
     train, config = cost.train, cost.config
+    if not train.trained_counts.sum():
+        raise StepsNotTimed("No row has a token to train on.")
     size, accumulation = batch_shape(config)
     lengths = train.lengths if cost.costs.objective.grouped else np.ones(len(train), np.int64)
     dealt = epoch_steps(lengths, seed=config.seed, epoch=0, batch_size=size, accumulation=accumulation)
     held_out = cost.costs.parts["validation"].rows
     held_out = held_out if len(held_out) else train
-    shapes = cost.rehearsal.shapes
-    layers = [shapes.whole.layers >> halved for halved in range(8)] if cost.footprint.piece_at else []
-    depths = list(dict.fromkeys(map(shapes.depth, layers))) or [shapes.whole]
     free, rates = MEMORY_SHARE * cost.costs.available_gib(), cost.rates(work_of(cost))
-    fitting = [depth for depth in depths if _gib(cost, depth) <= free]
+    fitting = [depth for depth in _depths(cost) if _gib(cost, depth) <= free and _is_drawable(cost, depth)]
     if not fitting:
         raise StepsNotTimed("There is too little free memory to time steps beside what runs now.")
+    one_row = [_first_rows(dealt[0], 1)]
     for depth in fitting:
         trial = _Trial(cost, rates, depth, dealt, held_out)
-        if _counted(trial, [_first_rows(dealt[0], 1)], held_out)["training"] <= STEP_SECONDS:
+        if _counted(trial, one_row, held_out)["training"] <= STEP_SECONDS:
             break
-    return replace(trial, steps=_short(trial), held_out=_few_rows(trial))
+    trial = replace(trial, steps=_short(trial), held_out=_few_rows(trial))
+    counted = _counted(trial, trial.steps[: 1 + STEPS], trial.held_out)
+    seconds = counted["training"] + counted["update"] + 3 * counted["evaluation"]
+    if seconds > MAX_SECONDS:
+        raise StepsNotTimed(f"A few steps of one row take about {seconds:.0f} seconds on this device.")
+    return trial
+
+
+def _depths(cost: ConfigCost) -> list[FewLayers]:
+    """The whole model, and shallower ones."""
+    shapes = cost.rehearsal.shapes
+    if not cost.footprint.piece_at:
+        return [shapes.whole]
+    halved = [shapes.depth(shapes.whole.layers >> times) for times in range(8)]
+    return list(dict.fromkeys([shapes.whole, *(d for d in halved if d.layers < shapes.whole.layers)]))
+
+
+def _is_drawable(cost: ConfigCost, depth: FewLayers) -> bool:
+    """Whether the host's memory holds the weights, which are drawn there whatever the device."""
+    size = cost.rehearsal.counts_at(depth).total * cost.dtype.itemsize / GIB
+    free, _ = available_gib(torch.device("cpu"))
+    return bool(size <= MEMORY_SHARE * free)
 
 
 def _gib(cost: ConfigCost, depth: FewLayers) -> float:
@@ -140,7 +182,7 @@ def _at_depth(cost: ConfigCost, depth: FewLayers) -> CountedStep:
     if piece_at is None:
         return step
     footprint = replace(step.footprint, piece=piece_at(depth))
-    return replace(step, counts=cost.rehearsal.counts_at(depth), footprint=footprint)
+    return replace(step, counts=cost.rehearsal.counts_at(depth), footprint=footprint, layers=depth.layers)
 
 
 def _work(cost: ConfigCost, steps: Sequence[StepRows], held_out: TokenRows) -> RunWork:
@@ -242,7 +284,7 @@ def _time_steps(trial: _Trial, model: Any) -> tuple[RunWork, float, float]:
         cost.costs.job, cost.config, model, rows, cost.costs.objective, max(cost.steps, MAX_STEPS)
     )
     taken: list[StepRows] = []
-    gradients = update = 0.0
+    gradients, update, start = 0.0, 0.0, _now(device)
     for number, step in enumerate(trial.steps):
         began = _now(device)
         stepper.gradients(step, number)
@@ -252,10 +294,10 @@ def _time_steps(trial: _Trial, model: Any) -> tuple[RunWork, float, float]:
         if number or len(trial.steps) == 1:  # in the first kernels are compiled
             taken.append(step)
             gradients, update = gradients + between - began, update + ended - between
-        if len(taken) >= STEPS and gradients > SECONDS:
+        enough = len(taken) >= STEPS and gradients > SECONDS
+        if enough or (taken and ended - start > MAX_SECONDS):
             break
     cost.costs.objective.step_metrics()
-    stepper.drop()
     return _work(cost, taken, trial.held_out), gradients, update
 
 
@@ -292,14 +334,18 @@ class KeptSteps:
     """What was timed for a config on its device, of like model, rows and settings."""
 
     def __init__(self, cost: ConfigCost) -> None:
-        self.path = cost.costs.job.home.cache / "timed_steps.json"
+        cache = cost.costs.job.home.cache
+        self.path, self.lock = cache / "timed_steps.json", cache / "timed_steps.lock"
         config, architecture = cost.config, cost.costs.architecture.to_json_string(use_diff=True)
         device = f"{device_name(cost.costs.device)}, torch {torch.__version__}"
-        self.model = _digest([device, architecture, cost.dtype])
+        self.model = _digest([VERSION, device, architecture, cost.dtype])
         about = [
             config.method,
             config.task,
             speed_settings(config.model_dump()),
+            config.optim,
+            config.use_dora,
+            config.target_modules,
             batch_shape(config),
             cost.footprint.packed,
             round(2 * math.log2(max(1.0, length_of(cost.train.lengths)))),
@@ -307,42 +353,60 @@ class KeptSteps:
         ]
         self.key = f"{self.model} {_digest(about)}"
 
-    def find(self, *, busy: bool, running: bool = False) -> TimedSteps | None:
+    def find(self, *, busy: bool) -> TimedSteps | None:
         """What is of use now: on a busy machine what was timed on it lately, else what was timed on a quiet
-        one, and that too where the work of others is a run after which the next one begins."""
-        lately = self._kept("busy")
-        if lately and time.time() - lately.at >= BUSY_FOR:
-            lately = None
-        if running:
-            return self.quiet() or lately
-        return lately if busy else self.quiet()
+        one."""
+        if not busy:
+            return self.quiet()
+        lately = self._entries().get(self.key, {}).get("busy")
+        return lately if lately and time.time() - lately.at < BUSY_FOR else None
 
     def quiet(self) -> TimedSteps | None:
         """What was timed while little else went on."""
-        return self._kept("quiet")
+        return self._entries().get(self.key, {}).get("quiet")
 
     def alike(self) -> TimedSteps | None:
-        """What was timed last on a quiet machine of this model, whatever the method, settings and rows."""
-        every = (read_json(self.path) or {}).items()
-        quiet = [kept["quiet"] for key, kept in every if key.startswith(self.model) and "quiet" in kept]
-        newest = max(quiet, key=lambda kept: float(kept["at"]), default=None)
-        return replace(_read(newest), alike=True) if newest else None
+        """What was timed last on a quiet machine of this model, whatever the method, settings and rows. An
+        update is no like one: an adapter's is all overhead, that of all weights has next to none."""
+        own = [slots for key, slots in self._entries().items() if key.startswith(self.model)]
+        quiet = [slots["quiet"] for slots in own if "quiet" in slots]
+        newest = max(quiet, key=lambda timed: timed.at, default=None)
+        return replace(newest, alike=True, update=1.0) if newest else None
 
-    def _kept(self, slot: str) -> TimedSteps | None:
-        kept = (read_json(self.path) or {}).get(self.key, {})
-        return _read(kept[slot]) if slot in kept else None
+    def is_being_timed(self) -> bool:
+        """Whether steps are being timed now, of any config: no work of others."""
+        return is_held(self.lock)
+
+    def take_turn(self) -> IO[bytes] | None:
+        """A file to hold open while steps are timed: two at a time would each make the machine a busy one
+        for the other. None where others took too long."""
+        for _ in range(TURN_LOOKS):
+            if held := hold(self.lock):
+                return held
+        return None
 
     def keep(self, timed: TimedSteps) -> None:
-        """For the next question."""
-        every = read_json(self.path) or {}
-        slot = "busy" if timed.others >= BUSY else "quiet"
-        every[self.key] = every.get(self.key, {}) | {slot: asdict(timed)}
-        newest = sorted(every, key=lambda key: max(kept["at"] for kept in every[key].values()))[-KEPT:]
-        write_json(self.path, {key: every[key] for key in newest})
+        """For the next question, by whoever has the turn."""
+        every = self._entries()
+        every[self.key] = every.get(self.key, {}) | {"busy" if timed.busy else "quiet": timed}
+        newest = sorted(every, key=lambda key: max(slot.at for slot in every[key].values()))[-KEPT:]
+        kept = {key: {name: asdict(slot) for name, slot in every[key].items()} for key in newest}
+        write_json(self.path, kept)
+
+    def _entries(self) -> dict[str, dict[str, TimedSteps]]:
+        """All of them by key and by whether the machine was busy; of a spoiled file none."""
+        try:
+            document = read_json(self.path) or {}
+            return {
+                key: {name: _read(slot) for name, slot in slots.items()} for key, slots in document.items()
+            }
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("%s can't be read, so that steps are timed anew: %s", self.path, error)
+            return {}
 
 
-def _read(kept: dict[str, Any]) -> TimedSteps:
-    return TimedSteps(**kept | {"rates": DeviceRates(**kept["rates"])})
+def _read(slot: dict[str, Any]) -> TimedSteps:
+    return TimedSteps(**slot | {"rates": DeviceRates(**slot["rates"])})
 
 
 def _digest(about: list[object]) -> str:

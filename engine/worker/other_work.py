@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psutil
 
 BUSY = 0.25  # share of the processors that other work takes, from which on a machine counts as busy
+SETTLED = 1.5  # seconds over which others are looked at, before a machine is called busy
 WAITING = ("idle", "iowait", "guest", "guest_nice")  # no work, or counted under another name
 
 
@@ -40,6 +41,13 @@ class OtherWork:
         own = time.process_time() - self._own
         others = self._worked() - self._all - own
         return ProcessorShares(min(1.0, own / passed), min(1.0, max(0.0, others / passed)))
+
+    def settled_shares(self) -> ProcessorShares:
+        """As `shares`; where others seem busy, over SETTLED seconds at least: any page that is drawn fills
+        the processors for a moment."""
+        if self.shares().busy:
+            time.sleep(max(0.0, SETTLED - (time.monotonic() - self._began)))
+        return self.shares()
 
     def _worked(self) -> float:
         """Seconds that the processors worked, for anybody."""

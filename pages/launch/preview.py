@@ -9,8 +9,8 @@ What a preview says of classes: how many rows each has, and the label of the row
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import streamlit as st
 
@@ -25,6 +25,11 @@ from store.documents.asks.preview import Preview, PreviewClasses, Problem
 from store.documents.tables.dataset import Dataset
 
 LISTED = 4  # classes before the table scrolls
+UNTIMED = {
+    "wanted": ", until a few steps are timed",
+    "waiting": ": steps can be timed once the machine is free",
+    "impossible": ": no step could be timed",
+}
 
 
 def fact(classes: PreviewClasses) -> tuple[str, str, str]:
@@ -98,17 +103,17 @@ def ask(text: str, *, time_steps: bool = False) -> AskedPreview:
     after a few steps of the run were timed, where none like them were."""
     asked = json.dumps(json.loads(text) | {"time_steps": True}, sort_keys=True) if time_steps else text
     try:
-        preview = AskedPreview(text, answer=_preview(asked), asked_to_time=time_steps)
+        preview = AskedPreview(text, answer=reads.preview(asked), asked_to_time=time_steps)
     except EngineUnavailable:
         raise
     except TunebenchError as error:
-        preview = AskedPreview(text, error=error)
+        before = last()
+        if time_steps and before and before.question == text:  # what was answered without steps still holds
+            preview = replace(before, asked_to_time=True)
+        else:
+            preview = AskedPreview(text, error=error)
     st.session_state[STATE] = preview
     return preview
-
-
-def _preview(text: str) -> Preview:
-    return cast("Preview", reads.ask("preview", text))  # what the ask of that name answers
 
 
 def resolved(config: TrainConfig | None, dataset: Dataset | None) -> dict[str, Any]:
@@ -165,16 +170,10 @@ def _time(answer: Preview) -> str:
     time = answer["time"]
     between = quantities.span_between(time["low_seconds"], time["high_seconds"])
     if time["timing"] != "timed":
-        until = ", until a few steps are timed" if time["timing"] == "wanted" else ": no step could be timed"
-        return figures.fact("Time", between, f"a rough count{until}", time["basis"])
-    notes = [between]
-    if time["busy"]:
-        notes = [f"{between} while other work takes {time['others']:.0%} of the processors"]
-    if time["alone_seconds"]:
-        notes.append(f"alone about {quantities.span(time['alone_seconds'])}")
-    if time["may_stop"]:
-        notes.append("less if it stops early")
-    return figures.fact("Time", f"about {quantities.span(time['seconds'])}", "; ".join(notes), time["basis"])
+        return figures.fact("Time", between, f"a rough count{UNTIMED[time['timing']]}", time["basis"])
+    expected = f"about {quantities.span(time['seconds'])}"
+    notes = [between] * (between != expected) + quantities.time_notes(time)
+    return figures.fact("Time", expected, "; ".join(notes), time["basis"])
 
 
 def _past(runs: int) -> str:

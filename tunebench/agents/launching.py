@@ -66,10 +66,13 @@ class PreviewedMemory(TypedDict):
 
 
 class PreviewedTime(TypedDict):
-    """Time that a run takes, with its range."""
+    """Time that a run takes, with its range. rough: no steps of it were timed before. notes: what it holds
+    for."""
 
     expected: str
     range: str
+    rough: bool
+    notes: list[str]
     basis: str
 
 
@@ -231,6 +234,8 @@ def _previewed(preview: Preview, price: HourPrice, code: str | None) -> RunPrevi
         "time": {
             "expected": quantities.span(span["seconds"]),
             "range": quantities.span_between(span["low_seconds"], span["high_seconds"]),
+            "rough": span["timing"] != "timed",
+            "notes": quantities.time_notes(span),
             "basis": span["basis"],
         },
         "cost": _cost_words(cost, price),

@@ -74,6 +74,8 @@ class TimeRange(Correction):
         """What the range rests on."""
         early = f" {self.stopped} of {self.same} ended early." if self.stopped else ""
         held = f" The range holds {self.confidence:.0%} of such runs." if self.confidence < PROMISED else ""
+        if not self.n:
+            return f"No run on this device can be compared yet; the range is that of benchmarks.{held}"
         return super().sentence(what) + early + held
 
 

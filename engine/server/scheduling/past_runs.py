@@ -22,6 +22,7 @@ from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs
 
+ON_DEVICES = [kind.name for kind in JOB_KINDS.values() if kind.lane == "device"]
 READERS = ("csv", "tsv", "json", "jsonl", "parquet")  # of files with columns
 Body = Mapping[str, object]  # of an ask, which nobody has checked yet
 
@@ -42,7 +43,7 @@ def completed_by(database: Queryable, home: Home) -> Callable[[str, Body], Body]
             replay=replayed(database, config),
             probes=probed(database, config),
             imported_as=imported_as(database, str(body.get("fingerprint") or "")),
-            running=bool(jobs.with_status(database, ACTIVE, kinds=["train"])),
+            running=bool(jobs.with_status(database, ACTIVE, kinds=ON_DEVICES)),
         )
         return {**body, **added}
 

@@ -3,8 +3,12 @@ is told."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -13,9 +17,12 @@ import torch
 from engine.costs import calibrate, timed_steps
 from engine.costs.calibrate import DeviceRates
 from engine.costs.estimate import TimedSteps
+from engine.costs.timed_steps import KeptSteps
 from engine.diagnostics.launch.launch_time import WIDEST
+from engine.worker import other_work
 from engine.worker.other_work import OtherWork, ProcessorShares
 from store.contract.home import Home
+from store.contract.process_record import hold
 from tests.engine.asking.test_advice import ask as advise
 from tests.engine.asking.test_preview import ask
 from tests.tiny import conversations, write_model, write_rows
@@ -37,6 +44,7 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Loaded:
     """Sets the share of the processors that other work takes; none at first."""
 
     rates = DeviceRates(4e11, 1e11, 1.2e10, 4e-6)
+    monkeypatch.setattr(other_work, "SETTLED", 0.0)
     monkeypatch.setattr(calibrate, "rates", lambda *_: rates)  # else they get better from ask to ask
 
     def take(share: float) -> None:
@@ -195,6 +203,88 @@ def test_a_row_that_takes_long_is_timed_with_fewer_layers(
     assert loaded[0].config.num_hidden_layers == 3
 
 
+def test_steps_are_not_timed_beside_a_run(home: Home, others: Loaded, taken: list[TimedSteps]) -> None:
+    """They would be slow, and the run that trains would be too."""
+    others(0.9)
+    time = ask(home, body=WANTED | {"running": True})["time"]
+    assert (time["timing"], time["busy"], taken) == ("waiting", False, [])
+
+
+def test_a_run_is_held_against_what_it_would_take_alone(
+    home: Home, others: Loaded, taken: list[TimedSteps]
+) -> None:
+    """What was counted for a busy machine would make each later estimate too short."""
+    others(0.6)
+    first = ask(home, body=WANTED)["time"]
+    assert (first["timing"], first["steps_timed"], first["alone_seconds"]) == ("timed", False, None)
+    others(0.0)
+    quiet = ask(home, body=WANTED)["time"]
+    others(0.6)
+    busy = ask(home)["time"]
+    assert busy["steps_timed"]
+    assert busy["counted_seconds"] == pytest.approx(quiet["counted_seconds"])
+    assert busy["alone_seconds"] == pytest.approx(quiet["seconds"])
+
+
+@pytest.mark.parametrize("spoiled", ["{", "[]", '{"a b": {"quiet": {"training": 1.0}}}', '{"a": 1}'])
+def test_a_spoiled_cache_is_timed_anew(
+    home: Home, others: Loaded, taken: list[TimedSteps], spoiled: str
+) -> None:
+    (home.cache / "timed_steps.json").write_text(spoiled)
+    assert ask(home)["time"]["timing"] == "wanted"
+    assert ask(home, body=WANTED)["time"]["timing"] == "timed"
+    assert ask(home)["time"]["timing"] == "timed"
+
+
+def test_steps_that_others_time_are_no_other_work(home: Home, others: Loaded) -> None:
+    others(0.9)
+    assert ask(home)["time"]["busy"]
+    with hold(home.cache / "timed_steps.lock") or pytest.fail("somebody holds it"):
+        assert not ask(home)["time"]["busy"]
+
+
+def test_who_waits_for_others_takes_what_they_timed(
+    home: Home, others: Loaded, taken: list[TimedSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(home, body=WANTED)
+    kept = (home.cache / "timed_steps.json").read_text()
+    (home.cache / "timed_steps.json").unlink()
+
+    def finish(steps: KeptSteps) -> Any:
+        steps.path.write_text(kept)
+        return hold(steps.lock)
+
+    monkeypatch.setattr(KeptSteps, "take_turn", finish)
+    assert ask(home, body=WANTED)["time"]["timing"] == "timed"
+    assert len(taken) == 1
+
+
+def test_steps_that_would_take_minutes_are_not_taken(
+    home: Home, others: Loaded, taken: list[TimedSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timed_steps, "MAX_SECONDS", 1e-9)
+    assert ask(home, body=WANTED)["time"]["timing"] == "impossible"
+    assert not list(home.asks.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("error", [TypeError("odd"), MemoryError(), KeyError("x")])
+def test_an_estimate_is_no_reason_to_fail(
+    home: Home, others: Loaded, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(timed_steps, "make_trainable", fail)
+    assert ask(home, body=WANTED)["time"]["timing"] == "impossible"
+
+
+def test_one_row_without_a_held_out_part(home: Home, others: Loaded) -> None:
+    write_rows(home, "rows", conversations(1))
+    time = ask(home, body=WANTED, validation_size=0.0, test_size=0.0)["time"]
+    assert time["timing"] in ("timed", "impossible")
+    assert time["seconds"] > 0
+
+
 def test_steps_that_can_not_be_taken_are_no_reason_to_fail(
     home: Home, others: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,12 +306,17 @@ def test_too_little_memory_is_told_from_the_start(
     assert not list(home.asks.rglob("*.safetensors"))
 
 
-def test_other_work_is_that_of_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    counting = OtherWork()
-    sum(range(10**6))
-    shares = counting.shares()
-    assert 0 <= shares.others <= 1
-    assert 0 < shares.own <= 1
+def test_other_work_is_that_of_other_processes() -> None:
+    """A process that computes without a pause takes most of one processor."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            counting = OtherWork()
+            sleep(1.0)
+            shares = counting.shares()
+        finally:
+            other.kill()
+    assert shares.others > 0.5 / len(os.sched_getaffinity(0))
+    assert shares.own < 0.5
     assert ProcessorShares(0.5, 0.3).busy
     assert not ProcessorShares(0.5, 0.1).busy
 
