@@ -65,7 +65,7 @@ def draw() -> None:
             preview.ask(asked)
         st.rerun()
     if current and current.times_steps_next:
-        with right, st.spinner("Timing a few steps on this machine, about ten seconds …", show_time=True):
+        with right, st.spinner("Timing a few steps on this machine, ten to twenty seconds …", show_time=True):
             preview.ask(asked, time_steps=True)
         st.rerun()
     if advice:
