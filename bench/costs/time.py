@@ -3,7 +3,8 @@
     python bench/costs/time.py [--only NAME] [--busy 1] [--model NAME] [--home DIR] [--json]
 
 Preview and run are the real jobs, each in a process of its own (as in bench/costs/memory.py); before each
-preview what was timed for earlier ones is forgotten, and no run of the past corrects it. busy: processes
+preview what was timed and what the base model answered for earlier ones is forgotten, and no run of the past
+corrects it. busy: processes
 beside all of it that compute without a pause, on one core each. Exits with 1 where less than nine of ten
 runs lie within the range, an end of a range is more than WIDEST times from its middle, or a run fails.
 """
@@ -46,12 +47,10 @@ CASES: dict[str, dict[str, Any]] = {
     "LoRA, rows of 512 tokens": SHORT | {"dataset": "prose", "max_length": 512},
     "LoRA, batches of one row": SHORT | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
     "LoRA, five evaluations": SHORT | {"evaluations": 4, "max_eval_rows": 12},
-    "LoRA, with probes and answers": WHOLE,
     "LoRA, one step": SHORT | {"max_steps": 1},
     "QLoRA": SHORT | {"method": "qlora"},
     "full": SHORT | {"method": "full"},
     "full, fp32": SHORT | {"method": "full", "dtype": "float32"},
-    "full, with probes and answers": WHOLE | {"method": "full"},
     "top layers only": SHORT | {"method": "freeze"},
     "IA3": SHORT | {"method": "ia3"},
     "prompt tuning": SHORT | {"method": "prompt_tuning"},
@@ -59,6 +58,8 @@ CASES: dict[str, dict[str, Any]] = {
     "preference": SHORT | {"task": "dpo"},
     "classification": SHORT | {"task": "classification"},
     "classification, full": SHORT | {"task": "classification", "method": "full"},
+    "LoRA, with probes and answers": WHOLE,
+    "full, with probes and answers": WHOLE | {"method": "full"},
 }
 HELD = 0.9  # of the runs, that the ranges are to hold
 
@@ -124,6 +125,9 @@ def _compute() -> None:
 def measure(home: Home, name: str, config: dict[str, Any]) -> MeasuredTime:
     """The estimate of a run, and the run."""
     (home.cache / "timed_steps.json").unlink(missing_ok=True)
+    shutil.rmtree(
+        home.cache / "base_probes", ignore_errors=True
+    )  # what the base model was asked by a run before
     body = {"config": config, "fingerprint": config["dataset"], "split": SPLIT, "time_steps": True}
     preview = work(home, "preview", body)
     if "error" in preview:

@@ -130,7 +130,7 @@ def _choose(cost: ConfigCost) -> _Trial:
     than they are, and would be most of a shallow model's step.
     """
     train, config = cost.train, cost.config
-    if not train.trained_counts.sum():
+    if config.task != "classification" and not train.trained_counts.sum():
         raise StepsNotTimed("No row has a token to train on.")
     size, accumulation = batch_shape(config)
     lengths = train.lengths if cost.costs.objective.grouped else np.ones(len(train), np.int64)
