@@ -18,8 +18,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean
-from typing import IO, Any
+from statistics import median
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,8 +49,8 @@ from store.contract.no_code import NO_CODE
 from store.contract.process_record import hold, is_held
 
 # Steps that are timed at least and at most, and for how long more are, after one that compiles kernels.
-STEPS, MAX_STEPS, SECONDS = 2, 8, 4.0
-STEP_SECONDS = 1.5  # of a step as counted; a longer one is taken with fewer rows, one row's with fewer layers
+STEPS, MAX_STEPS, SECONDS = 3, 8, 4.0
+STEP_SECONDS = 1.2  # of a step as counted; a longer one is taken with fewer rows, one row's with fewer layers
 EVALUATED_SECONDS = 1.0
 PROMPTS, PROMPT, WRITTEN = 16, 48, 12  # prompts, their tokens, and those that each is gone on with
 MEMORY_SHARE = 0.5  # of what is free, that they may take
@@ -86,6 +86,14 @@ class _Trial:
         return _at_depth(self.cost, self.depth)
 
 
+class _TimedStep(NamedTuple):
+    """Rows of a step, and the seconds of its gradients and of its update."""
+
+    rows: StepRows
+    gradients: float
+    update: float
+
+
 def take(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
     """Time them; some seconds. Raises StepsNotTimed where memory doesn't hold them or they would take too
     long, and what making, loading or training the model raises."""
@@ -97,20 +105,21 @@ def take(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
             model = _load(trial, folder)
             _time_evaluation(trial, model)  # kernels are compiled
             evaluations = [_time_evaluation(trial, model)]
-            work, training, update = _time_steps(trial, model)
-            evaluations.append(_time_evaluation(trial, model))  # the machine's speed changes within seconds
+            steps = _time_steps(trial, model)
+            evaluations += [_time_evaluation(trial, model) for _ in range(2)]
             generation = None
             if cost.config.task != "classification":
                 generation = _time_token(model, tokenizer, device)
     finally:
         model = None
         _release(device)  # what is asked next looks at what memory is free
-    counted = parts_of_time(trial.counted_step, work, trial.rates)
-    return TimedSteps(
-        training=training / counted["training"],
-        update=update / counted["update"],
-        evaluation=fmean(evaluations) / counted["evaluation"],
-        generation=generation / counted["generation"] if generation else None,
+    counted = [_counted(trial, [step.rows], trial.held_out) for step in steps]
+    passed = counted[0]  # as are all of them, in what belongs to no step
+    return TimedSteps(  # by medians: a machine's speed changes within seconds
+        training=median(s.gradients / c["training"] for s, c in zip(steps, counted, strict=True)),
+        update=median(s.update / c["update"] for s, c in zip(steps, counted, strict=True)),
+        evaluation=median(evaluations) / passed["evaluation"],
+        generation=generation / passed["generation"] if generation else None,
         others=other_work.shares().others,
         at=time.time(),
         rates=trial.rates,
@@ -276,29 +285,26 @@ def _fill(model: Any) -> None:
             parameter.data.copy_(drawn.view_as(parameter))
 
 
-def _time_steps(trial: _Trial, model: Any) -> tuple[RunWork, float, float]:
-    """What was trained, and the seconds of its gradients and of its updates."""
+def _time_steps(trial: _Trial, model: Any) -> list[_TimedStep]:
+    """All but the first, in which kernels are compiled, unless it is the only one."""
     cost, device = trial.cost, trial.cost.costs.device
-    rows = TrainingRows(cost.train)
-    stepper = Stepper(
-        cost.costs.job, cost.config, model, rows, cost.costs.objective, max(cost.steps, MAX_STEPS)
-    )
-    taken: list[StepRows] = []
-    gradients, update, start = 0.0, 0.0, _now(device)
+    rows, steps = TrainingRows(cost.train), max(cost.steps, MAX_STEPS)
+    stepper = Stepper(cost.costs.job, cost.config, model, rows, cost.costs.objective, steps)
+    taken: list[_TimedStep] = []
+    start = _now(device)
     for number, step in enumerate(trial.steps):
         began = _now(device)
         stepper.gradients(step, number)
         between = _now(device)
         stepper.update(number + 1)
         ended = _now(device)
-        if number or len(trial.steps) == 1:  # in the first kernels are compiled
-            taken.append(step)
-            gradients, update = gradients + between - began, update + ended - between
-        enough = len(taken) >= STEPS and gradients > SECONDS
+        if number or len(trial.steps) == 1:
+            taken.append(_TimedStep(step, between - began, ended - between))
+        enough = len(taken) >= STEPS and sum(each.gradients for each in taken) > SECONDS
         if enough or (taken and ended - start > MAX_SECONDS):
             break
     cost.costs.objective.step_metrics()
-    return _work(cost, taken, trial.held_out), gradients, update
+    return taken
 
 
 def _time_evaluation(trial: _Trial, model: Any) -> float:
