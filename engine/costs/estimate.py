@@ -7,7 +7,6 @@ this device needed once there are some (`engine.diagnostics.statistics.correctio
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +14,9 @@ import torch
 from engine.costs.calibrate import UTILISATION, DeviceRates
 from engine.costs.footprint import Footprint, ParameterCounts
 from engine.diagnostics.statistics.correction import Correction
+from engine.worker.other_work import BUSY
 from store.catalog.methods import Held
-from store.config.training.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig, may_stop
 from store.documents.asks.preview import MemoryEstimate, TimeEstimate
 
 GIB = 2**30
@@ -40,18 +40,20 @@ BESIDE = {"cpu": 1.25, "cuda": 1.0}
 BANDWIDTH = {"cpu": 8e9, "cuda": 5e11}  # bytes a second of what is far larger than a cache
 UPDATED = 16  # bytes a trained weight, at that bandwidth, of an update: as measured
 WITH_THE_STEPS = ("training", "update", "probes")  # parts of the time
-STARTED = 10.0  # seconds that a run takes beside all that is counted
+LAYER_SECONDS = 0.001  # of a written token, that calling the operations of a layer takes at least
+STARTED = 4.0  # seconds that a run takes beside all that is counted, as measured on a processor
 
 
 @dataclass(frozen=True)
 class CountedStep:
-    """What both estimates count with: the model under its config, and its largest step."""
+    """What both estimates count with: the model of so many layers under its config, and its largest step."""
 
     counts: ParameterCounts
     footprint: Footprint
     config: TrainConfig
     dtype: torch.dtype
     device: torch.device
+    layers: int
 
 
 def memory(
@@ -138,16 +140,48 @@ class RunWork:
     share: float = 0.0
 
 
+@dataclass(frozen=True)
+class TimedSteps:
+    """Times as long as counted, of a few steps of the run that were taken for real: their gradients
+    (`training`), an `update`, an `evaluation`, the `generation` of a token; None where nothing was written.
+    others: share of the processors that other work took meanwhile. at: when, in seconds since the epoch.
+    rates: those that it was counted with. alike: the steps are not of this run, but of one of the same model
+    with another method, settings or rows."""
+
+    training: float
+    update: float
+    evaluation: float
+    generation: float | None
+    others: float
+    at: float
+    rates: DeviceRates
+    alike: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether others took so much that it tells of a busy machine alone."""
+        return self.others >= BUSY
+
+    def times(self, parts: dict[str, float]) -> dict[str, float]:
+        """Counted seconds of parts of a run, as long as they would be by what was timed."""
+        ratios = {name: value for name, value in vars(self).items() if name in parts and value}
+        return {name: seconds * ratios.get(name, 1.0) for name, seconds in parts.items()}
+
+
 def seconds(
-    step: CountedStep, work: RunWork, rates: DeviceRates, correct: Callable[[float], Correction]
+    step: CountedStep,
+    work: RunWork,
+    rates: DeviceRates,
+    correction: Correction,
+    timed: TimedSteps | None = None,
 ) -> TimeEstimate:
-    """Time of the run. correct: from the share of the course."""
-    parts = _parts_of_time(step, work, rates)
+    """Time of the run, of the whole course. timed: steps of it that were taken for real, which count with the
+    rates of their own time: measured anew they may be better, and no step is faster by it."""
+    parts = parts_of_time(step, work, timed.rates if timed and not timed.alike else rates, timed)
     total = sum(parts.values())
     course = sum(parts[name] for name in WITH_THE_STEPS)
-    correction = correct(course / total)
     low, value, high = (total * factor for factor in correction.factors)
-    if not step.footprint.rehearsed:
+    if not step.footprint.rehearsed and timed is None:
         low, high = low / FORMULA_OFF, high * FORMULA_OFF
     return {
         "seconds": value,
@@ -156,13 +190,21 @@ def seconds(
         "counted_seconds": total,
         "course_seconds": course,
         "parts": parts,
-        "basis": f"{_rests_on(rates, step.device)} {correction.sentence('time')}",
+        "basis": f"{_timed_steps(timed) or _rests_on(rates, step.device)} {correction.sentence('time')}",
         "runs": correction.n,
+        "steps_timed": timed is not None,
+        "timing": "timed" if timed else "wanted",
+        "busy": False,
+        "others": 0.0,
+        "alone_seconds": None,
+        "may_stop": may_stop(step.config.model_dump()),
     }
 
 
-def _parts_of_time(step: CountedStep, work: RunWork, rates: DeviceRates) -> dict[str, float]:
-    """Seconds of each part of the run, as counted."""
+def parts_of_time(
+    step: CountedStep, work: RunWork, rates: DeviceRates, timed: TimedSteps | None = None
+) -> dict[str, float]:
+    """Seconds of each part of the run, as counted, and as long as steps were that were timed."""
     counts, config, device = step.counts, step.config, step.device
     piece = step.footprint.piece
     train = piece.step(work.train_tokens, work.train_trained, work.length, work.pieces)
@@ -177,13 +219,26 @@ def _parts_of_time(step: CountedStep, work: RunWork, rates: DeviceRates) -> dict
         "update": work.steps * counts.trainable * UPDATED / bandwidth,
         "evaluation": BESIDE[device.type] * rates.seconds(evaluation)
         + work.eval_tokens / piece.tokens * dense,
-        "generation": work.generated_steps * max(2 * read, 0.03),
+        "generation": work.generated_steps * max(2 * read, LAYER_SECONDS * step.layers),
         "start": STARTED,
         "beside": work.beside,
     }
+    parts = timed.times(parts) if timed else parts
     a_token = parts["evaluation"] / max(1.0, work.eval_tokens)
     parts["probes"] = min(work.share * (parts["training"] + parts["update"]), work.between * a_token)
     return parts
+
+
+def _timed_steps(timed: TimedSteps | None) -> str:
+    """What was timed, and how far off the count was."""
+    if timed is None:
+        return ""
+    beside = f", while other work took {timed.others:.0%} of the processors" if timed.busy else ""
+    return (
+        f"{'Like steps' if timed.alike else 'A few steps'} were timed on this device{beside}: a step takes"
+        f" {timed.training:.2f} times as long as"
+        f" counted, an evaluation {timed.evaluation:.2f} times."
+    )
 
 
 def _rests_on(rates: DeviceRates, device: torch.device) -> str:

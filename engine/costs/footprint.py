@@ -151,7 +151,8 @@ class Footprint:
     """Bytes beyond weights and optimiser: `phases` of a step (rehearsal.PHASES), gradients `left` by it,
     activations `saved` when the backward pass starts, `evaluation`: a pass without gradients, `labels`: when
     it is asked for their text. several: a step may have more than one micro-batch, so that gradients wait.
-    varied: rows are of many lengths. piece: what the largest micro-batch does. packed: rows have no padding.
+    varied: rows are of many lengths. piece: what the largest micro-batch does, and `piece_at` in a model of
+    another depth. packed: rows have no padding.
     """
 
     phases: tuple[float, ...]
@@ -164,6 +165,7 @@ class Footprint:
     varied: bool = False
     rehearsed: bool = True  # else by formula, which is further off
     labels: float = 0.0
+    piece_at: Callable[[FewLayers], MicroBatchWork] | None = None
 
     def at_least(self, other: Footprint) -> Footprint:
         """This one, with the memory of whichever of the two takes more."""
@@ -178,50 +180,75 @@ class Footprint:
         )
 
 
+def with_layers(architecture: PreTrainedConfig, layers: int) -> PreTrainedConfig:
+    """The architecture with that many layers, which are as its first ones."""
+    few = copy.deepcopy(architecture)
+    part = few.get_text_config()
+    whole = part.num_hidden_layers
+    for name, value in list(vars(part).items()):
+        if isinstance(value, list) and len(value) == whole:  # a value for each layer
+            setattr(part, name, [value[i % whole] for i in range(layers)])
+    part.num_hidden_layers = layers
+    return few
+
+
 def build(
     architecture: PreTrainedConfig, few: FewLayers, config: TrainConfig, dtype: torch.dtype, device: str
 ) -> Any:
     """The base model with that many layers, on the meta device, as loading would hand it out on `device`."""
-    text = copy.deepcopy(architecture)
-    part = text.get_text_config()
-    whole = part.num_hidden_layers
-    for name, value in list(vars(part).items()):
-        if isinstance(value, list) and len(value) == whole:  # a value for each layer
-            setattr(part, name, [value[i % whole] for i in range(few.layers)])
-    part.num_hidden_layers = few.layers
     auto: Any = AutoModelForCausalLM
     if config.task == "classification":  # with as many classes as the architecture has labels
         auto = AutoModelForSequenceClassification
     with torch.device("meta"), rehearsal.Unfilled():
-        model = auto.from_config(text, dtype=dtype, **NO_CODE)
+        model = auto.from_config(with_layers(architecture, few.layers), dtype=dtype, **NO_CODE)
     return models.made_ready(model, torch.device(device), dtype)
 
 
-def few_layers(
-    architecture: PreTrainedConfig, config: TrainConfig
-) -> tuple[list[FewLayers], Callable[[Any], Any]]:
-    """The models to build, and what makes of their values the value of the whole model."""
+@dataclass(frozen=True)
+class LayerShapes:
+    """The models of few layers that are built, by which a value of a model of any depth is known. turn: after
+    how many layers their kinds repeat; whole: layers of the model itself."""
+
+    few: tuple[FewLayers, ...]
+    whole: FewLayers
+    turn: int
+
+    def extend(self, values: Any, depth: FewLayers | None = None) -> Any:
+        """What values of the `few` amount to for a model of that depth; without one, for the model itself."""
+        depth = depth or self.whole
+        first = self.few[0].layers
+        if depth.chosen is None:
+            return values[0] + (depth.layers - first) / self.turn * (values[1] - values[0])
+        least, more_layers, more_chosen = values
+        others = (depth.layers - depth.chosen) - (first - 1)
+        both = more_chosen - more_layers + (more_layers - least)  # one more layer, and it is chosen
+        return least + others * (more_layers - least) + (depth.chosen - 1) * both
+
+    def depth(self, layers: int) -> FewLayers:
+        """The deepest model of about that many layers, between the smallest of the few and the whole; the
+        method touches the same share of them."""
+        first, whole = self.few[0].layers, self.whole
+        if layers >= whole.layers:
+            return whole
+        kept = first + max(0, (layers - first) // self.turn) * self.turn
+        if whole.chosen is None:
+            return FewLayers(kept, None)
+        return FewLayers(kept, max(1, min(kept - 1, round(whole.chosen * kept / whole.layers))))
+
+
+def few_layers(architecture: PreTrainedConfig, config: TrainConfig) -> LayerShapes:
+    """The models to build. Raises ConfigError where the method asks for layers that the model hasn't."""
     text = architecture.get_text_config()
     whole, turn = text.num_hidden_layers, _turn(getattr(text, "layer_types", None))
     first = max(3, turn)  # the last layer of packed rows is smaller: one before it must be in every phase
     check_layers(config, whole)
     field = next((f for f in LAYER_FIELDS if f in METHODS[config.method].fields), None)
     if field is None:
-        steps = (whole - first) / turn
-
-        def of_layers(values: Any) -> Any:
-            return values[0] + steps * (values[1] - values[0])
-
-        return [FewLayers(first, None), FewLayers(first + turn, None)], of_layers
+        few = FewLayers(first, None), FewLayers(first + turn, None)
+        return LayerShapes(few, FewLayers(whole, None), turn)
     chosen = min(adapted_layers(whole, getattr(config, field)), whole)
-
-    def of_chosen(values: Any) -> Any:
-        least, more_layers, more_chosen = values
-        others = (whole - chosen) - (first - 1)
-        both = more_chosen - more_layers + (more_layers - least)  # one more layer, and it is chosen
-        return least + others * (more_layers - least) + (chosen - 1) * both
-
-    return [FewLayers(first, 1), FewLayers(first + 1, 1), FewLayers(first + 1, 2)], of_chosen
+    touched = FewLayers(first, 1), FewLayers(first + 1, 1), FewLayers(first + 1, 2)
+    return LayerShapes(touched, FewLayers(whole, chosen), 1)
 
 
 def _turn(kinds: list[str] | None) -> int:
@@ -260,18 +287,24 @@ class Rehearsal:
     def __init__(
         self, architecture: PreTrainedConfig, config: TrainConfig, dtype: torch.dtype, device: str
     ) -> None:
-        self.few, self._extend = few_layers(architecture, config)
+        self.shapes = few_layers(architecture, config)
+        self.few = self.shapes.few
         with uncollected():
             made_ones = [made(architecture, few, config, dtype, device) for few in self.few]
         self.models = [model for model, _ in made_ones]
         with torch.device("meta"):
             self.masters = [Masters(trainable(model)) for model in self.models]  # their hooks move gradients
-        self.counts = ParameterCounts(*self._whole([list(vars(counts).values()) for _, counts in made_ones]))
+        self._counted = [list(vars(counts).values()) for _, counts in made_ones]
+        self.counts = self.counts_at(self.shapes.whole)
         self.text, self.device = architecture.get_text_config(), device
 
-    def _whole(self, values: list[list[float]]) -> list[float]:
-        """What the values of the few-layer models amount to for all layers."""
-        return [float(v) for v in self._extend([np.asarray(v, float) for v in values])]
+    def counts_at(self, depth: FewLayers) -> ParameterCounts:
+        """Parameters of a model of that depth."""
+        return ParameterCounts(*self._extended(self._counted, depth))
+
+    def _extended(self, values: list[list[float]], depth: FewLayers) -> list[float]:
+        """What the values of the few-layer models amount to at that depth."""
+        return [float(v) for v in self.shapes.extend([np.asarray(v, float) for v in values], depth)]
 
     def run(
         self, config: TrainConfig, train: TokenRows, evaluated: TokenRows, objective: Objective | None = None
@@ -324,21 +357,27 @@ class Rehearsal:
         evaluation, judged = rehearsal.run_forward(
             model, lambda: objective.loss_sum(model, held_out), self.few[0].layers
         )
-        left, saved, *others = self._whole(values)
+        left, saved, *others = self._extended(values, self.shapes.whole)
         phases = others[: len(rehearsal.PHASES)]
-        forward, loss, *backward = np.reshape(others[len(phases) :], (len(phases), len(KINDS)))
         trained = train.trained_counts[chosen].sum()
         more = trained / max(1, evaluated.trained_counts[largest].sum())
-        piece = MicroBatchWork(
-            tokens=float(train.lengths[chosen].sum()),
-            trained=float(trained),
-            length=length_of(train.lengths[chosen]),
-            layers=forward + sum(backward),
-            loss=loss,
-            forward=forward,
-            judged=np.array(judged[1]) * more,
-        )
-        return Footprint(tuple(phases), left, saved, float(evaluation), several, piece)
+
+        def piece_at(depth: FewLayers) -> MicroBatchWork:
+            _, _, *counted = self._extended(values, depth)
+            done = np.reshape(counted[len(phases) :], (len(phases), len(KINDS)))
+            forward, loss, *backward = done
+            return MicroBatchWork(
+                tokens=float(train.lengths[chosen].sum()),
+                trained=float(trained),
+                length=length_of(train.lengths[chosen]),
+                layers=forward + sum(backward),
+                loss=loss,
+                forward=forward,
+                judged=np.array(judged[1]) * more,
+            )
+
+        piece = piece_at(self.shapes.whole)
+        return Footprint(tuple(phases), left, saved, float(evaluation), several, piece, piece_at=piece_at)
 
     def _by_formula(
         self, train: TokenRows, chosen: np.ndarray, config: TrainConfig, several: bool

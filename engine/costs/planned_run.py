@@ -33,6 +33,7 @@ from engine.rows import dataset
 from engine.rows.render import TokenRows
 from engine.rows.tokens import WHOLE
 from engine.worker.job import WorkerJob
+from engine.worker.other_work import OtherWork
 from store.config.training.ask_config import CostsAsk
 from store.config.training.train_config import TrainConfig
 
@@ -53,6 +54,7 @@ class PlannedRun:
     """
 
     def __init__(self, job: WorkerJob) -> None:
+        self.other_work = OtherWork()
         asked, home = CostsAsk.parse(job.config), job.home
         config = TrainConfig.parse(asked.config)
         self.job, self.fingerprint, self.config = job, asked.fingerprint, config

@@ -19,7 +19,7 @@ from transformers import PreTrainedConfig
 from engine.costs import calibrate, estimate
 from engine.costs.footprint import Footprint, Rehearsal
 from engine.costs.measured_runs import kind_of, memory_pairs, timed_runs
-from engine.diagnostics.launch.launch_time import NextRun, time_range
+from engine.diagnostics.launch.launch_time import NextRun, StepsTimed, time_range
 from engine.diagnostics.statistics import correction, fitting
 from engine.diagnostics.statistics.correction import Correction
 from engine.diagnostics.verdicts.question_part import rounds_of
@@ -39,7 +39,7 @@ from engine.rows.render import TokenRows
 from engine.training.state import evaluation_steps
 from engine.worker.job import WorkerJob
 from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
-from store.config.training.train_config import TrainConfig, may_stop, speed_settings
+from store.config.training.train_config import TrainConfig, speed_settings
 from store.contract.errors import TunebenchError
 from store.documents.asks.preview import FittingChange, MemoryEstimate, TimeEstimate
 from store.documents.data.split import PartRows
@@ -121,15 +121,11 @@ class CostBasis:
         kind = kind_of(config.method, config.task)
         return correction.correct(memory_pairs(self.past), kind, correction.MEMORY)
 
-    def time_correction(self, config: TrainConfig, training: float) -> Correction:
-        """From the past; training: share of the time that goes with the steps."""
-        coming = NextRun(
-            kind_of(config.method, config.task),
-            speed_settings(config.model_dump()),
-            training,
-            may_stop(config.model_dump()),
-        )
-        return time_range(timed_runs(self.past), coming)
+    def time_correction(self, config: TrainConfig, steps_timed: StepsTimed) -> Correction:
+        """From the past: from runs of which steps were timed before, where those of this one were."""
+        kind, settings = kind_of(config.method, config.task), speed_settings(config.model_dump())
+        past = timed_runs(self.past, steps_timed=steps_timed != "none")
+        return time_range(past, NextRun(kind, settings, steps_timed))
 
     def shorter(self, limit: int) -> CostBasis:
         """The same with rows cut at `limit` tokens."""
@@ -177,6 +173,7 @@ class ConfigCost:
         self.dtype = choose_dtype(config.dtype, costs.device)
         self.rehearsal = rehearsal or Rehearsal(costs.architecture, config, self.dtype, costs.device.type)
         self.counts = self.rehearsal.counts
+        self.timed: estimate.TimedSteps | None = None  # steps of it, taken for real
         self.steps = total_steps(config, costs.train_rows)
         self.per_epoch = steps_per_epoch(costs.train_rows, *batch_shape(config))
 
@@ -222,7 +219,10 @@ class ConfigCost:
     @property
     def counted_step(self) -> estimate.CountedStep:
         """What the estimates count with."""
-        return estimate.CountedStep(self.counts, self.footprint, self.config, self.dtype, self.costs.device)
+        layers = self.rehearsal.shapes.whole.layers
+        return estimate.CountedStep(
+            self.counts, self.footprint, self.config, self.dtype, self.costs.device, layers
+        )
 
     def memory(self) -> MemoryEstimate:
         """The estimate against what is free."""
@@ -235,16 +235,17 @@ class ConfigCost:
 
     def time(self) -> TimeEstimate:
         """The estimate for the whole run, evaluations and answers included."""
-        config, costs = self.config, self.costs
-        work, text = work_of(self), costs.architecture.get_text_config()
+        work = work_of(self)
+        steps: StepsTimed = "none" if not self.timed else "alike" if self.timed.alike else "own"
+        correction = self.costs.time_correction(self.config, steps)
+        return estimate.seconds(self.counted_step, work, self.rates(work), correction, self.timed)
+
+    def rates(self, work: estimate.RunWork) -> calibrate.DeviceRates:
+        """How fast the device does such work."""
+        text = self.costs.architecture.get_text_config()
         inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-        shape = (
-            calibrate.rounded(work.train_tokens / work.pieces),
-            text.hidden_size,
-            inner,
-        )
-        rates = costs.rates(self.dtype, shape, calibrate.rounded(work.length))
-        return estimate.seconds(self.counted_step, work, rates, partial(costs.time_correction, config))
+        shape = calibrate.rounded(work.train_tokens / work.pieces), text.hidden_size, inner
+        return self.costs.rates(self.dtype, shape, calibrate.rounded(work.length))
 
     def _labels_bytes(self) -> float:
         """What asking a model for the text of labels takes."""

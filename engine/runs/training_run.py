@@ -40,6 +40,7 @@ from engine.runs.weight_change import weight_change
 from engine.training.energy import Meter
 from engine.training.train import Training, TrainingSetup
 from engine.worker.job import WorkerJob
+from engine.worker.other_work import OtherWork
 from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config.training.train_config import Split, TrainConfig
@@ -64,7 +65,7 @@ class TrainingRun:
         self.course: TrainedCourse | None = None  # known once training has ended
         self.device = torch.device(job.device)
         self.dtype = choose_dtype(self.config.dtype, self.device)
-        self.began, self.energy = time.monotonic(), Meter(self.device)
+        self.began, self.energy, self.others = time.monotonic(), Meter(self.device), OtherWork()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
 
@@ -121,7 +122,11 @@ class TrainingRun:
         if not METHODS[self.config.method].adapter:
             shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
         if not self.job.resume:  # of a resumed run nobody knows the whole
-            self.job.facts(run_seconds=time.monotonic() - self.began, energy_wh=self.energy.watt_hours())
+            self.job.facts(
+                run_seconds=time.monotonic() - self.began,
+                energy_wh=self.energy.watt_hours(),
+                other_work=self.others.shares().others,
+            )
         verdict = continued.continued_verdict(verdict, self.earlier)
         saving.write_card(self.job.dir.model, self.config, verdict)
         return verdict

@@ -13,6 +13,7 @@ from pages.shared.palette import BASE, run_color
 from pages.shared.traces import empty_figure, short
 from store.catalog.methods import METHODS
 from store.documents.asks.advice import MeasuredRun
+from store.documents.models.saved_model import STOPPED_EARLY
 
 
 class PredictedRun(NamedTuple):
@@ -30,8 +31,8 @@ def predicted_and_measured(runs: Sequence[MeasuredRun]) -> dict[str, tuple[go.Fi
     charts = {}
     if memory := [point for run in runs if (point := _memory(run))]:
         charts["memory"] = (_chart("Peak memory", "GiB", memory), _caption("Peak memory", memory))
-    # a run that stopped early was never to take the whole time
-    whole = [run for run in runs if run["stopped"] != "early_stopping"]
+    # what is predicted is the whole course
+    whole = [run for run in runs if (run["course"] or 1) >= 1 and run["stopped"] not in STOPPED_EARLY]
     if times := [point for run in whole if (point := _minutes(run))]:
         charts["time"] = (_chart("Time of the run", "min", times), _caption("Time of the run", times))
     return charts

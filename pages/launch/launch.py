@@ -64,6 +64,10 @@ def draw() -> None:
         with right, st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
             preview.ask(asked)
         st.rerun()
+    if current and current.times_steps_next:
+        with right, st.spinner("Timing a few steps on this machine, ten to twenty seconds …", show_time=True):
+            preview.ask(asked, time_steps=True)
+        st.rerun()
     if advice:
         with form_tab, st.spinner("Working out what each method needs …", show_time=True):
             advisor_view.ask(advice)

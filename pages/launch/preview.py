@@ -9,8 +9,8 @@ What a preview says of classes: how many rows each has, and the label of the row
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import streamlit as st
 
@@ -25,6 +25,11 @@ from store.documents.asks.preview import Preview, PreviewClasses, Problem
 from store.documents.tables.dataset import Dataset
 
 LISTED = 4  # classes before the table scrolls
+UNTIMED = {
+    "wanted": ", until a few steps are timed",
+    "waiting": ": steps can be timed once the machine is free",
+    "impossible": ": no step could be timed",
+}
 
 
 def fact(classes: PreviewClasses) -> tuple[str, str, str]:
@@ -61,6 +66,13 @@ class AskedPreview:
     question: str
     answer: Preview | None = None
     error: TunebenchError | None = None
+    asked_to_time: bool = False
+
+    @property
+    def times_steps_next(self) -> bool:
+        """Whether the time would be surer if a few steps were taken, and nobody has asked for that yet."""
+        wanted = self.answer is not None and self.answer["time"]["timing"] == "wanted"
+        return wanted and not self.asked_to_time
 
     @property
     def problems(self) -> list[Problem]:
@@ -86,20 +98,22 @@ def last() -> AskedPreview | None:
     return st.session_state.get(STATE)
 
 
-def ask(text: str) -> AskedPreview:
-    """The engine's answer to the question, which may take seconds at the first time of a model."""
+def ask(text: str, *, time_steps: bool = False) -> AskedPreview:
+    """The engine's answer to the question, which may take seconds at the first time of a model. time_steps:
+    after a few steps of the run were timed, where none like them were."""
+    asked = json.dumps(json.loads(text) | {"time_steps": True}, sort_keys=True) if time_steps else text
     try:
-        preview = AskedPreview(text, answer=_preview(text))
+        preview = AskedPreview(text, answer=reads.preview(asked), asked_to_time=time_steps)
     except EngineUnavailable:
         raise
     except TunebenchError as error:
-        preview = AskedPreview(text, error=error)
+        before = last()
+        if time_steps and before and before.question == text:  # what was answered without steps still holds
+            preview = replace(before, asked_to_time=True)
+        else:
+            preview = AskedPreview(text, error=error)
     st.session_state[STATE] = preview
     return preview
-
-
-def _preview(text: str) -> Preview:
-    return cast("Preview", reads.ask("preview", text))  # what the ask of that name answers
 
 
 def resolved(config: TrainConfig | None, dataset: Dataset | None) -> dict[str, Any]:
@@ -155,8 +169,11 @@ def show_fitting(answer: Preview) -> None:
 def _time(answer: Preview) -> str:
     time = answer["time"]
     between = quantities.span_between(time["low_seconds"], time["high_seconds"])
-    rests_on = _past(time["runs"]) or "from this machine's measured speed"
-    return figures.fact("Time", between, rests_on, time["basis"])
+    if time["timing"] != "timed":
+        return figures.fact("Time", between, f"a rough count{UNTIMED[time['timing']]}", time["basis"])
+    expected = f"about {quantities.span(time['seconds'])}"
+    notes = [between] * (between != expected) + quantities.time_notes(time)
+    return figures.fact("Time", expected, "; ".join(notes), time["basis"])
 
 
 def _past(runs: int) -> str:

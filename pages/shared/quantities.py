@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 
 from engine.diagnostics.phrasing import percent
+from store.documents.asks.preview import TimeEstimate
 
 
 def parameters(count: float) -> str:
@@ -92,3 +93,15 @@ def share(part: float, whole: float) -> str:
 
 def _three_digits(value: float) -> str:
     return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}"
+
+
+def time_notes(time: TimeEstimate) -> list[str]:
+    """What an estimated time holds for."""
+    notes = []
+    if time["busy"]:
+        notes.append(f"while other work takes {time['others']:.0%} of the processors")
+    if time["alone_seconds"]:
+        notes.append(f"alone about {span(time['alone_seconds'])}")
+    if time["may_stop"]:
+        notes.append("less if it stops early")
+    return notes

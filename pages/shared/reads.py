@@ -11,6 +11,7 @@ from typing import Any, cast
 import streamlit as st
 
 from pages.shared.session import client, kept_for
+from store.documents.asks.preview import Preview
 from store.documents.data.inspection import Inspection
 from store.documents.tables.alert import RunAlerts
 from store.documents.tables.dataset import CanonicalRow, Dataset, SkippedRow, SliceRow
@@ -31,6 +32,7 @@ from store.queries.shipping import versions as version_queries
 
 MOST_REGISTERED = 50  # models that a choice offers; others are typed
 LIVE = 1  # seconds that an answer about something alive is kept
+MINUTE = 60  # and about costs, as the machine may be busy now and free then
 CALM = 5  # and about something that changes by commands alone (which empty the cache)
 
 
@@ -151,6 +153,12 @@ def skipped_at(dataset_id: str, line: int) -> SkippedRow | None:
 def inspection(body: str) -> Inspection:
     """What `inspect` recognised; kept briefly, because the file may be corrected and looked at again."""
     return cast(Inspection, client().ask("inspect", json.loads(body)))
+
+
+@kept_for(MINUTE, most=64)
+def preview(body: str) -> Preview:
+    """What `preview` answers to a question as JSON."""
+    return cast(Preview, client().ask("preview", json.loads(body)))
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -9,8 +10,11 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 from pages.run_parts import config_fields
+from pages.shared import reads
 from store.catalog.methods import METHODS
+from store.contract.errors import TunebenchError
 from store.contract.home import Home
+from store.documents.asks.preview import Preview
 from store.http.client import Client
 from store.queries.runs.runs import get_run
 from tests.pages.conftest import Open, everything_said
@@ -42,6 +46,24 @@ def test_the_preview_says_cost_and_marks_the_trained_tokens(form: AppTest) -> No
     assert "&lt;|im_start|&gt;" in page_text  # escaped: a row can't bring markup
     assert "<b>please</b>" not in page_text
     assert not form.button(key="launch-button").disabled
+
+
+def test_the_first_answer_stays_where_steps_can_not_be_timed(
+    little_home: Home, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = reads.preview
+
+    def ask(body: str) -> Preview:
+        if json.loads(body).get("time_steps"):
+            raise TunebenchError("The worker is lost.")
+        return real(body)
+
+    monkeypatch.setattr(reads, "preview", ask)
+    at = open_page(little_home, PAGE, dataset="d00000", change='{"model": "tiny-llama", "r": 3}')
+    page_text = everything_said(at)
+    assert "a rough count, until a few steps are timed" in page_text
+    assert "The worker is lost" not in page_text
+    assert not at.button(key="launch-button").disabled
 
 
 def test_a_bias_check_is_switched_on_with_what_it_takes(form: AppTest) -> None:

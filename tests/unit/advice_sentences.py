@@ -127,11 +127,11 @@ def of_predictions() -> Iterator[str]:
             yield correction.correct(pairs, "a", prior).sentence("memory")
         for course in (1.0, 0.4):
             timed = [
-                launch_time.TimedRun(10, 10 * factor * (1 + i % 3), kind, "", course, 0.9, True)
+                launch_time.TimedRun(10, 10 * factor * (1 + i % 3), kind, "", course, 0.9)
                 for i in range(runs)
             ]
-            for stoppable in (False, True):
-                coming = launch_time.NextRun("a", "", 0.9, stoppable)
+            for steps_timed in ("none", "own", "alike"):
+                coming = launch_time.NextRun("a", "", steps_timed)
                 yield launch_time.time_range(timed, coming).sentence("time")
 
 

@@ -66,10 +66,13 @@ class PreviewedMemory(TypedDict):
 
 
 class PreviewedTime(TypedDict):
-    """Time that a run takes, with its range."""
+    """Time that a run takes, with its range. rough: no steps of it were timed before. notes: what it holds
+    for."""
 
     expected: str
     range: str
+    rough: bool
+    notes: list[str]
     basis: str
 
 
@@ -165,7 +168,7 @@ class LaunchTools:
             asked["init_from"] = runs.get_run(client, config.init_from)["run_id"]
         split = Split.parse(split_of(asked, version)).fields()
         body = {"config": asked, "fingerprint": version["fingerprint"], "split": split, "row": 0}
-        preview: Preview = client.ask("preview", body, timeout=PREVIEW_SECONDS)
+        preview: Preview = client.ask("preview", body | {"time_steps": True}, timeout=PREVIEW_SECONDS)
         refused = any(problem["level"] == "error" for problem in preview["problems"])
         code = None if refused else self._code(config)
         return _previewed(preview, settings.price(client), code)
@@ -231,6 +234,8 @@ def _previewed(preview: Preview, price: HourPrice, code: str | None) -> RunPrevi
         "time": {
             "expected": quantities.span(span["seconds"]),
             "range": quantities.span_between(span["low_seconds"], span["high_seconds"]),
+            "rough": span["timing"] != "timed",
+            "notes": quantities.time_notes(span),
             "basis": span["basis"],
         },
         "cost": _cost_words(cost, price),

@@ -20,13 +20,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from store.config.training.train_config import Split
+from store.config.training.train_config import DEFAULT_SHARE, Split
 from store.contract.errors import ConfigError
 from store.documents.tables.job_order import OrderDataset
 
 PARTS = ("train", "validation", "test")
 FEW = 50  # rows; below, the share alone decides
-SMALLEST = 50  # rows of a part; fewer tell little
+SMALLEST = 50  # rows of a part whose share nobody chose; fewer tell little
 
 
 def split_of(dataset: OrderDataset) -> Split:
@@ -36,10 +36,8 @@ def split_of(dataset: OrderDataset) -> Split:
 
 
 def target_sizes(rows: int, split: Split) -> tuple[int, int]:
-    """Rows of validation and of test, as the docstring of Split says; never more than half together.
-
-    Fewer than 50 rows: the share, at least 1 where the share is above 0 and there are 3 rows.
-    """
+    """Rows of validation and of test, as the docstring of Split says; never more than half together, and at
+    least 1 where the share is above 0 and there are 3 rows."""
     sizes = [_size(rows, split.validation_size), _size(rows, split.test_size)]
     half, together = rows // 2, sum(sizes)
     if together > half and rows >= 4:
@@ -50,9 +48,8 @@ def target_sizes(rows: int, split: Split) -> tuple[int, int]:
 def _size(rows: int, share: float) -> int:
     if not share:
         return 0
-    if rows < FEW:
-        return max(int(rows >= 3), round(rows * share))
-    return max(round(rows * share), SMALLEST)
+    chosen = rows < FEW or share != DEFAULT_SHARE
+    return max(int(rows >= 3) if chosen else SMALLEST, round(rows * share))
 
 
 def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
@@ -70,7 +67,10 @@ def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
             continue
         why = WHY[split.split_by]
         if part_rows == target:
-            least = f"a part has {SMALLEST} rows at least, where half of all are left for training"
+            least = (
+                f"a part of the usual {DEFAULT_SHARE:.0%} has {SMALLEST} rows at least, where half of all are"
+                " left for training; another share is kept"
+            )
             why = least if target > asked else "half of the rows stay with training"
         sentences.append(
             f"{100 * share:.3g}% of {total:,} rows would be {asked:,}; {part} has {part_rows:,}: {why}."

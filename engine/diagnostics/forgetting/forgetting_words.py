@@ -16,6 +16,7 @@ from engine.diagnostics.forgetting.probe_scores import TASK, named, users
 from engine.diagnostics.forgetting.probe_scores import unit as unit_of
 from engine.diagnostics.statistics.statistics import limits
 from store.documents.figures.estimate import Estimate
+from store.documents.models.saved_model import STOPPED_EARLY
 from store.documents.verdicts.forgetting import (
     AdvicePiece,
     Divergence,
@@ -224,7 +225,7 @@ def advise(state: ForgettingState, config: JudgedConfig) -> list[AdvicePiece]:
 
 def drop_undone(advice: list[AdvicePiece], stopped: Stopped) -> list[AdvicePiece]:
     """Without half the passes where a run may have ended before half of them: it would be as long again."""
-    if stopped["reason"] not in ("early_stopping", "forgetting"):
+    if stopped["reason"] not in STOPPED_EARLY:
         return advice
     return [piece for piece in advice if piece.get("kind") != "epochs"]
 

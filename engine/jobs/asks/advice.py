@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.costs.planned_run import PlannedRun
+from engine.costs.timed_steps import KeptSteps
 from engine.diagnostics.launch import advisor
 from engine.worker.job import WorkerJob
 from store.catalog.methods import HELD, METHOD_FIELDS, METHODS
@@ -53,6 +54,8 @@ def _option(
         if refused := refusals(config, planned.architecture.model_type):
             return {**option, "problem": refused[0][1]}
         cost = planned.cost(config)
+        kept = KeptSteps(cost)
+        cost.timed = kept.quiet() or kept.alike()
         memory, time = cost.memory(), cost.time()
     except ConfigError as error:
         return {**option, "problem": str(error)}

@@ -1,4 +1,5 @@
-"""The `preview` ask: what a config would do, before anything is trained. Nothing is loaded but the tokenizer.
+"""The `preview` ask: what a config would do, before anything is trained. Nothing is loaded but the tokenizer,
+and where a few steps are to be timed a copy of the model without its weights.
 
 Token counts come from the cache that training uses too. Of a large data set a sample is counted, and
 `counted_rows` says how many. What makes a preview impossible (no such model, no rows) is raised as the error
@@ -7,11 +8,17 @@ that it is; all else is in `problems`.
 
 from __future__ import annotations
 
+import logging
+from contextlib import nullcontext
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from engine.costs import timed_steps
 from engine.costs.planned_run import PlannedRun
 from engine.costs.run_costs import ConfigCost
+from engine.costs.timed_steps import KeptSteps
 from engine.data.convert.stored_columns import undecided_columns
 from engine.data.deal import leakage
 from engine.models import continued, memory
@@ -23,34 +30,36 @@ from engine.rows import masks
 from engine.rows.render import render
 from engine.rows.tokens import rendered_row
 from engine.rows.tool_turns import has_tools, knows_tools
-from engine.worker.job import WorkerJob
+from engine.worker.job import Cancelled, WorkerJob
 from store.catalog.methods import METHODS
 from store.config.training.ask_config import CostsAsk
-from store.documents.asks.preview import Preview, ReplayPlan
+from store.documents.asks.preview import Preview, ReplayPlan, TimeEstimate, Timing
 from store.documents.data.rendering import RenderedRow
+
+log = logging.getLogger(__name__)
 
 
 def run(job: WorkerJob) -> Preview:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split", "row"}."""
     planned = PlannedRun(job)
-    cost = planned.cost(planned.config)
+    cost, asked = planned.cost(planned.config), CostsAsk.parse(job.config)
     row = rendered_row(
         planned.tokenizer, planned.whole["train"], planned.limit, int(job.config.get("row", 0))
     )
-    document = _document(planned, cost, row)
+    document = _document(planned, cost, row, asked)
     problem_list = problems.find(_facts(planned, cost, document))
     if classes := planned.classes:
         document["classes"] = classes.document()
         row["label"] = classes.labels.text_of(np.array([row["row_id"]]))[0]
         problem_list = [*problem_list, *class_problems.find(classes)]
-    if imported := CostsAsk.parse(job.config).imported_as:
+    if imported := asked.imported_as:
         undecided = undecided_columns(job.home, planned.fingerprint, imported)
         problem_list = [*problem_list, *problems.of_columns(planned.config, undecided)]
     document["problems"] = sorted(problem_list, key=lambda problem: problem["level"])
     return document
 
 
-def _document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow) -> Preview:
+def _document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow, asked: CostsAsk) -> Preview:
     """All but the problems, which are found in it; numbers of the whole set are scaled up from the rows that
     were counted."""
     costs, counts, limit, train = cost.costs, cost.counts, planned.limit, planned.parts["train"]
@@ -73,7 +82,7 @@ def _document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow) -> Previe
         "steps": cost.steps,
         "steps_per_epoch": cost.per_epoch,
         "memory": memory_estimate,
-        "time": cost.time(),
+        "time": _time(planned, cost, asked),
         "dtype": dtype_name(cost.dtype),
         "leaks": leakage.within(planned.job.home, planned.fingerprint, planned.dealt),
         "keeping_all": prepare.keeping_all(planned.whole["train"], limit, planned.positions),
@@ -81,6 +90,49 @@ def _document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow) -> Previe
         "fitting": [] if memory_estimate["fits"] else costs.fitting(cost, limit),
         "problems": [],
     }
+
+
+def _time(planned: PlannedRun, cost: ConfigCost, asked: CostsAsk) -> TimeEstimate:
+    """By steps that were timed, where there are any of use now or they are wanted. On a busy machine it is
+    the time as things are, beside what the run would take alone; what it will be held against is always
+    the latter. A run that trains is no other work: the next one begins after it."""
+    kept, shares = KeptSteps(cost), planned.other_work.settled_shares()
+    busy = shares.busy and not asked.running and not kept.is_being_timed()
+    timing: Timing = "waiting" if asked.running else "wanted"
+    cost.timed = kept.find(busy=busy) or (kept.quiet() if asked.launch else None)
+    if asked.time_steps and not cost.timed and not asked.running:
+        timing = _take_steps(planned, cost, kept, busy=busy)
+        if cost.timed:
+            busy, shares = cost.timed.busy, replace(shares, others=cost.timed.others)
+    time: TimeEstimate = {**cost.time(), "busy": busy, "others": shares.others}
+    time["timing"] = "timed" if cost.timed else timing
+    if cost.timed and cost.timed.busy:
+        cost.timed = kept.quiet()
+        alone = cost.time()
+        time["counted_seconds"], time["course_seconds"] = alone["counted_seconds"], alone["course_seconds"]
+        time["steps_timed"] = alone["steps_timed"]
+        time["alone_seconds"] = alone["seconds"] if cost.timed else None
+    return time
+
+
+def _take_steps(planned: PlannedRun, cost: ConfigCost, kept: KeptSteps, *, busy: bool) -> Timing:
+    """Take them when it is their turn, unless somebody else has meanwhile."""
+    with kept.take_turn() or nullcontext() as turn:
+        cost.timed = kept.find(busy=busy)
+        if cost.timed or not turn:
+            return "wanted"
+        try:
+            cost.timed = timed_steps.take(cost, planned.tokenizer)
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 (an estimate is no reason to fail, whatever a model does)
+            log.warning("Steps can't be timed: %r", error)
+            return "impossible"
+        try:
+            kept.keep(cost.timed)
+        except OSError as error:
+            log.warning("What was timed can't be kept: %s", error)
+    return "wanted"
 
 
 def _replay(cost: ConfigCost) -> ReplayPlan | None:

@@ -352,6 +352,7 @@ def _estimates(preview: Preview) -> RunFacts:
         "estimated_low_seconds": time["low_seconds"],
         "estimated_high_seconds": time["high_seconds"],
         "counted_seconds": time["counted_seconds"],
+        "steps_timed": time["steps_timed"],
         "course_seconds": time["course_seconds"],
         "estimated_steps": preview["steps"],
     }

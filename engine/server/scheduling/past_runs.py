@@ -14,12 +14,15 @@ from store.catalog.job_kinds import JOB_KINDS
 from store.contract.document import by_commas
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
+from store.contract.states import ACTIVE
 from store.contract.version_folders import is_reference
 from store.db.database import Queryable
 from store.documents.tables.job_order import ImportedAs, NamedDataset, PastRuns
+from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs
 
+ON_DEVICES = [kind.name for kind in JOB_KINDS.values() if kind.lane == "device"]
 READERS = ("csv", "tsv", "json", "jsonl", "parquet")  # of files with columns
 Body = Mapping[str, object]  # of an ask, which nobody has checked yet
 
@@ -40,6 +43,7 @@ def completed_by(database: Queryable, home: Home) -> Callable[[str, Body], Body]
             replay=replayed(database, config),
             probes=probed(database, config),
             imported_as=imported_as(database, str(body.get("fingerprint") or "")),
+            running=bool(jobs.with_status(database, ACTIVE, kinds=ON_DEVICES)),
         )
         return {**body, **added}
 

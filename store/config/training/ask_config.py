@@ -32,6 +32,8 @@ class CostsAsk(Config):
     replay: Document | None = None
     probes: list[Document] = Field(default_factory=list)
     imported_as: Document | None = None
+    time_steps: bool = Field(False, description="Take a few steps for real where none like them were timed")
+    running: bool = Field(False, description="A run is training, and the next one begins after it")
     launch: bool = Field(False, description="A launch waits for it: weights are looked at for longer")
 
 

@@ -34,13 +34,15 @@ HEAD_RATE = 2e-4  # at least, for a classification head, whose weights start at 
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_DATASET = "Python standard library"
 
+DEFAULT_SHARE = 0.1  # of the rows, of each held-out part
+
 
 class Split(Config):
     """How rows are dealt to train, validation and test; rows with equal text stay on one side, and near
     duplicates too once they are known.
 
-    Sizes are shares of the rows. Of 50 rows or more each held-out part is at least 50 rows where its
-    share is above 0 and half the rows remain for training; of a larger part a run judges itself on
+    Sizes are shares of the rows. Of 50 rows or more a held-out part whose share was left at a tenth is at
+    least 50 rows, where half the rows remain for training; of a larger part a run judges itself on
     `max_eval_rows`. `split_by` group: rows with one
     value of the column stay together; time: the newest rows are test, then validation; stratified: each
     value of the column has its share in every part; given: as the file said when it was imported, and of
@@ -48,8 +50,12 @@ class Split(Config):
     """
 
     split_seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed deals other rows")
-    validation_size: float = Field(0.1, ge=0, le=0.5, description="Share of rows that choose the best step")
-    test_size: float = Field(0.1, ge=0, le=0.5, description="Share of rows that only the verdict sees")
+    validation_size: float = Field(
+        DEFAULT_SHARE, ge=0, le=0.5, description="Share of rows that choose the best step"
+    )
+    test_size: float = Field(
+        DEFAULT_SHARE, ge=0, le=0.5, description="Share of rows that only the verdict sees"
+    )
     split_by: SplitBy = Field("random", description="random, group, time, stratified or given")
     split_column: Line | None = Field(
         None, validate_default=True, description="label or source.NAME; stratified takes label where left out"

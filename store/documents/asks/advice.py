@@ -32,7 +32,6 @@ class MeasuredRun(TypedDict):
     stopped: str | None  # why it ended, as in its facts
     course: float | None  # share of the planned steps that it took
     settings: str  # those that change its speed, as one text
-    stoppable: bool  # whether it could stop early
     device_name: str | None
     counted_memory_gib: float | None  # before the correction by runs of the past
     process_memory_gib: float | None
@@ -47,6 +46,8 @@ class MeasuredRun(TypedDict):
     estimated_high_seconds: float | None
     run_seconds: float | None  # measured
     energy_wh: float | None  # measured
+    steps_timed: bool  # whether what was counted rests on steps that were taken for real
+    other_work: float | None  # share of the processors that other work took meanwhile
 
 
 class PastOfMethod(TypedDict):

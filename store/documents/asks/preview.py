@@ -33,17 +33,28 @@ class MemoryEstimate(TypedDict):
     fits: bool  # the upper end is below what is free
 
 
+# Of steps of the run: taken and timed; to be, where the ask asks for it; to be once nothing else has the
+# device; not possible before the run.
+Timing = Literal["timed", "wanted", "waiting", "impossible"]
+
+
 class TimeEstimate(TypedDict):
-    """Seconds of a whole run, evaluations and answers included."""
+    """Seconds of a whole run, evaluations and answers included, as if nothing ends it early."""
 
     seconds: float  # expected
     low_seconds: float  # lower end of its interval
     high_seconds: float  # upper end of its interval
-    counted_seconds: float  # before the correction by runs of the past
+    counted_seconds: float  # of a machine that does nothing else, before the correction by runs of the past
     course_seconds: float  # of those counted, what gets less where the run stops early
     parts: dict[str, float]  # seconds of what was counted, by what takes them
     basis: str  # a sentence: what the estimate rests on
     runs: int  # of the past, that corrected it
+    steps_timed: bool  # whether counted_seconds rests on steps that were taken for real
+    timing: Timing
+    busy: bool  # whether other work takes so much now that the run takes longer
+    others: float  # share of the processors that it takes
+    alone_seconds: float | None  # with the machine to itself, where it is busy and that is known
+    may_stop: bool  # whether the run may end before its planned steps
 
 
 class FittingChange(TypedDict):

@@ -14,6 +14,7 @@ class BaseReference(TypedDict):
 
 
 StopReason = Literal["epochs", "max_steps", "early_stopping", "forgetting", "mixed"]
+STOPPED_EARLY: frozenset[StopReason] = frozenset({"early_stopping", "forgetting"})
 CourseEnd = (
     StopReason | Literal["unfinished"]
 )  # unfinished: a checkpoint of a run that was ended from outside

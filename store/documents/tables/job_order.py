@@ -236,3 +236,4 @@ class PastRuns(TypedDict):
     replay: NamedDataset | None  # whose rows are to be replayed
     probes: list[NamedDataset]  # the data sets that are to be probes
     imported_as: ImportedAs | None  # of rows whose columns nobody was asked about
+    running: bool  # whether a run is training

@@ -114,6 +114,7 @@ class RunFacts(TypedDict, total=False):
     counted_memory_gib: float  # before the correction by earlier runs
     process_memory_gib: float
     counted_seconds: float
+    steps_timed: bool  # whether that rests on steps taken before the launch
     course_seconds: float  # of those counted, what gets less where the run stops early
     peak_memory_gib: float
     train_seconds: float
@@ -125,6 +126,7 @@ class RunFacts(TypedDict, total=False):
     probe_datasets: list[ProbeDatasetFact]
     probe_tasks: list[ProbeTaskFact]
     run_seconds: float  # of a run in one go
+    other_work: float  # share of the processors that other work took during it
     energy_wh: float | None  # null where the machine does not count energy
     best_step: int | None  # of the trained steps
     best_eval_loss: float | None

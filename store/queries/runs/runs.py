@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from store.config.training.train_config import TrainConfig, may_stop, speed_settings
+from store.config.training.train_config import TrainConfig, speed_settings
 from store.contract.errors import NotFoundError, StateError
 from store.db.named_query import named_query
 from store.db.records import records, scalar, to_json
@@ -168,12 +168,13 @@ def _measured(run: _Finished) -> MeasuredRun:
         "estimated_high_seconds": facts.get("estimated_high_seconds"),
         "run_seconds": facts.get("run_seconds"),
         "energy_wh": facts.get("energy_wh"),
+        "steps_timed": facts.get("steps_timed", False),
+        "other_work": facts.get("other_work"),
         "course_seconds": facts.get("course_seconds"),
         "train_rows": rows["train"] if rows else None,
         "stopped": stopped["reason"] if stopped else None,
         "course": min(1.0, stopped["step"] / steps) if steps and stopped and stopped["step"] else None,
         "settings": speed_settings(run["config"]),
-        "stoppable": may_stop(run["config"]),
         "gain": verdict["gain"] if verdict else None,
     }
 

@@ -96,7 +96,8 @@ def test_runs_of_the_past_are_shown_and_correct_their_own_kind_most(home: Home) 
         **{"device_name": first["device"], "counted_memory_gib": 1.5, "process_memory_gib": 0.5},
         **{"peak_memory_gib": 2.0, "estimated_memory_gib": 1.5, "counted_seconds": 100.0},
         **{"run_seconds": 150.0, "energy_wh": None, "estimated_seconds": 100.0},
-        **{"course": None, "course_seconds": None, "settings": "", "stoppable": False},
+        **{"course": None, "course_seconds": None, "settings": ""},
+        **{"steps_timed": False, "other_work": None},
     }
     answer = ask(home, past=(run,))
     before, after = ({o["method"]: o for o in result["options"]} for result in (first, answer))

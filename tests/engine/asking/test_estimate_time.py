@@ -22,11 +22,11 @@ def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
     tried, footprint = rehearse(SMOLLM2, chosen)
     untold = correction.correct([], "lora", correction.TIME)
 
-    step = estimate.CountedStep(tried.counts, footprint, chosen, BF16, CPU)
+    step = estimate.CountedStep(tried.counts, footprint, chosen, BF16, CPU, 30)
 
     def seconds(tokens: float) -> TimeEstimate:
         work = estimate.RunWork(tokens, tokens / 4, tokens / 1024, 10_000, 2_500, 128, 128, 100)
-        return estimate.seconds(step, work, RATES, lambda _: untold)
+        return estimate.seconds(step, work, RATES, untold)
 
     short, long = seconds(30_000), seconds(300_000)
     assert short["low_seconds"] < short["seconds"] < short["high_seconds"]
@@ -84,8 +84,8 @@ def test_making_matrices_dense_takes_time_in_every_pass() -> None:
     def training(**fields: Any) -> float:
         chosen = config(**fields)
         tried, footprint = rehearse(SMOLLM2, chosen)
-        step = estimate.CountedStep(tried.counts, footprint, chosen, BF16, CPU)
-        estimated = estimate.seconds(step, work, RATES, lambda _: untold)
+        step = estimate.CountedStep(tried.counts, footprint, chosen, BF16, CPU, 30)
+        estimated = estimate.seconds(step, work, RATES, untold)
         return float(estimated["parts"]["training"])
 
     linear = Rehearsal(SMOLLM2, config(), BF16, "cpu").counts.linear
@@ -96,7 +96,8 @@ def test_making_matrices_dense_takes_time_in_every_pass() -> None:
 def past(**more: object) -> dict[str, object]:
     return {
         **{"counted_seconds": 600.0, "run_seconds": 400.0, "method": "lora", "task": "sft"},
-        **{"stopped": "epochs", "course_seconds": 300.0, "course": 1.0, "settings": "", "stoppable": True},
+        **{"stopped": "epochs", "course_seconds": 300.0, "course": 1.0, "settings": ""},
+        **{"steps_timed": False, "other_work": None},
     } | more
 
 
@@ -106,3 +107,12 @@ def test_runs_that_were_stopped_count_by_their_course_or_not_at_all() -> None:
         (timed,) = timed_runs([past(stopped=reason, course=0.5)])
         assert timed.whole == pytest.approx(400 / 0.75)
     assert timed_runs([past(course=None)])[0].whole == pytest.approx(400)
+
+
+def test_runs_correct_counts_of_their_own_kind_and_none_that_was_beside_other_work() -> None:
+    """Two runs under load made every later one "times 6" for good."""
+    assert timed_runs([past(other_work=0.1)])
+    assert timed_runs([past(other_work=0.6)]) == []
+    assert timed_runs([past(steps_timed=True)]) == []
+    assert timed_runs([past(steps_timed=True)], steps_timed=True)
+    assert timed_runs([past()], steps_timed=True) == []

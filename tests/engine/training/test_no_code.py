@@ -151,8 +151,7 @@ def test_what_transformers_has_itself_is_taken_though_code_lies_beside_it(home: 
 def test_nor_where_costs_are_counted_from_an_architecture(home: Home, marker: Path) -> None:
     folder = write_foreign(home.models / "llama", marker, "llama")
     architecture = models.load_config(str(folder))
-    shapes, _ = few_layers(architecture, TrainConfig(model=str(folder), dataset="rows"))
-    assert shapes
+    assert few_layers(architecture, TrainConfig(model=str(folder), dataset="rows")).few
 
 
 # -- kernels, indices, adapters ---------------------------------------------------------------------

@@ -37,7 +37,9 @@ def texts(n: int, seed: int = 1) -> np.ndarray:
         (50, (0.1, 0.1), (12, 12)),
         (100, (0.1, 0.0), (50, 0)),
         (600, (0.1, 0.1), (60, 60)),
-        (600, (0.01, 0.1), (50, 60)),
+        (600, (0.01, 0.1), (6, 60)),
+        (200, (0.2, 0.2), (40, 40)),  # what somebody chose is kept
+        (200, (0.1, 0.2), (50, 40)),
         (22_500, (0.1, 0.2), (2_250, 4_500)),
         (1_000_000, (0.1, 0.1), (100_000, 100_000)),
     ],
@@ -111,12 +113,13 @@ def test_the_ask_counts_rows_and_what_duplicates_pulled_along(home: Home, tmp_pa
     path.write_text("text,label\n" + "".join(f"Text {n % 90},x\n" for n in range(100)))
     fingerprint = import_file(home, path).result["fingerprint"]
     answer = ask(home, "split", fingerprint=fingerprint, split={"validation_size": 0.2, "test_size": 0})
-    rows = {"train": 50, "validation": 50, "test": 0}
-    (problem,) = answer.pop("problems")
-    nothing = {"leaking": [], "leaking_rows": 0}
+    rows = {"train": 80, "validation": 20, "test": 0}
+    nothing = {"leaking": [], "leaking_rows": 0, "problems": []}
     assert answer == {"rows": rows, "kept_together": 10, "kept": ["text"], **nothing}
+    answer = ask(home, "split", fingerprint=fingerprint, split={"validation_size": 0.1, "test_size": 0})
+    (problem,) = answer["problems"]
     assert problem["level"] == "info"
-    assert problem["message"].startswith("20% of 100 rows would be 20; validation has 50")
+    assert problem["message"].startswith("10% of 100 rows would be 10; validation has 50")
     path.write_text("text,label\nText,x\nText,x\nText,x\n")
     fingerprint = import_file(home, path).result["fingerprint"]
     answer = ask(home, "split", fingerprint=fingerprint)
@@ -217,13 +220,10 @@ def test_a_part_that_is_not_its_share_says_why() -> None:
         return not_as_asked(counts(deal(texts(rows), how)), how)
 
     assert reasons(22_500, 0.1, 0.2) == []
-    assert reasons(600, 0.025, 0.2) == [
-        "2.5% of 600 rows would be 15; validation has 50: a part has 50 rows at least, where half of"
-        " all are left for training."
-    ]
+    assert reasons(600, 0.025, 0.2) == []
     assert reasons(60, 0.1, 0.0) == [
-        "10% of 60 rows would be 6; validation has 30: a part has 50 rows at least, where half of"
-        " all are left for training."
+        "10% of 60 rows would be 6; validation has 30: a part of the usual 10% has 50 rows at least, where"
+        " half of all are left for training; another share is kept."
     ]
     how = split(0, 0.1, 0.1)
     assert "can't be parted" in not_as_asked({"train": 900, "validation": 100, "test": 0}, how)[0]

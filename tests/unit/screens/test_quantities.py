@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
 from pages.shared import quantities
+from store.documents.asks.preview import TimeEstimate
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,35 @@ def test_moments_far_away_are_dates() -> None:
     assert quantities.ago(now - timedelta(minutes=5), now) == "5 min ago"
     assert quantities.ago(now - timedelta(days=8), now) == "12 Mar 2026"
     assert quantities.ago(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "notes"),
+    [
+        ({}, []),
+        ({"may_stop": True}, ["less if it stops early"]),
+        ({"busy": True, "others": 0.6}, ["while other work takes 60% of the processors"]),
+        (
+            {"busy": True, "others": 0.6, "alone_seconds": 240.0},
+            ["while other work takes 60% of the processors", "alone about 4 min"],
+        ),
+    ],
+)
+def test_what_a_time_holds_for(changes: dict[str, Any], notes: list[str]) -> None:
+    time: TimeEstimate = {
+        "seconds": 600.0,
+        "low_seconds": 400.0,
+        "high_seconds": 900.0,
+        "counted_seconds": 600.0,
+        "course_seconds": 500.0,
+        "parts": {},
+        "basis": "",
+        "runs": 0,
+        "steps_timed": True,
+        "timing": "timed",
+        "busy": False,
+        "others": 0.0,
+        "alone_seconds": None,
+        "may_stop": False,
+    }
+    assert quantities.time_notes(cast("TimeEstimate", time | changes)) == notes

@@ -35,7 +35,7 @@ def test_launch_queues_a_resolved_run_with_the_split_of_its_data_set(desk: Desk)
         **{"estimated_memory_gib": 1.5, "estimated_memory_low_gib": 1.2, "estimated_memory_high_gib": 1.9},
         **{"counted_memory_gib": 1.4, "process_memory_gib": 0.6},
         **{"estimated_seconds": 90.0, "estimated_low_seconds": 60.0, "estimated_high_seconds": 140.0},
-        **{"counted_seconds": 80.0, "course_seconds": 50.0, "estimated_steps": 30},
+        **{"counted_seconds": 80.0, "course_seconds": 50.0, "estimated_steps": 30, "steps_timed": True},
     }
     assert desk.asked[0]["split"] == {**split, "split_by": "random", "split_column": None}
     assert desk.asked[0]["fingerprint"] == "f"
