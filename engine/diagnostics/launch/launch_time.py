@@ -28,8 +28,8 @@ ENOUGH = 3
 OTHER_SETTINGS, OTHER_KIND = 0.5, 0.15  # weight of a run
 NOISE, NOISE_DEGREES = 0.1, 6.0  # of runs with like settings (docs/benchmarks.md), and how sure that is
 TAILS = 3.0  # degrees of freedom of the weights of runs that lie far off
-# Whole runs over what was counted with steps that were timed (bench/costs/time.py). Of like steps the spread is
-# a guess between that and what is counted alone.
+# Whole runs over what was counted with steps that were timed (bench/costs/time.py). Of like steps the spread
+# is a guess between that and what is counted alone.
 TIMED = Prior(spread=0.19, degrees=10, runs=3)
 ALIKE = Prior(spread=0.25, degrees=10, runs=3)
 StepsTimed = Literal["none", "own", "alike"]
