@@ -62,14 +62,15 @@ class RaterProfile:
 
 def profiles(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) -> list[RaterProfile]:
     """Of each rater with a rating, in the order of their names' list."""
-    present = [rater for rater in range(len(comparisons.raters)) if (comparisons.rater == rater).any()]
+    own, fresh = _places_of_raters(comparisons), comparisons.fresh
+    present = [rater for rater, places in enumerate(own) if len(places)]
     sides_tell = not comparisons.take(comparisons.fresh).stood_on_one_side
-    p_values = holm([_one_sided(comparisons.outcome[comparisons.rater == rater]) for rater in present])
-    medians = {rater: _median(comparisons, rater) for rater in present}
+    p_values = holm([_one_sided(comparisons.outcome[own[rater]]) for rater in present])
+    medians = {rater: _median(comparisons, own[rater]) for rater in present}
     agreements, consistencies = _agreements(comparisons), _consistencies(comparisons)
     rows = []
     for rater, p in zip(present, p_values, strict=True):
-        mine = comparisons.take((comparisons.rater == rater) & comparisons.fresh)
+        mine = comparisons.take(own[rater][fresh[own[rater]]])
         decided = mine.take(mine.outcome < PairOutcome.TIE)
         left = clustered.share(
             decided.outcome == PairOutcome.LEFT, RatingClusters(decided.item, decided.rater)
@@ -105,10 +106,17 @@ def _one_sided(outcome: Ints) -> float:
     return min(1.0, 2 * float(special.bdtr(min(left, right), left + right, 0.5))) if left + right else 1.0
 
 
-def _median(comparisons: Comparisons, rater: int) -> float:
+def _places_of_raters(comparisons: Comparisons) -> list[Ints]:
+    """Of each rater the places of their comparisons, in order."""
+    order = np.argsort(comparisons.rater, kind="stable")
+    ends = np.cumsum(np.bincount(comparisons.rater, minlength=len(comparisons.raters)))
+    return np.split(order, ends[:-1]) if len(ends) else []
+
+
+def _median(comparisons: Comparisons, places: Ints) -> float:
     if comparisons.seconds is None:
         return math.nan
-    seconds = comparisons.seconds[comparisons.rater == rater]
+    seconds = comparisons.seconds[places]
     seconds = seconds[np.isfinite(seconds)]
     return float(np.median(seconds)) if len(seconds) else math.nan
 
@@ -157,15 +165,15 @@ def _agreements(comparisons: Comparisons) -> list[Interval]:
     others = counts.sum(axis=1) - 1
     like = counts[np.arange(len(rated)), outcome] - 1
     agreements = []
-    for rater in range(len(comparisons.raters)):
-        shared = (rated.rater == rater) & (others > 0)
-        if not shared.any():
+    for places in _places_of_raters(rated):
+        shared = places[others[places] > 0]
+        if not len(shared):
             why = "nobody else rated the same items"
             agreements.append(Interval(math.nan, None, None, 0, why=why))
             continue
         shares = like[shared] / others[shared]
         weights = None if rated.weights is None else rated.weights[shared]
-        clusters = RatingClusters(rated.item[shared], np.zeros(int(shared.sum()), np.int64), weights)
+        clusters = RatingClusters(rated.item[shared], np.zeros(len(shared), np.int64), weights)
         if np.isin(shares, (0, 1)).all():
             agreements.append(clustered.share(shares, clusters))
         else:

@@ -23,6 +23,7 @@ from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 
 LEAST_RATERS = 5  # under which nothing is said of raters who did not rate
 UNSEEN = 0.5  # of the doubt about raters that is left where they don't seem to differ, chosen by simulation
+SPARSE = 16  # times as many numbers as are numbered, from which on sorting them is quicker than a table
 LEAST_ITEMS = 5  # under which no interval is given
 
 Floats = NDArray[np.float64]
@@ -63,19 +64,17 @@ class RatingClusters:
     @cached_property
     def item_place(self) -> Ints:
         """Of each rating, from 0 on."""
-        return np.unique(self.item, return_inverse=True)[1].astype(np.int64)
+        return places_of(self.item)
 
     @cached_property
     def rater_place(self) -> Ints:
         """Of each rating, from 0 on."""
-        return np.unique(self.rater, return_inverse=True)[1].astype(np.int64)
+        return places_of(self.rater)
 
     @cached_property
     def cell_place(self) -> Ints:
         """Of each rating the place of its item and rater together."""
-        cells = self.item_place * self.raters + self.rater_place
-        places: Ints = np.unique(cells, return_inverse=True)[1].astype(np.int64)
-        return places
+        return places_of(self.item_place * self.raters + self.rater_place)
 
     @cached_property
     def items(self) -> int:
@@ -132,6 +131,17 @@ class RatingClusters:
         return Spread(whole, np.clip(degrees, 1.0, self.item_degrees), of_raters, of_cells)
 
 
+def places_of(numbers: Ints) -> Ints:
+    """Of each number its place, from 0 on, among the different ones in their order."""
+    lowest, highest = int(numbers.min(initial=0)), int(numbers.max(initial=0))
+    if highest - lowest > SPARSE * len(numbers):
+        return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+    present = np.zeros(highest - lowest + 1, np.int64)  # figures of each rater ask often: nothing is sorted
+    present[numbers - lowest] = 1
+    places: Ints = (np.cumsum(present) - 1)[numbers - lowest]
+    return places
+
+
 def _effective(sizes: Floats) -> float:
     return float(sizes.sum() ** 2 / np.square(sizes).sum()) if len(sizes) else 0.0
 
@@ -149,6 +159,8 @@ def _squares(influence: Floats, place: Ints, clusters: int, contrasts: Floats | 
 def cluster_sums(values: Floats, place: Ints, clusters: int) -> Floats:
     """Sums [clusters, k] of values [n, k]."""
     n = len(place)
+    if values.shape[1] == 1:
+        return np.bincount(place, values[:, 0], clusters)[:, None]
     picks = sparse.csr_array((np.ones(n), (place, np.arange(n))), shape=(clusters, n))
     return np.asarray(picks @ values, np.float64)
 

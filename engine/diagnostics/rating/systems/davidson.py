@@ -183,11 +183,12 @@ def scores(design: Design, fitted: Fit, rows: Ints, outcomes: Ints) -> Floats:
     """The gradient of the likelihood of each rating [ratings, k + 1]; `rows` of the design, `outcomes` 0, 1
     or 2."""
     lead, tied = _at(design, fitted)
-    sign = np.array([1.0, -1.0, 0.0])[outcomes]
-    score = np.empty((len(rows), design.x.shape[1] + 1))
-    score[:, :-1] = ((sign - lead[rows]) / 2)[:, None] * design.x[rows]
-    score[:, -1] = (outcomes == 2) - tied[rows]
-    return score
+    cells = np.empty((len(design.x), 3, design.x.shape[1] + 1))  # few, of which ratings are drawn
+    for outcome, sign in enumerate((1.0, -1.0, 0.0)):
+        cells[:, outcome, :-1] = ((sign - lead) / 2)[:, None] * design.x
+        cells[:, outcome, -1] = (outcome == 2) - tied
+    every: Floats = cells.reshape(-1, cells.shape[2])[rows * 3 + outcomes]
+    return every
 
 
 def information(design: Design, counts: Floats, fitted: Fit) -> Floats:

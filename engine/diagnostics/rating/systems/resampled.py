@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from engine.diagnostics.rating.rows.clustered import RatingClusters, cluster_sums
+from engine.diagnostics.rating.rows.clustered import RatingClusters, cluster_sums, places_of
 from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome
 from engine.diagnostics.rating.systems import davidson
 from engine.diagnostics.rating.systems.davidson import RIDGE, Design, Fit
@@ -74,8 +74,12 @@ class Counted:
         if not len(scale):  # then sides mean nothing, and half as many rows say the same
             turned = (left > right) & (outcome < PairOutcome.TIE)
             left, right, outcome = rated.lower, rated.upper, np.where(turned, 1 - outcome, outcome)
-        columns = np.column_stack([left, right, differences / scale])
-        keys, row = np.unique(columns, axis=0, return_inverse=True)
+        if len(scale):
+            columns = np.column_stack([left, right, differences / scale])
+            keys, row = np.unique(columns, axis=0, return_inverse=True)
+        else:  # whole numbers are sorted many times as fast as rows of a table
+            numbers = left * len(rated.systems) + right
+            keys, row = np.column_stack(np.divmod(np.unique(numbers), len(rated.systems))), places_of(numbers)
         penalty = np.append(np.full(len(rated.systems), RIDGE), np.full(len(scale), COVARIATE_PRIOR))
         design = Design(np.hstack([_signed(keys[:, :2], len(rated.systems)), keys[:, 2:]]), penalty)
         return cls(design, row.astype(np.int64), outcome, weight, scale, mates, clusters)

@@ -140,7 +140,8 @@ def strengths(
     why = _too_few(used, clusters)
     drawn: Resampled | None = None
     if not why:
-        pairs = np.unique(np.column_stack([used.lower, used.upper]), axis=0)
+        met = np.unique(used.lower * len(used.systems) + used.upper)
+        pairs = np.column_stack(np.divmod(met, len(used.systems)))
         drawn = resampled(counted, fitted, contrasts, pairs, resamples)
     reading = _Reading(used, connections, values, drawn, why, confidence)
     count, after = len(used.systems), len(used.systems) + len(reading.pairs)
