@@ -44,7 +44,7 @@ class Desk:
             },
             "time": {
                 **{"seconds": 90.0, "low_seconds": 60.0, "high_seconds": 140.0},
-                **{"timing": "timed", "counted_seconds": 80.0, "course_seconds": 50.0},
+                **{"timing": "timed", "steps_timed": True, "counted_seconds": 80.0, "course_seconds": 50.0},
             },
             "steps": 30,
         }
