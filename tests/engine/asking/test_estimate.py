@@ -91,7 +91,7 @@ def test_more_layers_than_there_are_is_refused() -> None:
 def test_a_model_of_70_billion_parameters_is_estimated_from_its_config() -> None:
     tried, footprint = rehearse(LLAMA_70B, config(per_device_train_batch_size=1))
     assert tried.counts.total == 70_553_706_496
-    step = estimate.CountedStep(tried.counts, footprint, config(method="qlora"), BF16, CPU)
+    step = estimate.CountedStep(tried.counts, footprint, config(method="qlora"), BF16, CPU, 80)
     memory = estimate.memory(step, process_gib=0.5, available_gib=1.0, correction=UNTOLD)
     assert 35 < memory["parts"]["weights"] < 40  # 4 bits of the matrices, 16 of the embeddings
     assert footprint.rehearsed
@@ -203,7 +203,7 @@ def _memory(
 ) -> MemoryEstimate:
     chosen = config(**fields)
     tried, footprint = rehearse(of, chosen, dtype, length)
-    step = estimate.CountedStep(tried.counts, footprint, chosen, dtype, CPU)
+    step = estimate.CountedStep(tried.counts, footprint, chosen, dtype, CPU, 30)
     return estimate.memory(step, process_gib=0.5, available_gib=1.0, correction=UNTOLD)
 
 
@@ -240,7 +240,7 @@ def test_runs_of_the_past_move_the_estimate_and_narrow_it() -> None:
     tried, footprint = rehearse(SMOLLM2, config())
     pairs = [correction.MeasuredPrediction(1.0, 1.2, "lora")] * 20
     corrected = correction.correct(pairs, "lora", correction.MEMORY)
-    step = estimate.CountedStep(tried.counts, footprint, config(), BF16, CPU)
+    step = estimate.CountedStep(tried.counts, footprint, config(), BF16, CPU, 30)
     before, after = (
         estimate.memory(step, process_gib=0.5, available_gib=1.0, correction=correction)
         for correction in (UNTOLD, corrected)
