@@ -160,7 +160,7 @@ def cluster_sums(values: Floats, place: Ints, clusters: int) -> Floats:
     """Sums [clusters, k] of values [n, k]."""
     n = len(place)
     if values.shape[1] == 1:
-        return np.bincount(place, values[:, 0], clusters)[:, None]
+        return np.bincount(place, values[:, 0], clusters).astype(np.float64, copy=False)[:, None]
     picks = sparse.csr_array((np.ones(n), (place, np.arange(n))), shape=(clusters, n))
     return np.asarray(picks @ values, np.float64)
 
