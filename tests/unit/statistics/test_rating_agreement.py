@@ -27,7 +27,7 @@ from engine.diagnostics.rating.raters.dawid_skene import dawid_skene, reliabilit
 from engine.diagnostics.rating.raters.kappa import kappa, kappas
 from engine.diagnostics.rating.raters.people import against_people
 from engine.diagnostics.rating.raters.profiles import profiles, without
-from engine.diagnostics.rating.rows.clustered import RatingClusters
+from engine.diagnostics.rating.rows.clustered import RatingClusters, places_of
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks
 from engine.diagnostics.rating.rows.of_round import of_round
 from engine.diagnostics.rating.rows.ratings import Comparisons
@@ -407,3 +407,10 @@ def test_a_round_takes_weights_of_its_items_and_first_ratings(protocol: str) -> 
     if (pairs := ratings.comparisons) is not None:
         assert set(pairs.take(pairs.counted).rater.tolist()) == {0}
         assert set(pairs.weights.tolist()) == {2.5}
+
+
+@pytest.mark.parametrize("numbers", [[], [7], [3, 1, 3, 2], [-5, 40, -5], [0, 10**9, 5], [2, 2, 2]], ids=str)
+def test_places_are_those_of_sorted_numbers(numbers: list[int]) -> None:
+    """By a table where they lie close together, else by sorting."""
+    places = places_of(np.array(numbers, np.int64))
+    assert places.tolist() == [sorted(set(numbers)).index(number) for number in numbers]
