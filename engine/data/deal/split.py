@@ -38,18 +38,26 @@ def split_of(dataset: OrderDataset) -> Split:
 def target_sizes(rows: int, split: Split) -> tuple[int, int]:
     """Rows of validation and of test, as the docstring of Split says; never more than half together, and at
     least 1 where the share is above 0 and there are 3 rows."""
-    sizes = [_size(rows, split.validation_size), _size(rows, split.test_size)]
-    half, together = rows // 2, sum(sizes)
-    if together > half and rows >= 4:
-        sizes = [max(1, half * size // together) if size else 0 for size in sizes]
-    return sizes[0], sizes[1]
+    shares = (split.validation_size, split.test_size)
+    sizes = [max(int(rows >= 3), round(rows * share)) if share else 0 for share in shares]
+    room = rows // 2 - sum(sizes)
+    if room < 0:
+        return _scaled(sizes, rows // 2) if rows >= 4 else (sizes[0], sizes[1])
+    short = [_short_rows(rows, share, size) for share, size in zip(shares, sizes, strict=True)]
+    more = _scaled(short, min(room, sum(short)))  # of what the shares leave
+    return sizes[0] + more[0], sizes[1] + more[1]
 
 
-def _size(rows: int, share: float) -> int:
-    if not share:
-        return 0
-    chosen = rows < FEW or share != DEFAULT_SHARE
-    return max(int(rows >= 3) if chosen else SMALLEST, round(rows * share))
+def _scaled(sizes: list[int], total: int) -> tuple[int, int]:
+    """Two sizes as parts of so many rows, at least 1 where a size is above 0 and a row is there."""
+    whole = max(1, sum(sizes))
+    first, second = (max(int(total >= 2), total * size // whole) if size else 0 for size in sizes)
+    return first, second
+
+
+def _short_rows(rows: int, share: float, size: int) -> int:
+    """Rows that a part whose share nobody chose lacks of SMALLEST."""
+    return max(0, SMALLEST - size) if rows >= FEW and share == DEFAULT_SHARE else 0
 
 
 def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
