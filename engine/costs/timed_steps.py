@@ -49,7 +49,7 @@ from store.contract.no_code import NO_CODE
 from store.contract.process_record import hold, is_held
 
 # Steps that are timed at least and at most, and for how long more are, after one that compiles kernels.
-STEPS, MAX_STEPS, SECONDS = 3, 8, 4.0
+STEPS, MAX_STEPS, SECONDS = 3, 8, 4.0  # of long ones fewer
 STEP_SECONDS = 1.2  # of a step as counted; a longer one is taken with fewer rows, one row's with fewer layers
 EVALUATED_SECONDS = 1.0
 PROMPTS, PROMPT, WRITTEN = 16, 48, 12  # prompts, their tokens, and those that each is gone on with
@@ -79,6 +79,7 @@ class _Trial:
     depth: FewLayers
     steps: list[StepRows]
     held_out: TokenRows
+    repeats: int = STEPS  # steps and passes that are timed at least, after one each that is not
 
     @property
     def counted_step(self) -> CountedStep:
@@ -106,7 +107,7 @@ def take(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
             _time_evaluation(trial, model)  # kernels are compiled
             evaluations = [_time_evaluation(trial, model)]
             steps = _time_steps(trial, model)
-            evaluations += [_time_evaluation(trial, model) for _ in range(2)]
+            evaluations += [_time_evaluation(trial, model) for _ in range(trial.repeats - 1)]
             generation = None
             if cost.config.task != "classification":
                 generation = _time_token(model, tokenizer, device)
@@ -156,11 +157,12 @@ def _choose(cost: ConfigCost) -> _Trial:
         if _counted(trial, one_row, held_out)["training"] <= STEP_SECONDS:
             break
     trial = replace(trial, steps=_short(trial), held_out=_few_rows(trial))
-    counted = _counted(trial, trial.steps[: 1 + STEPS], trial.held_out)
-    seconds = counted["training"] + counted["update"] + 3 * counted["evaluation"]
-    if seconds > MAX_SECONDS:
-        raise StepsNotTimed(f"A few steps of one row take about {seconds:.0f} seconds on this device.")
-    return trial
+    for repeats in range(STEPS, 0, -1):
+        counted = _counted(trial, trial.steps[: 1 + repeats], trial.held_out)
+        seconds = counted["training"] + counted["update"] + (1 + repeats) * counted["evaluation"]
+        if seconds <= MAX_SECONDS:
+            return replace(trial, repeats=repeats)
+    raise StepsNotTimed(f"Two steps of one row take about {seconds:.0f} seconds on this device.")
 
 
 def _depths(cost: ConfigCost) -> list[FewLayers]:
@@ -300,7 +302,7 @@ def _time_steps(trial: _Trial, model: Any) -> list[_TimedStep]:
         ended = _now(device)
         if number or len(trial.steps) == 1:
             taken.append(_TimedStep(step, between - began, ended - between))
-        enough = len(taken) >= STEPS and sum(each.gradients for each in taken) > SECONDS
+        enough = len(taken) >= trial.repeats and sum(each.gradients for each in taken) > SECONDS
         if enough or (taken and ended - start > MAX_SECONDS):
             break
     cost.costs.objective.step_metrics()

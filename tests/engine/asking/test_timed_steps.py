@@ -19,6 +19,8 @@ from engine.costs.calibrate import DeviceRates
 from engine.costs.estimate import TimedSteps
 from engine.costs.timed_steps import KeptSteps
 from engine.diagnostics.launch.launch_time import WIDEST
+from engine.forward.batches import StepRows
+from engine.training.step import Gradients, Stepper
 from engine.worker import other_work
 from engine.worker.other_work import OtherWork, ProcessorShares
 from store.contract.home import Home
@@ -265,6 +267,29 @@ def test_steps_that_would_take_minutes_are_not_taken(
     monkeypatch.setattr(timed_steps, "MAX_SECONDS", 1e-9)
     assert ask(home, body=WANTED)["time"]["timing"] == "impossible"
     assert not list(home.asks.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(1.0, 4), (4.0, 3), (6.0, 2), (11.0, 0)])
+def test_of_long_steps_fewer_are_taken(
+    home: Home, others: Loaded, monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int
+) -> None:
+    """Pairs of long answers take seven seconds each on two cores: two of them tell more than none."""
+    gradients: list[int] = []
+    real = Stepper.gradients
+
+    def count(stepper: Stepper, rows: StepRows, number: int) -> Gradients:
+        gradients.append(number)
+        return real(stepper, rows, number)
+
+    counted = {"update": 0.1, "evaluation": 1.5, "generation": 0.1}
+    monkeypatch.setattr(
+        timed_steps, "_counted", lambda _, rows, __: counted | {"training": seconds * len(rows)}
+    )
+    monkeypatch.setattr(timed_steps, "SECONDS", 0.0)  # those of a tiny model are none
+    monkeypatch.setattr(Stepper, "gradients", count)
+    time = ask(home, body=WANTED)["time"]
+    assert time["timing"] == ("timed" if steps else "impossible")
+    assert len(gradients) == steps
 
 
 @pytest.mark.parametrize("error", [TypeError("odd"), MemoryError(), KeyError("x")])
