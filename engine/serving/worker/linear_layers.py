@@ -75,7 +75,7 @@ class JoinedProducts:
 def packs(weight: Tensor) -> bool:
     """Whether a product by this weight gains by packing."""
     return (
-        weight.dtype == torch.bfloat16
+        weight.dtype in (torch.bfloat16, torch.float32)
         and weight.device.type == "cpu"
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
