@@ -3,6 +3,7 @@ more ratings tell the best apart, whether enough is known, and which rank each s
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -48,9 +49,11 @@ def compare(
     two; `overlap` ratings of each of `planned` items end it."""
     if not len(comparisons):
         return None
-    fitted = strengths(comparisons)
     names = comparisons.covariates
-    equal = strengths(comparisons, covariates=names) if names else None
+    with ThreadPoolExecutor(1) as beside:  # of tens of thousands of ratings either takes most of a second
+        held_equal = beside.submit(strengths, comparisons, covariates=names) if names else None
+        fitted = strengths(comparisons)
+        equal = held_equal.result() if held_equal else None
     best = best_two(fitted)
     more, peeks = None, []
     if best is not None and best.verdict == "unclear":
