@@ -1,6 +1,7 @@
 """What of held-out rows gets into training in other words, and what is left out for nothing.
 
     python bench/detection/reworded.py [--file NAME=FILE ...] [--rows 300] [--json]
+    python bench/detection/reworded.py --speed
 
 Of a set of questions and answers a part is held out, a part trains, and new rows come in. Some of the new
 rows are held-out ones that were written anew by rules: framed, with other words, turned round, all of these,
@@ -17,23 +18,35 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import multiprocessing
 import random
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+import pyarrow as pa
+from scipy.sparse import csr_array
 
+from bench.detection.duplicates import texts
 from bench.report import Figure, Section, as_json
 from engine.data.readers.builtin import BuiltinReader
-from engine.gathering.reworded import QuestionsAnswered, find_repeated
+from engine.gathering.near_questions import NEAREST, QuestionPairs, near_questions, own_words
+from engine.gathering.reworded import SAME_ANSWER, QuestionsAnswered, Repeated, find_repeated
 from engine.near.digest import normalise
+from engine.near.trigrams import TrigramWeights
+from engine.signals.embedded.embeddings import FIRST, embed
 from store.config.shipping.improve_config import MAX_SLIPPING
 
+SPEED_ROWS = (5_000, 20_000)
+FASTER = 1.5  # times as whole products, of which most of the time is
+MAX_MIB = 1_000.0
 QUESTIONS = ("question", "instruction", "prompt", "text")
 ANSWERS = ("answer", "output", "completion", "category", "label")
 OTHER_WORDS = {
@@ -181,10 +194,100 @@ def measured(name: str, rows: list[Row], wanted: int) -> list[Figure]:
     return figures
 
 
+def straightforward(new: list[str], held: list[str]) -> QuestionPairs:
+    """What `near_questions` finds, by whole products: every cosine of 256 questions with all held-out ones,
+    and the `NEAREST` of each by sorting."""
+    asked = [text[:FIRST] for text in (*new, *held)]
+    weights, count = TrigramWeights(asked).rows, len(new)
+    vectors = embed(pa.array(own_words(asked), pa.large_string()))
+    across, parts = csr_array(weights[count:].T), []
+    for begin in range(0, count, 256):
+        block = slice(begin, min(count, begin + 256))
+        trigrams, meaning = (weights[block] @ across).toarray(), vectors[block] @ vectors[count:].T
+        nearest = np.zeros(trigrams.shape, bool)
+        for cosines in (trigrams, meaning):
+            least = np.sort(cosines, axis=1)[:, -min(NEAREST, len(held))]
+            nearest |= cosines >= least[:, None]
+        rows, columns = np.nonzero(nearest & SAME_ANSWER.reached(trigrams, meaning))
+        parts.append(QuestionPairs(rows + begin, columns, trigrams[rows, columns], meaning[rows, columns]))
+    return QuestionPairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+What = Literal["all", "questions", "products"]
+SEARCHES: tuple[What, ...] = ("products", "questions", "all")
+
+
+class Search(NamedTuple):
+    """What one search took: seconds of the clock, MiB at its peak over what was there before it, and how many
+    pairs of questions, or of all new rows, it found."""
+
+    seconds: float
+    mib: float
+    found: int
+
+
+def made(rows: int) -> list[Row]:
+    """Passages of the documentation, recombined, of which a third are edited copies of others: what is asked
+    and what is answered."""
+    words = [text.split() for text in texts(rows, seed=3)]
+    return [Row(" ".join(each[:12]), " ".join(each[12:])) for each in words]
+
+
+def searched(rows: int, what: What) -> Search:
+    """One search of so many new rows among as many held out. For a process of its own, as a peak is one of
+    the process."""
+    both = made(2 * rows)
+    new, held = _compared(both[:rows], labelled=False), _compared(both[rows:], labelled=False)
+    asked = list(new.questions), list(held.questions)
+    embed(pa.array(["which loads the vectors"]))
+    before, began = _status("VmRSS"), time.perf_counter()
+    if what == "products":
+        found = len(straightforward(*asked).first)
+    elif what == "questions":
+        found = len(near_questions(*asked, SAME_ANSWER, _silent).first)
+    else:
+        found = int(_hits(find_repeated(new, held, (), _silent)).sum())
+    return Search(time.perf_counter() - began, _status("VmHWM") - before, found)
+
+
+def _status(name: str) -> float:
+    """Of this process, in MiB."""
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
+
+
+def speed() -> list[Figure]:
+    """Seconds and memory at both sizes, and beside whole products, each in a process of its own."""
+    figures = []
+    for rows in SPEED_ROWS:
+        taken: dict[What, Search] = {}
+        for what in SEARCHES:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                taken[what] = process.submit(searched, rows, what).result()
+        name = f"{rows:,} among {rows:,}"
+        figures += [Figure(f"{name}: {what}", taken[what].seconds, "s", digits=1) for what in SEARCHES]
+        figures += [
+            Figure(f"{name}: questions, times as fast as whole products",
+                   taken["products"].seconds / taken["questions"].seconds, "×", FASTER, digits=1),
+            Figure(f"{name}: pairs of questions, as many as whole products find",
+                   taken["questions"].found / max(1, taken["products"].found), "", 1.0, digits=4),
+            Figure(f"{name}: memory at its peak, whole products", taken["products"].mib, "MiB"),
+            Figure(f"{name}: memory at its peak", taken["all"].mib, "MiB", MAX_MIB, "≤"),
+        ]  # fmt: skip
+    return figures
+
+
 def _held_back(new: list[Row], held: list[Row], others: list[str], labelled: bool) -> np.ndarray:
     """Which new rows are held back, whichever held-out row they are thought to repeat."""
-    repeated = find_repeated(_compared(new, labelled), _compared(held, labelled), others)
+    return _hits(find_repeated(_compared(new, labelled), _compared(held, labelled), others, _silent))
+
+
+def _hits(repeated: Repeated) -> np.ndarray:
     return (repeated.copied >= 0) | (repeated.reworded >= 0)
+
+
+def _silent(*_: object) -> None:
+    """Nobody waits for it."""
 
 
 def _compared(rows: list[Row], labelled: bool) -> QuestionsAnswered:
@@ -195,16 +298,22 @@ def _compared(rows: list[Row], labelled: bool) -> QuestionsAnswered:
     )
 
 
+def shares(named: list[str], rows: int) -> list[Figure]:
+    """Of every NAME=FILE, or of the documentation inside Python."""
+    files = [line.split("=", 1) for line in named]
+    sets = {name: rows_of(Path(path)) for name, path in files} or {"documentation": documentation()}
+    return [each for name, set_rows in sets.items() for each in measured(name, set_rows, rows)]
+
+
 def main() -> int:
     """Every file, or the documentation inside Python."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--file", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--rows", type=int, default=300, help="held out, and as many clean ones")
+    parser.add_argument("--speed", action="store_true", help="seconds and memory, of made rows")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
-    files = [line.split("=", 1) for line in options.file]
-    sets = {name: rows_of(Path(path)) for name, path in files} or {"documentation": documentation()}
-    figures = [each for name, rows in sets.items() for each in measured(name, rows, options.rows)]
+    figures = speed() if options.speed else shares(options.file, options.rows)
     section = Section("Reworded repeats of held-out rows", figures)
     if options.json:
         print(as_json([section]))

@@ -29,7 +29,7 @@ from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals
 from engine.recipe.working import Working
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import PhaseReporter
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.config.data.recipe import PII_KINDS
 from store.config.shipping.improve_config import LEAST_ROWS, GatherConfig, RowsOfDataset
@@ -75,14 +75,13 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult 
     if dataset["kind"] == "chat" and not wanted.classifier:
         made = _without_continued(made)
     usable = [each for each in made if each.row is not None and not each.reason]
-    report = ProgressReporter(job, 0, "bands")
     new = [SaidRow(each.row, each.from_people) for each in usable if each.row is not None]
     standing = stand(
         [*new, *(SaidRow(row, False, earlier=True) for row in earlier_rows.comparable(earlier))],
         old,
         dataset["kind"],
         folder,
-        lambda done, total: report(done, message="Comparing with the old rows"),
+        PhaseReporter(job),
     )
     rows = _reasoned(made, usable, standing)
     again = earlier_rows.standing(earlier, standing, len(new))
