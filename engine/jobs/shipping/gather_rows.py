@@ -25,6 +25,7 @@ from engine.gathering.continued import CONTINUED, continuing
 from engine.gathering.earlier_rows import EarlierRow
 from engine.gathering.old_rows import OldRows, compared, read_old
 from engine.gathering.repeats import HELD, HELD_ELSEWHERE, NewRowStanding, SaidRow, stand
+from engine.gathering.slipping import slipping
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals
 from engine.recipe.working import Working
@@ -89,10 +90,10 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult 
     counted = _counted(rows, parts, standing)
     if too_few := _too_few(counted):
         return too_few
-    repeating = _repeating(rows, standing, old)
-    counted |= {"repeats": len(repeating), "repeating": repeating[:LISTED]}
-    if not wanted.classifier:
-        counted["old_judging"] = int(np.count_nonzero(old.parts == "test") or old.held.sum())
+    partners = _partners(rows, standing)
+    repeating = _repeating(rows, partners, old)
+    slips = None if wanted.classifier else slipping(list(partners.values()), old, counted["train"])
+    counted |= {"repeats": len(repeating), "repeating": repeating[:LISTED], "slipping": slips}
     if again:
         counted["again"] = earlier_rows.counted(again)
     return _write(job, dataset, PartedRows(rows, parts, again), counted, folder / "dataset")
@@ -158,15 +159,29 @@ def _counted(rows: list[ReasonedRow], parts: judging_rows.Judging, standing: New
     }
 
 
-def _repeating(rows: list[ReasonedRow], standing: NewRowStanding, old: OldRows) -> list[RowRepeating]:
-    """Those that are left out as they repeat a row that judges, each with that row."""
-    listed: list[RowRepeating] = []
-    for line, row in enumerate(rows):
-        partner = int(standing.partners[row.place]) if row.place >= 0 else -1
-        if partner >= 0 and row.reason in (*HELD, HELD_ELSEWHERE):
-            fingerprint, row_id = old.origins[partner]
-            listed.append({"line": line, "reason": row.reason, "fingerprint": fingerprint, "row_id": row_id})
-    return listed
+def _partners(rows: list[ReasonedRow], standing: NewRowStanding) -> dict[int, int]:
+    """Of those that are left out as they repeat a row that judges, by their lines: the place of that row
+    among the old ones."""
+    return {
+        line: int(standing.partners[row.place])
+        for line, row in enumerate(rows)
+        if row.place >= 0
+        and standing.partners[row.place] >= 0
+        and row.reason in (*HELD, HELD_ELSEWHERE)
+    }
+
+
+def _repeating(rows: list[ReasonedRow], partners: dict[int, int], old: OldRows) -> list[RowRepeating]:
+    """These, each with that row."""
+    return [
+        {
+            "line": line,
+            "reason": rows[line].reason,
+            "fingerprint": old.origins[partner][0],
+            "row_id": old.origins[partner][1],
+        }
+        for line, partner in partners.items()
+    ]
 
 
 def _too_few(counted: GatheredRows) -> GatheredTooFew | None:
