@@ -196,7 +196,7 @@ def measured(name: str, rows: list[Row], wanted: int) -> list[Figure]:
 
 
 def _by_length(name: str, held: list[Row], hits: list[np.ndarray]) -> list[Figure]:
-    """What slips through in the worst way of all, by how long the held-out answers are: what the card says."""
+    """What slips through in the worst way, by how long the held-out answers are: what the card says."""
     short = np.array([len(words_of(row.answer)) < SHORT_ANSWER for row in held], bool)
     kinds = (
         (f"{SHORT_ANSWER} words or more", ~short, MAX_SLIPPING),

@@ -1,7 +1,7 @@
 """How many repeats of rows that judge may have slipped through, by how many were recognised.
 
-Each repeat is recognised by chance, at a rate that `bench/detection/reworded.py` measures. How many there were
-in all is then bounded from above as the exact interval of a share is (Clopper and Pearson 1934): by the
+Each repeat is recognised by chance, at a rate that `bench/detection/reworded.py` measures. How many there
+were in all is then bounded from above as the exact interval of a share is (Clopper and Pearson 1934): by the
 largest number of which so few, or fewer, would be recognised in 5 of 100 cases.
 """
 
@@ -57,7 +57,9 @@ def slipping(partners: Sequence[int], old: OldRows, trained: int) -> Slipping | 
     answered = old.rows.answered
     if answered.labelled[places].any():
         return None
-    short = np.array([len(words_of(answered.answers[place])) < SHORT_ANSWER for place in places.tolist()], bool)
+    short = np.array(
+        [len(words_of(answered.answers[place])) < SHORT_ANSWER for place in places.tolist()], bool
+    )
     repeats = np.bincount(np.array(partners, np.int64), minlength=len(judging))[places]
     kinds = [
         RepeatsOf(int(of_kind.sum()), int(repeats[of_kind].sum()), missed)

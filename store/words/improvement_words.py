@@ -265,16 +265,16 @@ def slipping_sentence(rows: GatheredRows) -> str:
     points = f"{min(100.0, 100 * slipping['most'] / slipping['judging']):.1f}".removesuffix(".0")
     return (
         f"{stayed_out} {_unrecognised(slipping)} of the rows that give back an old row that judges are not"
-        f" recognised. With 95% certainty at most {slipping['most']:,} of the {slipping['judging']:,} old rows"
-        f" that judge were learned from such, which may lift a share of them by up to {points}"
+        f" recognised. With 95% certainty at most {slipping['most']:,} of the {slipping['judging']:,} old"
+        f" rows that judge were learned from such, which may lift a share of them by up to {points}"
         f" point{'' if points == '1' else 's'}: the check on them passes only where it would without these."
     )
 
 
 NO_BOUND = (
     "The answers are labels: a row that asks in other words for the same label is what a classifier is to"
-    " learn, so it trains, also where an old row that judges asks the same. How far that lifts the new version"
-    " on the old rows has no bound here, and the check on them does not allow for it."
+    " learn, so it trains, also where an old row that judges asks the same. How far that lifts the new"
+    " version on the old rows has no bound here, and the check on them does not allow for it."
 )
 
 

@@ -1,10 +1,10 @@
-"""What slips into training of the rows that judge an improvement: how far it moves the check, and whether that
-keeps its level.
+"""What slips into training of the rows that judge an improvement: how far it moves the check, and whether
+that keeps its level.
 
 A tenth of the old rows that judge come back as new ones, in other words and with the held-out answer, all of
-them rows that the version in use gets wrong, as people correct what is wrong. Each is recognised by chance, at
-a rate that was measured (docs/evidence.md); what is not recognised is trained on, and the new version gets it
-right. It is truly as good as the one in use, or worse by the margin, and what it is without leaks is known.
+them rows that the version in use gets wrong, as people correct what is wrong. Each is recognised by chance,
+at a rate that was measured (docs/evidence.md); what is not is trained on, and the new version gets it right.
+It is truly as good as the one in use, or worse by the margin, and how it would be without leaks is known.
 """
 
 from __future__ import annotations
@@ -82,8 +82,7 @@ def says_yes(
     allowing: bool = True,
     returned: float = RETURNED,
 ) -> bool:
-    """The difference is called surely above `limit`. allowing: for what may have slipped through, as the check
-    does."""
+    """The difference is called surely above `limit`. allowing: for what may have slipped, as the check."""
     drawn = judged(rng, rows, gap, slips, returned)
     pair = as_gate_row(drawn.leaked), as_gate_row(drawn.in_use)
     lifted = decide.lift(*pair, drawn.most) if allowing else 0.0
@@ -115,7 +114,7 @@ RATES = [
     ),
     *(
         Rate(
-            "slipped", f"{rows} rows, nothing comes back and nothing is allowed for, {what}", 0.025, 0.0, 0.05,
+            "slipped", f"{rows} rows, nothing comes back, nothing allowed for, {what}", 0.025, 0.0, 0.05,
             partial(
                 says_yes, rows=rows, gap=gap, limit=limit, slips=NOTHING, allowing=False, returned=0.0
             ),
@@ -129,7 +128,7 @@ RATES = [
             "slipped", f"{rows} rows, {name}, nothing is allowed for (why not so), {what}", 0.025, 0.0, high,
             partial(says_yes, rows=rows, gap=gap, limit=limit, slips=SLIPS[name], allowing=False), 1_000,
         )
-        for name, high in (("1 of 100 slip", 0.05), ("20 of 100 slip", 0.4), ("68 of 100 slip, short answers", 1.0))
+        for name, high in zip(SLIPS, (0.05, 0.4, 1.0), strict=True)
         for what, (gap, limit) in YES.items()
         for rows in SIZES
     ),
@@ -137,7 +136,9 @@ RATES = [
         Rate(
             "slipped", f"{rows} rows, nothing comes back, {name}, truly 4 points better (how often): passed",
             0.5, 0.0, 1.0,
-            partial(says_yes, rows=rows, gap=-0.04, limit=-MARGIN, slips=slips, allowing=allowing, returned=0.0),
+            partial(
+                says_yes, rows=rows, gap=-0.04, limit=-MARGIN, slips=slips, allowing=allowing, returned=0.0
+            ),
             1_000,
         )
         for name, slips, allowing in (

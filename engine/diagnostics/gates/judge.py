@@ -18,8 +18,8 @@ SHARE = "share"
 
 
 class CheckOutcome(NamedTuple):
-    """What came of a check: `fact` is its evidence in words, before the answer; `lifted`, by how much leaks may
-    have lifted the value."""
+    """What came of a check: `fact` is its evidence in words, before the answer; `lifted`, by how much leaks
+    may have lifted the value."""
 
     answer: CheckAnswer
     fact: str

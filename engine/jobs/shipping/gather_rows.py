@@ -165,9 +165,7 @@ def _partners(rows: list[ReasonedRow], standing: NewRowStanding) -> dict[int, in
     return {
         line: int(standing.partners[row.place])
         for line, row in enumerate(rows)
-        if row.place >= 0
-        and standing.partners[row.place] >= 0
-        and row.reason in (*HELD, HELD_ELSEWHERE)
+        if row.place >= 0 and standing.partners[row.place] >= 0 and row.reason in (*HELD, HELD_ELSEWHERE)
     }
 
 

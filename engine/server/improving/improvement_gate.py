@@ -66,7 +66,9 @@ def judged(db: Queryable, improvement: Improvement, candidate: Candidate, config
             title + (improvement_words.NO_TEST if check["part"] == "validation" else ""),
             {**evidence, "slipped": learned},
         )
-        for (check, _, evidence), title, learned in zip(checks, improvement_words.CHECKS, slipped, strict=True)
+        for (check, _, evidence), title, learned in zip(
+            checks, improvement_words.CHECKS, slipped, strict=True
+        )
     ]
     report = judge.report(reference, alias, holder, titled)
     for line in report["checks"]:

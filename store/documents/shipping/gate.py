@@ -92,7 +92,9 @@ class CheckReport(TypedDict):
     command: NotRequired[str]  # makes the evidence that is missing
     gather: NotRequired[bool]  # it is an evaluation, which can be queued from here
     tries: NotRequired[int]  # how often this was measured, where that is more than once
-    lifted: NotRequired[float]  # by how much `value` may be too high for repeats that nobody recognised; its unit
+    lifted: NotRequired[
+        float
+    ]  # by how much `value` may be too high for repeats that nobody recognised; its unit
 
 
 class GateReport(TypedDict):

@@ -67,7 +67,7 @@ def test_blocks_give_the_pairs_of_whole_products(
 
 
 def test_of_many_that_are_alike_the_nearest_are_taken() -> None:
-    """More than `NEAREST` of a row reach what is asked: here the largest have to be chosen by either measure."""
+    """More than `NEAREST` of a row reach what is asked: and the largest are chosen, by either."""
     new, held = made_up(20, 1), made_up(20, 2)
     pairs = near_questions(new, held, SAME_ANSWER, silent)
     crowded = np.bincount(pairs.first, minlength=len(new))

@@ -118,7 +118,6 @@ def test_rows_that_repeat_each_other_in_other_words_are_never_parted() -> None:
     assert repeated.copied.tolist() == [1, 0, -1]
 
 
-
 def test_of_many_answers_that_share_a_sentence_a_few_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
     shared = reworded._shared_bits

@@ -1,4 +1,4 @@
-"""What may have slipped through of repeats: how many, what the card says of it, and what the check makes of it."""
+"""What may have slipped through of repeats: how many, and what the card and the check make of it."""
 
 from __future__ import annotations
 
