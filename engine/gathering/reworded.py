@@ -23,9 +23,8 @@ import numpy as np
 from engine.gathering.near_questions import NEAREST, QuestionThresholds, near_questions
 from engine.near.trigrams import words_of
 from engine.signals.group import Progress
-from store.config.shipping.improve_config import SHORT_ANSWER
 
-RUN = SHORT_ANSWER  # words of a run
+RUN = 4  # words of a run
 RARE = 20  # answers; a run that more have is no sign
 MIN_BITS, MIN_SHARE = 40.0, 0.4  # of the held-out answer, to be copied in part
 MANY_BITS = 100.0  # whatever its share

@@ -267,7 +267,8 @@ def slipping_sentence(rows: GatheredRows) -> str:
         f"{stayed_out} {_unrecognised(slipping)} of the rows that give back an old row that judges are not"
         f" recognised. With 95% certainty at most {slipping['most']:,} of the {slipping['judging']:,} old"
         f" rows that judge were learned from such, which may lift a share of them by up to {points}"
-        f" point{'' if points == '1' else 's'}: the check on them passes only where it would without these."
+        f" point{'' if points == '1' else 's'}. The check on them passes only where it would without"
+        f" {slipping['allowed']:,} of these, which keeps its level of 5%."
     )
 
 

@@ -80,11 +80,11 @@ def judged(db: Queryable, improvement: Improvement, candidate: Candidate, config
 
 
 def _slipped(improvement: Improvement) -> int:
-    """Old rows that judge and that the new version may have learned from repeats, at most; 0 where nobody
-    counted, or none can."""
+    """Old rows that judge and that the new version may have learned from repeats, as many as the check allows
+    for; 0 where nobody counted, or none can."""
     rows = improvement["facts"].get("rows")
     slips = rows.get("slipping") if rows else None
-    return slips["most"] if slips else 0
+    return slips["allowed"] if slips else 0
 
 
 def favour(db: Queryable, run_id: str, candidate: Candidate) -> str:

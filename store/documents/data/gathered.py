@@ -45,9 +45,10 @@ class Slipping(TypedDict):
     """What may have been learned of the old rows that judge, from repeats that nobody recognised."""
 
     judging: int  # old rows that judge
-    short: int  # of them: their answer has under four words
+    short: int  # of them: their answer has under twelve words
     recognised: int  # new rows that were left out as they repeat one of these
     most: int  # of these rows: were learned from repeats that slipped through, at most, with 95% certainty
+    allowed: int  # of these: a check allows for so many, with which it keeps its level
 
 
 class GatheredRows(TypedDict):

@@ -74,7 +74,7 @@ class CheckEvidence(TypedDict, total=False):
     command: str  # that makes it
     gather: bool  # `gather_gate_evidence` queues it
     tries: int  # measurements so far, of which the newest is read; missing where they are read together
-    slipped: int  # rows that the version may have learned from repeats that nobody recognised, at most
+    slipped: int  # rows that the version may have learned from repeats that nobody recognised
 
 
 class CheckReport(TypedDict):
