@@ -22,7 +22,7 @@ from engine.signals.group import Progress
 TEMPLATE_SHARE = 0.1  # of the questions; a word that more have says nothing of what one means
 MIN_OWN_WORDS = 3  # of a question, for its meaning to be looked at
 NEAREST = 8  # held-out rows that are looked at, by each measure
-BLOCK_BYTES = 8 * 2**20  # of the cosines of a block by one measure
+BLOCK_BYTES = 16 * 2**20  # of the cosines of a block by one measure
 MOST_ROWS = 1_024  # new questions of a block
 TIE = 1e-6  # cosines that differ by less are equal: the sums of a block are in no order of their own
 COMPARING = "Comparing what is asked"
@@ -86,19 +86,19 @@ def _nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the pairs. Where no more than `NEAREST` of a row reach `least`, each of them is
     among the largest by the measure by which it does, and nothing has to be put in order."""
-    chosen = least.reached(trigrams, meaning)
-    crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > NEAREST)
-    if len(crowded):
-        chosen[crowded] &= _largest(trigrams[crowded]) | _largest(meaning[crowded])
-    rows, columns = np.nonzero(chosen)
-    return rows, columns
-
-
-def _largest(values: np.ndarray) -> np.ndarray:
-    """In each row the `NEAREST` largest, of more columns than that, and those that equal the least: bool."""
-    least = np.partition(values, -NEAREST, axis=1)[:, -NEAREST]
-    largest: np.ndarray = values >= least[:, None] - TIE
-    return largest
+    places = np.flatnonzero(least.reached(trigrams, meaning))  # which is faster than `nonzero` of two axes
+    rows, columns = np.divmod(places, trigrams.shape[1])
+    crowded = np.flatnonzero(np.bincount(rows, minlength=len(trigrams)) > NEAREST)
+    if not len(crowded):
+        return rows, columns
+    largest = np.zeros(len(rows), bool)
+    for cosines in (trigrams, meaning):
+        floor = np.full(len(cosines), -np.inf, np.float32)
+        ordered = cosines[crowded]
+        ordered.partition(-NEAREST, axis=1)
+        floor[crowded] = ordered[:, -NEAREST] - TIE
+        largest |= cosines[rows, columns] >= floor[rows]
+    return rows[largest], columns[largest]
 
 
 def own_words(texts: Sequence[str]) -> list[str]:

@@ -19,9 +19,8 @@ from engine.near.shingles import mix, normalise
 BUCKETS = 2**20  # that trigrams are hashed to
 BATCH = 4_000  # texts at a time
 PIECE = 20_000  # pairs at a time
-DENSE_SHARE = 1 / 256  # of the pairs of texts; a trigram that more share is a dense column of a product
-MOST_DENSE = 2_048  # such trigrams
-DENSE_ROWS = 2_048  # texts whose dense columns are laid out at a time
+DENSE_SHARE = 1 / 1_024  # of the pairs of texts; a trigram that more share is a dense column of a product
+MOST_DENSE = 512  # such trigrams: 2 KiB of a text
 _WORD = re.compile(r"\w+")
 
 
@@ -67,17 +66,15 @@ class TrigramProducts:
         often = counts[0].astype(np.float64) * counts[1]  # pairs that have both
         many = np.flatnonzero(often > DENSE_SHARE * first.shape[0] * second.shape[0])
         common = np.sort(many[np.argsort(often[many])[-MOST_DENSE:]])
-        self._first_common, self._second_common = (_columns(side, common) for side in (first, second))
+        self._first_common = _columns(first, common)
+        self._second_common = _columns(second, common).toarray().T
         self._first_rare = _without(first, common)
         self._second_rare = sparse.csr_array(_without(second, common).T)
 
     def block(self, begin: int, end: int) -> np.ndarray:
         """Of these texts of the first side with all of the other: float32 [texts, others]."""
         product: np.ndarray = (self._first_rare[begin:end] @ self._second_rare).toarray()
-        common = self._first_common[begin:end].toarray()
-        for start in range(0, product.shape[1], DENSE_ROWS):
-            piece = slice(start, start + DENSE_ROWS)
-            product[:, piece] += common @ self._second_common[piece].toarray().T
+        product += self._first_common[begin:end].toarray() @ self._second_common
         return product
 
 

@@ -327,7 +327,7 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
         rows = {"asked": 40, "train": 28, "held_out": 11, "left_out": {reason: 1}, "held_out_random": True}
         partner = {"line": 3, "reason": reason, "fingerprint": "f", "row_id": 1204}
         rows |= {"only_train": 0, "corrects": 0, "repeats": 1, "repeating": [partner]}
-        rows |= {"slipping": {"judging": 100, "short": 0, "recognised": 1, "most": 2}}
+        rows |= {"slipping": {"judging": 100, "short": 0, "recognised": 1, "most": 2, "allowed": 1}}
         improvement: Any = {
             "config": {"rows": []},
             "state": "training",

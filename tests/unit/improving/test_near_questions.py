@@ -95,10 +95,9 @@ def test_products_are_those_of_all_trigrams_whichever_are_dense(monkeypatch: pyt
     weights = TrigramWeights([*made_up(60, 4), *of_documentation(60, 5)]).rows
     first, second = weights[:70], weights[70:]
     whole = (first @ second.T).toarray()
-    for share, most in ((1 / 256, 2_048), (0.0, 40), (2.0, 2_048)):
+    for share, most in ((1 / 256, 512), (0.0, 40), (2.0, 512)):
         monkeypatch.setattr("engine.near.trigrams.DENSE_SHARE", share)
         monkeypatch.setattr("engine.near.trigrams.MOST_DENSE", most)
-        monkeypatch.setattr("engine.near.trigrams.DENSE_ROWS", 7)
         products = TrigramProducts(first, second)
         parts = [products.block(begin, begin + 32) for begin in range(0, 70, 32)]
         assert np.allclose(np.concatenate(parts), whole, atol=1e-6)
