@@ -1,6 +1,7 @@
 """What of held-out rows gets into training in other words, and what is left out for nothing.
 
     python bench/detection/reworded.py [--file NAME=FILE ...] [--rows 300] [--json]
+    python bench/detection/reworded.py --speed
 
 Of a set of questions and answers a part is held out, a part trains, and new rows come in. Some of the new
 rows are held-out ones that were written anew by rules: framed, with other words, turned round, all of these,
@@ -17,23 +18,36 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import multiprocessing
 import random
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+import pyarrow as pa
+from scipy.sparse import csr_array
 
+from bench.detection.duplicates import texts
 from bench.report import Figure, Section, as_json
 from engine.data.readers.builtin import BuiltinReader
-from engine.gathering.reworded import QuestionsAnswered, find_repeated
+from engine.gathering.near_questions import NEAREST, TIE, QuestionPairs, near_questions, own_words
+from engine.gathering.reworded import SAME_ANSWER, QuestionsAnswered, Repeated, find_repeated
 from engine.near.digest import normalise
-from store.config.shipping.improve_config import MAX_SLIPPING
+from engine.near.trigrams import TrigramWeights, words_of
+from engine.signals.embedded.embeddings import FIRST, embed
+from store.config.shipping.improve_config import MAX_SLIPPING, MAX_SLIPPING_SHORT, SHORT_ANSWER
 
+SPEED_ROWS = (5_000, 20_000)
+FASTER = 1.1  # times as whole products
+MAX_MIB = 500.0  # over the texts and the model of vectors
+LEAST_ROWS = 30  # of one length, for a share of them
 QUESTIONS = ("question", "instruction", "prompt", "text")
 ANSWERS = ("answer", "output", "completion", "category", "label")
 OTHER_WORDS = {
@@ -164,27 +178,134 @@ def measured(name: str, rows: list[Row], wanted: int) -> list[Figure]:
     labelled = len({row.answer for row in rows}) * 10 < len(rows)
     others = [normalise(row.answer) for row in train]
     figures = [Figure(f"{name}: rows held out, and clean new rows", len(held))]
-    slipped = []
+    hits: list[np.ndarray] = []
     for manner, tell in TOLD.items():
         if labelled and manner != "same answer":
             continue
         for asked, ask in ASKED.items():
             new = [Row(ask(row.question, draw), tell(row.answer, draw)) for row in held]
-            hits = _held_back(new, held, others, labelled)
-            slipped.append(1 - float(hits.mean()))
-            figures.append(Figure(f"{name}: {asked}, {manner}: found", float(hits.mean()), digits=3))
+            hits.append(_held_back(new, held, others, labelled))
+            figures.append(Figure(f"{name}: {asked}, {manner}: found", float(hits[-1].mean()), digits=3))
     false = float(_held_back(clean, held, others, labelled).mean())
     figures.append(Figure(f"{name}: clean rows left out", false, digits=3))
+    slipped = [1 - float(of_way.mean()) for of_way in hits]
     figures.append(Figure(f"{name}: slip through, over all ways", float(np.mean(slipped)), digits=3))
     worst, limit = max(slipped[: len(ASKED)]), None if labelled else MAX_SLIPPING
     figures.append(Figure(f"{name}: slip through, worst way, same answer", worst, "", limit, "≤", 3))
+    return figures if labelled else [*figures, *_by_length(name, held, hits)]
+
+
+def _by_length(name: str, held: list[Row], hits: list[np.ndarray]) -> list[Figure]:
+    """What slips through in the worst way, by how long the held-out answers are: what the card says."""
+    short = np.array([len(words_of(row.answer)) < SHORT_ANSWER for row in held], bool)
+    kinds = (
+        (f"{SHORT_ANSWER} words or more", ~short, MAX_SLIPPING),
+        (f"under {SHORT_ANSWER} words", short, MAX_SLIPPING_SHORT),
+    )
+    return [
+        Figure(
+            f"{name}: slip through, worst way, answers of {words} (n {of_kind.sum()})",
+            max(1 - float(of_way[of_kind].mean()) for of_way in hits), "", limit, "≤", 3,
+        )
+        for words, of_kind, limit in kinds
+        if of_kind.sum() >= LEAST_ROWS
+    ]  # fmt: skip
+
+
+def straightforward(new: list[str], held: list[str]) -> QuestionPairs:
+    """What `near_questions` finds, by whole products: every cosine of 256 questions with all held-out ones,
+    and the `NEAREST` of each by either measure."""
+    asked = [text[:FIRST] for text in (*new, *held)]
+    weights, count = TrigramWeights(asked).rows, len(new)
+    vectors = embed(pa.array(own_words(asked), pa.large_string()))
+    across, nearest, parts = csr_array(weights[count:].T), min(NEAREST, len(held)), []
+    for begin in range(0, count, 256):
+        block = slice(begin, min(count, begin + 256))
+        trigrams, meaning = (weights[block] @ across).toarray(), vectors[block] @ vectors[count:].T
+        chosen = np.zeros(trigrams.shape, bool)
+        for cosines in (trigrams, meaning):
+            least = np.partition(cosines, -nearest, axis=1)[:, -nearest]
+            chosen |= cosines >= least[:, None] - TIE
+        rows, columns = np.nonzero(chosen & SAME_ANSWER.reached(trigrams, meaning))
+        parts.append(QuestionPairs(rows + begin, columns, trigrams[rows, columns], meaning[rows, columns]))
+    return QuestionPairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+What = Literal["all", "questions", "products"]
+SEARCHES: tuple[What, ...] = ("products", "questions", "all")
+
+
+class TimedSearch(NamedTuple):
+    """What one search took: seconds of the processor, MiB at its peak over what was there before it, and how
+    many pairs of questions, or new rows that repeat, there are."""
+
+    seconds: float
+    mib: float
+    hits: int
+
+
+def made(rows: int) -> list[Row]:
+    """Passages of the documentation, recombined, of which a third are edited copies of others: what is asked
+    and what is answered."""
+    words = [text.split() for text in texts(rows, seed=3)]
+    return [Row(" ".join(each[:12]), " ".join(each[12:])) for each in words]
+
+
+def searched(rows: int, what: What) -> TimedSearch:
+    """One search of so many new rows among as many held out. For a process of its own, as a peak is one of
+    the process."""
+    both = made(2 * rows)
+    new, held = _compared(both[:rows], labelled=False), _compared(both[rows:], labelled=False)
+    asked = list(new.questions), list(held.questions)
+    embed(pa.array(["which loads the vectors"]))
+    before, began = _status("VmRSS"), time.process_time()
+    if what == "products":
+        hits = len(straightforward(*asked).first)
+    elif what == "questions":
+        hits = len(near_questions(*asked, SAME_ANSWER, _silent).first)
+    else:
+        hits = int(_hits(find_repeated(new, held, (), _silent)).sum())
+    return TimedSearch(time.process_time() - began, _status("VmHWM") - before, hits)
+
+
+def _status(name: str) -> float:
+    """Of this process, in MiB."""
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
+
+
+def speed() -> list[Figure]:
+    """Seconds and memory at both sizes, and beside whole products, each in a process of its own."""
+    figures = []
+    for rows in SPEED_ROWS:
+        taken: dict[What, TimedSearch] = {}
+        for what in SEARCHES:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                taken[what] = process.submit(searched, rows, what).result()
+        name = f"{rows:,} among {rows:,}"
+        figures += [Figure(f"{name}: {what}", taken[what].seconds, "s", digits=1) for what in SEARCHES]
+        figures += [
+            Figure(f"{name}: questions, times as fast as whole products",
+                   taken["products"].seconds / taken["questions"].seconds, "×", FASTER, digits=1),
+            Figure(f"{name}: pairs of questions, as many as whole products find",
+                   taken["questions"].hits / max(1, taken["products"].hits), "", 1.0, digits=4),
+            Figure(f"{name}: memory at its peak, whole products", taken["products"].mib, "MiB"),
+            Figure(f"{name}: memory at its peak", taken["all"].mib, "MiB", MAX_MIB, "≤"),
+        ]  # fmt: skip
     return figures
 
 
 def _held_back(new: list[Row], held: list[Row], others: list[str], labelled: bool) -> np.ndarray:
     """Which new rows are held back, whichever held-out row they are thought to repeat."""
-    repeated = find_repeated(_compared(new, labelled), _compared(held, labelled), others)
+    return _hits(find_repeated(_compared(new, labelled), _compared(held, labelled), others, _silent))
+
+
+def _hits(repeated: Repeated) -> np.ndarray:
     return (repeated.copied >= 0) | (repeated.reworded >= 0)
+
+
+def _silent(*_: object) -> None:
+    """Nobody waits for it."""
 
 
 def _compared(rows: list[Row], labelled: bool) -> QuestionsAnswered:
@@ -195,16 +316,22 @@ def _compared(rows: list[Row], labelled: bool) -> QuestionsAnswered:
     )
 
 
+def shares(named: list[str], rows: int) -> list[Figure]:
+    """Of every NAME=FILE, or of the documentation inside Python."""
+    files = [line.split("=", 1) for line in named]
+    sets = {name: rows_of(Path(path)) for name, path in files} or {"documentation": documentation()}
+    return [each for name, set_rows in sets.items() for each in measured(name, set_rows, rows)]
+
+
 def main() -> int:
     """Every file, or the documentation inside Python."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--file", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--rows", type=int, default=300, help="held out, and as many clean ones")
+    parser.add_argument("--speed", action="store_true", help="seconds and memory, of made rows")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
-    files = [line.split("=", 1) for line in options.file]
-    sets = {name: rows_of(Path(path)) for name, path in files} or {"documentation": documentation()}
-    figures = [each for name, rows in sets.items() for each in measured(name, rows, options.rows)]
+    figures = speed() if options.speed else shares(options.file, options.rows)
     section = Section("Reworded repeats of held-out rows", figures)
     if options.json:
         print(as_json([section]))

@@ -19,14 +19,16 @@ from engine.data.convert.convert import Canonical
 from engine.data.deal.leakage import questions
 from engine.gathering.old_rows import ComparedRows, OldRows, compared
 from engine.gathering.reworded import find_repeated
-from engine.near.clusters import Tell, find_clusters
+from engine.near.clusters import find_clusters
 from engine.near.groups import join
 from engine.near.minhash import Sketches
 from engine.recipe.added_rows import Answer, contradicts
+from engine.signals.group import Progress
 from store.documents.data.row import Kind
 
 THRESHOLD = 0.7  # Jaccard similarity of word 5-grams, as everywhere
 BATCH = 4_000
+COMPARING = "Comparing with the old rows"
 HELD_TEXT = "the same as an old row that judges"
 HELD_PROMPT = "asks what an old row asks that judges"
 HELD_NEAR = "nearly an old row that judges"
@@ -66,19 +68,22 @@ class NewRowStanding(NamedTuple):
     partners: np.ndarray
 
 
-def stand(rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, tell: Tell) -> NewRowStanding:
+def stand(
+    rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, progress: Progress
+) -> NewRowStanding:
     """How the new rows stand to each other and to the old ones. `folder` takes a spool file. Where a new row
-    answers otherwise what an earlier one asks, neither is right for sure, and both are left out."""
+    answers otherwise what an earlier one asks, neither is right for sure, and both are left out. `progress`
+    may raise to stop."""
     new = compared([each.row for each in rows])
     from_people = np.array([each.from_people for each in rows], bool)
-    within, across = _near_pairs(new.texts, old.rows.texts, folder, tell)
+    within, across = _near_pairs(new.texts, old.rows.texts, folder, progress)
     reasons, partners = [""] * len(rows), np.full(len(rows), -1)
     every, first_time = np.ones(len(rows), bool), np.array([not each.earlier for each in rows], bool)
     for held, meant, names in (
         (old.held, every, HELD),
         (old.held_elsewhere, first_time, (HELD_ELSEWHERE,) * len(HELD)),
     ):
-        repeated = _held_partners(new, old, held, across, first_time)
+        repeated = _held_partners(new, old, held, across, first_time, progress)
         for partner, name in zip(repeated, names, strict=True):
             fresh = meant & (partner >= 0) & (partners < 0)
             partners[fresh] = partner[fresh]
@@ -92,7 +97,7 @@ def stand(rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, tell:
     learned = np.intersect1d(old.rows.asked.of(old.learned), old.questions)
     only_train = _near(across, old.learned, len(rows)) | corrects | new.asked.asking(learned)
     only_train |= np.isin(new.digests, old.rows.digests[old.learned])
-    groups = _groups(new, within)
+    groups = _groups(new, within, progress)
     return NewRowStanding(reasons, contradicting | otherwise, only_train, corrects, groups, partners)
 
 
@@ -102,6 +107,7 @@ def _held_partners(
     held: np.ndarray,
     across: list[tuple[int, int]],
     first_time: np.ndarray,
+    progress: Progress,
 ) -> list[np.ndarray]:
     """For each way of `HELD` the old row, of those in `held`, that a new row repeats in this way, -1 where
     none. Rows that judged before are not looked at for repeats in other words: they are not trained on."""
@@ -118,7 +124,8 @@ def _held_partners(
             nearly[number] = place
     fresh = np.flatnonzero(first_time)
     others = [old.rows.answered.answers[place] for place in np.flatnonzero(~held).tolist()]
-    repeats = find_repeated(new.answered.chosen(fresh), old.rows.answered.chosen(places), others)
+    answered = old.rows.answered.chosen(places)
+    repeats = find_repeated(new.answered.chosen(fresh), answered, others, progress)
     for partners, taken in zip((copied, reworded), repeats, strict=True):
         has = taken >= 0
         partners[fresh[has]] = places[taken[has]]
@@ -131,9 +138,13 @@ def _leave_out(reasons: list[str], rows: np.ndarray, reason: str) -> None:
 
 
 def _near_pairs(
-    new: list[str], old: list[str], folder: Path, tell: Tell
+    new: list[str], old: list[str], folder: Path, progress: Progress
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Near duplicates among the new texts, the earlier one first; and (new, old) across the two."""
+
+    def tell(done: int, total: int) -> None:
+        progress(done, total, "bands", COMPARING)
+
     with Sketches(THRESHOLD, folder) as sketches:
         _sketch(sketches, new)
         sketches.close()
@@ -225,13 +236,13 @@ def _leave_out_repeats(reasons: list[str], new: ComparedRows, near: list[tuple[i
             reasons[second] = NEARLY_AGAIN
 
 
-def _groups(new: ComparedRows, near: list[tuple[int, int]]) -> np.ndarray:
+def _groups(new: ComparedRows, near: list[tuple[int, int]], progress: Progress) -> np.ndarray:
     """Rows with equal questions, or nearly equal, or that repeat each other in other words, belong together,
     and so do the turns of a conversation."""
     groups = new.asked.grouped(np.arange(len(new.prompts)))
     if near:
         groups = join(groups, *np.array(near, np.int64).T)
-    for partners in find_repeated(new.answered, new.answered):
+    for partners in find_repeated(new.answered, new.answered, (), progress):
         has = np.flatnonzero(partners >= 0)
         groups = join(groups, has, partners[has]) if len(has) else groups
     return groups

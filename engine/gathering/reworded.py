@@ -19,12 +19,10 @@ from math import log2
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-from scipy import sparse
 
-from engine.data.deal.dealing import FEW_PROMPTS
-from engine.near.trigrams import TrigramWeights, words_of
-from engine.signals.embedded.embeddings import FIRST, embed
+from engine.gathering.near_questions import NEAREST, QuestionThresholds, near_questions
+from engine.near.trigrams import words_of
+from engine.signals.group import Progress
 
 RUN = 4  # words of a run
 RARE = 20  # answers; a run that more have is no sign
@@ -32,29 +30,14 @@ MIN_BITS, MIN_SHARE = 40.0, 0.4  # of the held-out answer, to be copied in part
 MANY_BITS = 100.0  # whatever its share
 WHOLE_BITS, WHOLE_SHARE = 18.0, 0.9  # of an answer that is copied as a whole
 MIN_ANSWER_BITS = 6.0  # of a whole answer, to count as the same: at most one in 64 old rows has it
-TEMPLATE_SHARE = 0.1  # of the questions; a word that more have says nothing of what one means
-MIN_OWN_WORDS = 3  # of a question, for its meaning to be looked at
-NEAREST = 8  # held-out rows that are looked at, by each measure
-BLOCK = 256  # new questions at a time
-
-
-class QuestionThresholds(NamedTuple):
-    """How alike two questions have to be: by trigrams or by meaning."""
-
-    trigrams: float
-    meaning: float
-
-    def reached(self, trigrams: np.ndarray, meaning: np.ndarray) -> np.ndarray:
-        """Of pairs: bool."""
-        enough: np.ndarray = (trigrams >= self.trigrams) | (meaning >= self.meaning)
-        return enough
-
+DIGITS = 5  # of a cosine; of equal ones the last row is taken, whatever block it was in
+STEP = 500  # answers between two looks at a request to stop
+COMPARING = "Comparing the answers"
 
 ALONE = QuestionThresholds(0.6, 0.9)  # whatever is answered
 SAME_ANSWER = QuestionThresholds(0.3, 0.6)
-OF_LABELS = QuestionThresholds(
-    0.8, 2.0
-)  # other words of one class are what a classifier is to learn: no leak
+# Other words of one class are what a classifier is to learn: no leak.
+OF_LABELS = QuestionThresholds(0.8, 2.0)
 
 
 @dataclass(frozen=True)
@@ -87,35 +70,41 @@ class Repeated(NamedTuple):
     reworded: np.ndarray
 
 
-def find_repeated(new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[str] = ()) -> Repeated:
+def find_repeated(
+    new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[str], progress: Progress
+) -> Repeated:
     """What of the new rows repeats which of the held-out ones; of two equal arguments which other one of
-    them. others: further answers, folded, that say how rare a word is."""
+    them. others: further answers, folded, that say how rare a word is. `progress` may raise to stop."""
     copied = np.full(len(new), -1)
     if not len(new) or not len(held):
         return Repeated(copied, copied.copy())
     itself = new is held
-    for number, partner in _copied(new.answers, [] if itself else held.answers, others):
+    for number, partner in _copied(new.answers, [] if itself else held.answers, others, progress):
         copied[number] = partner
-    return Repeated(copied, _reworded(new, held, others))
+    return Repeated(copied, _reworded(new, held, others, progress))
 
 
-def _copied(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> Iterator[tuple[int, int]]:
+def _copied(
+    new: Sequence[str], held: Sequence[str], others: Sequence[str], progress: Progress
+) -> Iterator[tuple[int, int]]:
     """New answers that copy a held-out one, with the one of which they have most; with nothing held out those
     that copy another new one."""
-    partners = [words_of(text) for text in held or new]
+    every = (*new, *held, *others)
+    telling = _Telling(progress, len(held or new) + len(every) + len(new))
+    partners = [words_of(text) for text in telling.each(held or new)]
     holders: dict[int, list[int]] = defaultdict(list)
     for partner, words in enumerate(partners):
         for run in set(_runs(words)):
             holders[run].append(partner)
     often: Counter[str] = Counter()
     shared: Counter[int] = Counter()
-    for text in (*new, *held, *others):  # one after the other, as there may be many
+    for text in telling.each(every):  # one after the other, as there may be many
         words = words_of(text)
         often.update(set(words))
         shared.update({run for run in _runs(words) if run in holders})
-    total = 1 + len(new) + len(held) + len(others)
+    total = 1 + len(every)
     bits = {word: log2(total / often[word]) for words in partners for word in words}
-    for number, text in enumerate(new):
+    for number, text in enumerate(telling.each(new)):
         own = {run for run in _runs(words_of(text)) if run in holders and shared[run] <= RARE}
         often_shared = Counter(partner for run in own for partner in holders[run])
         if not held:
@@ -124,6 +113,21 @@ def _copied(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> I
         shared_bits = {partner: _shared_bits(partners[partner], own, bits) for partner in near}
         if any(shared_bits.values()):
             yield number, max(shared_bits, key=lambda partner: shared_bits[partner])
+
+
+class _Telling:
+    """Tells how far several passes over texts are, every so many texts."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def each(self, texts: Sequence[str]) -> Iterator[str]:
+        """One pass."""
+        for text in texts:
+            if self.done % STEP == 0:
+                self.progress(self.done, self.total, "answers", COMPARING)
+            self.done += 1
+            yield text
 
 
 def _runs(words: Sequence[str]) -> Iterator[int]:
@@ -141,15 +145,19 @@ def _shared_bits(words: Sequence[str], runs: set[int], bits: Mapping[str, float]
     return shared_bits if enough else 0.0
 
 
-def _reworded(new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[str]) -> np.ndarray:
-    first, second, trigrams, meaning = _near_questions(new.questions, held.questions, itself=new is held)
+def _reworded(
+    new: QuestionsAnswered, held: QuestionsAnswered, others: Sequence[str], progress: Progress
+) -> np.ndarray:
+    first, second, trigrams, meaning = near_questions(
+        new.questions, held.questions, SAME_ANSWER, progress, itself=new is held
+    )
     codes = _answer_codes(new.answers, held.answers, others)
     mine, theirs = codes[first], codes[len(new) + second]
     labelled = new.labelled[first] | held.labelled[second]
     reached = np.where(labelled, OF_LABELS.reached(trigrams, meaning), ALONE.reached(trigrams, meaning))
     reached |= (mine == theirs) & (mine >= 0) & ~labelled & SAME_ANSWER.reached(trigrams, meaning)
     first, second, strength = first[reached], second[reached], np.maximum(trigrams, meaning)[reached]
-    order = np.argsort(strength, kind="stable")
+    order = np.argsort(strength.round(DIGITS), kind="stable")
     partner = np.full(len(new), -1)
     partner[first[order]] = second[order]  # the last assignment, the most alike, wins
     return partner
@@ -171,50 +179,3 @@ def _answer_codes(new: Sequence[str], held: Sequence[str], others: Sequence[str]
         ],
         np.int64,
     )
-
-
-def _near_questions(
-    new: Sequence[str], held: Sequence[str], *, itself: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of a new and a held-out question that may be alike, and how much by trigrams and by meaning."""
-    texts = [text[:FIRST] for text in (*new, *held)]
-    weights = TrigramWeights(texts).rows
-    vectors = embed(pa.array(_own_words(texts), pa.large_string()))
-    count = len(new)
-    held_weights, held_vectors = sparse.csr_array(weights[count:].T), vectors[count:].T
-    parts = []
-    for begin in range(0, count, BLOCK):
-        end = min(count, begin + BLOCK)
-        trigrams = (weights[begin:end] @ held_weights).toarray()
-        meaning = vectors[begin:end] @ held_vectors
-        chosen = SAME_ANSWER.reached(trigrams, meaning)
-        chosen &= _largest(trigrams) | _largest(meaning)
-        if itself:
-            chosen[np.arange(end - begin), np.arange(begin, end)] = False
-        rows, columns = np.nonzero(chosen)
-        parts.append((rows + begin, columns, trigrams[rows, columns], meaning[rows, columns]))
-    first, second, by_trigrams, by_meaning = zip(*parts, strict=True)
-    return (
-        np.concatenate(first),
-        np.concatenate(second),
-        np.concatenate(by_trigrams),
-        np.concatenate(by_meaning),
-    )
-
-
-def _own_words(texts: Sequence[str]) -> list[str]:
-    """Each question without the words of a template, which would make all of them mean the same, and without
-    numbers, whose vectors are all alike; "" where too few words are left to tell what is meant."""
-    words = [words_of(text) for text in texts]
-    often = Counter(word for own in words for word in set(own))
-    most = max(FEW_PROMPTS, TEMPLATE_SHARE * len(texts))
-    own = [[word for word in each if often[word] <= most and not word.isdecimal()] for each in words]
-    return [" ".join(each) if len(set(each)) >= MIN_OWN_WORDS else "" for each in own]
-
-
-def _largest(values: np.ndarray) -> np.ndarray:
-    """In each row the `NEAREST` largest: bool."""
-    if values.shape[1] <= NEAREST:
-        return np.ones(values.shape, bool)
-    least = np.partition(values, -NEAREST, axis=1)[:, -NEAREST]
-    return values >= least[:, None]

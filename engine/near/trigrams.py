@@ -19,6 +19,8 @@ from engine.near.shingles import mix, normalise
 BUCKETS = 2**20  # that trigrams are hashed to
 BATCH = 4_000  # texts at a time
 PIECE = 20_000  # pairs at a time
+DENSE_SHARE = 1 / 1_024  # of the pairs of texts; a trigram that more share is a dense column of a product
+MOST_DENSE = 512  # such trigrams: 2 KiB of a text
 _WORD = re.compile(r"\w+")
 
 
@@ -48,6 +50,53 @@ class TrigramWeights:
             products = self.rows[first[piece]].multiply(self.rows[second[piece]])
             values[piece] = np.asarray(products.sum(axis=1)).ravel()
         return values
+
+
+class TrigramProducts:
+    """The cosines of every text of one side with every one of the other, a block at a time.
+
+    A sparse product takes a step for each trigram that two texts share, which is nearly always one of the few
+    that most texts have. Those are laid out as dense columns, which takes about a hundredth of the time for
+    each of them; the rare ones, which few pairs share, stay sparse.
+    """
+
+    def __init__(self, first: sparse.csr_array, second: sparse.csr_array) -> None:
+        """Rows of `TrigramWeights`."""
+        counts = [np.bincount(side.indices, minlength=BUCKETS) for side in (first, second)]
+        often = counts[0].astype(np.float64) * counts[1]  # pairs that have both
+        many = np.flatnonzero(often > DENSE_SHARE * first.shape[0] * second.shape[0])
+        common = np.sort(many[np.argsort(often[many])[-MOST_DENSE:]])
+        self._first_common = _columns(first, common)
+        self._second_common = _columns(second, common).toarray().T
+        self._first_rare = _without(first, common)
+        self._second_rare = sparse.csr_array(_without(second, common).T)
+
+    def block(self, begin: int, end: int) -> np.ndarray:
+        """Of these texts of the first side with all of the other: float32 [texts, others]."""
+        product: np.ndarray = (self._first_rare[begin:end] @ self._second_rare).toarray()
+        product += self._first_common[begin:end].toarray() @ self._second_common
+        return product
+
+
+def _columns(rows: sparse.csr_array, columns: np.ndarray) -> sparse.csr_array:
+    """These columns alone, in their order."""
+    place = np.full(BUCKETS, -1)
+    place[columns] = np.arange(len(columns))
+    return _of_entries(rows, place[rows.indices], len(columns))
+
+
+def _without(rows: sparse.csr_array, columns: np.ndarray) -> sparse.csr_array:
+    """All but these columns, each where it is."""
+    place = np.arange(BUCKETS)
+    place[columns] = -1
+    return _of_entries(rows, place[rows.indices], BUCKETS)
+
+
+def _of_entries(rows: sparse.csr_array, places: np.ndarray, width: int) -> sparse.csr_array:
+    """The entries of these rows at new places, -1 for those that go."""
+    kept = places >= 0
+    ends = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
+    return sparse.csr_array((rows.data[kept], places[kept], ends), shape=(rows.shape[0], width))
 
 
 def _counted(texts: Sequence[str]) -> sparse.csr_array:

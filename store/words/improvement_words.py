@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from math import ceil
 from typing import Literal, NamedTuple
 
-from store.config.shipping.improve_config import MAX_SLIPPING, MOST_JUDGED
-from store.documents.data.gathered import GatheredRows, JudgingAgain
-from store.documents.shipping.gate import GateReport
+from store.config.shipping.improve_config import MAX_SLIPPING, MAX_SLIPPING_SHORT, MOST_JUDGED, SHORT_ANSWER
+from store.documents.data.gathered import GatheredRows, JudgingAgain, Slipping
+from store.documents.shipping.gate import CheckReport, GateReport
 from store.documents.tables.improvement import Improvement, ImprovementState
 
 
@@ -59,6 +58,7 @@ NO_TEST = (
 )
 ROWS = ("old rows", "new rows")
 How = Literal["better", "within", "worse_within", "worse", "cant_tell", "alone"]
+SLIPPED = "may have slipped into training, which could make this difference"
 ANSWERS = {"passed": "passed", "failed": "not passed", "cant_tell": "can't be told"}
 
 
@@ -70,8 +70,22 @@ def how(report: GateReport) -> How:
         return "worse" if report["answer"] == "failed" else "cant_tell"
     if surely_worse(report):
         return "worse_within"
-    lows = [check["value"]["low"] if check["value"] else None for check in report["checks"]]
+    lows = [_surely_better_by(check) for check in report["checks"]]
     return "better" if lows and all(low is not None and low > 0 for low in lows) else "within"
+
+
+def _surely_better_by(check: CheckReport) -> float | None:
+    """The lower end of the change, less what leaks may have lifted it by."""
+    value = check["value"]
+    return None if value is None or value["low"] is None else value["low"] - check.get("lifted", 0.0)
+
+
+def may_be_slips(check: CheckReport) -> bool:
+    """Whether it would have passed if nothing could have slipped through."""
+    value, limit = check["value"], check["limit"]
+    if check["answer"] != "cant_tell" or not check.get("lifted") or value is None or limit is None:
+        return False
+    return value["low"] is not None and value["low"] > limit
 
 
 def surely_worse(report: GateReport) -> list[str]:
@@ -114,6 +128,8 @@ def measured(report: GateReport) -> str:
     parts = [f"{version} is surely {by} than {holder} on the {' and the '.join(worse)}."] if worse else []
     if unsure:
         parts.append(f"On the {' and the '.join(unsure)} it can't be told whether {version} is {by}.")
+    if slips := [rows for rows, check in named if may_be_slips(check)]:
+        parts.append(f"On the {' and the '.join(slips)} it would have passed but for repeats that {SLIPPED}.")
     return " ".join(parts)
 
 
@@ -233,20 +249,44 @@ def redacted_sentence(rows: GatheredRows) -> str:
 
 
 def slipping_sentence(rows: GatheredRows) -> str:
-    """How many repeats of rows that judge may have slipped through, and how far they may move the result; ""
-    where nobody looked."""
-    old = rows.get("old_judging", 0)
-    if "repeats" not in rows or not old:
+    """How many repeats of rows that judge may have slipped through, and how far they may move the result, or
+    that this has no bound; "" where nobody looked."""
+    if "repeats" not in rows or "slipping" not in rows:
         return ""
-    repeats = rows["repeats"]
-    slipped = ceil((repeats + 1) * MAX_SLIPPING / (1 - MAX_SLIPPING))
-    points = f"{min(100.0, 100 * slipped / old):.1f}".removesuffix(".0")
-    return (
+    repeats, slipping = rows["repeats"], rows["slipping"]
+    stayed_out = (
         f"{repeats:,} new row{' repeats' if repeats == 1 else 's repeat'} a row that judges, in its own or in"
-        f" other words, and stayed out. Up to {100 * MAX_SLIPPING:g} in 100 of such rows are not recognised:"
-        f" here {slipped:,}, which may lift the new version by up to {points}"
-        f" point{'' if points == '1' else 's'} on the {old:,} old rows that judge."
+        " other words, and stayed out."
     )
+    if slipping is None:
+        return f"{stayed_out} {NO_BOUND}"
+    if not slipping["judging"]:
+        return ""
+    points = f"{min(100.0, 100 * slipping['most'] / slipping['judging']):.1f}".removesuffix(".0")
+    return (
+        f"{stayed_out} {_unrecognised(slipping)} of the rows that give back an old row that judges are not"
+        f" recognised. With 95% certainty at most {slipping['most']:,} of the {slipping['judging']:,} old"
+        f" rows that judge were learned from such, which may lift a share of them by up to {points}"
+        f" point{'' if points == '1' else 's'}. The check on them passes only where it would without"
+        f" {slipping['allowed']:,} of these, which keeps its level of 5%."
+    )
+
+
+NO_BOUND = (
+    "The answers are labels: a row that asks in other words for the same label is what a classifier is to"
+    " learn, so it trains, also where an old row that judges asks the same. How far that lifts the new"
+    " version on the old rows has no bound here, and the check on them does not allow for it."
+)
+
+
+def _unrecognised(slipping: Slipping) -> str:
+    """ "Up to 20 in 100": of repeats, by how long the answers are."""
+    usual, short = (f"{100 * share:g}" for share in (MAX_SLIPPING, MAX_SLIPPING_SHORT))
+    if not slipping["short"]:
+        return f"Up to {usual} in 100"
+    if slipping["short"] == slipping["judging"]:
+        return f"Up to {short} in 100, as answers have under {SHORT_ANSWER} words,"
+    return f"Up to {usual} in 100, and {short} where the answer has under {SHORT_ANSWER} words,"
 
 
 def left_out_lines(rows: GatheredRows) -> list[str]:

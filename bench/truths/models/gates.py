@@ -34,7 +34,7 @@ def as_gate_row(scores: np.ndarray) -> GateRow:
     }
 
 
-def _right_or_wrong(rng: np.random.Generator, rows: int, gap: float) -> tuple[np.ndarray, np.ndarray]:
+def right_or_wrong(rng: np.random.Generator, rows: int, gap: float) -> tuple[np.ndarray, np.ndarray]:
     """Two models that agree on most rows; the first is right by `gap` less often."""
     other = rng.random(rows) < 0.75
     lost = other & (rng.random(rows) < (0.06 + gap) / 0.75)
@@ -50,13 +50,13 @@ def _graded(rng: np.random.Generator, rows: int, gap: float) -> tuple[np.ndarray
 
 def not_worse(rng: np.random.Generator, kind: str, rows: int, gap: float, answer: CheckAnswer) -> bool:
     """A version that is `gap` worse than the one that has the alias."""
-    first, second = {"right or wrong": _right_or_wrong, "graded": _graded}[kind](rng, rows, gap)
+    first, second = {"right or wrong": right_or_wrong, "graded": _graded}[kind](rng, rows, gap)
     return decide.above(decide.advantage(as_gate_row(first), as_gate_row(second)), -MARGIN) == answer
 
 
 def better(rng: np.random.Generator, rows: int, answer: CheckAnswer) -> bool:
     """A version that is exactly as good as its base."""
-    first, second = _right_or_wrong(rng, rows, 0.0)
+    first, second = right_or_wrong(rng, rows, 0.0)
     return decide.above(decide.advantage(as_gate_row(first), as_gate_row(second)), 0.0) == answer
 
 
@@ -115,7 +115,7 @@ def scores_no_worse(rng: np.random.Generator, shape: str, rows: int, answer: Che
 def three_checks(rng: np.random.Generator, rows: int) -> bool:
     """All must pass: a version at the limit of one of three checks, and well within the two others."""
     answers = [
-        decide.above(decide.advantage(*map(as_gate_row, _right_or_wrong(rng, rows, gap))), -limit)
+        decide.above(decide.advantage(*map(as_gate_row, right_or_wrong(rng, rows, gap))), -limit)
         for gap, limit in ((0.05, 0.05), (0.0, 0.3), (0.0, 0.3))
     ]
     return decide.all_of(answers) == "passed"

@@ -46,6 +46,14 @@ def above(estimate: Estimate | None, limit: float) -> CheckAnswer:
     return "failed" if estimate["high"] <= limit else "cant_tell"
 
 
+def above_despite(estimate: Estimate | None, limit: float, lifted: float) -> CheckAnswer:
+    """As `above`, of a figure that something may have lifted by as much: it passes where it would without."""
+    answer = above(estimate, limit)
+    if answer != "passed" or estimate is None or estimate["low"] is None:
+        return answer
+    return "passed" if estimate["low"] - lifted > limit else "cant_tell"
+
+
 def under(estimate: Estimate | None, limit: float) -> CheckAnswer:
     """Whether the truth surely lies under the limit; failed: surely not."""
     if estimate is None or estimate["low"] is None or estimate["high"] is None:
@@ -105,6 +113,19 @@ def advantage(first: GateRow, second: GateRow) -> Estimate | None:
             gap["why"] = why
         gap = of_all(gap, _broken_row(own, other))
     return gap if own.better == "higher" else _turned(gap)
+
+
+def lift(first: GateRow, second: GateRow, rows: int) -> float:
+    """By how much so many of the rows may have lifted `advantage`, however little the first knows of others:
+    a row of a metric that has bounds by all that lies between them, another by what a broken row takes. 0
+    where it is not known."""
+    if not rows:
+        return 0.0
+    own, other = _scored(first), _scored(second)
+    both = np.intersect1d(own.row_ids, other.row_ids).size
+    low, high = own.bounds
+    size = _broken_row(own, other) if low is None or high is None else high - low
+    return min(1.0, rows / max(1, both)) * size
 
 
 def _broken_row(own: Scored, other: Scored) -> float:

@@ -18,7 +18,8 @@ SHARE = "share"
 
 
 class CheckOutcome(NamedTuple):
-    """What came of a check: `fact` is its evidence in words, before the answer."""
+    """What came of a check: `fact` is its evidence in words, before the answer; `lifted`, by how much leaks
+    may have lifted the value."""
 
     answer: CheckAnswer
     fact: str
@@ -26,6 +27,7 @@ class CheckOutcome(NamedTuple):
     limit: float | None = None
     unit: str = ""
     evaluations: Sequence[str] = ()
+    lifted: float = 0.0
 
 
 def report(
@@ -81,6 +83,8 @@ def _checked(check: Check, title: str, evidence: CheckEvidence) -> CheckReport:
         "other": evidence.get("other") or "",
         "evaluations": list(judged.evaluations),
     }
+    if judged.lifted:
+        line["lifted"] = judged.lifted
     if (tries := evidence.get("tries", 1)) > 1 and not evidence.get("missing"):
         line["tries"] = tries
         line["sentence"] += f" {_capital(_nth(tries))} measurement: its interval is as wide as that needs."
@@ -118,10 +122,19 @@ def _not_worse(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     if gap is None:
         return CheckOutcome("cant_tell", "No row is in both evaluations.", evaluations=ids)
     gap = _widened(gap, evidence)
-    answer = decide.above(gap, -margin)
+    lifted = decide.lift(rows, others, evidence.get("slipped", 0))
+    answer = decide.above_despite(gap, -margin, lifted)
     least = f"; at most {phrasing.alone(margin)} worse is allowed"
     fact = f"{_metric(metric)}: {_gap(gap)} than {evidence['other']}{least}."
-    return CheckOutcome(answer, fact + _few(answer, gap), gap, -margin, rows["figure"]["unit"], ids)
+    why = _slipped(lifted) if answer != decide.above(gap, -margin) else _few(answer, gap)
+    return CheckOutcome(answer, fact + why, gap, -margin, rows["figure"]["unit"], ids, lifted)
+
+
+def _slipped(lifted: float) -> str:
+    return (
+        f" Repeats of these rows that may have slipped into training could make this difference, of up to"
+        f" {phrasing.alone(lifted)}, so it can't be told."
+    )
 
 
 def _better(check: Check, evidence: CheckEvidence) -> CheckOutcome:

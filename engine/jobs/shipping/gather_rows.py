@@ -25,11 +25,12 @@ from engine.gathering.continued import CONTINUED, continuing
 from engine.gathering.earlier_rows import EarlierRow
 from engine.gathering.old_rows import OldRows, compared, read_old
 from engine.gathering.repeats import HELD, HELD_ELSEWHERE, NewRowStanding, SaidRow, stand
+from engine.gathering.slipping import slipping
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals
 from engine.recipe.working import Working
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
+from engine.worker.progress import PhaseReporter
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.config.data.recipe import PII_KINDS
 from store.config.shipping.improve_config import LEAST_ROWS, GatherConfig, RowsOfDataset
@@ -75,14 +76,13 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult 
     if dataset["kind"] == "chat" and not wanted.classifier:
         made = _without_continued(made)
     usable = [each for each in made if each.row is not None and not each.reason]
-    report = ProgressReporter(job, 0, "bands")
     new = [SaidRow(each.row, each.from_people) for each in usable if each.row is not None]
     standing = stand(
         [*new, *(SaidRow(row, False, earlier=True) for row in earlier_rows.comparable(earlier))],
         old,
         dataset["kind"],
         folder,
-        lambda done, total: report(done, message="Comparing with the old rows"),
+        PhaseReporter(job),
     )
     rows = _reasoned(made, usable, standing)
     again = earlier_rows.standing(earlier, standing, len(new))
@@ -90,10 +90,10 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult 
     counted = _counted(rows, parts, standing)
     if too_few := _too_few(counted):
         return too_few
-    repeating = _repeating(rows, standing, old)
-    counted |= {"repeats": len(repeating), "repeating": repeating[:LISTED]}
-    if not wanted.classifier:
-        counted["old_judging"] = int(np.count_nonzero(old.parts == "test") or old.held.sum())
+    partners = _partners(rows, standing)
+    repeating = _repeating(rows, partners, old)
+    slips = None if wanted.classifier else slipping(list(partners.values()), old, counted["train"])
+    counted |= {"repeats": len(repeating), "repeating": repeating[:LISTED], "slipping": slips}
     if again:
         counted["again"] = earlier_rows.counted(again)
     return _write(job, dataset, PartedRows(rows, parts, again), counted, folder / "dataset")
@@ -159,15 +159,27 @@ def _counted(rows: list[ReasonedRow], parts: judging_rows.Judging, standing: New
     }
 
 
-def _repeating(rows: list[ReasonedRow], standing: NewRowStanding, old: OldRows) -> list[RowRepeating]:
-    """Those that are left out as they repeat a row that judges, each with that row."""
-    listed: list[RowRepeating] = []
-    for line, row in enumerate(rows):
-        partner = int(standing.partners[row.place]) if row.place >= 0 else -1
-        if partner >= 0 and row.reason in (*HELD, HELD_ELSEWHERE):
-            fingerprint, row_id = old.origins[partner]
-            listed.append({"line": line, "reason": row.reason, "fingerprint": fingerprint, "row_id": row_id})
-    return listed
+def _partners(rows: list[ReasonedRow], standing: NewRowStanding) -> dict[int, int]:
+    """Of those that are left out as they repeat a row that judges, by their lines: the place of that row
+    among the old ones."""
+    return {
+        line: int(standing.partners[row.place])
+        for line, row in enumerate(rows)
+        if row.place >= 0 and standing.partners[row.place] >= 0 and row.reason in (*HELD, HELD_ELSEWHERE)
+    }
+
+
+def _repeating(rows: list[ReasonedRow], partners: dict[int, int], old: OldRows) -> list[RowRepeating]:
+    """These, each with that row."""
+    return [
+        {
+            "line": line,
+            "reason": rows[line].reason,
+            "fingerprint": old.origins[partner][0],
+            "row_id": old.origins[partner][1],
+        }
+        for line, partner in partners.items()
+    ]
 
 
 def _too_few(counted: GatheredRows) -> GatheredTooFew | None:

@@ -11,7 +11,7 @@ from store.config.shipping.gate_config import GateConfig
 from store.config.training.train_config import split_of
 from store.contract.errors import NotFoundError
 from store.db.database import Queryable
-from store.documents.shipping.gate import CheckAnswer, CheckReport, GateReport
+from store.documents.shipping.gate import CheckAnswer, CheckEvidence, CheckReport, GateReport
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.improvement import Improvement
 from store.documents.tables.job_order import SplitFields
@@ -19,7 +19,7 @@ from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.runs import runs
 from store.queries.shipping import gate_candidates, gate_evidence
-from store.queries.shipping.gate_candidates import Candidate
+from store.queries.shipping.gate_candidates import Candidate, Check
 from store.words import improvement_words
 
 
@@ -59,9 +59,16 @@ def metric_of(chosen: str, run: Run, rows: Dataset) -> str:
 def judged(db: Queryable, improvement: Improvement, candidate: Candidate, config: GateConfig) -> GateReport:
     """The report, with titles that say which rows; what an evaluation lacks, the improvement itself makes."""
     reference, alias, holder, checks = gate_evidence.case_of(db, candidate, config)
-    titled = [
-        (check, title + (improvement_words.NO_TEST if check["part"] == "validation" else ""), evidence)
-        for (check, _, evidence), title in zip(checks, improvement_words.CHECKS, strict=True)
+    slipped = (_slipped(improvement), 0)
+    titled: list[tuple[Check, str, CheckEvidence]] = [
+        (
+            check,
+            title + (improvement_words.NO_TEST if check["part"] == "validation" else ""),
+            {**evidence, "slipped": learned},
+        )
+        for (check, _, evidence), title, learned in zip(
+            checks, improvement_words.CHECKS, slipped, strict=True
+        )
     ]
     report = judge.report(reference, alias, holder, titled)
     for line in report["checks"]:
@@ -70,6 +77,14 @@ def judged(db: Queryable, improvement: Improvement, candidate: Candidate, config
     favours = favour(db, improvement["config"]["run"], candidate), favour_on_new(improvement, candidate)
     report = fair(report, favours)
     return {**report, "sentence": improvement_words.measured(report)}
+
+
+def _slipped(improvement: Improvement) -> int:
+    """Old rows that judge and that the new version may have learned from repeats, as many as the check allows
+    for; 0 where nobody counted, or none can."""
+    rows = improvement["facts"].get("rows")
+    slips = rows.get("slipping") if rows else None
+    return slips["allowed"] if slips else 0
 
 
 def favour(db: Queryable, run_id: str, candidate: Candidate) -> str:

@@ -41,6 +41,16 @@ class RowRepeating(TypedDict):
     row_id: int  # of that row
 
 
+class Slipping(TypedDict):
+    """What may have been learned of the old rows that judge, from repeats that nobody recognised."""
+
+    judging: int  # old rows that judge
+    short: int  # of them: their answer has under twelve words
+    recognised: int  # new rows that were left out as they repeat one of these
+    most: int  # of these rows: were learned from repeats that slipped through, at most, with 95% certainty
+    allowed: int  # of these: a check allows for so many, with which it keeps its level
+
+
 class GatheredRows(TypedDict):
     """The new rows: how many there were, what became of them, and why others are none."""
 
@@ -54,7 +64,7 @@ class GatheredRows(TypedDict):
     corrects: int  # of these: they answer it otherwise, and the old row gives way
     repeats: NotRequired[int]  # of those left out: they repeat a row that judges
     repeating: NotRequired[list[RowRepeating]]  # these, 200 at most
-    old_judging: NotRequired[int]  # old rows that judge; absent where answers are labels
+    slipping: NotRequired[Slipping | None]  # null: answers are labels, and there is no bound
     redacted: NotRequired[int]  # of all that are used: they hold a placeholder such as [EMAIL]
 
 

@@ -74,6 +74,7 @@ class CheckEvidence(TypedDict, total=False):
     command: str  # that makes it
     gather: bool  # `gather_gate_evidence` queues it
     tries: int  # measurements so far, of which the newest is read; missing where they are read together
+    slipped: int  # rows that the version may have learned from repeats that nobody recognised
 
 
 class CheckReport(TypedDict):
@@ -91,6 +92,9 @@ class CheckReport(TypedDict):
     command: NotRequired[str]  # makes the evidence that is missing
     gather: NotRequired[bool]  # it is an evaluation, which can be queued from here
     tries: NotRequired[int]  # how often this was measured, where that is more than once
+    lifted: NotRequired[
+        float
+    ]  # by how much `value` may be too high for repeats that nobody recognised; its unit
 
 
 class GateReport(TypedDict):

@@ -326,7 +326,8 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
         reason = "asks in other words what an old row asks that judges"
         rows = {"asked": 40, "train": 28, "held_out": 11, "left_out": {reason: 1}, "held_out_random": True}
         partner = {"line": 3, "reason": reason, "fingerprint": "f", "row_id": 1204}
-        rows |= {"only_train": 0, "corrects": 0, "repeats": 1, "old_judging": 100, "repeating": [partner]}
+        rows |= {"only_train": 0, "corrects": 0, "repeats": 1, "repeating": [partner]}
+        rows |= {"slipping": {"judging": 100, "short": 0, "recognised": 1, "most": 2, "allowed": 1}}
         improvement: Any = {
             "config": {"rows": []},
             "state": "training",
@@ -347,4 +348,25 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
     assert "Where does the heron nest?" in text
     assert "Row 1,204 of Birds, which judges" in text
     assert "1 new row repeats a row that judges" in text
-    assert "by up to 1 point on the 100 old rows" in text
+    assert "at most 2 of the 100 old rows that judge" in text
+
+
+def test_where_slips_could_make_the_difference_the_side_of_the_old_rows_says_so() -> None:
+    def sides() -> None:
+        from typing import Any
+        from unittest.mock import patch
+
+        from pages.improve import decision_card
+
+        old: Any = {
+            "check": "not_worse_than", "title": "Old rows", "answer": "cant_tell", "sentence": "",
+            "limit": -0.02, "unit": "share", "value": {"value": 0.04, "low": 0.025, "high": 0.06, "n": 500},
+            "lifted": 0.06, "other": "m@1", "evaluations": [],
+        }  # fmt: skip
+        report: Any = {"checks": [old, {**old, "title": "New rows", "answer": "passed", "lifted": 0.0}]}
+        improvement: Any = {"facts": {}}
+        with patch.object(decision_card, "_draw_figures", lambda *_: None):
+            decision_card._draw_sides(improvement, report)
+
+    text = everything_said(AppTest.from_function(sides).run())
+    assert text.count("It would have passed but for repeats of these rows that may have slipped") == 1

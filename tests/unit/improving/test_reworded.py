@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
 import numpy as np
 import pytest
 
-from engine.gathering import repeats, reworded
+from engine.gathering import near_questions, repeats, reworded
 from engine.gathering.reworded import QuestionsAnswered, find_repeated
 from store.contract.home import Home
-from store.words.improvement_words import slipping_sentence
+from tests.unit.data_job import silent
 from tests.unit.improving.gathered import deal, gather, spoken
 from tests.unit.measured import WORDS
 from tests.unit.recipe_samples import make
@@ -113,16 +114,8 @@ def test_rows_that_repeat_each_other_in_other_words_are_never_parted() -> None:
         np.zeros(3, bool),
     )
     others = [f"something {n} entirely different about {n * 7}" for n in range(200)]
-    repeated = find_repeated(answered, answered, others)
+    repeated = find_repeated(answered, answered, others, silent)
     assert repeated.copied.tolist() == [1, 0, -1]
-
-
-def test_what_may_slip_through_is_told_with_its_effect() -> None:
-    rows: Any = {"repeats": 15, "old_judging": 200, "left_out": {}}
-    assert slipping_sentence(rows).endswith(
-        "here 4, which may lift the new version by up to 2 points on the 200 old rows that judge."
-    )
-    assert not slipping_sentence({**rows, "old_judging": 0})
 
 
 def test_of_many_answers_that_share_a_sentence_a_few_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,5 +123,17 @@ def test_of_many_answers_that_share_a_sentence_a_few_are_looked_at(monkeypatch: 
     shared = reworded._shared_bits
     monkeypatch.setattr(reworded, "_shared_bits", lambda *given: looks.append(given) or shared(*given))
     answers = [f"the heron nests among tall reeds {number} near still water" for number in range(15)]
-    list(reworded._copied(answers, [], []))
+    list(reworded._copied(answers, [], [], silent))
     assert 0 < len(looks) <= reworded.NEAREST * len(answers)
+
+
+def test_the_job_tells_what_it_compares(home: Home) -> None:
+    gather(home, old_rows(home), fresh())
+    (events,) = home.jobs.glob("gather_rows-*/events.jsonl")
+    progress = [json.loads(line) for line in events.read_text().splitlines()]
+    phases = {(event["message"], event["unit"]) for event in progress if event["type"] == "progress"}
+    assert phases >= {
+        (repeats.COMPARING, "bands"),
+        (reworded.COMPARING, "answers"),
+        (near_questions.COMPARING, "questions"),
+    }

@@ -1,0 +1,166 @@
+"""What may have slipped through of repeats: how many, and what the card and the check make of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special
+
+from bench.truths import Rate, observe
+from bench.truths.models.gates import as_gate_row
+from bench.truths.monitoring import slipped
+from engine.gathering.slipping import RepeatsOf, most_learned, most_slipped
+from engine.server.improving import improvement_gate
+from store.config.shipping.improve_config import MAX_SLIPPING, MAX_SLIPPING_SHORT
+from store.contract.home import Home
+from store.documents.data.gathered import Slipping
+from store.queries.shipping import gate_evidence
+from store.words import improvement_words
+from store.words.improvement_words import slipping_sentence
+from tests.unit.improving.gathered import answered, deal, gather, labelled, spoken
+
+MARGIN = 0.02
+
+
+@pytest.mark.parametrize("missed", [0.01, MAX_SLIPPING, 0.5, MAX_SLIPPING_SHORT])
+def test_more_than_the_limit_slips_through_in_5_of_100_cases_at_most(missed: float) -> None:
+    """However many repeats there were: by the whole distribution, and not by draws of it."""
+    for every in range(1, 150):
+        recognised = np.arange(every + 1)
+        chance = np.diff(special.bdtr(recognised, every, 1 - missed), prepend=0.0)
+        beyond = [every - count > most_slipped(count, missed) for count in recognised.tolist()]
+        assert chance[beyond].sum() <= 0.05 + 1e-9
+
+
+def test_the_limit_is_no_wider_than_it_has_to_be() -> None:
+    assert [most_slipped(count, MAX_SLIPPING) for count in (0, 1, 15)] == [1, 2, 8]
+    assert most_slipped(0, MAX_SLIPPING_SHORT) == 10
+    assert most_slipped(40, 0.0) == 0
+
+
+def test_no_more_rows_were_learned_than_judge_or_than_new_ones_train() -> None:
+    kinds = [RepeatsOf(200, 15, MAX_SLIPPING), RepeatsOf(0, 0, MAX_SLIPPING_SHORT)]
+    assert most_learned(kinds, 1_000) == most_slipped(15, MAX_SLIPPING)
+    assert most_learned(kinds, 3) == 3
+    assert most_learned([RepeatsOf(4, 15, MAX_SLIPPING)], 1_000) == 4
+    both = [RepeatsOf(200, 15, MAX_SLIPPING), RepeatsOf(200, 0, MAX_SLIPPING_SHORT)]
+    assert most_learned(both, 1_000) > most_slipped(15, MAX_SLIPPING) + most_slipped(0, MAX_SLIPPING_SHORT)
+
+
+def sure(**more: Any) -> Slipping:
+    return {"judging": 200, "short": 0, "recognised": 15, "most": 8, "allowed": 5, **more}  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(
+    ("slipping", "sentence"),
+    [
+        (sure(), "Up to 20 in 100 of the rows that give back an old row that judges are not recognised."),
+        (sure(), "at most 8 of the 200 old rows that judge were learned from such"),
+        (sure(), "by up to 4 points. The check on them passes only where it would without 5 of these,"),
+        (sure(most=2), "by up to 1 point."),
+        (sure(short=200), "Up to 75 in 100, as answers have under 12 words, of the rows"),
+        (sure(short=20), "Up to 20 in 100, and 75 where the answer has under 12 words, of the rows"),
+        (None, "The answers are labels"),
+        (None, "on the old rows has no bound here, and the check on them does not allow for it."),
+    ],
+)
+def test_what_may_slip_through_is_said_with_its_effect_or_that_this_has_no_bound(
+    slipping: Slipping | None, sentence: str
+) -> None:
+    text = slipping_sentence({"repeats": 15, "slipping": slipping, "left_out": {}})  # type: ignore[typeddict-item]
+    assert text.startswith("15 new rows repeat a row that judges")
+    assert sentence in text
+
+
+def test_where_nobody_looked_nothing_is_said() -> None:
+    rows: Any = {"repeats": 15, "left_out": {}}
+    assert slipping_sentence(rows) == ""
+    assert slipping_sentence({**rows, "slipping": sure(judging=0)}) == ""
+
+
+def new_rows(kind: str) -> list[dict[str, Any]]:
+    answer = ("ANIMAL", "PLACE") if kind == "label" else ("Otherwise.", "It is another one altogether.")
+    return [spoken(n, answer[n % 2], kind) for n in range(1_000, 1_040)]
+
+
+def test_where_answers_are_labels_there_is_no_bound_whatever_the_model(home: Home) -> None:
+    for task in ("classification", "sft"):
+        old = labelled(home)
+        deal(home, old, task)
+        assert gather(home, old, new_rows("label"))["counted"]["slipping"] is None
+
+
+def test_short_answers_are_counted_among_those_that_judge(home: Home) -> None:
+    old = answered(home)  # of three words each
+    deal(home, old)
+    slipping = gather(home, old, new_rows("correction"))["counted"]["slipping"]
+    assert slipping == {"judging": 10, "short": 10, "recognised": 0, "most": 10, "allowed": 4}
+    again = [spoken(n, "It is so.", "correction") for n in range(50, 54)]  # asks what test rows ask
+    more = gather(home, old, [*new_rows("correction"), *again])["counted"]["slipping"]
+    assert (more["recognised"], more["most"], more["allowed"]) == (4, 10, 10)
+
+
+def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
+    """Of 500 old rows the new version has 20 more right, and of the new ones as well."""
+    own, other = np.zeros(500), np.zeros(500)
+    own[:480], other[:460] = 1.0, 1.0
+    evidence: Any = {"rows": as_gate_row(own), "other_rows": as_gate_row(other), "other": "m@1"}
+    check = {"check": "not_worse_than", "metric": "m", "margin": MARGIN, "part": "test"}
+    case = gate_evidence.GateCase("m@2", "production", "m@1", [(check, "", evidence), (check, "", evidence)])
+    monkeypatch.setattr(gate_evidence, "case_of", lambda *_: case)
+    for name in ("favour", "favour_on_new"):
+        monkeypatch.setattr(improvement_gate, name, lambda *_: "")
+    rows = (
+        {}
+        if most is None
+        else {"rows": {"slipping": None if most < 0 else sure(judging=500, most=500, allowed=most)}}
+    )
+    improvement: Any = {"config": {"run": "r"}, "facts": rows}
+    nothing: Any = None
+    return improvement_gate.judged(nothing, improvement, nothing, nothing)
+
+
+@pytest.mark.parametrize(
+    ("most", "answer", "how"),
+    [
+        (None, "passed", "better"),  # nobody counted
+        (-1, "passed", "better"),  # labels
+        (5, "passed", "better"),
+        (15, "passed", "within"),  # 3 points, of which 2.5 were surely gained
+        (30, "cant_tell", "cant_tell"),  # 6 points
+    ],
+)
+def test_a_check_passes_only_where_it_would_without_what_may_have_slipped_through(
+    monkeypatch: pytest.MonkeyPatch, most: int | None, answer: str, how: str
+) -> None:
+    made = report(monkeypatch, most)
+    old, new = made["checks"]
+    assert (made["answer"], old["answer"], new["answer"]) == (answer, answer, "passed")
+    assert improvement_words.how(made) == how
+    assert old.get("lifted", 0.0) == pytest.approx(max(most or 0, 0) / 500)
+    assert "lifted" not in new
+    slips = "but for repeats that may have slipped into training, which could make this difference"
+    assert (slips in made["sentence"]) == improvement_words.may_be_slips(old) == (most == 30)
+    assert ("could make this difference, of up to 0.06" in old["sentence"]) == (most == 30)
+
+
+def test_what_fails_or_can_not_be_told_anyhow_is_no_matter_of_slips(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = report(monkeypatch, 30)["checks"][0]
+    assert improvement_words.may_be_slips(old)
+    assert not improvement_words.may_be_slips({**old, "answer": "failed"})
+    assert not improvement_words.may_be_slips({**old, "value": {**old["value"], "low": -0.1}})
+
+
+FEW = [
+    rate
+    for rate in slipped.RATES
+    if "200 rows, 20 of 100 slip" in rate.name or "200 rows, 72 of 100 slip, short" in rate.name
+]
+
+
+@pytest.mark.parametrize("rate", FEW, ids=lambda rate: rate.name)
+def test_the_check_keeps_its_level_and_the_card_its_word(rate: Rate) -> None:
+    share = observe(rate, 200).share
+    assert rate.low - 0.05 <= share <= rate.high + 0.03  # 200 draws of 5% give 8 in 3 of 100
