@@ -29,6 +29,7 @@ from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals
 from engine.recipe.working import Working
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, always
 from engine.worker.progress import ProgressReporter
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.config.data.recipe import PII_KINDS
@@ -50,6 +51,9 @@ LISTED = 200  # rows that repeat one that judges
 NAMED = 4  # reasons that a sentence names
 THEN = "then go on: all that was said by then is taken in."
 PLACEHOLDER = re.compile("|".join(rf"\[{kind.upper()}\]" for kind in PII_KINDS))  # of what was redacted
+
+
+phases = always(Phase("Reading rows of", 0.3), Phase("Comparing with the old rows", 0.7))  # estimated
 
 
 def run(job: WorkerJob) -> GatherResult | GatheredTooFew:
@@ -82,7 +86,7 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult 
         old,
         dataset["kind"],
         folder,
-        lambda done, total: report(done, message="Comparing with the old rows"),
+        lambda done, total: report(done, total, "Comparing with the old rows"),
     )
     rows = _reasoned(made, usable, standing)
     again = earlier_rows.standing(earlier, standing, len(new))
@@ -225,6 +229,7 @@ def _of_dataset(
             field="rows",
         )
     work = Working(job, other, {}, folder)
+    work.progress.begin(0, f"Reading rows of {other['name']}")
     chosen = np.ones(work.total, bool)
     if source.where:
         ask = RowQueries(work)

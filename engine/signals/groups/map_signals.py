@@ -13,14 +13,29 @@ import pyarrow as pa
 from engine.signals.embedded import diversity, topics
 from engine.signals.embedded.embeddings import row_texts, row_vectors
 from engine.signals.embedded.openings import openings
-from engine.signals.embedded.projection import components, drawn, layout
+from engine.signals.embedded.projection import SAMPLE, components, drawn, layout
 from engine.signals.group import Progress
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, Phases
 from store.config.data.data_config import ProfileConfig
 from store.documents.data.signal_figures import SetFigure
 
 OPTIONS: tuple[str, ...] = ()
 PROMPT = 400  # characters of a prompt in which its first words are looked for
+
+
+def phases(rows: int) -> Phases:
+    """In seconds on two cores, as measured; those of a sample don't grow with the rows."""
+    laid_out = min(rows, SAMPLE)
+    return (
+        Phase("Reading what the rows mean", 1 * rows),
+        Phase("Finding the main directions", 1 * rows),
+        Phase("Finding topics", 1 * rows),
+        Phase("Laying out ", 1 * laid_out),
+        Phase("Placing the rows between their neighbours", 1 * (rows - laid_out)),
+        Phase("Finding templates", 1 * rows),
+        Phase("Measuring diversity", 1 * rows),
+    )
 
 
 def compute(
