@@ -33,7 +33,6 @@ from store.contract.version_folders import is_reference, sealed
 from store.documents.models.saved_model import TrainedCourse
 from store.words import trained_course
 
-
 # What is told while a model is loaded; a checkpoint is put into one that is made ready as its run did it.
 LOADING = Phase(
     (

@@ -32,7 +32,12 @@ class MemoryAsker(Protocol):
     def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
 
 
-JUDGED = ("Evaluating ", "Asking ", "Giving ", "Probing ")  # beginnings of what is told while models are judged
+JUDGED = (
+    "Evaluating ",
+    "Asking ",
+    "Giving ",
+    "Probing ",
+)  # what begins messages of the judging
 PACED = ("losses", "swapped", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
 
 

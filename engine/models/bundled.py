@@ -22,7 +22,6 @@ from store.contract.home import Home
 from store.contract.no_code import NO_CODE
 from store.documents.tables.dataset import ConvertResult
 
-
 phases = ONE_PHASE
 
 

@@ -46,9 +46,7 @@ def measure(
 
     def on_batch(done: int) -> None:
         memory.guard(config, torch.device(job.device))
-        pace.tell(
-            done, len(rows), "rows", "Asking for the canaries", lambda: pace.between(done / len(rows))
-        )
+        pace.tell(done, len(rows), "rows", "Asking for the canaries", lambda: pace.between(done / len(rows)))
 
     device = torch.device(job.device)
     losses = row_losses(

@@ -124,8 +124,8 @@ class JobPhases:
             course.ends = now + ends_in
 
     def seconds_left(self) -> float | None:
-        """Until the whole is done, as of what was told last; None before enough of it was seen. Phases to come
-        go at the speed of all so far, the present one with what is left of it."""
+        """Until the whole is done, as of what was told last; None before enough of it was seen. Phases to
+        come go at the speed of all so far, the present one with what is left of it."""
         if self._present is None:
             return None
         here = self._courses[self._present]

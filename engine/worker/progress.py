@@ -1,5 +1,5 @@
-"""How far a job is, told once a second. How long the whole will still take is worked out of this in one place,
-`engine.worker.phases`; here are those that have an estimate of their own."""
+"""How far a job is, told once a second. How long the whole will still take is worked out of this in
+`engine.worker.phases`; the Clock is a run's own estimate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class ProgressTeller:
         self.job = job
         self._told_at: float | None = None
 
-    def tell(self, done: float, total: float, unit: str, message: str, left: SecondsLeft | None = None) -> None:
+    def tell(
+        self, done: float, total: float, unit: str, message: str, left: SecondsLeft | None = None
+    ) -> None:
         """So much of the total is done; left: an estimate of the caller's own. Raises Cancelled when asked to
         stop."""
         self.job.check_cancelled()
@@ -33,8 +35,8 @@ class ProgressTeller:
 
 
 class ProgressReporter(ProgressTeller):
-    """Tells how far one pass of a job over its rows is. total: of the pass, 0 where it is told with each call,
-    or not known."""
+    """Tells how far one pass of a job over its rows is. total: of the pass, 0 where it is told with each
+    call, or not known."""
 
     def __init__(self, job: WorkerJob, total: float, unit: str, message: str = "") -> None:
         super().__init__(job)

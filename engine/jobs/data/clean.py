@@ -15,7 +15,6 @@ from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.config.data.data_config import CleanConfig
 from store.documents.data.import_result import CleanResult
 
-
 phases = ONE_PHASE  # it tells how much of all of its work is done (`RecipeProgress`)
 
 

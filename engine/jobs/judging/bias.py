@@ -69,7 +69,9 @@ def phases(order: JobOrder) -> Phases:
 def _costs(config: BiasConfig) -> dict[str, float]:
     """By the name of each probe the tokens that one model reads for it, about."""
     written = TOKEN_COST * asking.WRITTEN * 2 * len(builtin.writings())
-    costs: dict[str, float] = {builtin.NAME: ITEM_TOKENS * len(builtin.decisions()) + written} if config.builtin else {}
+    costs: dict[str, float] = (
+        {builtin.NAME: ITEM_TOKENS * len(builtin.decisions()) + written} if config.builtin else {}
+    )
     costs |= {_name(file): ITEM_TOKENS * (file.max_rows or USUAL_ITEMS) for file in config.files}
     if continued := config.continuations:
         name = _name(continued.file) if continued.file else openings.NAME

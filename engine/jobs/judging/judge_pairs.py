@@ -24,7 +24,6 @@ from store.contract.errors import DataError
 from store.contract.jobdir import JobDir, written_aside
 from store.documents.evaluations.judging_result import JudgingResult, PairCounts
 
-
 phases = ONE_PHASE
 
 

@@ -28,7 +28,6 @@ from store.config.judging.transfer_config import TransferConfig
 from store.contract.errors import TunebenchError
 from store.documents.runs.transfer import TransferResult
 
-
 phases = always(
     Phase(("Looking for rows that the runs have seen", "Loading the models"), 0),
     Phase("Measuring ", 0.95),  # with an estimate of its own: `MeasuringPace` knows the tokens of all cells

@@ -27,7 +27,6 @@ from store.contract.errors import ConfigError
 from store.contract.jobdir import JobDir, written_aside
 from store.documents.rating.round import AnsweredPrompts
 
-
 phases = always(evaluated.LOADING, Phase("Answering the prompts"))
 
 

@@ -21,7 +21,6 @@ from engine.worker.phases import Phase, always
 from store.config.training.interpolate_config import Interpolate
 from store.documents.verdicts.interpolation import Interpolation, SharePoint
 
-
 phases = always(LOADING, Phase("Scoring α"))
 
 

@@ -20,7 +20,6 @@ from store.documents.tables.job_order import RunWithCurves
 from store.documents.tables.run import RunFacts
 from store.documents.verdicts.verdict import read_verdict
 
-
 phases = always()  # it tells nothing: its work is done before anybody could read it
 
 

@@ -13,9 +13,8 @@ from engine.worker.phases import Phase, always
 from store.config.training.train_config import TrainConfig
 from store.documents.tables.run import RunResult
 
-
-# What a step takes is known once one was taken: from there on the training's Clock, then the JudgingPace, tell
-# what is left of the whole run, and before that nothing does.
+# What a step takes is known once one was taken: from there on the training's Clock, then the JudgingPace,
+# tell what is left of the whole run, and before that nothing does.
 phases = always(
     LOADING,
     Phase(("Letting the base model write", "Asking the base model for both answers of each pair"), 0),

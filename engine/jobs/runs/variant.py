@@ -34,7 +34,6 @@ from store.documents.models.saved_model import ModelOrigin
 from store.documents.tables.run import RunResult
 from store.documents.verdicts.verdict import Verdict
 
-
 phases = always(  # told by the JudgingPace, which foresees the second model by the first
     evaluated.LOADING, Phase((*JUDGED, "Measuring how far the weights moved"))
 )

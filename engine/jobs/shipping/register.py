@@ -17,7 +17,6 @@ from engine.worker.temporary_folder import temporary_folder
 from store.config.shipping.registry_config import RegisterConfig
 from store.documents.shipping.version import RegisteredFiles
 
-
 phases = always(  # estimated: what is copied is written and waited for, and read once more for its checksum
     LOADING,
     Phase("Copying the files", 2),

@@ -26,7 +26,6 @@ from store.documents.serving.drift import TestState
 from store.documents.serving.monitor import WatchOrder, WatchResult
 from store.documents.serving.served_base import ServedBases
 
-
 # Nothing is foreseen: of how many answers how many bases are asked is known once versions were looked up, and
 # nobody waits for this job.
 phases = always(Phase(("Loading the base model", "Asking the base model"), 0))

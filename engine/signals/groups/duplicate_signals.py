@@ -28,8 +28,8 @@ OPTIONS = ("threshold",)
 
 
 def phases(rows: int) -> Phases:
-    """In equal parts, about."""
-    return (Phase("Comparing texts"), Phase("Verifying"))
+    """As measured with 40,000 rows of 35 words; the longer they are, the more it is for the first."""
+    return (Phase("Comparing texts", 1), Phase("Verifying", 4))
 
 
 def compute(

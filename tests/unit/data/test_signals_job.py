@@ -135,7 +135,9 @@ def test_a_cancelled_profile_leaves_nothing(home: Home, monkeypatch: pytest.Monk
     assert list(job.dir.path.glob("*parquet*")) == []
 
 
-def test_progress_is_told_once_a_second_and_a_phase_at_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_each_second_and_a_phase_at_once(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = job_of(home, rows_of(home, 3), "text")
     now = [100.0]
     monkeypatch.setattr("engine.worker.progress.time.monotonic", lambda: now[0])

@@ -1,4 +1,4 @@
-"""A job tells how far it is once a second, and of that one remaining time for the whole, whatever its phases."""
+"""A job tells how far it is once a second, and what is left of the whole of it, whatever its phases."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Time:
 
 
 def course(phases: Sequence[Phase], taken: dict[str, float]) -> list[tuple[float, float | None]]:
-    """What is told of a job whose phases take so many seconds: time to its end, and what is left by it; at the
+    """Of a job whose phases take so many seconds: the time to its end, and what it tells of that; at the
     beginning of each phase, and every second."""
     clock = _Time()
     job, end, rows = JobPhases(phases, clock), clock.now + sum(taken.values()), []
@@ -71,8 +71,8 @@ def test_shares_that_are_right_give_the_time_that_is_left() -> None:
 
 @pytest.mark.parametrize("taken", sorted(permutations((100, 300, 900))))
 def test_the_time_left_never_jumps_where_shares_are_wrong_by_three_times(taken: tuple[int, ...]) -> None:
-    """Phases take a third, as much, or three times as much as their equal shares say, in any order: what is
-    told moves by a twenty-fifth of the whole course a second at most, ends at 0, and is never far off at last."""
+    """Phases take a third, as much, or three times as much as their equal shares say, in any order:
+    what is left moves by 4% of the course a second at most, is less than twofold off at last, and ends at 0."""
     phases = [Phase(name, 1 / 3) for name in ("write", "ask", "read")]
     rows = course(phases, dict(zip(("write", "ask", "read"), taken, strict=True)))
     lefts = [left for _, left in rows if left is not None]
