@@ -28,7 +28,8 @@ def _strangers(path: Path) -> Iterator[tuple[Path, str, str]]:
     messages = _messages(job.events)
     if kind is None or not kind.has_row or not messages:
         return
-    phases = importlib.import_module(kind.module).phases(order)
+    # a test may have given a job its data set in memory alone
+    phases = importlib.import_module(kind.module).phases({"dataset": {}} | order)
     yield from ((path, kind.name, each) for each in messages if place_of(phases, each) is None)
 
 
