@@ -17,7 +17,7 @@ from store.documents.tables.run import RunResult
 # tell what is left of the whole run, and before that nothing does.
 phases = always(
     LOADING,
-    Phase(("Letting the base model write", "Asking the base model for both answers of each pair"), 0),
+    Phase(("Letting the base model ", "Asking the base model for both answers of each pair"), 0),
     Phase(("Training", "Measuring ", "Answering validation rows", "Classifying ", *JUDGED)),
 )
 

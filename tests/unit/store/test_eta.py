@@ -72,7 +72,7 @@ def test_shares_that_are_right_give_the_time_that_is_left() -> None:
 @pytest.mark.parametrize("taken", sorted(permutations((100, 300, 900))))
 def test_the_time_left_never_jumps_where_shares_are_wrong_by_three_times(taken: tuple[int, ...]) -> None:
     """Phases take a third, as much, or three times as much as their equal shares say, in any order:
-    what is left moves by 4% of the course a second at most, is less than twofold off at last, and ends at 0."""
+    what is left moves by 4% of the course a second at most, ends at 0 and is near it before."""
     phases = [Phase(name, 1 / 3) for name in ("write", "ask", "read")]
     rows = course(phases, dict(zip(("write", "ask", "read"), taken, strict=True)))
     lefts = [left for _, left in rows if left is not None]
