@@ -23,6 +23,7 @@ from engine.runs.tasks import RUNS
 from engine.training import checkpoint
 from engine.training.optimizer import Masters
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase
 from store.catalog.methods import WHOLE_METHOD
 from store.config.judging.answering import CHECKPOINTS, ChosenModel
 from store.config.training.train_config import TrainConfig
@@ -31,6 +32,17 @@ from store.contract.jobdir import JobDir, read_json
 from store.contract.version_folders import is_reference, sealed
 from store.documents.models.saved_model import TrainedCourse
 from store.words import trained_course
+
+# What is told while a model is loaded; a checkpoint is put into one that is made ready as its run did it.
+LOADING = Phase(
+    (
+        "Loading the model",
+        "Loading the tokenizer",
+        "Taking over the model of the earlier run",
+        "Tokenising",
+    ),
+    0,
+)
 
 
 @dataclass

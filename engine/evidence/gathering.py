@@ -32,6 +32,12 @@ class MemoryAsker(Protocol):
     def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
 
 
+JUDGED = (
+    "Evaluating ",
+    "Asking ",
+    "Giving ",
+    "Probing ",
+)  # what begins messages of the judging
 PACED = ("losses", "swapped", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
 
 
@@ -53,10 +59,10 @@ class JudgingPace(ProgressTeller):
         """The present part is done."""
         self.seconds[self.part] = time.perf_counter() - self.began
 
-    @property
-    def coming(self) -> float:
-        """Seconds of the models that are still to be measured, between two of them."""
-        return self.models * sum(self.seconds.values())
+    def between(self, share: float) -> float:
+        """Seconds until all models are measured, with this share (above 0) done of what comes between two."""
+        taken = time.perf_counter() - self.began
+        return taken / share * (1 - share) + self.models * sum(self.seconds.values())
 
     @property
     def passes(self) -> dict[str, float]:

@@ -15,11 +15,14 @@ import psutil
 
 from engine.worker.garbage import uncollected
 from engine.worker.job import WorkerJob
+from engine.worker.phases import ONE_PHASE
 from store.config.training.train_config import BUNDLED_MODEL
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.contract.no_code import NO_CODE
 from store.documents.tables.dataset import ConvertResult
+
+phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> ConvertResult:

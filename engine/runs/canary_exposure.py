@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from engine.diagnostics.memorisation import extraction
+from engine.evidence.gathering import JudgingPace
 from engine.forward.losses import row_losses
 from engine.models import memory
 from engine.prepare import canaries
 from engine.worker.job import WorkerJob
-from engine.worker.progress import ProgressReporter
 from store.config.training.train_config import TrainConfig
 from store.documents.verdicts.memorisation import CanaryEvidence, PlantedCanary
 
@@ -36,18 +36,17 @@ def tell(job: WorkerJob, config: TrainConfig) -> None:
 
 
 def measure(
-    job: WorkerJob, config: TrainConfig, tokenizer: Any, kind: str, model: Any, *, after: float = 0.0
+    job: WorkerJob, config: TrainConfig, tokenizer: Any, kind: str, model: Any, pace: JudgingPace
 ) -> CanaryEvidence | None:
-    """The `canaries` part of the verdict; None where none were planted. after: seconds of what comes next."""
+    """The `canaries` part of the verdict; None where none were planted."""
     if not config.canaries:
         return None
     rows = canaries.drawn(tokenizer, config, kind)
-    tell_pass = ProgressReporter(job, len(rows), "rows", "Asking for the canaries", after)
+    pace.begin("canaries")
 
     def on_batch(done: int) -> None:
-        job.check_cancelled()
         memory.guard(config, torch.device(job.device))
-        tell_pass(done)
+        pace.tell(done, len(rows), "rows", "Asking for the canaries", lambda: pace.between(done / len(rows)))
 
     device = torch.device(job.device)
     losses = row_losses(

@@ -251,7 +251,7 @@ class TrainingRun:
         tuned = gathering.of(model, "the tuned model")
         job.facts(judged_seconds=gathering.pace.passes)
         secrets = canary_exposure.measure(
-            job, config, self.tokenizer, self.data["kind"], model, after=gathering.pace.coming
+            job, config, self.tokenizer, self.data["kind"], model, gathering.pace
         )
         tuned_labels = labels and labels.score(model, "the tuned model")
         probes = self.questions.of_base(gathering.probes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 from engine.evaluation import evaluated
 from engine.models import model_note, models, saving
@@ -48,14 +49,16 @@ def make(job: WorkerJob, config: RegisterConfig, folder: Path) -> RegisteredFile
 def _of_run(job: WorkerJob, config: RegisterConfig, target: VersionDir) -> tuple[str | None, bool, list[str]]:
     run = evaluated.of_run(job, config.run)
     asked = ChosenModel(run=config.run, checkpoint=config.checkpoint)
+    copied: list[CopiedFolder] = []
     if config.checkpoint != "tuned" and checkpoint.newest(run.folder.checkpoints) is not None:
         _save_checkpoint(job, run, asked, target.path)
     else:
         evaluated.check_ended(run, asked)
         files = [name for name in files_below(run.folder.model) if name != CARD]
-        _copy(job, run.folder.model, target.path, files)
+        copied.append(CopiedFolder(run.folder.model, target.path, files))
     if run.folder.base.exists():
-        _copy(job, run.folder.base, target.base, files_below(run.folder.base))
+        copied.append(CopiedFolder(run.folder.base, target.base, files_below(run.folder.base)))
+    _copy(job, copied)
     if run.folder.split.exists():
         shutil.copyfile(run.folder.split, target.split)
     order = read_json(run.folder.config)
@@ -87,7 +90,7 @@ def _of_folder(
     if present.adapter:
         base = base or present.base
         base_folder = _base_folder(job, base)
-        _copy(job, source, target.path, present.files)
+        _copy(job, [CopiedFolder(source, target.path, present.files)])
         if not present.tokenizer:
             models.load_tokenizer(base_folder).save_pretrained(target.path)
             notices.append(f"The folder had no tokenizer: that of {base} was put beside the adapter.")
@@ -96,7 +99,7 @@ def _of_folder(
             "The folder holds a whole model, which belongs to no base.", fix="Leave base out.", field="base"
         )
     else:
-        _copy(job, source, target.path, present.files)
+        _copy(job, [CopiedFolder(source, target.path, present.files)])
     method = "lora" if present.adapter else WHOLE_METHOD
     trained = TrainConfig(
         name=config.name,
@@ -141,16 +144,24 @@ def _base_folder(job: WorkerJob, base: str) -> str:
         ) from error
 
 
-def _copy(job: WorkerJob, source: Path, target: Path, files: list[str]) -> None:
-    """Copy the files, and say how far it is."""
-    sizes = {name: (source / name).stat().st_size for name in files}
-    whole = sum(sizes.values())
+class CopiedFolder(NamedTuple):
+    """These files of `source` are copied to `target`."""
+
+    source: Path
+    target: Path
+    files: list[str]
+
+
+def _copy(job: WorkerJob, copied: list[CopiedFolder]) -> None:
+    """Copy the files of all folders, and say how far it is."""
+    files = [(source / name, target / name) for source, target, names in copied for name in names]
+    whole = sum(source.stat().st_size for source, _ in files)
     if whole > shutil.disk_usage(job.home.path).free:
         raise job.home.no_room()
     done = 0
-    for name in files:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        with open(source / name, "rb") as read, open(target / name, "xb") as write:
+    for source, target in files:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(source, "rb") as read, open(target, "xb") as write:
             while piece := read.read(CHUNK):
                 write.write(piece)
                 done += len(piece)

@@ -26,7 +26,9 @@ and writes the sidecar. A module has one of two shapes, told apart by which func
         their prefix: {"diversity": {"value": 0.4, "n": 2000}} is stored as "set.diversity".
     progress(done, total, unit="rows", message="")
         Tells the user at most once a second, with an estimate of what is left, and raises Cancelled where
-        the job was cancelled: call it often. A phase begins when `unit` or `total` changes.
+        the job was cancelled: call it often. Another unit, total or message is told at once.
+    phases(rows: int) -> Phases
+        Its phases where the data set has so many rows, by the messages that it tells (`engine.worker`).
 
 Column types: number int32 or float32, flag bool, category string, group int64. The job casts numbers of other
 widths, and refuses other types, missing or additional columns, and rows that are missing or out of order.

@@ -121,7 +121,7 @@ class MeasuringPace(ProgressTeller):
 
 class CellToMeasure(NamedTuple):
     """A model on the rows of a column. run: whose precision it is measured in; path: the file of the cell;
-    what: what it is called in the progress."""
+    what: the message while it is."""
 
     model: Any
     rows: TokenRows

@@ -36,7 +36,7 @@ class WorkerJob:
         self.home = Home(self.order["home"])
         self.policy = AddressPolicy.of(self.order.get("networks", ()), self.home)
         self.device: str = self.order.get("device", "cpu")
-        self.phases: JobPhases | None = None  # of a job that has several: what is left is told of the whole
+        self.phases: JobPhases | None = None  # of its kind: what is left is told of the whole by them
         self.resume: bool = bool(self.order.get("resume"))
         self.cancel_requested = threading.Event()
         self._write_lock = threading.Lock()
@@ -56,10 +56,10 @@ class WorkerJob:
     def progress(
         self, done: float, total: float, unit: str, message: str = "", eta_seconds: float | None = None
     ) -> None:
-        """How far the present phase is; call it about once a second, not at every row. In a job of several
-        phases what is left is that of all of them."""
+        """How far the present phase is; call it about once a second, not at every row. eta_seconds: of this
+        phase, where the caller has an estimate of its own. What is written down is that of the whole job."""
         if self.phases is not None:
-            self.phases.reach(message, done / total if total else 0.0)
+            self.phases.reach(message, done / total if total else 0.0, eta_seconds)
             eta_seconds = self.phases.seconds_left()
         self._append(
             {

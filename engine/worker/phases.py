@@ -1,40 +1,140 @@
-"""A job of several phases, and one estimate for the whole: by the share of it that each phase usually takes.
+"""The phases of a job, and one remaining time for the whole of it, whichever phase it is in.
 
-A phase begins with the first message that bears its name; other messages go on in the present one.
+A kind of job declares `phases` beside its `run`: what it goes through by its order, each phase with what its
+messages begin with and the share of the time that it usually takes. Tests see to it that every message that
+is told belongs to a phase of its kind.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from store.documents.tables.job_order import JobOrder
+
+LEAST = 0.05  # of the whole: phases that are less of it say nothing of how long it takes
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase. beginnings: of the messages that are told in it; where several phases have one, the longest
+    counts. share: of the job's time, in any unit that is one for all of its phases; 0 where nothing relates
+    its time to theirs, as that of loading a model: it is neither counted nor foreseen."""
+
+    beginnings: str | tuple[str, ...] = ""
+    share: float = 1.0
+
+    def fit(self, message: str) -> int:
+        """Characters of the longest beginning that the message has; -1 where it has none."""
+        beginnings = (self.beginnings,) if isinstance(self.beginnings, str) else self.beginnings
+        return max((len(each) for each in beginnings if message.startswith(each)), default=-1)
+
+
+Phases = tuple[Phase, ...]
+
+
+def always(*phases: Phase) -> Callable[[JobOrder], Phases]:
+    """The same phases whatever the order; without one, that of a job which says nothing on its way."""
+    return lambda order: phases
+
+
+ONE_PHASE = always(Phase())  # of a job that tells from beginning to end how much of its work is done
+
+
+def place_of(phases: Sequence[Phase], message: str) -> int | None:
+    """Which of the phases the message belongs to; None for none."""
+    fits = [phase.fit(message) for phase in phases]
+    best = max(fits, default=-1)
+    return None if best < 0 else fits.index(best)
+
+
+@dataclass
+class PhaseCourse:
+    """How one phase goes. first: what of it was done when it was told of first, as of a run that goes on;
+    fraction: what is now. seconds: spent in it in between; ends: when, by the clock and by an estimate of its
+    own."""
+
+    share: float
+    first: float | None = None
+    fraction: float = 0.0
+    seconds: float = 0.0
+    ends: float | None = None
+
+    @property
+    def timed(self) -> float:
+        """What of its share its seconds are for, once it is over; 0 before it begins."""
+        return 0.0 if self.first is None else self.share * (1 - self.first)
+
+    @property
+    def seen(self) -> float:
+        """What of its share was done so far, in its seconds."""
+        return 0.0 if self.first is None else self.share * (self.fraction - self.first)
+
+    def seconds_left(self, now: float, past: float, past_share: float) -> float | None:
+        """Until it is over: by its own speed so far and by that of the phases before, which took `past`
+        seconds for their shares. Its own counts for more the more of it is done, and the more that is beside
+        what is over, so that the figure moves steadily from the one to the other. None where neither is."""
+        if self.ends is not None:
+            return max(0.0, self.ends - now)
+        seen = self.seen
+        if not seen + past_share:
+            return None
+        if not seen:
+            return (1 - self.fraction) * self.share * past / past_share
+        trust = 1 - (1 - seen / self.timed) ** 2 * past_share / (seen + past_share)
+        foreseen = past / past_share if past_share else 0.0
+        return (1 - self.fraction) * self.share * (trust * self.seconds / seen + (1 - trust) * foreseen)
 
 
 class JobPhases:
-    """The phases of one job. shares: of the whole's time by the message of each, in their order."""
+    """The phases of one job on its way, by what it tells.
 
-    def __init__(self, shares: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:
-        self._left, self._clock = dict(shares), clock
-        self._present = next(iter(self._left))
-        self._fraction, self._done = 0.0, 0.0
-        self._began = clock()
+    Those that lie before the present one and were never begun are left out: neither done nor left. One that
+    is begun late, or again, is the present one all the same.
+    """
 
-    def reach(self, message: str, fraction: float) -> None:
-        """So much of what the message says is done; it never becomes less."""
-        if message in self._left and message != self._present:
-            self._begin(message)
-        self._fraction = max(self._fraction, min(1.0, fraction))
+    def __init__(self, phases: Sequence[Phase], clock: Callable[[], float] = time.monotonic) -> None:
+        self._phases, self._clock = tuple(phases), clock
+        self._courses = [PhaseCourse(phase.share) for phase in phases]
+        self._present: int | None = None
+        self._counted = False  # whether time goes into the present phase
+        self._now = 0.0
 
-    def _begin(self, name: str) -> None:
-        """The present one is over, and those between were left out: nothing of them was done."""
-        self._done += self._left.pop(self._present)
-        for between in list(self._left)[: list(self._left).index(name)]:
-            del self._left[between]
-        self._present, self._fraction = name, 0.0
+    def reach(self, message: str, fraction: float, ends_in: float | None = None) -> None:
+        """So much of the phase that the message belongs to is done; it never becomes less. ends_in: seconds
+        until its end, where the job has an estimate of its own. A message of no phase goes on in the present
+        one."""
+        now = self._clock()
+        if self._present is not None and self._counted:
+            self._courses[self._present].seconds += now - self._now
+        self._now = now
+        place = place_of(self._phases, message)
+        if place is None:
+            return
+        course = self._courses[place]
+        self._counted = course.share > 0
+        if not self._counted:
+            return
+        self._present = place
+        course.fraction = max(course.fraction, min(1.0, fraction))
+        if course.first is None:
+            course.first = course.fraction
+        if ends_in is not None:
+            course.ends = now + ends_in
 
     def seconds_left(self) -> float | None:
-        """Until the whole is done, at the speed so far; None before anything is."""
-        present = self._left[self._present] * self._fraction
-        done = self._done + present
-        if done <= 0:
+        """Until the whole is done, as of what was told last; None before enough of it was seen. Phases to
+        come go at the speed of all so far, the present one with what is left of it."""
+        if self._present is None:
             return None
-        return (self._clock() - self._began) / done * (sum(self._left.values()) - present)
+        here = self._courses[self._present]
+        over = [course for course in self._courses if course.timed and course is not here]
+        past, past_share = sum(each.seconds for each in over), sum(each.timed for each in over)
+        coming = sum(each.share for each in self._courses[self._present + 1 :] if each.first is None)
+        left = here.seconds_left(self._now, past, past_share)
+        seen = past_share + (here.share if here.seen or here.ends is not None else 0.0)
+        if left is None or seen < LEAST * (past_share + here.share + coming):
+            return None
+        timed = past_share + here.timed
+        return left + coming * (past + here.seconds + left) / timed if timed else left

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from engine.worker.job import Cancelled, WorkerJob
 from engine.worker.machine_notes import machine_start, memory_kills
+from engine.worker.phases import JobPhases
 from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import TunebenchError
 from store.contract.jobdir import JobDir, write_json
@@ -36,7 +37,10 @@ def work(path: Path) -> int:
     try:
         job = WorkerJob(path)
         signal.signal(signal.SIGTERM, lambda *_: job.cancel_requested.set())
-        module = importlib.import_module(JOB_KINDS[job.order["kind"]].module)
+        kind = JOB_KINDS[job.order["kind"]]
+        module = importlib.import_module(kind.module)
+        if kind.has_row:
+            job.phases = JobPhases(module.phases(job.order))
         outcome = {"status": "finished", "result": module.run(job)}
     except Cancelled:
         outcome = {"status": "cancelled"}

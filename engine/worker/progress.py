@@ -1,4 +1,5 @@
-"""How far a job is and how long it will still take: told once a second, by how long its parts took so far."""
+"""How far a job is, told once a second. How long the whole will still take is worked out of this in
+`engine.worker.phases`; the Clock is a run's own estimate."""
 
 from __future__ import annotations
 
@@ -10,69 +11,55 @@ from engine.worker.job import WorkerJob
 SMOOTHING = 0.1  # weight of the newest step in the mean
 TELL_SECONDS = 1.0
 
-SecondsLeft = Callable[[], float | None]  # that the job will still take, where that can be said
+SecondsLeft = Callable[[], float | None]  # that the present phase will still take, where that can be said
 
 
 class ProgressTeller:
-    """Tells how far a job is, at most once a second, with an estimate of the caller's own."""
+    """Tells how far a job is, at most once a second."""
 
     def __init__(self, job: WorkerJob) -> None:
         self.job = job
         self._told_at: float | None = None
 
-    def tell(self, done: float, total: float, unit: str, message: str, left: SecondsLeft) -> None:
-        """So much of the total is done. Raises Cancelled when asked to stop."""
+    def tell(
+        self, done: float, total: float, unit: str, message: str, left: SecondsLeft | None = None
+    ) -> None:
+        """So much of the total is done; left: an estimate of the caller's own. Raises Cancelled when asked to
+        stop."""
         self.job.check_cancelled()
         now = time.monotonic()
         if self._told_at is not None and now - self._told_at < TELL_SECONDS:
             return
         self._told_at = now
-        self.job.progress(done, total, unit, message, left())
+        self.job.progress(done, total, unit, message, left() if left else None)
 
 
 class ProgressReporter(ProgressTeller):
-    """Tells how far one pass of a job over its rows is; what is left is estimated by the speed so far.
-    total: of the pass, 0 where it is told with each call, or not known; after: seconds that the job goes on
-    afterwards."""
+    """Tells how far one pass of a job over its rows is. total: of the pass, 0 where it is told with each
+    call, or not known."""
 
-    def __init__(
-        self, job: WorkerJob, total: float, unit: str, message: str = "", after: float = 0.0
-    ) -> None:
+    def __init__(self, job: WorkerJob, total: float, unit: str, message: str = "") -> None:
         super().__init__(job)
-        self.total, self.unit, self.message, self.after = total, unit, message, after
-        self.began = time.monotonic()
+        self.total, self.unit, self.message = total, unit, message
 
     def __call__(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """So many of the total are done, of what `message` says. Raises Cancelled when asked to stop."""
         whole = self.total if total is None else total
-
-        def left() -> float | None:
-            if not done or not whole:
-                return None
-            return (time.monotonic() - self.began) / done * (whole - done) + self.after
-
-        self.tell(done, whole, self.unit, self.message if message is None else message, left)
+        self.tell(done, whole, self.unit, self.message if message is None else message)
 
 
 class PhaseReporter(ProgressTeller):
-    """Tells how far a job of several phases is; what is left of one is estimated by the speed since it began.
-    A phase begins when unit or total changes, and is told of at once."""
+    """Tells how far a job of several phases is. Another unit, total or message is told at once."""
 
     def __init__(self, job: WorkerJob) -> None:
         super().__init__(job)
-        self._phase: tuple[str, float] | None = None
-        self._began = self._first = 0.0
+        self._phase: tuple[str, float, str] | None = None
 
     def __call__(self, done: float, total: float, unit: str = "rows", message: str = "") -> None:
         """So much of the phase's total is done. Raises Cancelled when asked to stop."""
-        if (unit, total) != self._phase:
-            self._phase, self._began, self._first, self._told_at = (unit, total), time.monotonic(), done, None
-
-        def left() -> float | None:
-            share = done - self._first
-            return (time.monotonic() - self._began) * (total - done) / share if share > 0 else None
-
-        self.tell(done, total, unit, message, left)
+        if (unit, total, message) != self._phase:
+            self._phase, self._told_at = (unit, total, message), None
+        self.tell(done, total, unit, message)
 
 
 class Clock:

@@ -1,6 +1,7 @@
 """Every kind of job and of ask: what it is called, where it runs, what module does it.
 
-A kind's work is `run(job) -> document` in its module. What the engine has to do for a kind (what its worker
+A kind's work is `run(job) -> document` in its module, and of a kind that has a row its `phases`, by which
+the time left is told (`engine.worker.phases`). What the engine has to do for a kind (what its worker
 is told, what its result brings into the store) are functions, by the same names in
 `engine.server.scheduling.job_handlers`.
 """
@@ -41,6 +42,11 @@ class JobKind:
     without_models: bool = False
     needs_past: bool = False
     logged_texts: str = ""
+
+    @property
+    def has_row(self) -> bool:
+        """Whether people see how far it is."""
+        return not self.is_ask and self.name != TALK
 
 
 TALK = "talk"  # lives as long as people talk to it; it has no row either

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from engine.worker.job import WorkerJob
+from engine.worker.phases import ONE_PHASE
 from store.contract.jobdir import read_json, write_json
 
 STEPS = 150
@@ -19,6 +20,9 @@ SECONDS = 0.01  # a step
 def value(step: int) -> float:
     """The metric at a step, so that a doubled or misplaced point shows."""
     return step * 1.5
+
+
+phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> dict[str, Any]:
@@ -34,6 +38,6 @@ def run(job: WorkerJob) -> dict[str, Any]:
         job.metrics(step, {"train/loss": value(step)})
         if step % EVERY == 0:
             write_json(checkpoint, step)
-            job.progress(step, STEPS, "steps")
+            job.progress(step, STEPS, "steps", "Training")
     job.status("evaluating")
     return {"verdict": {"state": "learned", "gain": {"split": "test"}}}

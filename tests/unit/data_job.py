@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from engine.data.readers.raw_rows import Reader, Skipped
 from engine.data.readers.readers import open_source
 from engine.worker.job import WorkerJob
+from engine.worker.phases import JobPhases
 from store.catalog.job_kinds import JOB_KINDS
 from store.config.data.import_config import Source
 from store.contract.home import Home
@@ -61,6 +62,7 @@ def import_file(home: Home, path: Path, **config: Any) -> Imported:
     from engine.jobs.data import import_rows
 
     job = make_job(home, "import", {"name": path.name, "source": {"path": str(path)}, **config})
+    job.phases = JobPhases(import_rows.phases(job.order))
     result = import_rows.run(job)
     rows = read(home.rows(result["fingerprint"]))
     skipped = read(home.skipped(result["fingerprint"]))

@@ -10,9 +10,12 @@ from engine.recipe import outcome
 from engine.recipe import steps as steps
 from engine.recipe.working import Working
 from engine.worker.job import WorkerJob
+from engine.worker.phases import ONE_PHASE
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.config.data.data_config import CleanConfig
 from store.documents.data.import_result import CleanResult
+
+phases = ONE_PHASE  # it tells how much of all of its work is done (`RecipeProgress`)
 
 
 def run(job: WorkerJob) -> CleanResult:

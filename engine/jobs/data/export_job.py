@@ -20,12 +20,16 @@ from engine.export.export_rows import Columns, FileLayout, used_columns
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
 from engine.worker.job import WorkerJob
+from engine.worker.phases import ONE_PHASE
 from engine.worker.temporary_folder import temporary_folder
 from store.config.data.data_config import ExportConfig
 from store.documents.data.export_result import ExportResult
 
 COLUMNS = ("messages", "text", "label", "rejected", "source", "choices", "answer_index")
 NAME_CHARACTERS = 80
+
+
+phases = ONE_PHASE  # it tells how much of all of its work is done (`RecipeProgress`)
 
 
 def run(job: WorkerJob) -> ExportResult:

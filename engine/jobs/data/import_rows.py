@@ -26,6 +26,7 @@ from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import encode
 from engine.worker.garbage import uncollected
 from engine.worker.job import WorkerJob
+from engine.worker.phases import ONE_PHASE
 from engine.worker.progress import ProgressReporter
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.catalog.formats import FORMATS
@@ -36,6 +37,9 @@ from store.documents.data.import_result import ImportResult
 HEAD_ROWS = 500  # from which format and columns are recognised
 MOST_IGNORED = 200  # columns that are named
 CHECK_EVERY = 256  # rows between two looks at the clock and at a request to stop
+
+
+phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> ImportResult:

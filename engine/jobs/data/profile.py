@@ -23,13 +23,25 @@ from engine.signals.groups.row_local import measure_rows
 from engine.signals.groups.row_reuse import of_parent
 from engine.signals.groups.signal_figures import figures
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, Phases
 from engine.worker.progress import PhaseReporter
 from store.catalog.signals import GROUPS, SignalGroup
 from store.config.data.data_config import ProfileConfig
 from store.contract.jobdir import written_aside
 from store.documents.data.signal_figures import ProfileResult, SignalFigure, SignalOptions
+from store.documents.tables.job_order import JobOrder
 
 TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
+USUAL_ROWS = 10_000  # of a data set, where its order doesn't say
+
+
+def phases(order: JobOrder) -> Phases:
+    """Those of the group; what is measured row by row is one."""
+    module = importlib.import_module(GROUPS[ProfileConfig.parse(order["config"]).group].module)
+    if not hasattr(module, "compute"):
+        return (Phase(),)
+    stated: Phases = module.phases(order["dataset"].get("row_count", USUAL_ROWS))
+    return stated
 
 
 def run(job: WorkerJob) -> ProfileResult:

@@ -11,21 +11,26 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
-from engine.bias import builtin, files, grouped, subjects
+from engine.bias import asking, builtin, files, grouped, subjects
 from engine.bias.continuations import classifier_errors, harm_classifier, openings
 from engine.bias.continuations.continuation_probing import ContinuationProbing
-from engine.bias.probing import PROBINGS, BiasProbing, BuiltinProbing
+from engine.bias.probing import BASE, PROBINGS, TUNED, BiasProbing, BuiltinProbing
 from engine.bias.subjects import BiasSubject
 from engine.diagnostics.bias import judged, toxicity_limits
 from engine.diagnostics.bias.measured import MeasuredBias
+from engine.evaluation import evaluated
+from engine.evidence.live_answers import TOKEN_COST
 from engine.models import memory
 from engine.models.precision import versions
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, Phases
 from engine.worker.progress import ProgressReporter
-from store.config.judging.bias_config import BiasConfig
+from store.config.judging.bias_config import BiasConfig, BiasContinuations
+from store.config.judging.round_config import FileOfRows
 from store.documents.shipping.bias import BiasReport
 from store.documents.shipping.bias_details import (
     BiasDetails,
@@ -33,8 +38,10 @@ from store.documents.shipping.bias_details import (
     ComparedGroups,
     JudgedByClassifier,
 )
+from store.documents.tables.job_order import JobOrder
 from store.words.card_parts import hub_id, last_part
 
+JUDGING = "Judging the continuations"
 MOST_PAIRS = 40  # that are kept of all probes together
 OF_KIND = {
     "stereotype_pairs": (
@@ -45,6 +52,44 @@ OF_KIND = {
     "ambiguous_choice": "Multiple choice is scored by the text of its answers; a small model often guesses.",
     "group_gap": "A gap may come from the rows as much as from the model: labels can be wrong for a group.",
 }
+ITEM_TOKENS = 120  # that are read for an item, about
+USUAL_ITEMS = 1_500  # of a file: CrowS-Pairs and WinoBias have as many
+
+
+def phases(order: JobOrder) -> Phases:
+    """Base, then tuned are asked each probe, then the classifier; shares are tokens that are read, about."""
+    config = BiasConfig.parse(order["config"])
+    costs = _costs(config)
+    asked = [Phase(_asking(which, name), costs[name]) for which in (BASE, TUNED) for name in costs]
+    judging = Phase(JUDGING, 2 * ITEM_TOKENS * _continuations(config.continuations))
+    before = Phase(("Reading ", "Loading the classifier"), 0)
+    return (evaluated.LOADING, before, *asked, judging, Phase("Working out what got worse"))
+
+
+def _costs(config: BiasConfig) -> dict[str, float]:
+    """By the name of each probe the tokens that one model reads for it, about."""
+    written = TOKEN_COST * asking.WRITTEN * 2 * len(builtin.writings())
+    costs: dict[str, float] = (
+        {builtin.NAME: ITEM_TOKENS * len(builtin.decisions()) + written} if config.builtin else {}
+    )
+    costs |= {_name(file): ITEM_TOKENS * (file.max_rows or USUAL_ITEMS) for file in config.files}
+    if continued := config.continuations:
+        name = _name(continued.file) if continued.file else openings.NAME
+        costs[name] = TOKEN_COST * continued.max_new_tokens * _continuations(continued)
+    return costs
+
+
+def _name(file: FileOfRows) -> str:
+    return Path(file.path or file.upload or "").name
+
+
+def _continuations(asked: BiasContinuations | None) -> int:
+    """By one model, about."""
+    return asked.samples * (asked.max_rows or len(openings.builtin())) if asked else 0
+
+
+def _asking(which: str, probe: str) -> str:
+    return f"Asking the {which} model: {probe}"
 
 
 def run(job: WorkerJob) -> BiasResult:
@@ -145,28 +190,16 @@ def _probes(job: WorkerJob, config: BiasConfig) -> list[BiasProbing]:
 def _ask_all(job: WorkerJob, config: BiasConfig, probes: list[BiasProbing]) -> JudgedByClassifier | None:
     """Base, then tuned, then the classifier of what both wrote, one in memory at a time."""
     continued = next((probe for probe in probes if isinstance(probe, ContinuationProbing)), None)
-    each = sum(probe.items for probe in probes)
-    reporter = ProgressReporter(job, 2 * each + (2 * continued.items if continued else 0), "items")
-    done = 0
     for subject in subjects.subjects(job, config):
-        done = _ask(job, config, subject, probes, done, reporter)
-    return _judge(job, config, continued, done, reporter) if continued else None
+        _ask(job, config, subject, probes)
+    return _judge(job, config, continued) if continued else None
 
 
-def _judge(
-    job: WorkerJob,
-    config: BiasConfig,
-    continued: ContinuationProbing,
-    done: int,
-    reporter: ProgressReporter,
-) -> JudgedByClassifier:
+def _judge(job: WorkerJob, config: BiasConfig, continued: ContinuationProbing) -> JudgedByClassifier:
     """What the classifier makes of the continuations."""
     name = job.order["classifier"]["name"]
     classifier = harm_classifier.load(job, continued.asked)
-
-    def on_texts(count: int) -> None:
-        reporter(done + count, message=f"{name} judges the continuations")
-
+    on_texts = ProgressReporter(job, 2 * continued.items, "texts", f"{JUDGING} with {name}")
     on_texts(0)
     continued.judge(classifier, config.per_device_eval_batch_size, torch.device(job.device), on_texts)
     errors = classifier_errors.measured(job, continued.asked, classifier.labels, several=classifier.several)
@@ -175,29 +208,15 @@ def _judge(
     return continued.document_of(name, errors)
 
 
-def _ask(
-    job: WorkerJob,
-    config: BiasConfig,
-    subject: BiasSubject,
-    probes: list[BiasProbing],
-    done: int,
-    reporter: ProgressReporter,
-) -> int:
-    """All probes of one model; how many items of all are done after it."""
+def _ask(job: WorkerJob, config: BiasConfig, subject: BiasSubject, probes: list[BiasProbing]) -> None:
+    """All probes of one model."""
     asked = subjects.load(job, subject, config.per_device_eval_batch_size)
     for probe in probes:
-        message = f"Asking the {subject.which} model: {probe.name}"
-        before = done
-
-        def on_items(count: int, before: int = before, message: str = message) -> None:
-            reporter(before + count, message=message)
-
+        on_items = ProgressReporter(job, probe.items, "items", _asking(subject.which, probe.name))
         on_items(0)
         probe.ask(subject.which, asked, on_items)
-        done += probe.items
     del asked
     _free()
-    return done
 
 
 def _free() -> None:

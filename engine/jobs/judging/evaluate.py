@@ -22,17 +22,47 @@ from engine.diagnostics.statistics.scored import aggregate
 from engine.evaluation import evaluate_draw, evaluated, general_figures
 from engine.evaluation.evaluate_rows import headed, written
 from engine.evaluation.questions import groups
+from engine.evidence.live_answers import TOKEN_COST
 from engine.metrics.answer_rows import Answers
 from engine.metrics.measure import measure
 from engine.models import memory
 from engine.models.precision import device_name, dtype_name, versions
-from engine.probes import harness
+from engine.probes import general, harness
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, Phases
 from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.jobdir import written_aside
 from store.documents.evaluations.evaluation_result import EvaluationResult, GeneralFigure
 from store.documents.figures.figure import Figure
-from store.documents.tables.job_order import OrderDataset
+from store.documents.tables.job_order import JobOrder, OrderDataset
+
+ROW_TOKENS = 200  # of a row or of an item of a task, about
+USUAL_ROWS = 1_000  # where nobody says how many
+SUITE_TOKENS = 16_000  # of the suite's prose, and of its questions, about
+JUDGED_TOKENS = 2_000  # that a model reads while a judge looks at an answer, about
+
+
+def phases(order: JobOrder) -> Phases:
+    """Rows, tasks, metrics, probes; shares are the tokens that the model reads in the time, about."""
+    config = EvaluateConfig.parse(order["config"])
+    present = order["dataset"].get("row_count", USUAL_ROWS)
+    rows = min(present, config.max_rows or present)
+    read, metrics = ROW_TOKENS * rows, config.metrics
+    answered = read + TOKEN_COST * config.max_new_tokens * rows if config.generates else 0
+    judged = JUDGED_TOKENS * rows * sum(choice.metric == "judge" for choice in metrics)
+    suite = SUITE_TOKENS if config.probes else 0
+    return (
+        evaluated.LOADING,
+        Phase("Measuring the loss of the rows", read),
+        # a model with a head gives classes in the place of both
+        Phase(("Answering the prompts", "Classifying the rows"), answered),
+        Phase("Scoring the choices", 2 * read if config.chooses else 0),
+        Phase("Asking the task ", 2 * ROW_TOKENS * (config.task_rows or USUAL_ROWS) * len(config.tasks)),
+        Phase("Scoring: ", ROW_TOKENS * len(metrics) + judged),
+        Phase("Working out intervals", ROW_TOKENS * (len(metrics) + len(config.tasks))),
+        Phase(f"Probing: {general.PROSE}", suite),
+        Phase(f"Probing: {general.CHOICES}", suite),
+    )
 
 
 def run(job: WorkerJob) -> EvaluationResult:

@@ -17,11 +17,14 @@ from engine.diagnostics.statistics.scored import Scored, aggregate
 from engine.metrics.answer_rows import Answers
 from engine.metrics.judge_scores import preferred
 from engine.worker.job import WorkerJob
+from engine.worker.phases import ONE_PHASE
 from engine.worker.progress import ProgressReporter
 from store.config.measuring.judge_config import JudgePairs
 from store.contract.errors import DataError
 from store.contract.jobdir import JobDir, written_aside
 from store.documents.evaluations.judging_result import JudgingResult, PairCounts
+
+phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> JudgingResult:

@@ -23,9 +23,16 @@ from engine.transfer.transfer_figures import Member, TransferMatrix
 from engine.transfer.transfer_measure import CellFiles, CellToMeasure, MeasuringPace
 from engine.transfer.transfer_models import Models, Subject, TransferColumn, subject
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, always
 from store.config.judging.transfer_config import TransferConfig
 from store.contract.errors import TunebenchError
 from store.documents.runs.transfer import TransferResult
+
+phases = always(
+    Phase(("Looking for rows that the runs have seen", "Loading the models"), 0),
+    Phase("Measuring ", 0.95),  # with an estimate of its own: `MeasuringPace` knows the tokens of all cells
+    Phase("Working out intervals", 0.05),
+)
 
 
 def run(job: WorkerJob) -> TransferResult:
@@ -166,7 +173,7 @@ class Transfer:
             with self.models.tuned(member.run) as model:
                 self.fill(member, columns, model, pace, base=False)
                 if not self.shelf.has(change):
-                    pace.within(f"How far {member.of.name} moved the weights")
+                    pace.within(f"Measuring how far {member.of.name} moved the weights")
                     sources = measured.weight_sources(member.run, model, self.stands_on(member.run))
                     measured.write_change(sources, self.shelf.path(change), self.job.check_cancelled)
         except TunebenchError as error:
@@ -187,7 +194,7 @@ class Transfer:
     ) -> None:
         for column in columns:
             who = "the base model" if base else member.of.name
-            what = f"{who} on {column.data['dataset']['name']}"
+            what = f"Measuring {who} on {column.data['dataset']['name']}"
             path = self.shelf.path(member.file(column, base=base))
             part = member.tokens[column.dataset_id].rows
             cell = CellToMeasure(model, part, member.run, path, what)

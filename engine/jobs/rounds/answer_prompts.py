@@ -21,10 +21,13 @@ from engine.probes.sample_prompts import readable_turns
 from engine.rounds.prompts_file import FilePrompt, held_file, read_prompts
 from engine.rows.render import rendered
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, always
 from store.config.judging.round_config import AnswerPrompts
 from store.contract.errors import ConfigError
 from store.contract.jobdir import JobDir, written_aside
 from store.documents.rating.round import AnsweredPrompts
+
+phases = always(evaluated.LOADING, Phase("Answering the prompts"))
 
 
 def run(job: WorkerJob) -> AnsweredPrompts:

@@ -33,6 +33,7 @@ from engine.rounds.parted import disagreement
 from engine.rounds.prompt_sources import AnswersByRow, PromptSource, source_of
 from engine.rounds.prompts_file import held_file
 from engine.worker.job import WorkerJob
+from engine.worker.phases import ONE_PHASE
 from store.config.data.filters import Filter
 from store.config.judging.round_config import RoundConfig
 from store.contract.errors import DataError
@@ -55,6 +56,9 @@ SCHEMA = pa.schema(
 )
 CHECK_EVERY = 200  # prompts between two looks at a request to stop
 DRAW = 17  # beside the seeds of other drawings
+
+
+phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> GatheredRound:

@@ -21,6 +21,7 @@ from engine.rounds.elsewhere.collected import Collected
 from engine.rounds.elsewhere.notices import notices_of
 from engine.rounds.elsewhere.reading import collect, refuse_open_questions, understand
 from engine.worker.job import WorkerJob
+from engine.worker.phases import ONE_PHASE
 from engine.worker.progress import ProgressReporter
 from store.config.judging.round_config import ImportRound
 from store.contract.errors import DataError
@@ -43,6 +44,9 @@ VOTES_SCHEMA = pa.schema(
         ("rated_at", pa.timestamp("us")),  # null where the file does not say it
     ]
 )
+
+
+phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> GatheredRound:

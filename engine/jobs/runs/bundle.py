@@ -8,6 +8,7 @@ from pathlib import Path
 from engine.bundles import archive, base_weights, manifest, row_scores
 from engine.evaluation import evaluated
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, always
 from engine.worker.temporary_folder import temporary_folder
 from store.config.training.bundle_config import BundleConfig
 from store.contract.errors import NotFoundError
@@ -17,6 +18,12 @@ from store.documents.tables.job_order import JobOrder
 
 NAME_CHARACTERS = 80
 SUFFIX = ".bundle.zip"
+
+
+phases = always(  # estimated: weights are larger than rows, and a zip is slower than a checksum
+    Phase("Taking the checksum of the base model", 0.7),
+    Phase("Writing the bundle", 0.3),
+)
 
 
 def run(job: WorkerJob) -> BundleResult:

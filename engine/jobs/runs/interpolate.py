@@ -13,11 +13,15 @@ import pyarrow.parquet as pq
 
 from engine.diagnostics.forgetting import kept_share
 from engine.diagnostics.forgetting.kept_share import ShareGain, ShareRows
+from engine.evaluation.evaluated import LOADING
 from engine.evaluation.mixing import Mixing
 from engine.probes.probes import ProbeMeasurement
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, always
 from store.config.training.interpolate_config import Interpolate
 from store.documents.verdicts.interpolation import Interpolation, SharePoint
+
+phases = always(LOADING, Phase("Scoring α"))
 
 
 def run(job: WorkerJob) -> Interpolation:

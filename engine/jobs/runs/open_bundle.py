@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.bundles import archive, base_weights, bundled_rows, differences, row_scores, seal
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, always
 from engine.worker.temporary_folder import temporary_folder
 from store.config.training.bundle_config import OpenBundleConfig, ReadManifest
 from store.config.training.train_config import Split, TrainConfig, split_of
@@ -19,6 +20,13 @@ from store.documents.runs.bundle import BaseHere, OpenedBundle
 from store.documents.tables.job_order import OtherRows
 
 KEPT = (archive.MANIFEST, archive.SPLIT, archive.LOSSES)
+
+
+phases = always(  # estimated
+    Phase("Checking the bundle", 0.3),
+    Phase("Taking the checksum of the base model", 0.5),
+    Phase("Taking the rows in", 0.2),
+)
 
 
 def run(job: WorkerJob) -> OpenedBundle:

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from engine.diagnostics.verdicts import mixed
+from engine.evaluation import evaluated
 from engine.evaluation.mixing import Mixing
 from engine.evidence import evidence
 from engine.evidence.evidence import Evidence, judged_config
-from engine.evidence.gathering import Gathering, JudgingPace
+from engine.evidence.gathering import JUDGED, Gathering, JudgingPace
 from engine.evidence.swapped_prompts import swap_prompts_of
 from engine.forward.losses import RowLosses
 from engine.models import continued, models, saving
@@ -27,10 +28,15 @@ from engine.probes.sample_prompts import Prompt, choose_prompts
 from engine.runs import row_verdict
 from engine.runs.weight_change import weight_change
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, always
 from store.config.training.train_config import TrainConfig
 from store.documents.models.saved_model import ModelOrigin
 from store.documents.tables.run import RunResult
 from store.documents.verdicts.verdict import Verdict
+
+phases = always(  # told by the JudgingPace, which foresees the second model by the first
+    evaluated.LOADING, Phase((*JUDGED, "Measuring how far the weights moved"))
+)
 
 
 def run(job: WorkerJob) -> RunResult:

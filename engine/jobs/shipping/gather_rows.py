@@ -19,7 +19,7 @@ from engine.data.convert.writer import DatasetWriter
 from engine.data.deal.kept_deal import parts_by_split, parts_of_run
 from engine.data.deal.split import split_of
 from engine.data.readers.raw_rows import skipped
-from engine.gathering import earlier_rows, judging_rows
+from engine.gathering import earlier_rows, judging_rows, near_questions, repeats, reworded
 from engine.gathering.candidates import FittingRows, MadeRow, new_rows, unfit
 from engine.gathering.continued import CONTINUED, continuing
 from engine.gathering.earlier_rows import EarlierRow
@@ -30,6 +30,7 @@ from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals
 from engine.recipe.working import Working
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, always
 from engine.worker.progress import PhaseReporter
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.config.data.recipe import PII_KINDS
@@ -51,6 +52,14 @@ LISTED = 200  # rows that repeat one that judges
 NAMED = 4  # reasons that a sentence names
 THEN = "then go on: all that was said by then is taken in."
 PLACEHOLDER = re.compile("|".join(rf"\[{kind.upper()}\]" for kind in PII_KINDS))  # of what was redacted
+
+
+phases = always(  # shares of 20,000 rows beside as many; estimated but for the last two
+    Phase("Reading rows of", 0.2),
+    Phase(repeats.COMPARING, 0.3),
+    Phase(reworded.COMPARING, 0.12),
+    Phase(near_questions.COMPARING, 0.38),
+)
 
 
 def run(job: WorkerJob) -> GatherResult | GatheredTooFew:
@@ -237,6 +246,7 @@ def _of_dataset(
             field="rows",
         )
     work = Working(job, other, {}, folder)
+    work.progress.begin(0, f"Reading rows of {other['name']}")
     chosen = np.ones(work.total, bool)
     if source.where:
         ask = RowQueries(work)

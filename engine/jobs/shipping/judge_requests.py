@@ -19,6 +19,7 @@ from engine.diagnostics.phrasing import plural
 from engine.metrics.judge import grade
 from engine.metrics.judge_client import JudgeClient
 from engine.worker.job import WorkerJob
+from engine.worker.phases import ONE_PHASE
 from engine.worker.progress import ProgressReporter
 from store.config.serving.judge_requests_config import JudgingOfRequests
 from store.contract.errors import DataError
@@ -26,6 +27,9 @@ from store.contract.jobdir import written_aside
 from store.documents.serving.request_judging import RequestJudging
 
 COLUMNS = ["request_id", "asked_at", "version", "grouped_by", "at_random"]
+
+
+phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> RequestJudging:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from engine.evaluation.evaluated import LOADING
 from engine.models import models
 from engine.models.bundled import count_parameters
 from engine.shipping import base_card, export_card, hub, manifest, merging, publish
@@ -18,7 +19,7 @@ from engine.shipping.forms.form_work import FormWork
 from engine.shipping.parity import checking
 from engine.shipping.subject import ExportSubject, of_job, public_base
 from engine.worker.job import WorkerJob
-from engine.worker.phases import JobPhases
+from engine.worker.phases import Phase, Phases
 from engine.worker.temporary_folder import temporary_folder
 from store.catalog.export_forms import COMPRESSED, FORMS, file_form
 from store.config.shipping.model_export_config import ModelExport
@@ -28,12 +29,19 @@ from store.documents.shipping.card import ModelCard
 from store.documents.shipping.export import ExportOrder, ModelExportResult
 from store.documents.shipping.export_manifest import BaseFingerprint, ExportManifest, WrittenWeights
 from store.documents.shipping.parity import ParityReport
+from store.documents.tables.job_order import JobOrder
 
 WEIGHTS = (".safetensors", ".gguf")
 FULL, HALF = 4, 2  # bytes of a weight in fp32, in 16 bits
 BEGINNING = "Reading the model"
-WRITING = 0.15  # of the time of an export, before it is read back
 STEPS = 9  # pieces of work that the job says it does, about
+
+
+def phases(order: JobOrder) -> Phases:
+    """Written, read back, and given its name."""
+    ending = Phase(("Reckoning the checksums", "Writing the zip file", "Pushing to "), 0.05)
+    asked = ModelExport.parse(order["config"])
+    return (LOADING, Phase((BEGINNING, *writing.MESSAGES), 0.15), *checking.phases(asked), ending)
 
 
 def run(job: WorkerJob) -> ModelExportResult:
@@ -60,7 +68,6 @@ class ModelExporting:
 
     def run(self) -> ModelExportResult:
         job, config = self.job, self.config
-        job.phases = JobPhases({BEGINNING: WRITING, **checking.PHASES})
         self.tell(BEGINNING)
         subject = of_job(job, config, self.aside)
         source_bytes = self._check(subject)

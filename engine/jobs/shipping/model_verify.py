@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from engine.evaluation.evaluated import LOADING
 from engine.models import models
 from engine.shipping import manifest, publish, recognising
 from engine.shipping.forms import writing
@@ -17,20 +18,29 @@ from engine.shipping.parity import checking
 from engine.shipping.recognising import RecognisedForm
 from engine.shipping.subject import ExportSubject, of_job
 from engine.worker.job import WorkerJob
-from engine.worker.phases import JobPhases
+from engine.worker.phases import Phase, Phases
 from engine.worker.temporary_folder import temporary_folder
 from store.catalog.export_forms import FORMS
 from store.config.shipping.model_export_config import ModelExport, ModelVerify
 from store.contract.jobdir import read_json
 from store.documents.shipping.export import ModelVerifyResult, NotedManifest, VerifyOrder
 from store.documents.shipping.export_manifest import ExportManifest, WrittenWeights
+from store.documents.tables.job_order import JobOrder
 
 BEGINNING = "Reading the files"
-WRITING = 0.1  # of the time of a check, where the form is written anew
 OURS, ANEW = (
     "Its tensors were held against those that were noted when the export was made.",
     "Its tensors were held against those of the form written anew, as no manifest of ours goes with it.",
 )
+
+
+def phases(order: JobOrder) -> Phases:
+    """Read, in some checks written anew, and held against the model."""
+    return (
+        LOADING,
+        Phase((BEGINNING, *writing.MESSAGES), 0.1),
+        *checking.phases(ModelVerify.parse(order["config"])),
+    )
 
 
 def run(job: WorkerJob) -> ModelVerifyResult:
@@ -39,7 +49,6 @@ def run(job: WorkerJob) -> ModelVerifyResult:
     order: VerifyOrder = job.order["verify"]
     path, began = job.home.path / order["path"], time.monotonic()
     job.status("preparing")
-    job.phases = JobPhases({BEGINNING: WRITING, **checking.PHASES})
     job.progress(0, 1, "files", BEGINNING)
     recognising.check_place(path)
     beside = next((noted for noted in order["manifests"] if _is_noted(_beside(path), noted)), None)

@@ -9,11 +9,19 @@ from __future__ import annotations
 import os
 import shutil
 
+from engine.evaluation.evaluated import LOADING
 from engine.shipping import registering
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, always
 from engine.worker.temporary_folder import temporary_folder
 from store.config.shipping.registry_config import RegisterConfig
 from store.documents.shipping.version import RegisteredFiles
+
+phases = always(  # estimated: what is copied is written and waited for, and read once more for its checksum
+    LOADING,
+    Phase("Copying the files", 2),
+    Phase("Taking checksums", 1),
+)
 
 
 def run(job: WorkerJob) -> RegisteredFiles:

@@ -19,11 +19,16 @@ from engine.monitoring.served_answers import ServedAnswer
 from engine.monitoring.signals import NO_TEXTS, ReferenceFit, measure
 from engine.monitoring.under_base import UnderBase, measure_answers
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, always
 from store.config.serving.monitor_config import DEAR, WatchConfig
 from store.contract.jobdir import read_json, written_aside
 from store.documents.serving.drift import TestState
 from store.documents.serving.monitor import WatchOrder, WatchResult
 from store.documents.serving.served_base import ServedBases
+
+# Nothing is foreseen: of how many answers how many bases are asked is known once versions were looked up, and
+# nobody waits for this job.
+phases = always(Phase(("Loading the base model", "Asking the base model"), 0))
 
 
 def run(job: WorkerJob) -> WatchResult:

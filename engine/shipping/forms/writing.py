@@ -22,6 +22,16 @@ WRITERS = {
     "ollama": ollama.write,
 }
 
+# Beginnings of what the writers tell.
+MESSAGES = (
+    "Merging the adapter",
+    "Reading the weights",
+    "Writing the weights",
+    "Copying the adapter",
+    "Converting to GGUF",
+    "Quantising",
+)
+
 
 def write(work: FormWork) -> tuple[list[str], WrittenWeights]:
     """Fill the folder: what a reader should know, and the tensors as they were written. What lay between is

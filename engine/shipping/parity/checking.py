@@ -32,26 +32,32 @@ from engine.shipping.parity.reference import ReferenceAnswers
 from engine.shipping.parity.rows import ParityRows, choose
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.phases import Phase, Phases
 from engine.worker.progress import PhaseReporter
 from store.catalog.export_forms import COMPRESSED, file_form, limits_of
 from store.catalog.methods import HELD_TITLES
-from store.config.shipping.model_export_config import ModelExport
+from store.config.shipping.model_export_config import HeldAgainst, ModelExport
 from store.contract.errors import ConfigError, ModelError
 from store.contract.jobdir import read_json, write_json
 from store.documents.shipping.export_manifest import WrittenWeights
 from store.documents.shipping.parity import ParityReport
 
-# Of the time of a check, by the messages with which its parts begin; estimated.
-PHASES = {
-    "Comparing settings, tokenizer and tensors by name": 0.03,
-    "The model answers the prompts": 0.45,
-    "The model reads the texts": 0.2,
-    "Reading the export in another process": 0.07,
-    "Comparing distributions": 0.12,
-    "Measuring the loss of the rows": 0.06,
-    "The export answers": 0.07,
-}
+USUAL_TOKENS = 64  # of an answer, for which the shares below were estimated
 PROJECT = Path(__file__).resolve().parents[3]
+
+
+def phases(config: HeldAgainst) -> Phases:
+    """Of a check of an export: the model is asked, then the export in another process."""
+    tokens = config.max_new_tokens / USUAL_TOKENS
+    return (
+        Phase("Comparing settings, tokenizer and tensors by name", 0.03),
+        Phase(("The model answers the prompts", "The model classifies the rows"), 0.45 * tokens),
+        Phase("The model reads the texts", 0.2),
+        Phase("Reading the export in another process", 0.07),
+        Phase("Comparing distributions", 0.12),
+        Phase("Measuring the loss of the rows", 0.06),
+        Phase(("The export answers", "The export classifies"), 0.07 * tokens),
+    )
 
 
 def check(

@@ -27,6 +27,7 @@ from engine.rows.render import Messages, TokenRows, render
 from engine.signals.embedded.projection import drawn
 from engine.signals.group import Progress
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, Phases
 from store.config.data.data_config import ProfileConfig
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import DataError
@@ -37,6 +38,11 @@ ON_CPU = 200  # rows
 LONGEST = 2_048  # tokens
 BATCH = 8
 CHUNK = 2_000  # rows rendered at a time
+
+
+def phases(rows: int) -> Phases:
+    """One, told by tokens."""
+    return (Phase(),)
 
 
 def compute(

@@ -20,10 +20,16 @@ from engine.near.near_duplicates import Near, NearProgress, near_rows
 from engine.near.repeated_prompts import Answered, answered
 from engine.signals.group import Progress
 from engine.worker.job import WorkerJob
+from engine.worker.phases import Phase, Phases
 from store.config.data.data_config import ProfileConfig
 from store.documents.data.signal_figures import SetFigure
 
 OPTIONS = ("threshold",)
+
+
+def phases(rows: int) -> Phases:
+    """As measured with 40,000 rows of 35 words; the longer they are, the more it is for the first."""
+    return (Phase("Comparing texts", 1), Phase("Verifying", 4))
 
 
 def compute(

@@ -17,6 +17,7 @@ from engine.shipping.manifest import FILE
 from engine.shipping.parity import checking
 from engine.shipping.parity.looking import look
 from engine.shipping.subject import of_job
+from engine.worker.phases import JobPhases, place_of
 from store.config.shipping.model_export_config import ModelExport
 from store.contract.home import Home
 from store.contract.jobdir import read_json
@@ -177,13 +178,15 @@ def test_a_model_that_gives_no_numbers_failed(home: Home, exports: dict[str, Pat
 
 def test_what_is_left_is_told_of_the_whole_export(home: Home) -> None:
     job = export_job(home, "merged-f32", max_new_tokens=5)  # what was asked before is kept
+    declared = model_export.phases(job.order)
+    job.phases = JobPhases(declared)
     result = model_export.run(job)
     events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
     progress = [event for event in events if event["type"] == "progress"]
-    messages = {event["message"] for event in progress}
-    apart = {"Comparing distributions", "Measuring the loss of the rows", "The export answers"}
-    assert set(checking.PHASES) - apart - messages == {"Reading the export in another process"}
-    assert [event for event in progress if event["message"] == model_export.BEGINNING]
+    places = [place_of(declared, event["message"]) for event in progress]
+    timed = [place for place in places if place is not None and declared[place].share]
+    assert timed == sorted(timed)
+    assert len(set(timed)) == 5  # the export is not read in another process here
     left = [event["eta_seconds"] for event in progress if event["eta_seconds"] is not None]
     assert left[0] > 0
     assert result["parity"]["status"] == "untold"

@@ -15,14 +15,15 @@ from store.documents.data.row import Message
 from store.documents.serving.served_base import ServedBase
 from tests.engine.evaluating import home_with_rows, measured, trained
 from tests.tiny import conversations
+from tests.unit.data_job import make_job
 
 
 def test_it_is_the_loss_of_the_evaluation(tmp_path: Path) -> None:
     home = home_with_rows(tmp_path)
-    job, _, rows = measured(home, "whole", model="tiny", part="all", metrics=["perplexity"])
+    _, _, rows = measured(home, "whole", model="tiny", part="all", metrics=["perplexity"])
     run = trained(home)
     wanted = {row["row_id"]: row["loss_sum"] / row["tokens"] for row in rows}
-    models = BasesOfVersions(job)
+    models = BasesOfVersions(make_job(home, "watch", {}))
     ofs: list[ServedBase] = [
         {"model": "tiny", "run": "", "why": ""}, {"model": "", "run": run.dir.path.name, "why": ""},
     ]  # fmt: skip
@@ -38,7 +39,7 @@ def test_it_is_the_loss_of_the_evaluation(tmp_path: Path) -> None:
 def test_earlier_answers_are_asked_and_long_ones_cut(tmp_path: Path) -> None:
     home = home_with_rows(tmp_path)
     job, _, _ = measured(home, "drawn", model="tiny", part="test", metrics=["exact_match", "perplexity"])
-    models = BasesOfVersions(job)
+    models = BasesOfVersions(make_job(home, "watch", {}))
     key = models.find({"model": "tiny", "run": "", "why": ""})
     ask: Message = {"role": "user", "content": "A?"}
     short: Message = {"role": "assistant", "content": "B"}

@@ -14,6 +14,7 @@ from engine.jobs.data import clean
 from engine.recipe import working
 from engine.recipe.questions_of_sql import RowQueries
 from engine.worker.job import Cancelled
+from engine.worker.phases import JobPhases
 from store.contract.errors import ConfigError, TunebenchError
 from store.contract.home import Home
 from tests.unit.data_job import make_job
@@ -145,6 +146,7 @@ def test_progress_is_told_with_an_estimate(home: Home, monkeypatch: pytest.Monke
         home, "clean", {"dataset": "Old", "name": "New", "recipe": {"steps": [{"step": "strip"}] * 2}}
     )
     job.order |= {"dataset": dataset, "parent": None, "mixed": {}}
+    job.phases = JobPhases(clean.phases(job.order))
     clean.run(job)
     events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
     progress = [event for event in events if event["type"] == "progress"]

@@ -135,7 +135,9 @@ def test_a_cancelled_profile_leaves_nothing(home: Home, monkeypatch: pytest.Monk
     assert list(job.dir.path.glob("*parquet*")) == []
 
 
-def test_progress_is_told_once_a_second_with_an_estimate(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_each_second_and_a_phase_at_once(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = job_of(home, rows_of(home, 3), "text")
     now = [100.0]
     monkeypatch.setattr("engine.worker.progress.time.monotonic", lambda: now[0])
@@ -144,16 +146,14 @@ def test_progress_is_told_once_a_second_with_an_estimate(home: Home, monkeypatch
         tell(done, 100)
         now[0] += 0.5
     tell(0, 4, "passes", "Second look")
+    tell(0, 4, "passes", "Third look")
     events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
     progress = [event for event in events if event["type"] == "progress"]
-    assert [(event["done"], event["eta_seconds"]) for event in progress[:3]] == [
-        (0, None),
-        (10, 9.0),
-        (20, 8.0),
+    assert [event["done"] for event in progress] == [0, 10, 20, 30, 40, 0, 0]
+    assert [(event["unit"], event["message"]) for event in progress[-2:]] == [
+        ("passes", "Second look"),
+        ("passes", "Third look"),
     ]
-    assert len(progress) == 6
-    last = progress[-1]
-    assert (last["unit"], last["message"], last["eta_seconds"]) == ("passes", "Second look", None)
     job.cancel_requested.set()
     with pytest.raises(Cancelled):
         tell(1, 4, "passes")

@@ -231,7 +231,7 @@ def test_progress_is_told_in_bytes(home: Home, tmp_path: Path, monkeypatch: pyte
     assert progress[-1]["unit"] == "bytes"
     assert progress[-1]["total"] == path.stat().st_size
     assert [event["done"] for event in progress] == sorted(event["done"] for event in progress)
-    assert progress[0]["eta_seconds"] is not None
+    assert progress[-1]["eta_seconds"] is not None
 
 
 def test_equal_texts_have_equal_digests() -> None:
