@@ -43,9 +43,10 @@ class Split(Config):
 
     Sizes are shares of the rows. Of 50 rows or more a held-out part whose share was left at a tenth is at
     least 50 rows, where the other part's share and half the rows for training leave them; of a larger part
-    a run judges itself on `max_eval_rows`. `split_by` group: rows with one value of the column stay together; time: the newest rows are test, then validation; stratified: each
-    value of the column has its share in every part; given: as the file said when it was imported, and of
-    a part that it has no row of the share of the training rows. `store.config.data.filters` names columns.
+    a run judges itself on `max_eval_rows`. `split_by` group: rows with one value of the column stay together;
+    time: the newest rows are test, then validation; stratified: each value of the column has its share in
+    every part; given: as the file said when it was imported, and of a part that it has no row of the share
+    of the training rows. `store.config.data.filters` names columns.
     """
 
     split_seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed deals other rows")
