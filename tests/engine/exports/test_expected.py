@@ -58,6 +58,13 @@ def test_a_model_that_names_no_class_or_another_is_exported_as_the_one_that_is_l
     assert differences(folder, "merged", tmp_path / "aside") == []
 
 
+def test_settings_of_the_generation_that_a_model_comes_with_are_expected_as_they_are(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    settings = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, "do_sample": True, "top_k": 40}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    assert differences(folder, "merged", tmp_path / "aside") == []
+
+
 def test_further_chat_templates_are_compared_and_not_refused(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = {"default": CHATML, "tool_use": f"Tools. {CHATML}"}
