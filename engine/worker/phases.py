@@ -53,13 +53,14 @@ def place_of(phases: Sequence[Phase], message: str) -> int | None:
 class PhaseCourse:
     """How one phase goes. first: what of it was done when it was told of first, as of a run that goes on;
     fraction: what is now. seconds: spent in it in between; ends: when, by the clock and by an estimate of its
-    own."""
+    own. again: it goes on after its end, so that nobody knows for how long."""
 
     share: float
     first: float | None = None
     fraction: float = 0.0
     seconds: float = 0.0
     ends: float | None = None
+    again: bool = False
 
     @property
     def timed(self) -> float:
@@ -71,10 +72,23 @@ class PhaseCourse:
         """What of its share was done so far, in its seconds."""
         return 0.0 if self.first is None else self.share * (self.fraction - self.first)
 
+    def reach(self, fraction: float, now: float, ends_in: float | None) -> None:
+        """So much of it is done. A pass that begins anew, or goes on beyond its own estimate, is again."""
+        if ends_in is not None:
+            self.ends, self.again = now + ends_in, False
+        elif self.fraction >= 1 > fraction or (self.ends is not None and now >= self.ends):
+            self.again = True
+        self.fraction = max(self.fraction, fraction)
+        if self.first is None:
+            self.first = self.fraction
+
     def seconds_left(self, now: float, past: float, past_share: float) -> float | None:
         """Until it is over: by its own speed so far and by that of the phases before, which took `past`
         seconds for their shares. Its own counts for more the more of it is done, and the more that is beside
-        what is over, so that the figure moves steadily from the one to the other. None where neither is."""
+        what is over, so that the figure moves steadily from the one to the other. None where neither is, or
+        it is done again."""
+        if self.again:
+            return None
         if self.ends is not None:
             return max(0.0, self.ends - now)
         seen = self.seen
@@ -117,11 +131,7 @@ class JobPhases:
         if not self._counted:
             return
         self._present = place
-        course.fraction = max(course.fraction, min(1.0, fraction))
-        if course.first is None:
-            course.first = course.fraction
-        if ends_in is not None:
-            course.ends = now + ends_in
+        course.reach(min(1.0, fraction), now, ends_in)
 
     def seconds_left(self) -> float | None:
         """Until the whole is done, as of what was told last; None before enough of it was seen. Phases to

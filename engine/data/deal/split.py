@@ -76,8 +76,8 @@ def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
         why = WHY[split.split_by]
         if part_rows == target:
             least = (
-                f"a part of the usual {DEFAULT_SHARE:.0%} has {SMALLEST} rows at least, where half of all are"
-                " left for training; another share is kept"
+                f"a part of the usual {DEFAULT_SHARE:.0%} has {SMALLEST} rows at least, where the other"
+                " part's share and half of all for training leave them; another share is kept"
             )
             why = least if target > asked else "half of the rows stay with training"
         sentences.append(

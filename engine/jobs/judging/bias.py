@@ -72,7 +72,8 @@ def _costs(config: BiasConfig) -> dict[str, float]:
     costs: dict[str, float] = (
         {builtin.NAME: ITEM_TOKENS * len(builtin.decisions()) + written} if config.builtin else {}
     )
-    costs |= {_name(file): ITEM_TOKENS * (file.max_rows or USUAL_ITEMS) for file in config.files}
+    for file in config.files:  # two of one name are told of alike
+        costs[_name(file)] = costs.get(_name(file), 0.0) + ITEM_TOKENS * (file.max_rows or USUAL_ITEMS)
     if continued := config.continuations:
         name = _name(continued.file) if continued.file else openings.NAME
         costs[name] = TOKEN_COST * continued.max_new_tokens * _continuations(continued)

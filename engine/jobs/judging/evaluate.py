@@ -31,6 +31,7 @@ from engine.probes import general, harness
 from engine.worker.job import WorkerJob
 from engine.worker.phases import Phase, Phases
 from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.training.train_config import DEFAULT_SHARE
 from store.contract.jobdir import written_aside
 from store.documents.evaluations.evaluation_result import EvaluationResult, GeneralFigure
 from store.documents.figures.figure import Figure
@@ -46,6 +47,8 @@ def phases(order: JobOrder) -> Phases:
     """Rows, tasks, metrics, probes; shares are the tokens that the model reads in the time, about."""
     config = EvaluateConfig.parse(order["config"])
     present = order["dataset"].get("row_count", USUAL_ROWS)
+    if config.part in ("validation", "test"):
+        present = round(present * DEFAULT_SHARE)
     rows = min(present, config.max_rows or present)
     read, metrics = ROW_TOKENS * rows, config.metrics
     answered = read + TOKEN_COST * config.max_new_tokens * rows if config.generates else 0
@@ -54,8 +57,8 @@ def phases(order: JobOrder) -> Phases:
     return (
         evaluated.LOADING,
         Phase("Measuring the loss of the rows", read),
-        # a model with a head gives classes in the place of both
-        Phase(("Answering the prompts", "Classifying the rows"), answered),
+        Phase("Answering the prompts", answered),
+        Phase("Classifying the rows", read),  # by a model with a head, which passes by the two above
         Phase("Scoring the choices", 2 * read if config.chooses else 0),
         Phase("Asking the task ", 2 * ROW_TOKENS * (config.task_rows or USUAL_ROWS) * len(config.tasks)),
         Phase("Scoring: ", ROW_TOKENS * len(metrics) + judged),
@@ -188,7 +191,7 @@ class EvaluationRun:
             figures = []
             for done, scored in enumerate(scored_metrics):
                 job.check_cancelled()
-                job.progress(done, most, "metrics", "Working out intervals")
+                job.progress(done, len(scored_metrics), "metrics", "Working out intervals")
                 own = None if scored.name.startswith(harness.PREFIX) else answers.groups
                 figures.append(aggregate(scored, own, confidence=config.confidence))
         return figures

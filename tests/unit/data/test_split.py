@@ -227,7 +227,7 @@ def test_a_part_that_is_not_its_share_says_why() -> None:
     assert reasons(600, 0.025, 0.2) == []
     assert reasons(60, 0.1, 0.0) == [
         "10% of 60 rows would be 6; validation has 30: a part of the usual 10% has 50 rows at least, where"
-        " half of all are left for training; another share is kept."
+        " the other part's share and half of all for training leave them; another share is kept."
     ]
     how = split(0, 0.1, 0.1)
     assert "can't be parted" in not_as_asked({"train": 900, "validation": 100, "test": 0}, how)[0]

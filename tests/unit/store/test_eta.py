@@ -102,6 +102,29 @@ def test_a_phase_that_is_left_out_is_neither_done_nor_left() -> None:
     assert job.seconds_left() == pytest.approx(30)
 
 
+def test_a_pass_that_begins_anew_tells_no_time() -> None:
+    """It said 0 seconds for as long as the second pass took."""
+    clock = _Time()
+    job = JobPhases(THREE, clock)
+    for fraction in (0.0, 1.0, 0.1):
+        job.reach("write", fraction)
+        clock.now += 10
+    assert job.seconds_left() is None
+    job.reach("ask", 0.0)
+    assert job.seconds_left() == pytest.approx(30 / 0.2 * 0.8)
+
+
+def test_a_phase_beyond_its_own_estimate_tells_no_time_until_there_is_another() -> None:
+    clock = _Time()
+    job = JobPhases(THREE, clock)
+    job.reach("write", 0.5, ends_in=10)
+    clock.now += 10
+    job.reach("write", 1.0)
+    assert job.seconds_left() is None
+    job.reach("write", 1.0, ends_in=5)
+    assert job.seconds_left() is not None
+
+
 def test_phases_in_another_order_are_counted_as_they_come() -> None:
     clock = _Time()
     job = JobPhases(THREE, clock)
