@@ -4,7 +4,7 @@ for each answer, the schedule, what a viewer sees, and 200 improvements."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from pages.shared import session
 from store.config.shipping.improve_config import ImproveConfig, ImproveSchedule
 from store.db.database import Database
 from store.db.records import to_json
+from store.documents.shipping.gate import CheckReport
 from store.documents.tables.improvement import Improvement, ImprovementState
 from store.queries.monitoring.returned import returned
 from store.queries.shipping import improvements, versions
@@ -380,9 +381,10 @@ def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_fo
 
 
 def test_more_rows_are_advised_where_it_is_not_repeats_that_keep_it_open() -> None:
-    check: Any = {
-        "check": "not_worse_than", "answer": "cant_tell", "limit": -0.02,
-        "value": {"value": 0.0, "low": -0.1, "high": 0.1, "n": 50},
+    check: CheckReport = {
+        "check": "not_worse_than", "title": "", "answer": "cant_tell", "sentence": "", "limit": -0.02,
+        "unit": "share", "value": {"value": 0.0, "low": -0.1, "high": 0.1, "n": 50}, "other": "m@1",
+        "evaluations": [],
     }  # fmt: skip
     assert "rows that judge would show it" in needed_words(check)
     assert needed_words({**check, "value": {"value": 0.1, "low": -0.01, "high": 0.21, "n": 50}}) == ""

@@ -101,13 +101,14 @@ def test_a_long_answer_lifts_a_figure_of_n_grams_as_far_as_its_hits_do(estimator
         return [words, words, right] * 6
 
     others = [counts(10, 5)] * 99
-    known, unknown, short = ([*others, counts(*last)] for last in ((1_000, 1_000), (1_000, 0), (10, 10)))
+    learned, without, short = ([*others, counts(*last)] for last in ((1_000, 1_000), (1_000, 0), (10, 10)))
     figure = {
-        name: summed(estimator, sums, (0.0, 100.0)) for name, sums in (("known", known), ("un", unknown))
+        name: summed(estimator, sums, (0.0, 100.0))
+        for name, sums in (("learned", learned), ("without", without))
     }
     values = {name: decide.aggregate(decide.as_scored(each))["value"] or 0.0 for name, each in figure.items()}
-    lifted = lifts.lift(figure["known"], figure["known"], 1)
-    assert lifted == pytest.approx(values["known"] - values["un"])
+    lifted = lifts.lift(figure["learned"], figure["learned"], 1)
+    assert lifted == pytest.approx(values["learned"] - values["without"])
     assert lifted > 100 / 100  # of the rows
     even = summed(estimator, short, (0.0, 100.0))
     assert (lifts.lift(even, even, 1) or 0.0) < lifted / 10
