@@ -100,18 +100,24 @@ def says_yes(
 def as_losses(bits: np.ndarray, lengths: np.ndarray) -> GateRow:
     """bits [rows]: a byte, of texts of so many bytes."""
     row, nats = as_gate_row(bits), bits * lengths * math.log(2)
-    figure: Any = {**row["figure"], "estimator": "bits_per_byte", "better": "lower", "bounds": [0.0, None]}
+    ratio = {"estimator": "bits_per_byte", "better": "lower", "bounds": [0.0, None], "unit": "bits per byte"}
+    figure: Any = {**row["figure"], **ratio}
     sums = np.column_stack([nats, lengths]).tolist()
-    return {**row, "figure": {**figure, "unit": "bits per byte"}, "statistics": sums}
+    return {**row, "figure": figure, "statistics": sums}
 
 
 def losses_say_yes(
-    rng: np.random.Generator, rows: int, slips: Slips, allowing: bool = True, returned: float = RETURNED
+    rng: np.random.Generator,
+    rows: int,
+    slips: Slips,
+    allowing: bool = True,
+    returned: float = RETURNED,
+    gap: float = MARGIN,
 ) -> bool:
-    """As `says_yes` of a version that is truly worse by the margin, in bits per byte."""
+    """The check passes a version that is truly worse by `gap` bits per byte."""
     lengths = np.ceil(rng.lognormal(math.log(300), LENGTHS, rows))
     in_use = BITS * rng.lognormal(-0.02, 0.2, rows)
-    leaked = np.maximum(0.0, in_use + MARGIN + rng.normal(0.0, UNLIKE, rows))
+    leaked = np.maximum(0.0, in_use + gap + rng.normal(0.0, UNLIKE, rows))
     back = rng.permutation(rows)[: round(returned * rows)]
     missed = rng.random(len(back)) < slips.missed
     leaked[back[missed]] *= LEARNED
@@ -130,6 +136,10 @@ LOSSES = (  # of uneven texts: what slips, whether the check allows for it, what
     ("20 of 100 slip", SLIPS["20 of 100 slip"], True, RETURNED, 0.05),
     ("20 of 100 slip, nothing is allowed for (why not so)", SLIPS["20 of 100 slip"], False, RETURNED, 1.0),
 )
+LOSSES_POWER = {  # of such texts, by how much it is truly worse: the band of each size from 100 on
+    -0.1: ((0.0, 0.05), (0.0, 0.1), (0.0, 0.3)),
+    -0.2: ((0.0, 0.1), (0.0, 0.4), (0.6, 1.0)),
+}
 POWER = (  # of the check where nothing slips through, from 100 rows on: least share that passes
     ("nothing allowed for", NOTHING, False, (0.5, 0.78, 0.9)),
     ("longer answers", NOTHING, True, (0.5, 0.78, 0.9)),
@@ -194,5 +204,15 @@ RATES = [
         )
         for name, slips, allowing, returned, high in LOSSES
         for rows in SIZES[1:]
+    ),
+    *(
+        Rate(
+            "slipped", f"{rows} texts of uneven lengths, nothing comes back, short answers, truly"
+            f" {-gap:g} bits better (how often): passed",
+            (low + high) / 2, low, high,
+            partial(losses_say_yes, rows=rows, slips=POWER[2][1], returned=0.0, gap=gap), 1_000,
+        )
+        for gap, bands in LOSSES_POWER.items()
+        for rows, (low, high) in zip(SIZES[1:], bands, strict=True)
     ),
 ]  # fmt: skip

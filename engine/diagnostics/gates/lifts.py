@@ -9,7 +9,6 @@ anything else there is no known bound. Simulated in `bench/truths/monitoring/sli
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +39,7 @@ def lift(first: GateRow, second: GateRow, rows: int) -> float | None:
     if own.estimator in HITS:
         return _by_hits(own, rows)
     weights = _weights(own)
-    return None if weights is None else _by_weight(own, float(_heaviest(weights, rows)))
+    return None if weights is None else _by_weight(own, _heaviest(weights, rows))
 
 
 def why_unknown(first: GateRow) -> str:
@@ -88,5 +87,5 @@ def _by_hits(own: Scored, rows: int) -> float | None:
         without = whole.copy()
         without[right] -= hits[np.argsort(-ranked, kind="stable")[:rows]].sum(axis=0)
         lowered.append(without)
-    values = cast("NDArray[np.float64]", figure(np.array([whole, *lowered])))
+    values = figure(np.array([whole, *lowered]))
     return max(0.0, float(values[0] - values[1:].min()))
