@@ -6,6 +6,7 @@ from engine.diagnostics import phrasing
 from pages.shared import palette
 from store.documents.figures.estimate import Estimate
 from store.documents.shipping.gate import CheckAnswer, CheckReport
+from store.words.improvement_words import may_be_slips
 
 POWER = (1.960 + 0.842) / 1.960  # of a normal: 95% intervals that clear a limit in 80 of 100 cases
 COLORS: dict[CheckAnswer, str] = {
@@ -69,8 +70,9 @@ def rows_needed(change: Estimate, limit: float | None) -> int | None:
 
 
 def needed_words(check: CheckReport) -> str:
-    """What would tell where it can't be told; empty where nothing can be said of it."""
-    if check["answer"] != "cant_tell" or check["value"] is None:
+    """What would tell where it can't be told; empty where nothing can be said of it, or where it is
+    repeats that keep it open: more rows would not help."""
+    if check["answer"] != "cant_tell" or check["value"] is None or may_be_slips(check):
         return ""
     rows = rows_needed(check["value"], check["limit"])
     if rows is None or rows <= check["value"]["n"]:

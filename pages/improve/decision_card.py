@@ -37,8 +37,6 @@ HEADLINES: dict[improvement_words.How, tuple[str, str, str]] = {  # {by}: "more 
     "alone": ("gray", "help", "There is no version in use that it could be compared with"),
 }
 
-SLIPS = f"It would have passed but for repeats of these rows that {improvement_words.SLIPPED}."
-
 
 def draw_decision(model: ModelLine, improvement: Improvement) -> None:
     """The card."""
@@ -71,8 +69,6 @@ def _draw_sides(improvement: Improvement, own: GateReport) -> None:
                 _draw_figures(improvement, own, check)
                 if check["value"] is None:
                     st.caption(plain(check["sentence"]))
-                if improvement_words.may_be_slips(check):
-                    st.caption(f":material/content_copy: {SLIPS}")
                 if check is checks[-1]:
                     _draw_judges(improvement)
                 if more := needed_words(check):

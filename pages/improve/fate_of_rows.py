@@ -9,7 +9,7 @@ from pages.shared import palette, reads
 from pages.shared.figures import STYLE
 from pages.shared.session import guarded, plain
 from store.documents.data.gathered import GatheredRows, RowRepeating
-from store.documents.tables.improvement import Improvement
+from store.documents.tables.improvement import Improvement, ImprovementFacts
 from store.words.improvement_words import (
     again_sentence,
     all_random,
@@ -53,7 +53,7 @@ def draw_fate(improvement: Improvement) -> None:
     for note in notes(rows):
         st.caption(note)
     _draw_left_out(rows)
-    _draw_repeating(rows, improvement["facts"].get("rows_dataset_id"))
+    _draw_repeating(rows, improvement["facts"])
     _draw_again(rows)
     if rows["held_out_random"]:
         st.caption(f"The new rows that judge were {random_sentence(rows)}.")
@@ -72,9 +72,10 @@ def _draw_left_out(rows: GatheredRows) -> None:
                 st.markdown(f"- **{count:,}** {plain(reason)}")
 
 
-def _draw_repeating(rows: GatheredRows, dataset_id: str | None) -> None:
+def _draw_repeating(rows: GatheredRows, facts: ImprovementFacts) -> None:
     """Rows that repeat one that judges, each beside that one, and what may have slipped through."""
-    if sentence := slipping_sentence(rows):
+    dataset_id, checks = facts.get("rows_dataset_id"), facts["gate"]["checks"] if "gate" in facts else []
+    if sentence := slipping_sentence(rows, checks[0] if checks else None):
         st.caption(f":material/content_copy: {sentence}")
     repeating = rows.get("repeating", [])
     if not repeating or dataset_id is None:

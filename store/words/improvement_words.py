@@ -81,9 +81,10 @@ def _surely_better_by(check: CheckReport) -> float | None:
 
 
 def may_be_slips(check: CheckReport) -> bool:
-    """Whether it would have passed if nothing could have slipped through."""
+    """Whether it would have passed if nothing could have slipped through, also where nobody knows how much
+    that lifts it: then nothing else keeps open what lies beyond the limit."""
     value, limit = check["value"], check["limit"]
-    if check["answer"] != "cant_tell" or not check.get("lifted") or value is None or limit is None:
+    if check["check"] != "not_worse_than" or check["answer"] != "cant_tell" or value is None or limit is None:
         return False
     return value["low"] is not None and value["low"] > limit
 
@@ -248,30 +249,62 @@ def redacted_sentence(rows: GatheredRows) -> str:
     )
 
 
-def slipping_sentence(rows: GatheredRows) -> str:
+def slipping_sentence(rows: GatheredRows, check: CheckReport | None = None) -> str:
     """How many repeats of rows that judge may have slipped through, and how far they may move the result, or
-    that this has no bound; "" where nobody looked."""
-    if "repeats" not in rows or "slipping" not in rows:
+    that this has no bound; "" where nobody looked. check: that on the old rows, once they were measured."""
+    if "repeats" not in rows:
         return ""
-    repeats, slipping = rows["repeats"], rows["slipping"]
+    repeats = rows["repeats"]
     stayed_out = (
         f"{repeats:,} new row{' repeats' if repeats == 1 else 's repeat'} a row that judges, in its own or in"
         " other words, and stayed out."
     )
+    if "slipping" not in rows:
+        return f"{stayed_out} {UNCOUNTED}"
+    slipping = rows["slipping"]
     if slipping is None:
         return f"{stayed_out} {NO_BOUND}"
     if not slipping["judging"]:
         return ""
-    points = f"{min(100.0, 100 * slipping['most'] / slipping['judging']):.1f}".removesuffix(".0")
     return (
         f"{stayed_out} {_unrecognised(slipping)} of the rows that give back an old row that judges are not"
-        f" recognised. With 95% certainty at most {slipping['most']:,} of the {slipping['judging']:,} old"
-        f" rows that judge were learned from such, which may lift a share of them by up to {points}"
-        f" point{'' if points == '1' else 's'}. The check on them passes only where it would without"
-        f" {slipping['allowed']:,} of these, which keeps its level of 5%."
+        f" recognised. {_learned(slipping, check)} {_allowed(slipping, check)}"
     )
 
 
+def _in_shares(check: CheckReport | None) -> bool:
+    return check is not None and check["unit"].startswith("share")
+
+
+def _learned(slipping: Slipping, check: CheckReport | None) -> str:
+    """How many may have been learned, and what that lifts a share by: in others rows weigh unequally."""
+    most, judging = slipping["most"], slipping["judging"]
+    if not most:
+        return f"With 95% certainty none of the {judging:,} old rows that judge was learned from such."
+    points = f"{min(100.0, 100 * most / judging):.1f}".removesuffix(".0")
+    lifts = f", which may lift the share by up to {points} point{'' if points == '1' else 's'}"
+    return (
+        f"With 95% certainty at most {most:,} of the {judging:,} old rows that judge {_were(most)} learned"
+        f" from such{lifts if _in_shares(check) else ''}."
+    )
+
+
+def _allowed(slipping: Slipping, check: CheckReport | None) -> str:
+    """What the check makes of it. That it keeps its level is simulated of shares."""
+    allowed = slipping["allowed"]
+    if not allowed:
+        return "The check on them allows for none."
+    these = "it" if slipping["most"] == 1 else f"{allowed:,} of these"
+    passes = f"The check on them passes only where it would without {these}"
+    if _in_shares(check):
+        return f"{passes}, which keeps its level of 5%."
+    if check is None or not (lifted := check.get("lifted")):
+        return f"{passes}."
+    heaviest = "the heaviest row" if allowed == 1 else "the heaviest rows"
+    return f"{passes}, taken as {heaviest}, which may lift it by {lifted:.3g} {check['unit']}."
+
+
+UNCOUNTED = "Gathered before slips were counted: the check does not allow for them."
 NO_BOUND = (
     "The answers are labels: a row that asks in other words for the same label is what a classifier is to"
     " learn, so it trains, also where an old row that judges asks the same. How far that lifts the new"

@@ -46,12 +46,13 @@ def above(estimate: Estimate | None, limit: float) -> CheckAnswer:
     return "failed" if estimate["high"] <= limit else "cant_tell"
 
 
-def above_despite(estimate: Estimate | None, limit: float, lifted: float) -> CheckAnswer:
-    """As `above`, of a figure that something may have lifted by as much: it passes where it would without."""
+def above_despite(estimate: Estimate | None, limit: float, lifted: float | None) -> CheckAnswer:
+    """As `above`, of a figure that something may have lifted by as much: it passes where it would without,
+    and nowhere where nobody knows by how much (None)."""
     answer = above(estimate, limit)
     if answer != "passed" or estimate is None or estimate["low"] is None:
         return answer
-    return "passed" if estimate["low"] - lifted > limit else "cant_tell"
+    return "passed" if lifted is not None and estimate["low"] - lifted > limit else "cant_tell"
 
 
 def under(estimate: Estimate | None, limit: float) -> CheckAnswer:
@@ -96,7 +97,7 @@ def all_of(answers: Sequence[CheckAnswer]) -> CheckAnswer:
 def advantage(first: GateRow, second: GateRow) -> Estimate | None:
     """How much better the first is than the second over the rows of both: above 0 is better, whichever way
     the metric goes. None where no row is in both."""
-    own, other = _scored(first), _scored(second)
+    own, other = as_scored(first), as_scored(second)
     _, mine, theirs = np.intersect1d(own.row_ids, other.row_ids, return_indices=True)
     groups = first["groups"]
     of_rows = None if groups is None else [groups.get(row) for row in own.row_ids.tolist()]
@@ -115,19 +116,6 @@ def advantage(first: GateRow, second: GateRow) -> Estimate | None:
     return gap if own.better == "higher" else _turned(gap)
 
 
-def lift(first: GateRow, second: GateRow, rows: int) -> float:
-    """By how much so many of the rows may have lifted `advantage`, however little the first knows of others:
-    a row of a metric that has bounds by all that lies between them, another by what a broken row takes. 0
-    where it is not known."""
-    if not rows:
-        return 0.0
-    own, other = _scored(first), _scored(second)
-    both = np.intersect1d(own.row_ids, other.row_ids).size
-    low, high = own.bounds
-    size = _broken_row(own, other) if low is None or high is None else high - low
-    return min(1.0, rows / max(1, both)) * size
-
-
 def _broken_row(own: Scored, other: Scored) -> float:
     """By how much a row of a kind that is not among these may differ between two models; 0 where the figure
     is no mean of rows."""
@@ -144,7 +132,8 @@ def _right_or_wrong(own: Scored, first: NDArray[np.float64], second: NDArray[np.
     return plain and bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
 
 
-def _scored(row: GateRow) -> Scored:
+def as_scored(row: GateRow) -> Scored:
+    """The rows of a gate as those of a metric."""
     figure = row["figure"]
     scores = np.array([np.nan if score is None else score for score in row["scores"]], float)
     statistics = None

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.gates import decide
+from engine.diagnostics.gates import decide, lifts
 from engine.diagnostics.statistics import combined
 from store.documents.figures.estimate import Estimate
 from store.documents.shipping.bias import BiasFigure, named
-from store.documents.shipping.gate import CheckAnswer, CheckEvidence, CheckReport, GateReport
+from store.documents.shipping.gate import CheckAnswer, CheckEvidence, CheckReport, GateReport, GateRow
 from store.documents.shipping.parity import PARITY_WORDS
 
 Check = Mapping[str, Any]  # store.config.shipping.gate_config, as it is stored
@@ -122,15 +122,20 @@ def _not_worse(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     if gap is None:
         return CheckOutcome("cant_tell", "No row is in both evaluations.", evaluations=ids)
     gap = _widened(gap, evidence)
-    lifted = decide.lift(rows, others, evidence.get("slipped", 0))
+    lifted = lifts.lift(rows, others, evidence.get("slipped", 0))
     answer = decide.above_despite(gap, -margin, lifted)
     least = f"; at most {phrasing.alone(margin)} worse is allowed"
     fact = f"{_metric(metric)}: {_gap(gap)} than {evidence['other']}{least}."
-    why = _slipped(lifted) if answer != decide.above(gap, -margin) else _few(answer, gap)
-    return CheckOutcome(answer, fact + why, gap, -margin, rows["figure"]["unit"], ids, lifted)
+    why = _slipped(lifted, rows) if answer != decide.above(gap, -margin) else _few(answer, gap)
+    return CheckOutcome(answer, fact + why, gap, -margin, rows["figure"]["unit"], ids, lifted or 0.0)
 
 
-def _slipped(lifted: float) -> str:
+def _slipped(lifted: float | None, rows: GateRow) -> str:
+    if lifted is None:
+        return (
+            " Repeats of these rows may have slipped into training, and by how much they lift this has no"
+            f" known bound, {lifts.why_unknown(rows)}, so it can't be told."
+        )
     return (
         f" Repeats of these rows that may have slipped into training could make this difference, of up to"
         f" {phrasing.alone(lifted)}, so it can't be told."

@@ -11,12 +11,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.improve.chain_steps import Around, steps
-from pages.improve.change_picture import change_words, rows_needed
+from pages.improve.change_picture import change_words, needed_words, rows_needed
 from pages.run_parts.improve_link import models_of
 from pages.shared import session
 from store.config.shipping.improve_config import ImproveConfig, ImproveSchedule
 from store.db.database import Database
 from store.db.records import to_json
+from store.documents.shipping.gate import CheckReport
 from store.documents.tables.improvement import Improvement, ImprovementState
 from store.queries.monitoring.returned import returned
 from store.queries.shipping import improvements, versions
@@ -351,22 +352,59 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
     assert "at most 2 of the 100 old rows that judge" in text
 
 
-def test_where_slips_could_make_the_difference_the_side_of_the_old_rows_says_so() -> None:
-    def sides() -> None:
+def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_for_no_rows() -> None:
+    def card() -> None:
         from typing import Any
         from unittest.mock import patch
 
         from pages.improve import decision_card
+        from store.words import improvement_words
 
         old: Any = {
             "check": "not_worse_than", "title": "Old rows", "answer": "cant_tell", "sentence": "",
-            "limit": -0.02, "unit": "share", "value": {"value": 0.04, "low": 0.025, "high": 0.06, "n": 500},
+            "limit": -0.02, "unit": "share", "value": {"value": 0.1, "low": -0.01, "high": 0.21, "n": 50},
             "lifted": 0.06, "other": "m@1", "evaluations": [],
         }  # fmt: skip
-        report: Any = {"checks": [old, {**old, "title": "New rows", "answer": "passed", "lifted": 0.0}]}
-        improvement: Any = {"facts": {}}
+        checks = [old, {**old, "title": "New rows", "answer": "passed", "lifted": 0.0}]
+        gate: Any = {"reference": "m@2", "alias": "production", "holder": "m@1", "answer": "cant_tell"}
+        gate |= {"checks": checks, "sentence": ""}
+        gate["sentence"] = improvement_words.measured(gate)
+        improvement: Any = {"facts": {"gate": gate}, "state": "measuring", "ended_at": None, "alias": "a"}
+        model: Any = {"name": "m"}
         with patch.object(decision_card, "_draw_figures", lambda *_: None):
-            decision_card._draw_sides(improvement, report)
+            decision_card.draw_decision(model, improvement)
 
-    text = everything_said(AppTest.from_function(sides).run())
-    assert text.count("It would have passed but for repeats of these rows that may have slipped") == 1
+    text = everything_said(AppTest.from_function(card).run())
+    assert text.count("it would have passed but for repeats that may have slipped") == 1
+    assert text.lower().count("would have passed but for repeats") == 1
+    assert "rows that judge would show it" not in text
+
+
+def test_more_rows_are_advised_where_it_is_not_repeats_that_keep_it_open() -> None:
+    check: CheckReport = {
+        "check": "not_worse_than", "title": "", "answer": "cant_tell", "sentence": "", "limit": -0.02,
+        "unit": "share", "value": {"value": 0.0, "low": -0.1, "high": 0.1, "n": 50}, "other": "m@1",
+        "evaluations": [],
+    }  # fmt: skip
+    assert "rows that judge would show it" in needed_words(check)
+    assert needed_words({**check, "value": {"value": 0.1, "low": -0.01, "high": 0.21, "n": 50}}) == ""
+
+
+@pytest.mark.parametrize("unit", ["share", "bits per byte"])
+def test_what_slips_lift_is_said_in_the_unit_of_the_check(unit: str) -> None:
+    def fate(unit: str) -> None:
+        from typing import Any
+
+        from pages.improve.fate_of_rows import draw_fate
+
+        rows: Any = {"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": True}
+        rows |= {"only_train": 0, "corrects": 0, "repeats": 1}
+        rows |= {"slipping": {"judging": 100, "short": 0, "recognised": 1, "most": 2, "allowed": 1}}
+        old = {"check": "not_worse_than", "unit": unit, "lifted": 0.02}
+        facts = {"rows": rows, "rows_dataset_id": "new", "gate": {"checks": [old]}}
+        improvement: Any = {"config": {"rows": []}, "state": "deciding", "facts": facts}
+        draw_fate(improvement)
+
+    text = everything_said(AppTest.from_function(fate, args=(unit,)).run())
+    assert ("may lift the share by up to 2 points" in text) == (unit == "share")
+    assert ("may lift it by 0.02 bits per byte" in text) == (unit != "share")

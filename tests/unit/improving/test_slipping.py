@@ -53,12 +53,17 @@ def sure(**more: Any) -> Slipping:
     return {"judging": 200, "short": 0, "recognised": 15, "most": 8, "allowed": 5, **more}  # type: ignore[typeddict-item]
 
 
+def check(unit: str, **more: Any) -> Any:
+    return {"check": "not_worse_than", "unit": unit, "answer": "passed", **more}
+
+
 @pytest.mark.parametrize(
     ("slipping", "sentence"),
     [
         (sure(), "Up to 20 in 100 of the rows that give back an old row that judges are not recognised."),
-        (sure(), "at most 8 of the 200 old rows that judge were learned from such"),
+        (sure(), "at most 8 of the 200 old rows that judge were learned from such, which may lift the share"),
         (sure(), "by up to 4 points. The check on them passes only where it would without 5 of these,"),
+        (sure(), "without 5 of these, which keeps its level of 5%."),
         (sure(most=2), "by up to 1 point."),
         (sure(short=200), "Up to 75 in 100, as answers have under 12 words, of the rows"),
         (sure(short=20), "Up to 20 in 100, and 75 where the answer has under 12 words, of the rows"),
@@ -69,15 +74,59 @@ def sure(**more: Any) -> Slipping:
 def test_what_may_slip_through_is_said_with_its_effect_or_that_this_has_no_bound(
     slipping: Slipping | None, sentence: str
 ) -> None:
-    text = slipping_sentence({"repeats": 15, "slipping": slipping, "left_out": {}})  # type: ignore[typeddict-item]
+    text = slipping_sentence({"repeats": 15, "slipping": slipping, "left_out": {}}, check("share"))  # type: ignore[typeddict-item]
     assert text.startswith("15 new rows repeat a row that judges")
     assert sentence in text
 
 
-def test_where_nobody_looked_nothing_is_said() -> None:
-    rows: Any = {"repeats": 15, "left_out": {}}
+@pytest.mark.parametrize(
+    ("most", "allowed", "learned", "without"),
+    [
+        (0, 0, "certainty none of the 200 old rows that judge was learned from such.", "allows for none."),
+        (1, 0, "at most 1 of the 200 old rows that judge was learned from such.", "allows for none."),
+        (
+            1,
+            1,
+            "at most 1 of the 200 old rows that judge was learned",
+            "passes only where it would without it.",
+        ),
+        (2, 0, "at most 2 of the 200 old rows that judge were learned", "The check on them allows for none."),
+        (2, 1, "at most 2 of the 200 old rows that judge were learned", "it would without 1 of these."),
+        (3, 2, "at most 3 of the 200 old rows that judge were learned", "it would without 2 of these."),
+    ],
+)
+def test_none_one_and_more_rows_are_said_as_they_are(
+    most: int, allowed: int, learned: str, without: str
+) -> None:
+    rows: Any = {"repeats": 15, "slipping": sure(most=most, allowed=allowed)}
+    text = slipping_sentence(rows)
+    assert learned in text
+    assert text.endswith(without)
+    assert "without 0" not in text
+
+
+def test_points_and_a_level_are_claimed_of_shares_alone() -> None:
+    rows: Any = {"repeats": 15, "slipping": sure()}
+    for text in (
+        slipping_sentence(rows),  # not measured yet
+        slipping_sentence(rows, check("bits per byte")),
+        slipping_sentence(rows, check("bits per byte", lifted=0.2571)),
+    ):
+        assert "point" not in text
+        assert "level" not in text
+        assert "at most 8 of the 200 old rows that judge were learned from such." in text
+    assert text.endswith(
+        "without 5 of these, taken as the heaviest rows, which may lift it by 0.257 bits per byte."
+    )
+
+
+def test_where_nobody_looked_nothing_is_said_and_where_nobody_counted_that() -> None:
+    rows: Any = {"left_out": {}}
     assert slipping_sentence(rows) == ""
-    assert slipping_sentence({**rows, "slipping": sure(judging=0)}) == ""
+    assert slipping_sentence({**rows, "repeats": 15, "slipping": sure(judging=0)}) == ""
+    earlier = slipping_sentence({**rows, "repeats": 15})
+    assert earlier.startswith("15 new rows repeat a row that judges")
+    assert earlier.endswith("Gathered before slips were counted: the check does not allow for them.")
 
 
 def new_rows(kind: str) -> list[dict[str, Any]]:
@@ -153,10 +202,23 @@ def test_what_fails_or_can_not_be_told_anyhow_is_no_matter_of_slips(monkeypatch:
     assert not improvement_words.may_be_slips({**old, "value": {**old["value"], "low": -0.1}})
 
 
+def test_what_is_lifted_by_nobody_knows_how_much_is_a_matter_of_slips(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = report(monkeypatch, 30)["checks"][0]
+    del old["lifted"]
+    assert improvement_words.may_be_slips(old)
+    assert not improvement_words.may_be_slips(
+        {**old, "check": "human_ratings"}
+    )  # too few raters, as it may be
+
+
 FEW = [
     rate
     for rate in slipped.RATES
-    if "200 rows, 20 of 100 slip" in rate.name or "200 rows, 72 of 100 slip, short" in rate.name
+    if "200 rows, 20 of 100 slip" in rate.name
+    or "200 rows, 72 of 100 slip, short" in rate.name
+    or "200 texts of uneven lengths" in rate.name
 ]
 
 

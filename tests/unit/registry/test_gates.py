@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.truths import Rate, observe
 from bench.truths.models.gates import RATES
-from engine.diagnostics.gates import decide, judge
+from engine.diagnostics.gates import decide, judge, lifts
 from store.config.shipping.gate_config import KINDS, TITLES, GateConfig
 from store.contract.errors import ConfigError
 
@@ -66,6 +68,85 @@ def test_what_is_missing_is_said_with_what_makes_it() -> None:
         0
     ]
     assert (line["answer"], line["sentence"], line["gather"]) == ("cant_tell", "m@2 was not evaluated.", True)
+
+
+def summed(estimator: str, sums: list[list[float]], bounds: tuple[float | None, float | None]) -> Any:
+    """Rows of a figure that follows from sums."""
+    made = row([each[0] / each[1] for each in sums], "lower" if bounds[1] is None else "higher")
+    return {
+        **made,
+        "figure": {**made["figure"], "estimator": estimator, "bounds": list(bounds)},
+        "statistics": sums,
+    }
+
+
+def test_a_row_of_a_ratio_lifts_it_by_as_much_as_it_weighs() -> None:
+    lengths = [10.0] * 98 + [1_000.0, 20.0]  # the heaviest has half of all
+    bits = summed("bits_per_byte", [[0.5 * length, length] for length in lengths], (0.0, None))
+    a_row = decide.BROKEN_ROW / math.log(2) / decide.BYTES_A_TOKEN
+    assert lifts.lift(bits, bits, 1) == pytest.approx(a_row / 2)
+    assert lifts.lift(bits, bits, 2) == pytest.approx(a_row * 1_020 / 2_000)
+    loss = summed("perplexity", [[2.0 * length, length] for length in lengths], (1.0, None))
+    assert lifts.lift(loss, loss, 1) == pytest.approx(math.exp(2.0) * (math.exp(decide.BROKEN_ROW / 2) - 1))
+    weighed = summed("mean", [[0.5 * length, length] for length in lengths], (0.0, 1.0))
+    assert lifts.lift(weighed, weighed, 1) == pytest.approx(0.5)
+    assert lifts.lift(weighed, weighed, 1_000) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("estimator", ["bleu", "chrf"])
+def test_a_long_answer_lifts_a_figure_of_n_grams_as_far_as_its_hits_do(estimator: str) -> None:
+    def counts(words: int, right: int) -> list[float]:
+        if estimator == "bleu":
+            return [words, words, *([right] * 4), *([words] * 4)]
+        return [words, words, right] * 6
+
+    others = [counts(10, 5)] * 99
+    learned, without, short = ([*others, counts(*last)] for last in ((1_000, 1_000), (1_000, 0), (10, 10)))
+    figure = {
+        name: summed(estimator, sums, (0.0, 100.0))
+        for name, sums in (("learned", learned), ("without", without))
+    }
+    values = {name: decide.aggregate(decide.as_scored(each))["value"] or 0.0 for name, each in figure.items()}
+    lifted = lifts.lift(figure["learned"], figure["learned"], 1)
+    assert lifted == pytest.approx(values["learned"] - values["without"])
+    assert lifted > 100 / 100  # of the rows
+    even = summed(estimator, short, (0.0, 100.0))
+    assert (lifts.lift(even, even, 1) or 0.0) < lifted / 10
+
+
+def test_only_rows_with_a_score_in_both_are_counted() -> None:
+    own, other = row([1.0] * 100), row([1.0] * 100)
+    own["scores"] = [None] * 50 + [1.0] * 50
+    other["scores"] = [1.0] * 75 + [None] * 25
+    gap = decide.advantage(own, other)
+    assert gap is not None
+    assert gap["n"] == 25
+    assert lifts.lift(own, other, 1) == pytest.approx(1 / 25)
+
+
+def test_what_has_no_bound_passes_only_where_nothing_may_have_slipped() -> None:
+    rng = np.random.default_rng(0)
+    unbounded = [row(rng.normal(mean, 0.01, 200).tolist()) for mean in (3.0, 1.0)]
+    for each in unbounded:
+        each["figure"]["bounds"] = [None, None]
+    classes = [row([1.0] * 200), row([0.0] * 100 + [1.0] * 100)]
+    for each in classes:
+        each["figure"] |= {"estimator": "f1_micro", "labels": ["a", "b"]}
+        each["statistics"] = [[place % 2, place % 2 if right else 1 - place % 2] for place, right in
+                              enumerate(each["scores"])]  # fmt: skip
+    for (own, other), why in (
+        (unbounded, "has no known bound, as the score of a row has no bounds, so it can't be told."),
+        (classes, "has no known bound, as the metric is not one sum over another, so it can't be told."),
+    ):
+        evidence = {"rows": own, "other_rows": other, "other": "m@1"}
+        assert judged(NOT_WORSE, **evidence)["answer"] == "passed"
+        assert judged(NOT_WORSE, **evidence, slipped=0)["answer"] == "passed"
+        line = judged(NOT_WORSE, **evidence, slipped=1)["checks"][0]
+        assert line["answer"] == "cant_tell"
+        assert line["sentence"].endswith(why)
+        assert "lifted" not in line
+        worse = {**evidence, "rows": other, "other_rows": own}
+        assert judged(NOT_WORSE, **worse, slipped=1)["answer"] == "failed"
 
 
 def test_without_a_holder_there_is_nothing_to_be_worse_than() -> None:
