@@ -151,7 +151,8 @@ def print_improvement(improved: Improvement) -> None:
             out.print(improvement_words.rows_sentence(rows), markup=False, soft_wrap=True)
         for line in improvement_words.left_out_lines(rows):
             out.print(f"  left out  {line}", markup=False, soft_wrap=True)
-        if slipping := improvement_words.slipping_sentence(rows):
+        checks = facts["gate"]["checks"] if "gate" in facts else []
+        if slipping := improvement_words.slipping_sentence(rows, checks[0] if checks else None):
             out.print(slipping, markup=False, soft_wrap=True)
         for line in improvement_words.again_left_out_lines(rows):
             out.print(f"  judges no more  {line}", markup=False, soft_wrap=True)
