@@ -23,6 +23,7 @@ from engine.shipping.manifest import WrittenWeights, of_weights
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import WorkerJob
 from store.catalog.export_forms import FORMS
+from store.contract.no_code import FIELD, NO_CODE
 
 
 def write_settings(job: WorkerJob, subject: ExportSubject, form: str, folder: Path) -> None:
@@ -50,7 +51,8 @@ def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Pat
     if headed:  # it writes no text
         return
     try:
-        generation = GenerationConfig.from_pretrained(source)  # numbers alone: it would keep `NO_CODE` as one
+        generation = GenerationConfig.from_pretrained(source, **NO_CODE)
+        vars(generation).pop(FIELD, None)  # it keeps what it doesn't know as a setting
     except OSError:
         generation = GenerationConfig.from_model_config(config)
     generation.save_pretrained(folder)

@@ -219,6 +219,7 @@ def _report(old: tuple[float, float], new: tuple[float, float], answer: str = PA
     checks = [
         {
             "title": "Rows",
+            "check": "not_worse_than",
             "answer": PASSED,
             "limit": -0.02,
             "unit": "share",
