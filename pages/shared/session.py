@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 import streamlit as st
 
 from pages.shared.acting import acting_client, session_in
-from store.contract.errors import EngineSilent, EngineUnavailable, TunebenchError
+from store.contract.errors import EngineSilent, EngineUnavailable, SignedOutError, TunebenchError
 from store.contract.home import Home
 from store.contract.roles import OWNER, RIGHTS, is_owner
 from store.contract.secret_text import hashed
@@ -47,8 +47,7 @@ def current_person() -> Person:
 
     Raises SignedOutError where the session has ended, EngineUnavailable where nobody ever said whose it is.
     """
-    session = session_in(st.context.cookies)
-    who = (str(Home().path), hashed(session))
+    session, who = session_in(st.context.cookies), _asker()
     try:
         asked_at, person = _people().get(who)
     except KeyError:
@@ -65,6 +64,19 @@ def current_person() -> Person:
         return OWNER  # whom the door has let in by the secret
     _people().put(who, (time.monotonic(), person))
     return person
+
+
+def _asker() -> tuple[str, str]:
+    return str(Home().path), hashed(session_in(st.context.cookies))
+
+
+def _forget_person() -> bool:
+    """Whether it was known who they are; they are asked for again."""
+    try:
+        _people().take(_asker())
+    except KeyError:
+        return False
+    return True
 
 
 def may(right: Right) -> bool:
@@ -207,6 +219,11 @@ def guarded() -> Iterator[None]:
         yield
     except EngineUnavailable:
         _away(time.monotonic())
+    except SignedOutError as error:
+        if _forget_person():  # the page was drawn for who it was a second ago
+            redraw()
+        else:
+            show_error(error)
     except TunebenchError as error:
         show_error(error)
 

@@ -243,10 +243,15 @@ def test_a_token_is_shown_once_used_and_revoked(
     assert "There is none." in everything_said(at)
 
 
+@pytest.mark.parametrize("remembered", [0.0, 60.0])  # seconds: within them a read is refused first
 def test_who_was_signed_out_sees_that_at_the_next_click_and_nothing_else(
-    office: Company, open_page: Open, cookies: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    office: Company,
+    open_page: Open,
+    cookies: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    remembered: float,
 ) -> None:
-    monkeypatch.setattr("pages.shared.session.WHO_SECONDS", 0.0)
+    monkeypatch.setattr("pages.shared.session.WHO_SECONDS", remembered)
     member = office.join("member")
     enter(cookies, office.home, member)
     at = open_page(office.home, YOU)
