@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from engine.forward import trained_prompts
 from engine.forward.generation import head_given_whole_rows
 from engine.models.switching import AdapterSwitch
+from engine.serving.worker.batched import PromptPiece
 from engine.serving.worker.linear_layers import BASE
 
 
@@ -37,10 +38,11 @@ class AloneForward:
         self._model, self._switch, self._names, self._device = model, switch, list(names), device
         self._rows: dict[int, CachedRow] = {}
 
-    def extend(self, key: int, adapter: int, tokens: Sequence[int]) -> Tensor:
-        """More tokens of a prompt; the scores of what may follow the last one, [vocabulary] in fp32."""
-        row = self._rows.setdefault(key, CachedRow(adapter))
-        return self._passed(row, tokens)
+    def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]:
+        """More tokens of prompts of as many rows; of each the scores of what may follow its last one,
+        [vocabulary] in fp32."""
+        rows = [self._rows.setdefault(piece.key, CachedRow(piece.adapter)) for piece in pieces]
+        return [self._passed(row, piece.tokens) for row, piece in zip(rows, pieces, strict=True)]
 
     def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """One more token of each of these rows; the scores of the next ones [rows, vocabulary] in fp32."""

@@ -18,6 +18,7 @@ from collections import deque
 import torch
 
 from engine.serving.protocol.refusals import Refused, failure
+from engine.serving.worker.batched import PromptPiece
 from engine.serving.worker.loading import Forward
 from engine.serving.worker.rows import Asked, Failed, PromptScores, Row
 from engine.serving.worker.sampling import NoScores
@@ -27,6 +28,7 @@ log = logging.getLogger("backend")
 PIECE = 256  # tokens of a prompt that the model is shown at a time, for answers under way to go on in between
 AHEAD = 512  # tokens of prompts between two tokens of the answers
 STRETCH = 256  # tokens of an answer for which room is kept at a time
+TOGETHER = 0.01  # seconds that the first of several is waited with for others, which begin with it then
 MOST_WAITING = 256  # requests
 
 
@@ -79,8 +81,9 @@ class Batch:
     def _turns(self) -> None:
         while True:
             with self._changed:
-                while not (self._closed or self._waiting or self._opening or self._growing):
-                    self._changed.wait()
+                if not (self._opening or self._growing):
+                    self._changed.wait_for(lambda: self._closed or self._waiting)
+                    self._changed.wait_for(self._is_full, TOGETHER)
                 if self._closed:
                     return
             try:
@@ -90,13 +93,16 @@ class Batch:
                 for row in [*self._opening, *self._growing]:
                     self._fail(row.asked, error)
 
+    def _is_full(self) -> bool:
+        return self._closed or len(self._waiting) >= self._most_rows
+
     def turn(self) -> None:
         """Take in, let go, show prompts, make a token of every answer."""
         self._let_go()
         self._take_in()
         looked_at = 0
         while self._opening and looked_at < AHEAD:
-            looked_at += self._show(self._opening[0])
+            looked_at += self._show_pieces(AHEAD - looked_at)
         self._make_tokens()
 
     def _let_go(self) -> None:
@@ -143,18 +149,35 @@ class Batch:
     def _wanted(self, asked: Asked) -> int:
         return len(asked.prompt) + min(asked.most, STRETCH)
 
-    def _show(self, row: Row) -> int:
-        """Show the model a piece of a row's prompt, and begin its answers after the last one."""
-        asked = row.asked
-        piece = asked.prompt[row.given : row.given + PIECE]
+    def _show_pieces(self, most: int) -> int:
+        """Show the model a piece of the oldest prompt, and of others up to so many tokens; their number."""
+        shown: dict[Row, PromptPiece] = {}
+        tokens = 0
+        for row in self._opening:
+            piece = row.asked.prompt[row.given : row.given + PIECE]
+            if shown and tokens + len(piece) > most:
+                break
+            shown[row] = PromptPiece(row.key, row.asked.model.adapter, piece)
+            tokens += len(piece)
         try:
-            scores = self._forward.extend(row.key, asked.model.adapter, piece).cpu()
-            row.given += len(piece)
-            if row.given == len(asked.prompt):
+            scores = self._forward.extend(list(shown.values()))
+        except Exception as error:  # noqa: BLE001 (the border: whichever request it is)
+            if len(shown) > 1:
+                return self._show_pieces(1)  # the oldest by itself, which fails or goes on
+            self._fail(next(iter(shown)).asked, _explained(error))
+            return tokens
+        for (row, piece_shown), own in zip(shown.items(), scores, strict=True):
+            self._go_on(row, len(piece_shown.tokens), own.cpu())
+        return tokens
+
+    def _go_on(self, row: Row, tokens: int, scores: torch.Tensor) -> None:
+        """The model was shown so many tokens more of a row's prompt: after the last its answers begin."""
+        row.given += tokens
+        try:
+            if row.given == len(row.asked.prompt):
                 self._open(row, scores)
         except Exception as error:  # noqa: BLE001 (the border: of this request alone)
-            self._fail(asked, _explained(error))
-        return len(piece)
+            self._fail(row.asked, _explained(error))
 
     def _open(self, row: Row, scores: torch.Tensor) -> None:
         """The first token of each choice; all of them begin with the cache of the first."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -116,6 +117,10 @@ class RowAdapters:
         self.alone = len(self.present) == 1 and BASE not in adapters
         self._masks: dict[tuple[int, ...], Tensor] = {}
 
+    def spans(self) -> Sequence[tuple[slice, RowAdapters]]:
+        """Runs of rows that go through adapters together, and whose they are."""
+        return [(slice(None), self)] if self.present else []
+
     def mask(self, ranks: tuple[int, ...], scales: Tensor) -> Tensor:
         """[rows, all ranks]: an adapter's scale where a row is its own, else zero."""
         key = (*ranks, id(scales))
@@ -124,6 +129,23 @@ class RowAdapters:
             own = self._adapters[:, None] == owner
             self._masks[key] = own.to(scales.device, scales.dtype) * scales
         return self._masks[key]
+
+
+class PieceAdapters:
+    """Of pieces of prompts behind each other: each goes through its adapter by itself, as products of an
+    adapter's narrow matrices round by how many rows there are."""
+
+    def __init__(self, adapters: Sequence[int], lengths: Sequence[int]) -> None:
+        ends = list(accumulate(lengths, initial=0))
+        self._spans = [
+            (slice(start, end), RowAdapters([adapter] * (end - start)))
+            for adapter, start, end in zip(adapters, ends, ends[1:], strict=False)
+            if adapter != BASE
+        ]
+
+    def spans(self) -> Sequence[tuple[slice, RowAdapters]]:
+        """As of RowAdapters."""
+        return self._spans
 
 
 @dataclass(frozen=True)
@@ -188,11 +210,11 @@ class StackedLinears:
     stacks: Sequence[LoraStack | None]
     widths: Sequence[int]
 
-    def __call__(self, x: Tensor, rows: RowAdapters) -> Tensor:
+    def __call__(self, x: Tensor, rows: RowAdapters | PieceAdapters) -> Tensor:
         """Their outputs behind each other, [rows, sum of widths]."""
         out = self.base(x)
-        if rows.present:
-            for part, stack in zip(out.split(list(self.widths), -1), self.stacks, strict=True):
+        for span, own in rows.spans():
+            for part, stack in zip(out[span].split(list(self.widths), -1), self.stacks, strict=True):
                 if stack is not None:
-                    stack.add_to(part, x, rows)
+                    stack.add_to(part, x[span], own)
         return out

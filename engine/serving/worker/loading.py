@@ -23,7 +23,7 @@ from engine.models import bottleneck, bundled, models, quantised, saving
 from engine.models.precision import choose_dtype
 from engine.models.switching import AdapterSwitch
 from engine.serving.worker.alone import AloneForward
-from engine.serving.worker.batched import BatchedForward
+from engine.serving.worker.batched import BatchedForward, PromptPiece
 from engine.serving.worker.linear_layers import BASE
 from store.catalog.encoders import SHIFTED
 from store.catalog.methods import WHOLE_METHOD
@@ -42,7 +42,7 @@ TEXTS_OF_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.
 class Forward(Protocol):
     """What makes scores of tokens, row by row (`batched`, `alone`)."""
 
-    def extend(self, key: int, adapter: int, tokens: Sequence[int]) -> Tensor: ...
+    def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]: ...
 
     def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor: ...
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine.serving.worker.answering import WorkerAnswers
 from engine.serving.worker.batch import Batch
+from engine.serving.worker.batched import PromptPiece
 from engine.serving.worker.loading import LoadedModel, ServedName
 from tests.engine.serving import served
 
@@ -35,11 +36,11 @@ class ScriptedForward:
         """All that it was shown, the newest last."""
         return [self._tokenizer.decode(tokens) for tokens in self._prompts.values()]
 
-    def extend(self, key: int, adapter: int, tokens: Sequence[int]) -> Tensor:
-        self._prompts.setdefault(key, []).extend(tokens)
-        ids = self._tokenizer(self.text, add_special_tokens=False).input_ids
-        self._rows[key] = ids
-        return self._next(key)
+    def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]:
+        for piece in pieces:
+            self._prompts.setdefault(piece.key, []).extend(piece.tokens)
+            self._rows[piece.key] = self._tokenizer(self.text, add_special_tokens=False).input_ids
+        return [self._next(piece.key) for piece in pieces]
 
     def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor:
         return torch.stack([self._next(key) for key in keys])

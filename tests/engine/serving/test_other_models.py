@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from peft import IA3Config, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from engine.serving.worker import loading
-from engine.serving.worker.batched import BatchedForward
+from engine.serving.worker.batched import BatchedForward, PromptPiece
 from engine.serving.worker.linear_layers import BASE
 from engine.serving.worker.opening import open_worker
 from store.contract.errors import ConfigError, ModelError
@@ -25,8 +26,8 @@ PROMPT = [40, 50, 60, 70, 41, 51]
 
 def followed(forward: loading.Forward, adapter: int, tokens: int) -> list[int]:
     """What a forward goes on with, greedily, shown the prompt in two pieces."""
-    forward.extend(-1, adapter, PROMPT[:4])
-    made = [int(forward.extend(-1, adapter, PROMPT[4:]).argmax())]
+    forward.extend([PromptPiece(-1, adapter, PROMPT[:4])])
+    made = [int(forward.extend([PromptPiece(-1, adapter, PROMPT[4:])])[0].argmax())]
     while len(made) < tokens:
         made.append(int(forward.step([-1], made[-1:])[0].argmax()))
     forward.release(-1)
@@ -59,17 +60,43 @@ def test_a_fork_goes_on_as_the_row_that_it_was(tmp_path: Path, dtype: str) -> No
     forward = loading.load(spec_of(tmp_path, adapters=[], dtype=dtype)).forward
     assert isinstance(forward, BatchedForward)
     expected = followed(forward, BASE, 8)
-    first = int(forward.extend(1, BASE, PROMPT).argmax())
+    first = int(forward.extend([PromptPiece(1, BASE, PROMPT)])[0].argmax())
     forward.fork(1, 2)
-    forward.extend(3, BASE, PROMPT[:3])
+    forward.extend([PromptPiece(3, BASE, PROMPT[:3])])
     forward.release(1)  # the last row takes its slot
     made = [first]
     while len(made) < 8:
         made.append(int(forward.step([2], made[-1:])[0].argmax()))
     assert made == expected
-    assert int(forward.extend(3, BASE, PROMPT[3:]).argmax()) == first, (
+    assert int(forward.extend([PromptPiece(3, BASE, PROMPT[3:])])[0].argmax()) == first, (
         "a row in the middle of its prompt stays"
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_prompts_that_are_shown_together_get_the_scores_of_each_alone(tmp_path: Path, dtype: str) -> None:
+    served.write_models(tmp_path)
+    forward = loading.load(spec_of(tmp_path, dtype=dtype)).forward
+    assert isinstance(forward, BatchedForward)
+    rng = random.Random(0)
+    prompts = [
+        PromptPiece(key, adapter, [rng.randrange(40, 200) for _ in range(tokens)])
+        for key, (adapter, tokens) in enumerate([(BASE, 1), (0, 7), (1, 33), (BASE, 70), (0, 130), (1, 2)])
+    ]
+    alone = []
+    for prompt in prompts:
+        first, last = ([prompt._replace(tokens=part)] for part in (prompt.tokens[:-1], prompt.tokens[-1:]))
+        if first[0].tokens:
+            forward.extend(first)
+        alone.append(forward.extend(last)[0])
+    stepped = forward.step(range(6), [50] * 6)
+    for prompt in prompts:
+        forward.release(prompt.key)
+    started = [prompt._replace(tokens=prompt.tokens[:-1]) for prompt in prompts if len(prompt.tokens) > 1]
+    forward.extend(started)
+    together = forward.extend([prompt._replace(tokens=prompt.tokens[-1:]) for prompt in prompts])
+    assert [torch.equal(own, other) for own, other in zip(alone, together, strict=True)] == [True] * 6
+    assert torch.equal(forward.step(range(6), [50] * 6), stepped), "and so do the tokens after them"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from engine.rows import template_limits
+from engine.serving.worker.batched import PromptPiece
 from engine.serving.worker.opening import open_worker
 from tests.engine.serving import served
 from tests.engine.serving.served import by_transformers, chat_tokens, client, events, spec_of
@@ -233,10 +234,11 @@ def test_a_request_that_fails_ends_alone(
     forward = worker._loaded.forward
     own = forward.extend
 
-    def fails(key: int, adapter: int, tokens: list[int]) -> torch.Tensor:
-        if len(tokens) > 100:
+    def fails(pieces: list[PromptPiece]) -> list[torch.Tensor]:
+        if any(len(piece.tokens) > 100 for piece in pieces):
             raise RuntimeError("a tensor is odd")
-        return own(key, adapter, tokens)
+        made: list[torch.Tensor] = own(pieces)
+        return made
 
     monkeypatch.setattr(forward, "extend", fails)
     expected = content_of(chat(http))
