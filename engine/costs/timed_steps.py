@@ -79,7 +79,7 @@ class _Trial:
     depth: FewLayers
     steps: list[StepRows]
     held_out: TokenRows
-    repeats: int = STEPS  # steps and passes that are timed at least, after one each that is not
+    repeats: int = STEPS  # steps and passes timed at least, after one each that is not; 0: those are timed
 
     @property
     def counted_step(self) -> CountedStep:
@@ -104,7 +104,8 @@ def take(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
     try:
         with temporary_folder(job, what="a copy of the model with few layers", again="try again") as folder:
             model = _load(trial, folder)
-            _time_evaluation(trial, model)  # kernels are compiled
+            if trial.repeats:
+                _time_evaluation(trial, model)  # kernels are compiled
             evaluations = [_time_evaluation(trial, model)]
             steps = _time_steps(trial, model)
             evaluations += [_time_evaluation(trial, model) for _ in range(trial.repeats - 1)]
@@ -157,12 +158,13 @@ def _choose(cost: ConfigCost) -> _Trial:
         if _counted(trial, one_row, held_out)["training"] <= STEP_SECONDS:
             break
     trial = replace(trial, steps=_short(trial), held_out=_few_rows(trial))
-    for repeats in range(STEPS, 0, -1):
-        counted = _counted(trial, trial.steps[: 1 + repeats], trial.held_out)
+    for repeats in range(STEPS, -1, -1):
+        steps = trial.steps[: 1 + repeats]
+        counted = _counted(trial, steps, trial.held_out)
         seconds = counted["training"] + counted["update"] + (1 + repeats) * counted["evaluation"]
-        if seconds <= MAX_SECONDS:
-            return replace(trial, repeats=repeats)
-    raise StepsNotTimed(f"Two steps of one row take about {seconds:.0f} seconds on this device.")
+        if seconds <= MAX_SECONDS:  # of the only step the time to compile kernels is a small part
+            return replace(trial, repeats=repeats, steps=trial.steps if repeats else steps)
+    raise StepsNotTimed(f"A step of one row takes about {seconds:.0f} seconds on this device.")
 
 
 def _depths(cost: ConfigCost) -> list[FewLayers]:

@@ -269,13 +269,19 @@ def test_steps_that_would_take_minutes_are_not_taken(
     assert not list(home.asks.rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize(("seconds", "steps"), [(1.0, 4), (4.0, 3), (6.0, 2), (11.0, 0)])
+@pytest.mark.parametrize(("seconds", "steps"), [(1.0, 4), (4.0, 3), (6.0, 2), (11.0, 1), (25.0, 0)])
 def test_of_long_steps_fewer_are_taken(
     home: Home, others: Loaded, monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int
 ) -> None:
-    """Pairs of long answers take seven seconds each on two cores: two of them tell more than none."""
+    """Pairs of long answers take six seconds each on two cores: one of them tells more than none, in which
+    kernels are compiled, too."""
     gradients: list[int] = []
-    real = Stepper.gradients
+    passes: list[float] = []
+    real, real_pass = Stepper.gradients, timed_steps._time_evaluation
+
+    def time_evaluation(trial: Any, model: Any) -> float:
+        passes.append(real_pass(trial, model))
+        return passes[-1]
 
     def count(stepper: Stepper, rows: StepRows, number: int) -> Gradients:
         gradients.append(number)
@@ -287,9 +293,10 @@ def test_of_long_steps_fewer_are_taken(
     )
     monkeypatch.setattr(timed_steps, "SECONDS", 0.0)  # those of a tiny model are none
     monkeypatch.setattr(Stepper, "gradients", count)
+    monkeypatch.setattr(timed_steps, "_time_evaluation", time_evaluation)
     time = ask(home, body=WANTED)["time"]
     assert time["timing"] == ("timed" if steps else "impossible")
-    assert len(gradients) == steps
+    assert (len(gradients), len(passes)) == (steps, steps)
 
 
 @pytest.mark.parametrize("error", [TypeError("odd"), MemoryError(), KeyError("x")])
