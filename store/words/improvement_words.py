@@ -300,8 +300,11 @@ def _allowed(slipping: Slipping, check: CheckReport | None) -> str:
         return f"{passes}, which keeps its level of 5%."
     if check is None or not (lifted := check.get("lifted")):
         return f"{passes}."
-    heaviest = "the heaviest row" if allowed == 1 else "the heaviest rows"
-    return f"{passes}, taken as {heaviest}, which may lift it by {lifted:.3g} {check['unit']}."
+    which = "the row that speaks" if allowed == 1 else "the rows that speak"
+    return (
+        f"{passes}, taken as {which} most for the new version, which may lift it by {lifted:.3g}"
+        f" {check['unit']}."
+    )
 
 
 UNCOUNTED = "Gathered before slips were counted: the check does not allow for them."

@@ -5,17 +5,19 @@ A tenth of the old rows that judge come back as new ones, in other words and wit
 that neither version gets right by itself, as people correct what is wrong. Each is recognised by chance,
 at a rate that was measured (docs/evidence.md); what is not is trained on, and the new version gets it right.
 It is truly as good as the one in use, or worse by the margin, and how it would be without leaks is known.
-Bits per byte are drawn of texts whose lengths lie a hundredfold apart: a long one that slips moves them most.
+Figures that are no shares are drawn of lengths that are alike or lie a hundredfold apart, with rare rows that
+get much worse (`bench/made/leaked_rows.py`): of any rows, of those that the version in use does worst, or of
+the longest, some slip.
 """
 
 from __future__ import annotations
 
-import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from bench.made.leaked_rows import LOWER, MARGINS, SHAPES, Which, draw_pair
 from bench.truths import Rate
 from bench.truths.models.gates import as_gate_row, right_or_wrong
 from engine.diagnostics.gates import decide, lifts
@@ -27,9 +29,6 @@ MARGIN = 0.02
 RETURNED = 0.1  # of the rows that judge
 SIZES = (30, 100, 200, 500)  # rows that judge
 TRAINED = 1_000  # new rows that train
-LENGTHS = math.log(100) / (2 * 1.96)  # of a normal logarithm, whose middle 95 of 100 are a hundredfold apart
-BITS, UNLIKE = 0.7, 0.08  # a byte, of the version in use; how far both part on a row, standard deviation
-LEARNED = 0.1  # of its loss is left to a row that was trained on
 
 
 class Slips(NamedTuple):
@@ -97,49 +96,62 @@ def says_yes(
     return decide.above_despite(decide.advantage(*pair), limit, lifted) == "passed"
 
 
-def as_losses(bits: np.ndarray, lengths: np.ndarray) -> GateRow:
-    """bits [rows]: a byte, of texts of so many bytes."""
-    row, nats = as_gate_row(bits), bits * lengths * math.log(2)
-    ratio = {"estimator": "bits_per_byte", "better": "lower", "bounds": [0.0, None], "unit": "bits per byte"}
-    figure: Any = {**row["figure"], **ratio}
-    sums = np.column_stack([nats, lengths]).tolist()
-    return {**row, "figure": figure, "statistics": sums}
+def as_figure(sums: np.ndarray, kind: str) -> GateRow:
+    """Rows of a figure that follows from their sums [rows, counts]."""
+    bounds = {
+        "bleu": (0.0, 100.0),
+        "chrf": (0.0, 100.0),
+        "weighted mean": (0.0, 1.0),
+        "perplexity": (1.0, None),
+    }
+    row, (low, high) = as_gate_row(sums[:, 0] / sums[:, 1]), bounds.get(kind, (None, None))
+    figure: Any = {
+        **row["figure"],
+        "estimator": kind.rpartition(" ")[2],
+        "better": "lower" if kind in LOWER else "higher",
+        "bounds": [0.0 if kind == "bits_per_byte" else low, high],
+    }
+    return {**row, "figure": figure, "statistics": sums.tolist()}
 
 
-def losses_say_yes(
+def figures_say_yes(
     rng: np.random.Generator,
+    kind: str,
+    shape: str,
     rows: int,
     slips: Slips,
+    which: Which = "random",
+    gap: Literal[1, -1] = 1,
     allowing: bool = True,
-    returned: float = RETURNED,
-    gap: float = MARGIN,
 ) -> bool:
-    """The check passes a version that is truly worse by `gap` bits per byte."""
-    lengths = np.ceil(rng.lognormal(math.log(300), LENGTHS, rows))
-    in_use = BITS * rng.lognormal(-0.02, 0.2, rows)
-    leaked = np.maximum(0.0, in_use + gap + rng.normal(0.0, UNLIKE, rows))
-    back = rng.permutation(rows)[: round(returned * rows)]
-    missed = rng.random(len(back)) < slips.missed
-    leaked[back[missed]] *= LEARNED
-    kinds = [RepeatsOf(rows, int(len(back) - missed.sum()), slips.bound)]
-    pair = as_losses(leaked, lengths), as_losses(in_use, lengths)
-    lifted = lifts.lift(*pair, most_learned(kinds, TRAINED, ALLOWED)) if allowing else 0.0
-    return decide.above_despite(decide.advantage(*pair), -MARGIN, lifted) == "passed"
+    """The check passes a version that is truly worse by the margin, or better (gap -1), in a figure."""
+    back = round(RETURNED * rows) if slips.missed else 0
+    missed = int(rng.binomial(back, slips.missed))
+    own, other = draw_pair(rng, kind, rows, shape, gap, missed, which)
+    pair = as_figure(own, kind), as_figure(other, kind)
+    allowed = most_learned([RepeatsOf(rows, back - missed, slips.bound)], TRAINED, ALLOWED)
+    lifted = lifts.lift(*pair, allowed) if allowing else 0.0
+    return decide.above_despite(decide.advantage(*pair), -MARGINS[kind], lifted) == "passed"
 
 
 YES = {  # what is said where it is not so: the true gap, and what the difference is called above
     "truly worse by the margin: passed": (MARGIN, -MARGIN),
     "truly the same: better": (0.0, 0.0),
 }
-LOSSES = (  # of uneven texts: what slips, whether the check allows for it, what comes back, the band
-    ("nothing comes back, nothing allowed for", NOTHING, False, 0.0, 0.05),
-    ("20 of 100 slip", SLIPS["20 of 100 slip"], True, RETURNED, 0.05),
-    ("20 of 100 slip, nothing is allowed for (why not so)", SLIPS["20 of 100 slip"], False, RETURNED, 1.0),
-)
-LOSSES_POWER = {  # of such texts, by how much it is truly worse: the band of each size from 100 on
-    -0.1: ((0.0, 0.05), (0.0, 0.1), (0.0, 0.3)),
-    -0.2: ((0.0, 0.1), (0.0, 0.4), (0.6, 1.0)),
-}
+SOME, SHORT = SLIPS["20 of 100 slip"], Slips(0.0, MAX_SLIPPING_SHORT)
+FIGURES: tuple[tuple[str, Slips, dict[str, Any], float, float], ...] = (  # what slips, how, and the band
+    ("20 of 100 slip, truly worse by the margin: passed", SOME, {}, 0.0, 0.05),
+    ("20 of 100 of the worst slip, truly worse by the margin: passed", SOME, {"which": "hard"}, 0.0, 0.05),
+    ("20 of 100 of the longest slip, truly worse by the margin: passed", SOME, {"which": "long"}, 0.0, 0.05),
+    (
+        "20 of 100 slip, nothing is allowed for (why not so), truly worse by the margin: passed",
+        SOME, {"allowing": False}, 0.0, 0.7,
+    ),
+    (
+        "nothing comes back, short answers, truly better by the margin (how often): passed",
+        SHORT, {"gap": -1}, 0.0, 1.0,
+    ),
+)  # fmt: skip
 POWER = (  # of the check where nothing slips through, from 100 rows on: least share that passes
     ("nothing allowed for", NOTHING, False, (0.5, 0.78, 0.9)),
     ("longer answers", NOTHING, True, (0.5, 0.78, 0.9)),
@@ -198,21 +210,12 @@ RATES = [
     ),
     *(
         Rate(
-            "slipped", f"{rows} texts of uneven lengths, {name}, truly worse by the margin: passed",
-            0.025, 0.0, high,
-            partial(losses_say_yes, rows=rows, slips=slips, allowing=allowing, returned=returned), 1_000,
+            "slipped", f"{kind} of {rows} rows {words}, {name}", (low + high) / 2, low, high,
+            partial(figures_say_yes, kind=kind, shape=shape, rows=rows, slips=slips, **how), 500,
         )
-        for name, slips, allowing, returned, high in LOSSES
-        for rows in SIZES[1:]
-    ),
-    *(
-        Rate(
-            "slipped", f"{rows} texts of uneven lengths, nothing comes back, short answers, truly"
-            f" {-gap:g} bits better (how often): passed",
-            (low + high) / 2, low, high,
-            partial(losses_say_yes, rows=rows, slips=POWER[2][1], returned=0.0, gap=gap), 1_000,
-        )
-        for gap, bands in LOSSES_POWER.items()
-        for rows, (low, high) in zip(SIZES[1:], bands, strict=True)
+        for kind in MARGINS
+        for shape, words in SHAPES.items()
+        for name, slips, how, low, high in FIGURES
+        for rows in ((30, 200) if kind in ("bleu", "chrf") else (30, 200, 500))
     ),
 ]  # fmt: skip

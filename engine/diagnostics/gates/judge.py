@@ -126,19 +126,20 @@ def _not_worse(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     answer = decide.above_despite(gap, -margin, lifted)
     least = f"; at most {phrasing.alone(margin)} worse is allowed"
     fact = f"{_metric(metric)}: {_gap(gap)} than {evidence['other']}{least}."
-    why = _slipped(lifted, rows) if answer != decide.above(gap, -margin) else _few(answer, gap)
+    why = _slipped(lifted, rows, evidence) if answer != decide.above(gap, -margin) else _few(answer, gap)
     return CheckOutcome(answer, fact + why, gap, -margin, rows["figure"]["unit"], ids, lifted or 0.0)
 
 
-def _slipped(lifted: float | None, rows: GateRow) -> str:
+def _slipped(lifted: float | None, rows: GateRow, evidence: CheckEvidence) -> str:
     if lifted is None:
         return (
-            " Repeats of these rows may have slipped into training, and by how much they lift this has no"
-            f" known bound, {lifts.why_unknown(rows)}, so it can't be told."
+            " Repeats of these rows may have slipped into training, and nobody knows how far they lift this,"
+            f" {lifts.why_unknown(rows)}, so it can't be told."
         )
+    repeated = phrasing.plural(evidence.get("slipped", 0), "row")
     return (
-        f" Repeats of these rows that may have slipped into training could make this difference, of up to"
-        f" {phrasing.alone(lifted)}, so it can't be told."
+        f" Without {repeated} whose repeats may have slipped into training the difference could be"
+        f" {phrasing.alone(lifted)} less, so it can't be told."
     )
 
 

@@ -116,7 +116,8 @@ def test_points_and_a_level_are_claimed_of_shares_alone() -> None:
         assert "level" not in text
         assert "at most 8 of the 200 old rows that judge were learned from such." in text
     assert text.endswith(
-        "without 5 of these, taken as the heaviest rows, which may lift it by 0.257 bits per byte."
+        "without 5 of these, taken as the rows that speak most for the new version, which may lift it by"
+        " 0.257 bits per byte."
     )
 
 
@@ -152,9 +153,10 @@ def test_short_answers_are_counted_among_those_that_judge(home: Home) -> None:
 
 
 def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
-    """Of 500 old rows the new version has 20 more right, and of the new ones as well."""
+    """Of 500 old rows the new version has 25 right that were wrong and 5 wrong that were right, as of the
+    new ones."""
     own, other = np.zeros(500), np.zeros(500)
-    own[:480], other[:460] = 1.0, 1.0
+    own[5:485], other[:460] = 1.0, 1.0
     evidence: Any = {"rows": as_gate_row(own), "other_rows": as_gate_row(other), "other": "m@1"}
     check = {"check": "not_worse_than", "metric": "m", "margin": MARGIN, "part": "test"}
     case = gate_evidence.GateCase("m@2", "production", "m@1", [(check, "", evidence), (check, "", evidence)])
@@ -177,8 +179,8 @@ def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
         (None, "passed", "better"),  # nobody counted
         (-1, "passed", "better"),  # labels
         (5, "passed", "better"),
-        (15, "passed", "within"),  # 3 points, of which 2.5 were surely gained
-        (30, "cant_tell", "cant_tell"),  # 6 points
+        (15, "passed", "within"),  # 3 points, of which fewer were surely gained
+        (30, "cant_tell", "cant_tell"),  # 5 points: without all that is gained it is worse
     ],
 )
 def test_a_check_passes_only_where_it_would_without_what_may_have_slipped_through(
@@ -188,11 +190,16 @@ def test_a_check_passes_only_where_it_would_without_what_may_have_slipped_throug
     old, new = made["checks"]
     assert (made["answer"], old["answer"], new["answer"]) == (answer, answer, "passed")
     assert improvement_words.how(made) == how
-    assert old.get("lifted", 0.0) == pytest.approx(max(most or 0, 0) / 500)
+    allowed = max(most or 0, 0)
+    without = (20 - min(allowed, 25)) / (500 - allowed)
+    assert old.get("lifted", 0.0) == pytest.approx(20 / 500 - without)
     assert "lifted" not in new
     slips = "but for repeats that may have slipped into training, which could make this difference"
+    sentence = (
+        "Without 30 rows whose repeats may have slipped into training the difference could be 0.051 less"
+    )
     assert (slips in made["sentence"]) == improvement_words.may_be_slips(old) == (most == 30)
-    assert ("could make this difference, of up to 0.06" in old["sentence"]) == (most == 30)
+    assert (sentence in old["sentence"]) == (most == 30)
 
 
 def test_what_fails_or_can_not_be_told_anyhow_is_no_matter_of_slips(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +225,7 @@ FEW = [
     for rate in slipped.RATES
     if "200 rows, 20 of 100 slip" in rate.name
     or "200 rows, 72 of 100 slip, short" in rate.name
-    or "200 texts of uneven lengths" in rate.name
+    or ("of 200 rows of lengths" in rate.name and rate.name.startswith(("bits_per_byte", "weighted mean")))
 ]
 
 

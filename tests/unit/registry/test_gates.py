@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from typing import Any
 
 import numpy as np
@@ -80,73 +80,102 @@ def summed(estimator: str, sums: list[list[float]], bounds: tuple[float | None, 
     }
 
 
-def test_a_row_of_a_ratio_lifts_it_by_as_much_as_it_weighs() -> None:
-    lengths = [10.0] * 98 + [1_000.0, 20.0]  # the heaviest has half of all
-    bits = summed("bits_per_byte", [[0.5 * length, length] for length in lengths], (0.0, None))
-    a_row = decide.BROKEN_ROW / math.log(2) / decide.BYTES_A_TOKEN
-    assert lifts.lift(bits, bits, 1) == pytest.approx(a_row / 2)
-    assert lifts.lift(bits, bits, 2) == pytest.approx(a_row * 1_020 / 2_000)
-    loss = summed("perplexity", [[2.0 * length, length] for length in lengths], (1.0, None))
-    assert lifts.lift(loss, loss, 1) == pytest.approx(math.exp(2.0) * (math.exp(decide.BROKEN_ROW / 2) - 1))
-    weighed = summed("mean", [[0.5 * length, length] for length in lengths], (0.0, 1.0))
-    assert lifts.lift(weighed, weighed, 1) == pytest.approx(0.5)
-    assert lifts.lift(weighed, weighed, 1_000) == pytest.approx(1.0)
+def least_of_all_choices(own: Any, other: Any, rows: int) -> float:
+    """The advantage without those rows without which it is least, by trying every choice of them."""
+    every = range(len(own["row_ids"]))
+    values = []
+    for gone in itertools.combinations(every, rows):
+        kept = np.array([place for place in every if place not in gone])
+        first, second = (decide.aggregate(decide.as_scored(each).take(kept)) for each in (own, other))
+        sign = 1 if own["figure"]["better"] == "higher" else -1
+        values.append(sign * ((first["value"] or 0.0) - (second["value"] or 0.0)))
+    return min(values)
 
 
-@pytest.mark.parametrize("estimator", ["bleu", "chrf"])
-def test_a_long_answer_lifts_a_figure_of_n_grams_as_far_as_its_hits_do(estimator: str) -> None:
-    def counts(words: int, right: int) -> list[float]:
-        if estimator == "bleu":
-            return [words, words, *([right] * 4), *([words] * 4)]
-        return [words, words, right] * 6
+def ten_rows(estimator: str, seed: int) -> tuple[Any, Any]:
+    """Two versions on ten rows of uneven lengths."""
+    rng = np.random.default_rng(seed)
+    lengths = np.ceil(rng.lognormal(3.0, 1.2, 10)) + 6
+    made = []
+    for _ in range(2):
+        scores = rng.uniform(0.1, 0.9, 10)
+        if estimator == "mean":
+            made.append(row(scores.tolist()))
+        elif estimator == "f1_micro":
+            right = (scores > 0.5).tolist()
+            classes = row([float(each) for each in right])
+            classes["figure"] |= {"estimator": estimator, "labels": ["a", "b"]}
+            classes["statistics"] = [
+                [place % 2, place % 2 if each else 1 - place % 2] for place, each in enumerate(right)
+            ]
+            made.append(classes)
+        elif estimator == "bleu":
+            hits = np.floor(scores[:, None] ** np.arange(1, 5) * lengths[:, None]) + 1
+            totals = lengths[:, None] - np.arange(4)
+            sums = np.column_stack([lengths, lengths, hits, totals])
+            made.append(summed(estimator, sums.tolist(), (0.0, 100.0)))
+        elif estimator == "chrf":
+            hits = np.floor(scores[:, None] ** np.arange(1, 7) * lengths[:, None])
+            sums = np.stack([np.tile(lengths[:, None], 6), np.tile(lengths[:, None], 6), hits], 2)
+            made.append(summed(estimator, sums.reshape(10, 18).tolist(), (0.0, 100.0)))
+        else:
+            made.append(summed(estimator, np.column_stack([scores * lengths, lengths]).tolist(), (0.0, None)))
+    return made[0], made[1]
 
-    others = [counts(10, 5)] * 99
-    learned, without, short = ([*others, counts(*last)] for last in ((1_000, 1_000), (1_000, 0), (10, 10)))
-    figure = {
-        name: summed(estimator, sums, (0.0, 100.0))
-        for name, sums in (("learned", learned), ("without", without))
-    }
-    values = {name: decide.aggregate(decide.as_scored(each))["value"] or 0.0 for name, each in figure.items()}
-    lifted = lifts.lift(figure["learned"], figure["learned"], 1)
-    assert lifted == pytest.approx(values["learned"] - values["without"])
-    assert lifted > 100 / 100  # of the rows
-    even = summed(estimator, short, (0.0, 100.0))
-    assert (lifts.lift(even, even, 1) or 0.0) < lifted / 10
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("estimator", ["mean", "f1_micro", "bits_per_byte", "perplexity", "bleu", "chrf"])
+def test_a_lift_is_what_the_worst_choice_of_rows_may_have_made(estimator: str, rows: int) -> None:
+    exact = estimator in ("mean", "f1_micro", "bits_per_byte")
+    for seed in range(8):
+        own, other = ten_rows(estimator, seed)
+        first, second = (decide.aggregate(decide.as_scored(each))["value"] or 0.0 for each in (own, other))
+        value = (first - second) * (1 if own["figure"]["better"] == "higher" else -1)
+        worst = value - least_of_all_choices(own, other, rows)
+        lifted = lifts.lift(own, other, rows) or 0.0
+        assert lifted <= worst + 1e-9
+        assert lifted >= (worst - 1e-6 if exact or rows == 1 else 0.97 * worst)
 
 
 def test_only_rows_with_a_score_in_both_are_counted() -> None:
-    own, other = row([1.0] * 100), row([1.0] * 100)
+    own, other = row([1.0] * 100), row([0.0] * 100)
     own["scores"] = [None] * 50 + [1.0] * 50
-    other["scores"] = [1.0] * 75 + [None] * 25
+    other["scores"] = [1.0] * 60 + [0.0] * 15 + [None] * 25
     gap = decide.advantage(own, other)
     assert gap is not None
-    assert gap["n"] == 25
-    assert lifts.lift(own, other, 1) == pytest.approx(1 / 25)
+    assert (gap["value"], gap["n"]) == (pytest.approx(15 / 25), 25)
+    assert lifts.lift(own, other, 1) == pytest.approx(15 / 25 - 14 / 24)
+    assert lifts.lift(own, other, 24) == pytest.approx(15 / 25)
+    assert lifts.lift(own, other, 25) is None
 
 
-def test_what_has_no_bound_passes_only_where_nothing_may_have_slipped() -> None:
-    rng = np.random.default_rng(0)
-    unbounded = [row(rng.normal(mean, 0.01, 200).tolist()) for mean in (3.0, 1.0)]
-    for each in unbounded:
-        each["figure"]["bounds"] = [None, None]
-    classes = [row([1.0] * 200), row([0.0] * 100 + [1.0] * 100)]
-    for each in classes:
-        each["figure"] |= {"estimator": "f1_micro", "labels": ["a", "b"]}
-        each["statistics"] = [[place % 2, place % 2 if right else 1 - place % 2] for place, right in
-                              enumerate(each["scores"])]  # fmt: skip
-    for (own, other), why in (
-        (unbounded, "has no known bound, as the score of a row has no bounds, so it can't be told."),
-        (classes, "has no known bound, as the metric is not one sum over another, so it can't be told."),
-    ):
-        evidence = {"rows": own, "other_rows": other, "other": "m@1"}
-        assert judged(NOT_WORSE, **evidence)["answer"] == "passed"
-        assert judged(NOT_WORSE, **evidence, slipped=0)["answer"] == "passed"
-        line = judged(NOT_WORSE, **evidence, slipped=1)["checks"][0]
-        assert line["answer"] == "cant_tell"
-        assert line["sentence"].endswith(why)
-        assert "lifted" not in line
-        worse = {**evidence, "rows": other, "other_rows": own}
-        assert judged(NOT_WORSE, **worse, slipped=1)["answer"] == "failed"
+def test_equal_rows_lift_nothing_whatever_their_number() -> None:
+    for own, _ in (ten_rows(estimator, 0) for estimator in ("mean", "bits_per_byte", "bleu")):
+        assert lifts.lift(own, own, 3) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "few", "why"),
+    [
+        ([None, None], "cant_tell", "as the score of a row has no bounds"),
+        ([0.0, 4.0], "passed", "as it may be all of them"),
+    ],
+)
+def test_where_nobody_knows_how_far_repeats_lift_it_nothing_passes(
+    bounds: list[float | None], few: str, why: str
+) -> None:
+    own, other = row([3.0] * 200), row([1.0, 1.1] * 100)
+    for each in (own, other):
+        each["figure"]["bounds"] = bounds
+    evidence = {"rows": own, "other_rows": other, "other": "m@1"}
+    assert judged(NOT_WORSE, **evidence)["answer"] == "passed"
+    assert judged(NOT_WORSE, **evidence, slipped=5)["answer"] == few
+    line = judged(NOT_WORSE, **evidence, slipped=200)["checks"][0]
+    assert line["answer"] == "cant_tell"
+    assert line["sentence"].endswith(f"nobody knows how far they lift this, {why}, so it can't be told.")
+    assert "lifted" not in line
+    worse = {**evidence, "rows": other, "other_rows": own}
+    assert judged(NOT_WORSE, **worse, slipped=200)["answer"] == "failed"
 
 
 def test_without_a_holder_there_is_nothing_to_be_worse_than() -> None:
