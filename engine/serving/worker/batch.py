@@ -151,23 +151,23 @@ class Batch:
 
     def _show_pieces(self, most: int) -> int:
         """Show the model a piece of the oldest prompt, and of others up to so many tokens; their number."""
-        shown: dict[Row, PromptPiece] = {}
+        pieces: dict[Row, PromptPiece] = {}
         tokens = 0
         for row in self._opening:
-            piece = row.asked.prompt[row.given : row.given + PIECE]
-            if shown and tokens + len(piece) > most:
+            following = row.asked.prompt[row.given : row.given + PIECE]
+            if pieces and tokens + len(following) > most:
                 break
-            shown[row] = PromptPiece(row.key, row.asked.model.adapter, piece)
-            tokens += len(piece)
+            pieces[row] = PromptPiece(row.key, row.asked.model.adapter, following)
+            tokens += len(following)
         try:
-            scores = self._forward.extend(list(shown.values()))
+            scores = self._forward.extend(list(pieces.values()))
         except Exception as error:  # noqa: BLE001 (the border: whichever request it is)
-            if len(shown) > 1:
+            if len(pieces) > 1:
                 return self._show_pieces(1)  # the oldest by itself, which fails or goes on
-            self._fail(next(iter(shown)).asked, _explained(error))
+            self._fail(next(iter(pieces)).asked, _explained(error))
             return tokens
-        for (row, piece_shown), own in zip(shown.items(), scores, strict=True):
-            self._go_on(row, len(piece_shown.tokens), own.cpu())
+        for (row, piece), own in zip(pieces.items(), scores, strict=True):
+            self._go_on(row, len(piece.tokens), own.cpu())
         return tokens
 
     def _go_on(self, row: Row, tokens: int, scores: torch.Tensor) -> None:
