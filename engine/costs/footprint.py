@@ -326,6 +326,8 @@ class Rehearsal:
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
                 log.warning("%s can't be rehearsed: %s", self.text.model_type, error)
                 footprint = self._by_formula(train, chosen, config, several)
+            finally:
+                objective.drop_metrics()
         return replace(footprint, varied=varied, packed=packed)
 
     def packed(self, longest: int, *, training: bool = True) -> bool:

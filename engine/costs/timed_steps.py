@@ -307,7 +307,7 @@ def _time_steps(trial: _Trial, model: Any) -> list[_TimedStep]:
         enough = len(taken) >= trial.repeats and sum(each.gradients for each in taken) > SECONDS
         if enough or (taken and ended - start > MAX_SECONDS):
             break
-    cost.costs.objective.step_metrics()
+    cost.costs.objective.drop_metrics()
     return taken
 
 

@@ -101,6 +101,9 @@ class ClassObjective:
     def step_metrics(self) -> dict[str, float]:
         return {}
 
+    def drop_metrics(self) -> None:
+        """There are none."""
+
     def measure(
         self,
         model: Any,

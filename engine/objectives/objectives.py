@@ -45,6 +45,10 @@ class Objective(Protocol):
         """What the batches since the last call say beside their loss, as metrics of the step."""
         ...
 
+    def drop_metrics(self) -> None:
+        """Forget what they say: they belong to no step."""
+        ...
+
     def measure(
         self,
         model: Any,
@@ -75,6 +79,9 @@ class TrainedTokens:
 
     def step_metrics(self) -> dict[str, float]:
         return {}
+
+    def drop_metrics(self) -> None:
+        """There are none."""
 
     def measure(
         self,

@@ -109,6 +109,10 @@ class PreferenceObjective:
         margins, self.margins = self.margins, []
         return _reward_metrics("train", torch.cat(margins).cpu().numpy()) if margins else {}
 
+    def drop_metrics(self) -> None:
+        """Forget the margins since."""
+        self.margins = []
+
     def measure(
         self,
         model: Any,

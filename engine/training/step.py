@@ -141,7 +141,7 @@ class Stepper:
             replayed, tokens = self.replay_gradients(general, share) if len(general) else ({}, 0)
         except Cancelled:
             self.drop()
-            self.objective.step_metrics()
+            self.objective.drop_metrics()
             raise
         if self.allocation:
             self.allocation.regularise()

@@ -27,7 +27,7 @@ from store.contract.home import Home
 from store.contract.process_record import hold
 from tests.engine.asking.test_advice import ask as advise
 from tests.engine.asking.test_preview import ask
-from tests.tiny import conversations, write_model, write_rows
+from tests.tiny import conversations, worse_answers, write_model, write_rows
 
 WANTED = {"time_steps": True}
 Loaded = Callable[[float], None]
@@ -203,6 +203,15 @@ def test_a_row_that_takes_long_is_timed_with_fewer_layers(
     monkeypatch.setattr(timed_steps, "STEP_SECONDS", 1e-9)
     assert ask(home, body=WANTED)["time"]["timing"] == "timed"
     assert loaded[0].config.num_hidden_layers == 3
+
+
+@pytest.mark.parametrize("task", ["sft", "dpo"])
+def test_the_steps_of_every_task_are_timed(home: Home, others: Loaded, task: str) -> None:
+    """What a count without memory has left in the objective is in no step."""
+    rows = conversations(20)
+    write_rows(home, "pairs", rows, rejected=worse_answers(rows))
+    body = WANTED | {"fingerprint": "pairs" if task == "dpo" else "rows"}
+    assert ask(home, body=body, dataset=body["fingerprint"], task=task)["time"]["timing"] == "timed"
 
 
 def test_steps_are_not_timed_beside_a_run(home: Home, others: Loaded, taken: list[TimedSteps]) -> None:
