@@ -145,7 +145,7 @@ FIGURES: tuple[tuple[str, Slips, dict[str, Any], float, float], ...] = (  # what
     ("20 of 100 of the longest slip, truly worse by the margin: passed", SOME, {"which": "long"}, 0.0, 0.05),
     (
         "20 of 100 slip, nothing is allowed for (why not so), truly worse by the margin: passed",
-        SOME, {"allowing": False}, 0.0, 0.7,
+        SOME, {"allowing": False}, 0.0, 1.0,
     ),
     (
         "nothing comes back, short answers, truly better by the margin (how often): passed",
