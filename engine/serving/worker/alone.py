@@ -37,6 +37,7 @@ class AloneForward:
     def __init__(self, model: Any, switch: AdapterSwitch | None, names: Sequence[str], device: str) -> None:
         self._model, self._switch, self._names, self._device = model, switch, list(names), device
         self._rows: dict[int, CachedRow] = {}
+        self.joins = False
 
     def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]:
         """More tokens of prompts of as many rows; of each the scores of what may follow its last one,

@@ -155,7 +155,7 @@ class Batch:
         tokens = 0
         for row in self._opening:
             following = row.asked.prompt[row.given : row.given + PIECE]
-            if pieces and tokens + len(following) > most:
+            if pieces and (not self._forward.joins or tokens + len(following) > most):
                 break
             pieces[row] = PromptPiece(row.key, row.asked.model.adapter, following)
             tokens += len(following)

@@ -100,7 +100,7 @@ class BatchedForward:
         self._layers = [_layer(base, adapters, number) for number in range(len(base.layers))]
         # Packed weights give a row the same bits however many there are, which others do not.
         products = [linears.base for layer in self._layers for linears in layer.linears]
-        self._joins = all(isinstance(each, PackedProduct) for each in (self._head, *products))
+        self.joins = all(isinstance(each, PackedProduct) for each in (self._head, *products))
         self._slots = KeyValueSlots(
             len(self._layers), rows, self._kv, self._width, dtype=self._dtype, most=most_tokens
         )
@@ -111,12 +111,7 @@ class BatchedForward:
     def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]:
         """More tokens of prompts of as many rows; of each the scores of what may follow its last one,
         [vocabulary] in fp32."""
-        if self._joins:
-            return list(self._extended(pieces))
-        return [scores for piece in pieces for scores in self._extended([piece])]
-
-    def _extended(self, pieces: Sequence[PromptPiece]) -> Tensor:
-        """[pieces, vocabulary]. Linear layers take the pieces behind each other, attention each by itself."""
+        # Linear layers take the pieces behind each other, attention each by itself.
         slots, opened, start = self._slots, [], 0
         for piece in pieces:
             slot, filler = slots.slot(piece.key), self._filler(len(piece.tokens))
@@ -140,9 +135,10 @@ class BatchedForward:
                 keys, values = slots.keys[number], slots.values[number]
                 mixed = [self._mixed(own, query, key_states, value, keys, values) for own in opened]
                 x = self._rest(layer, x, mixed[0] if len(mixed) == 1 else torch.cat(mixed), members)
+            scores = self._scores(x[torch.tensor([own.start + own.tokens - 1 for own in opened])])
             for piece, own in zip(pieces, opened, strict=True):
                 slots.lengths[piece.key] = own.before + own.tokens
-            return self._scores(x[torch.tensor([own.start + own.tokens - 1 for own in opened])])
+            return list(scores)
 
     def _mixed(
         self,

@@ -40,7 +40,10 @@ TEXTS_OF_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.
 
 
 class Forward(Protocol):
-    """What makes scores of tokens, row by row (`batched`, `alone`)."""
+    """What makes scores of tokens, row by row (`batched`, `alone`). joins: prompts of several rows share a
+    pass, of which either all go on or none does; else they are shown one at a time."""
+
+    joins: bool
 
     def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]: ...
 

@@ -310,3 +310,29 @@ def test_others_are_answered_while_a_template_is_rendered(
         finally:
             answered.set()
         assert "took more than" in asked.result().json()["error"]["message"]
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_who_comes_with_one_that_fails_is_shown_its_prompt_once(
+    http: httpx.Client, worker: Any, monkeypatch: pytest.MonkeyPatch, joins: bool
+) -> None:
+    """Also where prompts are not shown together, and those before it have gone on already."""
+    forward = worker._loaded.forward
+    own = forward.extend
+    expected = content_of(chat(http))
+
+    def one_by_one(pieces: list[PromptPiece]) -> list[torch.Tensor]:
+        if joins and any(len(piece.tokens) > 100 for piece in pieces):
+            raise RuntimeError("a tensor is odd")
+        made: list[torch.Tensor] = []
+        for piece in pieces:
+            if len(piece.tokens) > 100:
+                raise RuntimeError("a tensor is odd")
+            made += own([piece])
+        return made
+
+    monkeypatch.setattr(forward, "joins", joins)
+    monkeypatch.setattr(forward, "extend", one_by_one)
+    answers = together(http, [body(), body("long " * 30), body(), body("long " * 30), body()])
+    assert [content_of(answers[place]) for place in (0, 2, 4)] == [expected] * 3
+    assert all("a tensor is odd" in answers[place]["error"]["message"] for place in (1, 3))
