@@ -22,6 +22,7 @@ from store.documents.verdicts.overfitting import Overfitting
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 PILL = {"font": {"color": "white", "size": 12}, "borderpad": 3}  # a label that lines may run behind
 SMOOTHED_FROM = 40  # points: below that a raw curve is readable
+MAX_SVG_POINTS = 5_000  # a map of so many is drawn anew in 0.25 s
 
 
 def smoothed(values: np.ndarray, weight: float = 0.9) -> np.ndarray:
@@ -102,11 +103,16 @@ class ChartLine:
     legend: bool = True
 
 
+def scatter_type(count: int) -> type[go.Scatter | go.Scattergl]:
+    """By WebGL where so many points would make a page slow. Not for fewer: a browser without a graphics card,
+    or with too many pages open, refuses WebGL, and the whole chart with it."""
+    return go.Scattergl if count > MAX_SVG_POINTS else go.Scatter
+
+
 def add_line(figure: go.Figure, x: np.ndarray, y: np.ndarray, line: ChartLine) -> None:
-    """One line; long ones are drawn by the graphics card."""
-    kind = go.Scattergl if len(x) > 2000 else go.Scatter
+    """One line."""
     figure.add_trace(
-        kind(
+        scatter_type(len(x))(
             x=x,
             y=y,
             name=line.name,

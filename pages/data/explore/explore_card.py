@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from engine.diagnostics.phrasing import number, percent, plural
+from engine.diagnostics.phrasing import percent, plural
 from pages.data.rows import clean_reads, diversity_kinds, explore_filter
 from pages.data.rows.diversity_kinds import KINDS, of_set
 from pages.data.rows.explore_figures import Measurements, Tile, figure_of, judged
@@ -88,8 +88,7 @@ def _diversity(measured: Measurements) -> list[Fact]:
     for kind in KINDS:
         figure = set_figures.get(kind.name)
         if kind.name in SHOWN and figure and figure["value"] is not None:
-            unit = "%" if kind.scale == 100 else ""
-            value = f"{number(kind.scale * figure['value'], kind.places)}{unit}"
+            value = diversity_kinds.value_text(kind, figure["value"])
             rests = f"n = {figure['n']:,} {figure.get('unit', 'rows')}"
             outside = diversity_kinds.judged(kind, figure["value"])[1]
             facts.append((kind.title, value, f"{(outside or kind.means).rstrip('.')}; {rests}"))

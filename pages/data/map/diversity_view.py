@@ -12,7 +12,15 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import number, plural
 from pages.data.rows import explore_filter, explore_reads
-from pages.data.rows.diversity_kinds import KINDS, DiversityKind, band, half_sentence, judged, of_set
+from pages.data.rows.diversity_kinds import (
+    KINDS,
+    DiversityKind,
+    band,
+    half_sentence,
+    judged,
+    of_set,
+    value_text,
+)
 from pages.data.rows.explore_charts import histogram_chart
 from pages.data.rows.measure_group import show_missing
 from pages.shared import figures
@@ -48,7 +56,7 @@ def tile(kind: DiversityKind, figure: SetFigure) -> str:
     if value is None:
         text, state, note = "–", "", "too few rows to say"
     else:
-        text = number(kind.scale * value, kind.places) + ("%" if kind.scale == 100 else "")
+        text = value_text(kind, value)
         state, note = judged(kind, value)
         low, high = figure.get("low"), figure.get("high")
         if low is not None and high is not None:

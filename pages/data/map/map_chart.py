@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pages.data.rows.map_selection import MapMarks, inside
 from pages.shared.palette import BAD, BASE, BUSY, RUNS, TRAIN, VALIDATION
-from pages.shared.traces import short
+from pages.shared.traces import scatter_type, short
 from store.catalog.languages import readable
 from store.queries.data.explore import TableColumn
 
@@ -70,7 +70,7 @@ def map_chart(
     elif marks and not look.picks:
         selected = np.flatnonzero(inside(marks, x, y)).tolist()
     figure.add_trace(
-        go.Scattergl(
+        scatter_type(len(x))(
             x=x, y=y, mode="markers", marker=marker, hovertext=hover, hoverinfo="text", showlegend=False,
             customdata=row_ids,
             selectedpoints=selected, unselected={"marker": {"opacity": 0.15}},

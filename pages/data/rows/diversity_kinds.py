@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.diagnostics.phrasing import percent, plural
+from engine.diagnostics.phrasing import number, percent, percent_beside, plural
 from store.catalog.signals import SIGNALS
 from store.documents.data.signal_figures import GroupFigure, SetFigure, SignalFigure
 
@@ -88,6 +88,15 @@ def judged(kind: DiversityKind, value: float) -> tuple[str, str]:
     if high is not None and value > high:
         return "warn", kind.above
     return "good", ""
+
+
+def value_text(kind: DiversityKind, value: float) -> str:
+    """The value in its unit, with as many digits as tell it from the bound that it is beyond."""
+    text = number(kind.scale * value, kind.places) + ("%" if kind.scale == 100 else "")
+    for bound in kind.healthy or ():
+        if bound is not None and text == f"{kind.scale * bound:g}%":
+            return percent_beside(value, bound)
+    return text
 
 
 def band(kind: DiversityKind) -> str:

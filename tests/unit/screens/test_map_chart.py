@@ -31,11 +31,11 @@ def points(values: list, texts: list[str] | None = None) -> pa.Table:
 
 
 def dots(figure) -> object:
-    return next(trace for trace in figure.data if trace.type == "scattergl")
+    return figure.data[-1]  # behind a trace for each name of the legend
 
 
 def legend(figure) -> list[str]:
-    return [trace.name for trace in figure.data if trace.type == "scatter"]
+    return [trace.name for trace in figure.data[:-1]]
 
 
 def test_text_of_rows_is_escaped() -> None:
@@ -128,6 +128,20 @@ def test_rows_that_repeat_each_other_are_not_said_to_add_something_each() -> Non
     assert "coverage" not in sentence
     assert "each one adds" not in sentence
     assert "coverage" not in half_sentence(figures, None)  # nobody knows what repeats
+
+
+def test_a_map_needs_webgl_only_where_it_has_many_points() -> None:
+    few, many = (map_chart(points(["a"] * n), TOPIC, MapMarks(), MapStyle()) for n in (1200, 12_000))
+    assert [dots(figure).type for figure in (few, many)] == ["scatter", "scattergl"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.2963, "29.63%"), (0.3, "30%"), (0.412, "41%"), (0.5049, "50.49%")]
+)
+def test_a_value_beyond_its_bound_is_not_written_as_the_bound(value: float, text: str) -> None:
+    kind = next(kind for kind in KINDS if kind.name == "compression")
+    html = tile(kind, {"value": value, "n": 1234, "unit": "rows"})
+    assert f"{text}<span" in html
 
 
 @pytest.mark.parametrize(
