@@ -11,7 +11,7 @@ from store.documents.data.overlap import Leaks
 from store.documents.data.split import SplitBy
 
 FIXED = "The file fixed the parts, so equal and similar rows were not kept on one side."
-MEND_FIXED = "Leave the leaking rows out of training, or deal at random: both are buttons on the tab Split."
+MEND_FIXED = "Leave the leaking rows out of training, or split at random: the tab Split does either."
 NOT_KEPT = (
     "More than half of the rows hang together, as rows made from one template do, and could not be kept on"
     " one side."
