@@ -89,7 +89,8 @@ def show_people(person: Person, pages: list[StreamlitPage]) -> None:
 
 def show_others(role: Role, title: str, roles: Sequence[Role]) -> None:
     """In place of a page that is not for this role, which a link may still lead to: whose it is."""
-    who = " and ".join(f"{other}s" for other in roles)
+    *first, last = (f"{other}s" for other in roles)
+    who = f"{', '.join(first)} and {last}" if first else last
     st.title(title, anchor=False)
     st.info(
         f"This page is for {who}, and you are a {role}. An admin can give you another role.",
