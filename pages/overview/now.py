@@ -11,7 +11,7 @@ from store.catalog.job_kinds import JOB_KINDS
 from store.documents.tables.job import Job
 
 SHOWN = 8
-NAME_LENGTH = 34  # characters of a name that fit on a phone
+NAME_LENGTH = 30  # characters of a name that fit on a phone
 
 
 def show_now(jobs: list[Job], count: int) -> None:

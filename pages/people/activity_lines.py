@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
@@ -15,6 +17,7 @@ from store.queries.activity import ActivityFilter
 
 LAST = 5  # lines on the page of a thing
 NAME_LENGTH, TEXT_LENGTH = 48, 200  # characters of a subject's name, and of a comment
+LEADS_ON = re.compile(" (about|as|from|in|into|of|on|to|with)$")  # to the name: "made a key of"
 ABOUT = "about"  # in the link of the activity: kind and id of one thing
 
 
@@ -25,7 +28,7 @@ def draw_line(line: Activity, *, of_page: bool = False) -> None:
     who = "You" if mine else plain(line["person_name"])
     with st.container(key=f"activity-line-{line['activity_id']}", gap=None):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-            words = "commented" if of_page and line["command"] == "comment" else action.words
+            words = LEADS_ON.sub("", action.words) if of_page else action.words
             st.markdown(f"{action.icon} **{who}** {words}", width="content")
             if not of_page:
                 _draw_subject(line)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.people.activity_lines import LEADS_ON
+from store.catalog.actions import ACTIONS
 from store.contract.home import Home
 from tests.pages.conftest import Open, everything_said
 from tests.pages.people.conftest import OpenAs
@@ -37,6 +40,15 @@ def test_lines_are_told_with_names_and_links(people: Team, open_as: OpenAs) -> N
     assert [label for label, _ in links(at)] == ["row 3 of Sums 0", "Sums 1", "LoRA on Sums 1 #1"]
     assert "“Is *this* right, @Ada <b>?”" in everything_said(at)
     assert "4 of 4 lines, newest first." in everything_said(at)
+
+
+@pytest.mark.parametrize(
+    ("command", "alone"),
+    [("make_key", "made a key"), ("comment", "commented"), ("keep_variant", "kept a mix"),
+     ("promote", "promoted"), ("judge_rates", "let a judge rate"), ("check_bias", "checked for bias")],
+)  # fmt: skip
+def test_on_the_page_of_a_thing_no_words_lead_on_to_its_name(command: str, alone: str) -> None:
+    assert LEADS_ON.sub("", ACTIONS[command].words) == alone
 
 
 def test_the_link_narrows_the_list_and_the_choices_write_the_link(people: Team, open_as: OpenAs) -> None:
