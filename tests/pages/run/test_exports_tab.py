@@ -89,6 +89,21 @@ def test_forms_stand_side_by_side_with_what_each_costs(engine: StillEngine, open
     assert engine.sent == [("delete_export", {"export": "x-merged"})]
 
 
+def test_figures_have_the_digits_of_their_intervals_and_reasons_have_room(
+    engine: StillEngine, open_page: Open
+) -> None:
+    sure = parity_report()["figures"][0] | {"detectable": 0.143712}
+    why = "the class xml has 6 rows, and 20 are needed"
+    unsure = sure | {"metric": "eval/f1_macro", "value": -0.03, "low": None, "high": None, "why": why}
+    unsure |= {"detectable": None}
+    add_export(engine, "gguf-q8_0", 1.0, parity=parity_report(figures=[sure, unsure]))
+    at = tab_of(engine, open_page)
+    table = at.dataframe[1].value
+    assert table["Change"].tolist() == ["+0.02 (−0.05 to 0.09)", "−0.03 (no interval)"]
+    assert table["Seen if at least"].tolist() == ["0.14", "–"]
+    assert f"f1 macro has no interval: {why}." in everything_said(at).replace("\\", "")
+
+
 def test_work_in_progress_and_a_bad_end_are_shown(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
         for name, at in (("x-bad", 5.0), ("x-live", 6.0), ("x-next", 7.0)):
