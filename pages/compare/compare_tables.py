@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +14,7 @@ from pages.run_parts.class_numbers import percent
 from pages.shared import quantities, wording
 from pages.shared.session import plain
 from store.contract.no_code import as_now
+from store.documents.figures.estimate import Estimate
 from store.documents.tables.run import Run
 from store.documents.verdicts.classification import ClassFigures
 from store.documents.verdicts.verdict import Verdict
@@ -40,6 +41,8 @@ def draw_numbers(runs: Sequence[Run]) -> None:
         key="compare-numbers",
         alt="Numbers of each run",
     )
+    if reasons := wording.missing_intervals(_macro_figures(runs, names)):
+        st.caption(plain(reasons))
     if not winners and sum(bool(run["verdict"]) for run in runs) > 1:
         leading = leaders(runs)
         why = "the leading ones can't be told apart"
@@ -49,6 +52,14 @@ def draw_numbers(runs: Sequence[Run]) -> None:
             why = f"{plain(names[unsure['run_id']])} leads"
             why += " by the shape of its answers alone" if shape else ", but not surely by what is asked"
         st.caption(f"No run is marked as the best: {why}.")
+
+
+def _macro_figures(runs: Sequence[Run], names: Mapping[str, str]) -> Iterator[tuple[str, Estimate]]:
+    """The macro F1 of each run that has one, under the run's name."""
+    for run in runs:
+        classes = run["verdict"] and run["verdict"]["classification"]
+        if classes:
+            yield f"Macro F1 of {names[run['run_id']]}", classes["models"]["tuned"]["f1_macro"]
 
 
 def _without(row: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
@@ -116,7 +127,7 @@ def parts_of(verdict: Verdict | None) -> dict[str, str]:
 def classes_of(figures: ClassFigures | None) -> dict[str, str]:
     """The columns of a classifier, whether it answers with a head or in words."""
     accuracy, macro = (figures["accuracy"], figures["f1_macro"]) if figures else (None, None)
-    texts = percent(accuracy), wording.estimate(macro, sign=False)
+    texts = percent(accuracy), wording.estimate(macro, sign=False, reason=False)
     return dict(zip(CLASS_COLUMNS, texts, strict=True))
 
 

@@ -77,6 +77,9 @@ def _draw_differences(evaluation: Evaluation, other: Evaluation, compared: Diffe
         f"This evaluation minus {plain(other['name'])}, paired over the rows that both have; shares in"
         f" points. {compared.sentence}{' General knowledge is at 95% on its own.' if general else ''}"
     )
+    named = ((title(each["metric"], evaluation["config"]), each) for each in compared.metrics)
+    if reasons := wording.missing_intervals(named):
+        st.caption(plain(reasons))
 
 
 def _line(difference: Difference, figure: Figure, config: Mapping[str, Any]) -> dict[str, str | int]:
@@ -84,10 +87,12 @@ def _line(difference: Difference, figure: Figure, config: Mapping[str, Any]) -> 
     counts = (difference["first_higher"], difference["second_higher"], difference["same"])
     return {
         "Metric": title(difference["metric"], config),
-        "Difference": wording.estimate(difference, scale=times) if difference["value"] is not None else "–",
+        "Difference": (
+            "–" if difference["value"] is None else wording.estimate(difference, scale=times, reason=False)
+        ),
         "Told apart": score_table.comparison_word(difference, difference["better"]),
         "n": difference["n"],
-        "Would be seen from": _seen_from(difference["detectable"], times),
+        "Would be seen from": wording.detectable(difference["detectable"], times),
         "Rows higher / lower / same": " / ".join(f"{count:,}" for count in counts),
     }
 
@@ -102,14 +107,9 @@ def _general(probe: ForgottenText | ForgottenChoices) -> dict[str, str | int]:
         "Difference": wording.estimate(change, scale=times),
         "Told apart": score_table.comparison_word(change, better) if change else "can't be told",
         "n": probe["n"],
-        "Would be seen from": _seen_from(probe["detectable"], times),
+        "Would be seen from": wording.detectable(probe["detectable"], times),
         "Rows higher / lower / same": flips,
     }
-
-
-def _seen_from(detectable: float | None, times: float) -> str:
-    """The smallest difference that could be seen, with two digits: it rests on a guess of the noise."""
-    return "–" if detectable is None else wording.compact(float(f"{times * detectable:.2g}"))
 
 
 def _draw_rows_apart(pair: EvaluationPair) -> None:

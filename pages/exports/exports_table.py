@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from engine.diagnostics import phrasing
 from engine.diagnostics.phrasing import plural
 from pages.shared import quantities, wording
 from pages.shared.session import plain
@@ -76,7 +75,7 @@ def title(row: ModelExportRow) -> str:
 def _change(figure: Difference | None) -> str:
     if figure is None or figure["value"] is None:
         return "–"
-    return wording.estimate({**figure, "why": ""})  # which no cell has room for
+    return wording.estimate(figure, reason=False)
 
 
 def draw_one(row: ModelExportRow) -> None:
@@ -139,7 +138,7 @@ def _draw_figures(figures: Sequence[Difference]) -> None:
                 "Figure": f"{export_words.metric_words(each['metric'])} {wording.arrow(each['better'])}",
                 "Change": _change(each),
                 "n (rows)": f"{each['n']:,}",
-                "Seen if at least": _size(each["detectable"]),
+                "Seen if at least": wording.detectable(each["detectable"]),
             }
             for each in figures
         ],
@@ -147,17 +146,9 @@ def _draw_figures(figures: Sequence[Difference]) -> None:
         key="exports-figures",
         alt="Change of each figure with its interval",
     )
-    for each in figures:
-        if each.get("why"):
-            name = export_words.metric_words(each["metric"])
-            st.caption(plain(f"{name} has no interval: {each['why']}."))
-
-
-def _size(detectable: float | None) -> str:
-    """With as many digits as an interval of that half-width has."""
-    if detectable is None:
-        return "–"
-    return wording.number(detectable, phrasing.decimals(-detectable, detectable))
+    named = ((export_words.metric_words(each["metric"]), each) for each in figures)
+    if reasons := wording.missing_intervals(named):
+        st.caption(plain(reasons))
 
 
 def _draw_files(row: ModelExportRow) -> None:

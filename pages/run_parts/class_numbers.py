@@ -20,6 +20,7 @@ from pages.run_parts.key_numbers import (
     sign_of,
 )
 from pages.shared import wording
+from pages.shared.session import plain
 from store.documents.figures.estimate import Estimate
 from store.documents.verdicts.classification import ClassAverages, Classification
 from store.documents.verdicts.forgetting import UnitEstimate
@@ -63,14 +64,18 @@ def draw_models(classification: Classification) -> None:
     st.dataframe(
         rows, hide_index=True, alt="Accuracy and F1 of the tuned model and of what it is held against"
     )
+    tuned = models["tuned"]
+    named = (("Macro F1", tuned["f1_macro"]), ("Weighted F1", tuned["f1_weighted"]))
+    if reasons := wording.missing_intervals(named):
+        st.caption(plain(reasons))
 
 
 def _model(title: str, figures: ClassAverages) -> dict[str, str | int]:
     return {
         "Model": title,
         "Accuracy ↑": percent(figures["accuracy"]),
-        "Macro F1 ↑": wording.estimate(figures["f1_macro"], sign=False),
-        "Weighted F1 ↑": wording.estimate(figures["f1_weighted"], sign=False),
+        "Macro F1 ↑": wording.estimate(figures["f1_macro"], sign=False, reason=False),
+        "Weighted F1 ↑": wording.estimate(figures["f1_weighted"], sign=False, reason=False),
         "n": figures["n"],
     }
 

@@ -7,7 +7,7 @@ from the engine.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -129,14 +129,29 @@ def compact(value: float | None) -> str:
     return f"{value:.4g}".replace("-", phrasing.MINUS, 1) if value < 0 else f"{value:.4g}"
 
 
-def estimate(interval: Mapping[str, Any] | None, *, scale: float = 1, sign: bool = True) -> str:
-    """ "+0.83 (0.78 to 0.88)" of {value, low, high}, times `scale` (100 for per cent)."""
+def detectable(value: float | None, scale: float = 1) -> str:
+    """The smallest difference that could be seen, with two digits: it rests on a guess of the noise."""
+    return "–" if value is None else compact(float(f"{scale * value:.2g}"))
+
+
+def missing_intervals(figures: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    """Why figures, each with its name, have no interval, below a table whose cells have no room for it."""
+    return " ".join(
+        f"{name} has no interval: {figure['why']}." for name, figure in figures if figure.get("why")
+    )
+
+
+def estimate(
+    interval: Mapping[str, Any] | None, *, scale: float = 1, sign: bool = True, reason: bool = True
+) -> str:
+    """ "+0.83 (0.78 to 0.88)" of {value, low, high}, times `scale` (100 for per cent). reason: with why
+    there is no interval, where there is none."""
     if not interval:
         return "–"
     low, high = interval["low"], interval["high"]
     if low is None or high is None:
         value = signed(scale * interval["value"], 2) if sign else number(scale * interval["value"], 2)
-        why = f": {interval['why']}" if interval.get("why") else ""
+        why = f": {interval['why']}" if reason and interval.get("why") else ""
         return f"{value} (no interval{why})"
     places = phrasing.decimals(scale * low, scale * high)
     value = signed(scale * interval["value"], places) if sign else number(scale * interval["value"], places)

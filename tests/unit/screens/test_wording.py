@@ -83,6 +83,12 @@ def test_estimates_carry_their_interval() -> None:
         == "+5.0 (4.5 to 5.5)"
     )
     assert wording.estimate({"value": 0.5, "low": None, "high": None, "n": 1}) == "+0.50 (no interval)"
+    rare = {"value": 0.5, "low": None, "high": None, "why": "the class xml has 6 rows, and 20 are needed"}
+    assert wording.estimate(rare) == "+0.50 (no interval: the class xml has 6 rows, and 20 are needed)"
+    assert wording.estimate(rare, reason=False) == "+0.50 (no interval)"
+    assert wording.missing_intervals([("F1", rare), ("Accuracy", {"value": 1})]) == (
+        "F1 has no interval: the class xml has 6 rows, and 20 are needed."
+    )
     assert wording.estimate(None) == "–"
 
 
