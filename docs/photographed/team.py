@@ -14,11 +14,13 @@ from store.documents.rating.round import RoundLine
 from store.queries import conversations
 from store.queries.rating import ratings, rounds
 from store.queries.runs import runs
+from tests.e2e.rating_server import press
 from tests.e2e.started_app import App, wait_until
 from tests.e2e.team_app import accept, sign_in
 
 OWNER, ADMIN = "Olga", "Ada"  # of the home folder; of the team
 PROMPTS, LONGEST_ANSWER = 20, 60  # of the rating round; tokens
+READING_MS = 2_500  # a pair; raters faster than two seconds are flagged
 SHOWN_WORDS = 6  # that both answers have at least on the picture of the desk
 QUESTION = "List three fruits and their colours."
 
@@ -128,7 +130,8 @@ class Team:
             if name == SHOWN_RATER and before > 1 and long and not taken:
                 camera.take("rating", camera.button("A is better"))
                 taken = True
-            page.keyboard.press(RATERS[name](pair))
+            page.wait_for_timeout(READING_MS)
+            press(page, RATERS[name](pair))
             wait_until(lambda before=before: self._rated(name, round_id) > before, SHORT, "a rating")
             camera.still()
 
