@@ -69,6 +69,7 @@ def few(asked: ParityQuestions, rows: int) -> ParityQuestions:
         changed[key] = changed[key][:rows]  # type: ignore[literal-required]
     for key, count in (("answers", rows), ("rows", rows), ("joined", 1)):
         changed[key] = {name: each[:count] for name, each in changed[key].items()}  # type: ignore[literal-required]
+    changed["rows_of"] = changed["rows_of"][:rows]
     changed["drawn"], changed["max_new_tokens"] = min(rows, asked["drawn"]), 8
     return changed
 

@@ -130,9 +130,14 @@ class GgufModel:
         """As a server would: with what the file says is to be added, special tokens read as such."""
         return [int(token) for token in self.llama.tokenize(text, add_special=True, parse_special=True)]
 
-    def forget(self) -> None:
-        """Begin a new text."""
-        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.held), True)
+    def forget(self, behind: int = 0) -> int:
+        """Begin a new text, or go on behind the first so many tokens of the last one, where the model can;
+        how many of them are held."""
+        memory = self.lib.llama_get_memory(self.held)
+        if behind and self.lib.llama_memory_seq_rm(memory, 0, behind, -1):
+            return behind
+        self.lib.llama_memory_clear(memory, True)
+        return 0
 
     def logits(self, ids: list[int], begin: int, wanted: list[int]) -> np.ndarray:
         """[wanted, vocabulary] after the tokens at the places `wanted` of `ids`, which stand at `begin` and

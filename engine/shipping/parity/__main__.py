@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from engine.evaluation.row_question import of_content
-from engine.shipping.parity.asked import ParityAnswers, ParityFolder, ParityQuestions, ParityTexts
+from engine.shipping.parity.asked import ParityAnswers, ParityFolder, ParityQuestions
 from engine.shipping.parity.divergence import Likeliest, divergence, normalised, same_best
+from engine.shipping.parity.reading import AskedText, grouped, loss_of
 from engine.shipping.parity.rendering import compare
 from engine.shipping.parity.sure_loss import SureLoss
 from engine.shipping.parity.told_answers import begun
@@ -40,7 +41,7 @@ class ExportReader(Protocol):
     def begin_token(self) -> int | None: ...
 
     def ids(self, text: str) -> list[int]: ...
-    def logits(self, ids: list[int], places: list[int]) -> np.ndarray: ...
+    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]: ...
     def ends_answer(self, token: int) -> bool: ...
     def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]: ...
     def pace(self, prompts: list[list[int]]) -> float | None: ...
@@ -100,13 +101,12 @@ class ParityCheck:
 
     def _answer(self, document: ParityAnswers, same: list[bool]) -> None:
         asked = self.asked
-        document["kl"], document["same_best"] = self._compared("answers", asked["answers"], same)
+        self._read(document, same)
         drawn = [i for i in range(asked["drawn"]) if i in self.favourites]
         if self.sure_after is None:
-            every = [True] * len(asked["joined"]["ids"])
-            document["joined_kl"] = [kl or [] for kl in self._compared("joined", asked["joined"], every)[0]]
-            document["loss_sum"] = self._losses(asked["rows"])
             drawn = [i for i in range(asked["drawn"]) if same[i]]
+        else:  # of rows drawn further nothing is known
+            document["joined_kl"], document["loss_sum"] = [], []
         by_place = self._answers(drawn)
         document["answers"] = [by_place.get(i) for i in range(asked["drawn"])]
         document["tokens_per_second"] = self.reader.pace([asked["prompt_ids"][i] for i in drawn])
@@ -122,45 +122,43 @@ class ParityCheck:
         most = asked["max_new_tokens"]
         return {i: [*started[i].tokens, *new.get(i, [])][:most] for i in drawn}
 
-    def _compared(
-        self, name: str, texts: ParityTexts, same: list[bool]
-    ) -> tuple[list[list[float] | None], list[list[bool] | None]]:
-        """Drawn rows come in an order of chance, and none more once it is sure that the form has failed."""
-        say, total = tell("Comparing distributions"), len(texts["ids"])
-        kls: list[list[float] | None] = [None] * total
-        bests: list[list[bool] | None] = [None] * total
-        drawn = self.asked["drawn"] if name == "answers" else 0
-        order = [*np.random.default_rng(0).permutation(drawn).tolist(), *range(drawn, total)]
+    def _read(self, document: ParityAnswers, same: list[bool]) -> None:
+        """Divergences and losses. Drawn rows come in an order of chance, and none more once it is sure that
+        the form has failed."""
+        say, groups, drawn = tell("Comparing distributions"), grouped(self.asked), self.asked["drawn"]
+        document["kl"] = [None] * len(same)
+        document["same_best"] = [None] * len(same)
+        document["joined_kl"] = [[] for _ in self.asked["joined"]["ids"]]
+        document["loss_sum"] = [0.0] * len(self.asked["rows"]["ids"])
         loss = SureLoss(self.asked["kl_fails"], self.asked["max_new_tokens"])
-        for done, i in enumerate(order):
-            say(done, total)
-            ids, places = texts["ids"][i], texts["places"][i]
-            if not same[i] or not places:
-                continue
-            own = Likeliest(self.likeliest[f"{name}-{i}-ids"], self.likeliest[f"{name}-{i}-logs"])
-            logs = self._logs(ids, places)
-            if name == "answers":
-                self.favourites[i] = logs.argmax(axis=1).tolist()
-            kls[i], bests[i] = divergence(own, logs).tolist(), same_best(own, logs).tolist()
-            if i < drawn and loss.bet(kls[i] or []) and done + 1 < drawn:
+        for done, (group, several) in enumerate(zip(groups, self.reader.read(groups), strict=True)):
+            say(done, len(groups))
+            kl: list[float] | None = None
+            for text, logits in zip(group, several, strict=True):
+                logs = self._finite(logits)
+                if text.kind == "rows":
+                    document["loss_sum"][text.number] = loss_of(text, logs)
+                elif text.kind == "joined":
+                    document["joined_kl"][text.number] = self._divergence(text, logs)[0]
+                elif same[text.number]:
+                    self.favourites[text.number] = logs.argmax(axis=1).tolist()
+                    kl, best = self._divergence(text, logs)
+                    document["kl"][text.number], document["same_best"][text.number] = kl, best
+            if done + 1 < drawn and kl is not None and loss.bet(kl):
                 self.sure_after = done + 1
-                break
-        return kls, bests
+                return
 
-    def _logs(self, ids: list[int], places: list[int]) -> np.ndarray:
-        logits = self.reader.logits(ids, places)
+    def _divergence(self, text: AskedText, logs: np.ndarray) -> tuple[list[float], list[bool]]:
+        """From the model's distributions at each place, and whether the likeliest token is the same."""
+        name = f"{text.kind}-{text.number}"
+        own = Likeliest(self.likeliest[f"{name}-ids"], self.likeliest[f"{name}-logs"])
+        return divergence(own, logs).tolist(), same_best(own, logs).tolist()
+
+    def _finite(self, logits: np.ndarray) -> np.ndarray:
+        """Log-probabilities; places without numbers are counted, and all tokens alike there."""
         bad = ~np.isfinite(logits).all(axis=1)
         self.not_finite += int(bad.sum())
         return normalised(np.where(bad[:, None], np.float32(0), logits))
-
-    def _losses(self, texts: ParityTexts) -> list[float]:
-        """Nats of the rows' own answers."""
-        say, sums = tell("Measuring the loss of the rows"), []
-        for i, (ids, places) in enumerate(zip(texts["ids"], texts["places"], strict=True)):
-            say(i, len(texts["ids"]))
-            logs = self._logs(ids, places)
-            sums.append(-float(logs[np.arange(len(places)), [ids[place] for place in places]].sum()))
-        return sums
 
     def _classify(self, document: ParityAnswers) -> None:
         drawn = self.asked["drawn"]

@@ -49,6 +49,7 @@ class ParityQuestions(TypedDict):
     begin_token: int | None
     answers: ParityTexts  # the prompts with the model's answers
     rows: ParityTexts  # the drawn rows with their own answers
+    rows_of: list[int]  # of each of them its place among the prompts
     joined: ParityTexts  # several rows put together, as long as the model can read
 
 

@@ -52,10 +52,9 @@ def phases(config: HeldAgainst) -> Phases:
     return (
         Phase("Comparing settings, tokenizer and tensors by name", 0.03),
         Phase(("The model answers the prompts", "The model classifies the rows"), 0.45 * tokens),
-        Phase("The model reads the texts", 0.2),
-        Phase("Reading the export in another process", 0.07),
+        Phase("The model reads the texts", 0.12),
+        Phase("Reading the export in another process", 0.1),
         Phase("Comparing distributions", 0.12),
-        Phase("Measuring the loss of the rows", 0.06),
         Phase(("The export answers", "The export classifies"), 0.07 * tokens),
     )
 

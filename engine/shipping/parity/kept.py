@@ -24,7 +24,7 @@ from engine.shipping.subject import ExportSubject
 from engine.worker.job import WorkerJob
 from store.config.shipping.model_export_config import ModelExport
 
-VERSION = 4  # of what is kept: another number, another name
+VERSION = 5  # of what is kept: another number, another name
 KEPT = 6
 SMALL = 64 * 2**20  # bytes of a file whose content is read; of larger ones size and time are looked at
 MODEL_FIELDS = ("model", "method", "load_in_4bit", "load_in_8bit", "dtype", "chat_template", "task")

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import AutoTokenizer
 
+from engine.forward import token_tree
 from engine.shipping import llama_library
 from engine.shipping.llama_library import GgufModel
 from engine.shipping.parity.asked import ParityQuestions
+from engine.shipping.parity.reading import AskedText, read_alone
 from store.contract.no_code import NO_CODE
 
 ROPE_USUAL = 10_000.0  # where a file says nothing
 ROOM = 64  # tokens of the context beside prompt and answer
-TIMED_PROMPTS = 4
+TIMED_PROMPTS = 2
 UNMERGED = 2  # dimensions of a matrix
 
 
@@ -34,6 +36,7 @@ class LlamaReader:
             *asked["prompt_ids"],
         ]
         longest = max((len(ids) for ids in texts), default=0)
+        self.passed: list[int] = []  # the text whose tokens the model holds
         self.gguf = GgufModel(self.file, longest + asked["max_new_tokens"] + ROOM, _threads())
         self.tokenizer = self._renderer(tokenizer_folder)
 
@@ -65,8 +68,16 @@ class LlamaReader:
 
     def logits(self, ids: list[int], places: list[int]) -> np.ndarray:
         """[places, vocabulary] of what stands before each of these places."""
-        self.gguf.forget()
-        return self.gguf.logits(ids, 0, [place - 1 for place in places])
+        alike = token_tree.common([self.passed, ids]) if self.passed else 0
+        begin = self.gguf.forget(min(alike, min(places) - 1))
+        self.passed = []  # where llama.cpp fails on the way, nobody knows what it holds
+        logits = self.gguf.logits(ids[begin:], begin, [place - 1 - begin for place in places])
+        self.passed = ids
+        return logits
+
+    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
+        """Of each group the logits [places, vocabulary] of its texts."""
+        return read_alone(self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
         """Whether an answer ends with it."""
@@ -89,6 +100,7 @@ class LlamaReader:
 
     def _answer(self, prompt: list[int]) -> list[int]:
         self.gguf.forget()
+        self.passed = []
         new: list[int] = []
         part, begin = prompt, 0
         while len(new) < self.asked["max_new_tokens"]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from engine.shipping.parity.asked import ParityQuestions
 from engine.shipping.parity.export_files import ExportFiles, trimmed
+from engine.shipping.parity.reading import AskedText, read_alone
 from store.contract.no_code import NO_CODE
 
-TIMED_PROMPTS, TIMED_TOKENS = 4, 32
+TIMED_PROMPTS, TIMED_TOKENS = 2, 32
 AT_ONCE = 16
 
 
@@ -45,6 +46,10 @@ class PlainReader(ExportFiles):
             out = self.model(input_ids=inputs, use_cache=False, logits_to_keep=before).logits[0]
         made: np.ndarray = out.float().cpu().numpy()
         return made
+
+    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
+        """Of each group the logits [places, vocabulary] of its texts."""
+        return read_alone(self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
         """Whether an answer ends with it."""

@@ -27,6 +27,7 @@ from engine.shipping import twice_written
 from engine.shipping.parity.asked import LIKELIEST, ParityFolder, ParityQuestions, ParityTexts
 from engine.shipping.parity.divergence import likeliest, normalised
 from engine.shipping.parity.export_files import trimmed
+from engine.shipping.parity.reading import grouped, loss_of, read_together
 from engine.shipping.parity.rows import ParityRows
 from engine.shipping.parity.transformers_reader import BATCH, class_logs
 from engine.shipping.subject import ExportSubject
@@ -114,6 +115,7 @@ class Reference:
             "begin_token": tokenizer.bos_token_id,
             "answers": nothing,
             "rows": nothing,
+            "rows_of": [],
             "joined": nothing,
         }
 
@@ -179,6 +181,8 @@ class Reference:
             "ids": [texts.row(i)[0].tolist() for i in range(len(texts))],
             "places": [np.flatnonzero(texts.row(i)[1]).tolist() for i in range(len(texts))],
         }
+        place = {row_id: i for i, row_id in enumerate(asked["row_ids"][:first])}
+        asked["rows_of"] = [place[row_id] for row_id in texts.row_ids.tolist()]
         asked["joined"] = self._joined(asked["rows"]["ids"], asked["answers"]["ids"])
         losses = self._look(asked, folder)
         targets = [texts.row(i)[0][texts.row(i)[1]].tolist() for i in range(len(texts))]
@@ -217,7 +221,7 @@ class Reference:
 
     def _joined(self, rows: list[list[int]], answers: list[list[int]]) -> ParityTexts:
         """Rows one behind the other until the model can read no more, or JOINED_TOKENS."""
-        every, count = [*rows, *answers], min(JOINED, -(-len(rows) // DRAWN_A_JOINED))
+        every, count = [*rows, *answers], max(1, min(JOINED, len(rows) // DRAWN_A_JOINED))
         most = min(self.loaded.positions or JOINED_TOKENS, JOINED_TOKENS) - 1
         texts: list[list[int]] = []
         place = 0
@@ -234,24 +238,22 @@ class Reference:
 
     def _look(self, asked: ParityQuestions, folder: ParityFolder) -> np.ndarray:
         """Write what the model holds for likely; the losses of the rows' own answers."""
-        kinds = (("answers", asked["answers"]), ("joined", asked["joined"]))
-        total = sum(len(texts["ids"]) for _, texts in kinds) + len(asked["rows"]["ids"])
-        report = ProgressReporter(self.job, total, "texts", "The model reads the texts")
+        groups = grouped(asked)
+        report = ProgressReporter(self.job, len(groups), "texts", "The model reads the texts")
         arrays: dict[str, Any] = {}
-        done = 0
-        for name, texts in kinds:
-            for i, (ids, places) in enumerate(zip(texts["ids"], texts["places"], strict=True)):
-                if places:
-                    first = likeliest(normalised(self._logits(ids, places)), LIKELIEST)
-                    arrays[f"{name}-{i}-ids"], arrays[f"{name}-{i}-logs"] = first
-                report(done := done + 1)
+        sums = np.zeros(len(asked["rows"]["ids"]))
+        read = read_together(self.loaded.model, self._logits, groups)
+        for done, (group, several) in enumerate(zip(groups, read, strict=True), start=1):
+            for text, logits in zip(group, several, strict=True):
+                logs = normalised(logits)
+                if text.kind == "rows":
+                    sums[text.number] = loss_of(text, logs)
+                    continue
+                first, name = likeliest(logs, LIKELIEST), f"{text.kind}-{text.number}"
+                arrays[f"{name}-ids"], arrays[f"{name}-logs"] = first
+            report(done)
         np.savez(folder.likeliest, **arrays)
-        sums = []
-        for ids, places in zip(asked["rows"]["ids"], asked["rows"]["places"], strict=True):
-            logs = normalised(self._logits(ids, places))
-            sums.append(-float(logs[np.arange(len(places)), [ids[place] for place in places]].sum()))
-            report(done := done + 1)
-        return np.array(sums)
+        return sums
 
     def _logits(self, ids: list[int], places: list[int]) -> np.ndarray:
         import torch

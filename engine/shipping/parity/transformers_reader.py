@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,11 @@ from engine.rows.labelled import Labels
 from engine.rows.render import TokenRows
 from engine.shipping.parity.asked import ParityQuestions
 from engine.shipping.parity.export_files import ExportFiles, trimmed
+from engine.shipping.parity.reading import AskedText, read_together
 from store.contract.jobdir import read_json
 from store.contract.no_code import NO_CODE
 
-TIMED_PROMPTS, TIMED_TOKENS = 4, 32
+TIMED_PROMPTS, TIMED_TOKENS = 2, 32
 BATCH = 16
 
 OnDone = Callable[[int, int], None]
@@ -79,6 +80,10 @@ class TransformersReader(ExportFiles):
         with torch.inference_mode(), output_where(self.model, picked.to(self.asked["device"])):
             out: np.ndarray = self.model(input_ids=inputs, use_cache=False).logits.float().cpu().numpy()
         return out
+
+    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
+        """Of each group the logits [places, vocabulary] of its texts."""
+        return read_together(self.model, self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
         """Whether an answer ends with it."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from engine.shipping.parity.asked import ParityQuestions
 from engine.shipping.parity.export_files import ExportFiles, trimmed
+from engine.shipping.parity.reading import AskedText, read_alone
 from store.contract.jobdir import read_json
 from store.contract.no_code import NO_CODE
 
@@ -26,7 +27,7 @@ SETTINGS = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
-TIMED_PROMPTS, TIMED_TOKENS = 4, 32
+TIMED_PROMPTS, TIMED_TOKENS = 2, 32
 AT_ONCE = 16
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of adapters, as vLLM reserves room for them
 ROOM = 8  # tokens beside prompt and answer
@@ -103,6 +104,10 @@ class VllmReader(ExportFiles):
         asks = [{"prompt_token_ids": ids} for ids in prompts]
         made = self.llm.generate(asks, how, use_tqdm=False, lora_request=self.adapter)
         return [trimmed(list(each.outputs[0].token_ids), ends) for each in made]
+
+    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
+        """Of each group the logits [places, vocabulary] of its texts."""
+        return read_alone(self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
         """Whether an answer ends with it."""

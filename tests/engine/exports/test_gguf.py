@@ -11,6 +11,7 @@ from gguf import GGUFReader
 from engine.jobs.shipping import model_export
 from engine.shipping import converter
 from engine.shipping.forms import gguf
+from engine.shipping.llama_library import GgufModel
 from store.contract.home import Home
 from store.documents.shipping.export import ModelExportResult
 from store.documents.shipping.parity import ParityReport
@@ -61,6 +62,22 @@ def test_it_is_the_model_and_begins_once(home: Home, half: ModelExportResult) ->
     assert [file["path"] for file in half["files"]] == ["README.md", "manifest.json", "run-F16.gguf"]
     assert "parts words as GPT-2's does" in half["notices"][0]  # the tokenizer of a test is known to nobody
     assert parity["figures"]
+
+
+def test_a_text_goes_on_behind_what_it_has_in_common_with_the_last_one(
+    home: Home, half: ModelExportResult
+) -> None:
+    model = GgufModel(home.path / half["folder"] / "run-F16.gguf", 128, 1)
+    text = [*range(5, 60)]
+    other = [*text[:40], *range(70, 90)]
+    model.forget()
+    whole = model.logits(other, 0, [45, 59])
+    model.forget()
+    model.logits(text, 0, [54])
+    assert model.forget(40) == 40
+    assert model.logits(other[40:], 40, [5, 19]) == pytest.approx(whole, abs=1e-2)
+    assert model.forget() == 0
+    assert model.logits(other[40:], 0, [5, 19]) != pytest.approx(whole, abs=1e-2)
 
 
 def test_ollama_gets_a_smaller_file_and_what_it_asks_by(

@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Mamba2Config, Mamba2ForCau
 
 from engine.costs import rehearsal
 from engine.forward import branches, packable, packed_trees, token_tree
+from engine.forward.branch_logits import branch_logits
 from engine.forward.branches import branch_scores, one_by_one
 from engine.models.apply_method import make_trainable
 from store.config.training.train_config import TrainConfig
@@ -54,6 +55,24 @@ def test_in_the_packed_forward(architecture: str) -> None:
     model = base(architecture).eval()
     assert packable.refusal(model, 100) == ""
     assert_equal(model, *drawn())
+
+
+def test_logits_of_every_token_in_the_order_of_the_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In batches of few tokens, too; each is what the model's own forward says after the whole text."""
+    model = base("llama").eval()
+    prompts, some = drawn()
+    parts = packable.recognise(model, 100)
+    assert not isinstance(parts, str)
+    for tokens in (2048, 60):
+        monkeypatch.setitem(packed_trees.TOKENS, "cpu", tokens)
+        made = list(branch_logits(packed_trees.Packed(parts), prompts, some))
+        assert [len(each) for each in made] == [len(each) for each in some]
+        for prompt, texts, arrays in zip(prompts, some, made, strict=True):
+            for text, logits in zip(texts, arrays, strict=True):
+                with torch.inference_mode():
+                    whole = model(input_ids=torch.tensor([[*prompt, *text]])).logits[0].numpy()
+                assert logits.dtype == np.float32
+                assert logits == pytest.approx(whole[len(prompt) - 1 : -1], abs=1e-4)
 
 
 @pytest.mark.parametrize(
