@@ -59,7 +59,7 @@ def test_a_leak_inside_parts_that_the_file_fixed_names_that_and_no_duplicates() 
     assert len(reported_problems) == 3
     for leak in reported_problems:
         assert "The file fixed the parts" in leak["message"]
-        assert "deal at random" in (leak["fix"] or "")
+        assert "split at random" in (leak["fix"] or "")
         assert "duplicate" not in f"{leak['message']} {leak['fix']}"
 
 
