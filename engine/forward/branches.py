@@ -1,4 +1,5 @@
-"""What a causal model makes of several answers to each of many prompts: their summed log-probabilities.
+"""What a causal model makes of several answers to each of many prompts: their summed log-probabilities, or
+the logits of every token.
 
 A prompt and the tree of its answers (`token_tree`) pass through the model as one row, in which a token sees
 its ancestors alone and has their number as its position; logits are made only where a token is asked for, a
@@ -239,6 +240,47 @@ def _log_probabilities(logits: Iterator[Tensor], after: np.ndarray, asked_tokens
         logs[mine] = (part[rows, tokens].float() - total[rows]).double().cpu().numpy()
         first += len(part)
     return logs
+
+
+def branch_logits(
+    forward: Packed, prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]]
+) -> Iterator[list[np.ndarray]]:
+    """Of each prompt, in their order, of each branch the logits [tokens, vocabulary] in fp32, under which its
+    tokens stand. Prompts and branches have a token at least; the model is in evaluation mode. Neighbours pass
+    together and nothing else decides which, so that equal calls of equal models give equal numbers."""
+    entries = forward.head.weight.shape[0]
+    most = max(2, losses.LOGIT_BYTES // (losses.LOGIT * entries))
+    rows = [
+        [TreeRow(i, ids, which, tree) for which, tree in token_tree.forest(some, max(NODES, len(ids)))]
+        for i, (ids, some) in enumerate(zip(prompts, branches, strict=True))
+    ]
+    for batch in _by_prompt(rows, TOKENS["cpu"], most):
+        with torch.inference_mode():
+            parts = forward.logits([row for several in batch for row in several])
+            logits = torch.cat([part.float().cpu() for part in parts]).numpy()
+        start = 0
+        for several in batch:
+            of_prompt: dict[int, np.ndarray] = {}
+            for row in several:
+                own, start = logits[start : start + row.picked], start + row.picked
+                after = row.tree.after[row.tree.path] + 1  # 0 is after the prompt
+                of_prompt |= {int(n): own[after[row.tree.of == i]] for i, n in enumerate(row.which)}
+            yield [of_prompt[n] for n in range(len(of_prompt))]
+
+
+def _by_prompt(rows: Sequence[list[TreeRow]], most: int, most_picked: int) -> Iterator[list[list[TreeRow]]]:
+    """The rows of neighbouring prompts, of so many tokens and logits at most, or those of one prompt."""
+    batch: list[list[TreeRow]] = []
+    tokens = picked = 0
+    for several in rows:
+        own, own_picked = sum(map(len, several)), sum(row.picked for row in several)
+        if batch and (tokens + own > most or picked + own_picked > most_picked):
+            yield batch
+            batch, tokens, picked = [], 0, 0
+        batch.append(several)
+        tokens, picked = tokens + own, picked + own_picked
+    if batch:
+        yield batch
 
 
 def refusal(model: Any, longest: int) -> str:

@@ -86,7 +86,7 @@ def read_together(
 
 
 def _in_trees(forward: Packed, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
-    from engine.forward.branch_logits import branch_logits
+    from engine.forward.branches import branch_logits
 
     ahead = [_ahead(group) for group in groups]
     prompts = [group[0].ids[:start] for group, start in zip(groups, ahead, strict=True)]

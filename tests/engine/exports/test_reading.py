@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from engine.forward import branch_logits
 from engine.forward.packed_trees import Packed
 from engine.shipping.parity.asked import ParityQuestions, ParityTexts
 from engine.shipping.parity.reading import AskedText, grouped, loss_of, read_alone, read_together
@@ -82,7 +81,7 @@ def test_together_they_read_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         passed.extend(row.prompt for row in rows)
         return own(self, rows)
 
-    monkeypatch.setattr(branch_logits.Packed, "logits", counted)
+    monkeypatch.setattr(Packed, "logits", counted)
     pairs = zip(read_together(model, alone(model), groups), read_alone(alone(model), groups), strict=True)
     for together, apart in pairs:
         assert len(together) == len(apart)

@@ -12,8 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Mamba2Config, Mamba2ForCau
 
 from engine.costs import rehearsal
 from engine.forward import branches, packable, packed_trees, token_tree
-from engine.forward.branch_logits import branch_logits
-from engine.forward.branches import branch_scores, one_by_one
+from engine.forward.branches import branch_logits, branch_scores, one_by_one
 from engine.models.apply_method import make_trainable
 from store.config.training.train_config import TrainConfig
 from tests.engine.training.test_packed import base, stirred
