@@ -35,7 +35,8 @@ from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from store.documents.asks.preview import TimeEstimate
 
-BATCH = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+# The estimate is of the whole course: a run that stops before its end is no measure of it.
+BATCH = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "early_stopping": False}
 FEW = {"max_eval_rows": 6, "evaluations": 1, "sample_prompts": 0, "probes": False}
 SHORT = BATCH | FEW | {"max_steps": 8}
 WHOLE = BATCH | {"max_eval_rows": 10, "max_steps": 15}  # with probes and answers, as the form has them

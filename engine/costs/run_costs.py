@@ -35,6 +35,7 @@ from engine.objectives.replay import Replay
 from engine.prepare import canaries, prepare
 from engine.probes import requests, samples
 from engine.probes.own_samples import LENGTH
+from engine.probes.sample_prompts import PROMPT_TOKENS
 from engine.rows.render import TokenRows
 from engine.training.state import evaluation_steps
 from engine.worker.job import WorkerJob
@@ -48,8 +49,10 @@ from store.documents.data.split import PartRows
 LIBRARIES_GIB = 0.05
 LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as measured: some are shared
 ANSWERED = 16  # prompts that are answered together
-SUITE = np.array([40_000, 26_000])  # tokens of questions, prose and own texts, and those with logits, about
-LIGHT = 8_000  # tokens of the questions and prose that are measured between steps, about
+# Tokens of the suite's prose (21,000), of the base model's own texts (2,500) and of the suite's questions
+# (17,000; each takes about half as long, as what options follow is read once), and those with logits.
+SUITE = np.array([32_000, 26_000])
+LIGHT = 4_000  # tokens of the questions and prose that are measured between steps, counted in the same way
 ASTRAY = 12  # tokens that are written from memory until all of ANSWERED rows went astray, about, as measured
 WIDE = 2  # times a step that generates for 32 or 56 prompts takes as long as one for ANSWERED, about
 
@@ -300,8 +303,7 @@ def work_of(cost: ConfigCost) -> estimate.RunWork:
     if config.probes:
         between = validations * (validation[0] + (LIGHT if asked else 0))
     if asked:  # of base and tuned model, with as many rows that were trained on as validation has
-        task = samples.COUNT * np.array([mean_length + samples.LENGTH, samples.LENGTH])
-        evaluated = evaluated + 2 * (SUITE + validation + task + cost.costs.probed)
+        evaluated = evaluated + 2 * (SUITE + validation + _task_samples(cost, held_out) + cost.costs.probed)
     if config.task != "classification":
         evaluated = evaluated + 2 * _swapped(cost, held_out)
     if config.canaries:
@@ -372,6 +374,14 @@ def _swapped(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
     _, rows = _held_out(cost)
     whole = held_out[0] - held_out[1] <= rows
     return (0.0 if whole else rounds_of(rows)) * held_out
+
+
+def _task_samples(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
+    """Tokens, and those with logits, of answers to prompts of held-out rows, each behind its prompt: the
+    beginning of a row where whole rows are trained."""
+    _, rows = _held_out(cost)
+    prompt = max(PROMPT_TOKENS, (held_out[0] - held_out[1]) / max(1, rows))
+    return min(samples.COUNT, rows) * np.array([prompt + samples.LENGTH, samples.LENGTH])
 
 
 def _labels_asked(cost: ConfigCost, labels: LabelsAsText, mean_length: float) -> np.ndarray:

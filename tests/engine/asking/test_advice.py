@@ -148,9 +148,24 @@ def test_what_a_run_is_asked_of_forgetting_takes_time(home: Home) -> None:
     )
     costs = [question.cost(question.config) for question in (with_probes, without, head)]
     work = [work_of(cost) for cost in costs]
-    assert work[0].eval_tokens - work[1].eval_tokens > 2 * 40_000
+    asked_more = work[0].eval_tokens - work[1].eval_tokens
+    assert 2 * 32_000 < asked_more - 2 * costs[0].costs.epoch("validation")[0] < 2 * 35_000
     assert [w.beside > 0 for w in work] == [True, False, False]
     assert costs[0].time()["counted_seconds"] > costs[1].time()["counted_seconds"] + work[0].beside
+
+
+def test_answers_to_few_prompts_are_few(home: Home) -> None:
+    def samples_take(kept: int) -> tuple[float, float]:
+        question = PlannedRun(asked(home, preview, "rows", max_eval_rows=kept))
+        off = PlannedRun(asked(home, preview, "rows", max_eval_rows=kept, probes=False))
+        with_probes, without = (work_of(each.cost(each.config)).eval_tokens for each in (question, off))
+        tokens, trained = question.costs.epoch("test")
+        prompt = (tokens - trained) / question.costs.rows["test"]
+        return with_probes - without - 2 * (32_000 + question.costs.epoch("validation")[0]), prompt
+
+    for kept in (4, 8):
+        taken, prompt = samples_take(kept)
+        assert taken == pytest.approx(2 * kept * (max(32, prompt) + 32))
 
 
 def test_what_is_replayed_takes_time(home: Home) -> None:
