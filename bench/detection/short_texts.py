@@ -1,6 +1,7 @@
 """Near duplicates among short texts: what is found at which length, what matches for nothing, and how fast.
 
-    python bench/detection/short_texts.py [--file NAME=FILE ...] [--held 5000] [--rows 100000] [--json]
+    python bench/detection/short_texts.py [--file NAME=FILE ...] [--whole] [--held 5000]
+        [--rows 100000] [--json]
 
 Rows that are made from a template and differ in what it is filled with are no near duplicates. A tenth of
 such rows is copied with a word of the template itself changed; precision is the share of all pairs found that
@@ -10,9 +11,10 @@ Texts of a set are copied with one word changed: mistyped, replaced, dropped, pu
 Recall is the share of copies that match what they were copied from. Of texts that nobody has touched those
 count as matched for nothing that match one with another answer or label; a few of them are repeats that
 somebody labelled otherwise. A FILE is JSON, JSON lines or CSV with a question or a text, and an answer or a
-label; without one the titles in the documentation inside Python are taken. The time is the processor's for
-one whole search, held-out texts against training texts of 300 characters, a fifth of them short: what else
-runs on the machine does not count.
+label. Without one the titles in the documentation inside Python are taken, which differ in a name alone: they
+have no limits. Questions are compared alone, or with --whole together with their answers, as rows are. The
+time is the processor's for one whole search, held-out texts against training texts of 300 characters, a fifth
+of them short: what else runs on the machine does not count.
 """
 
 from __future__ import annotations
@@ -139,8 +141,8 @@ def changed(text: str, way: str, draw: random.Random, vocabulary: list[str]) -> 
     return " ".join(words)
 
 
-def measured(name: str, rows: list[Row], most: int = 4_000) -> list[Figure]:
-    """Recall by length, over all ways, and false matches by length."""
+def measured(name: str, rows: list[Row], limited: bool, most: int = 4_000) -> list[Figure]:
+    """Recall by length, over all ways, and false matches by length; whether these are `limited`."""
     draw = random.Random(3)
     draw.shuffle(rows)
     rows = rows[:most]
@@ -151,10 +153,10 @@ def measured(name: str, rows: list[Row], most: int = 4_000) -> list[Figure]:
         if len(chosen) < 50:
             continue
         recall = np.mean([_recall(chosen, rows, way, draw, vocabulary) for way in WAYS])
-        limit = MIN_RECALL if least in (6, 8, 9) else None
+        limit = MIN_RECALL if limited and least in (6, 8, 9) else None
         title = f"{name}, {least} to {longest} words"
         figures.append(Figure(f"{title}: copies found", float(recall), "", limit, "≥", 3))
-        limit = MAX_FALSE if longest <= 12 else None
+        limit = MAX_FALSE if limited and longest <= 12 else None
         figures.append(Figure(f"{title}: matched for nothing", _false(chosen, rows), "", limit, "≤", 3))
     return figures
 
@@ -208,13 +210,19 @@ def main() -> int:
     """Every file, or the documentation inside Python."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--file", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--whole", action="store_true", help="compare questions with their answers")
     parser.add_argument("--held", type=int, default=5_000)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     files = [line.split("=", 1) for line in options.file]
     sets = {name: rows_of(Path(path)) for name, path in files} or {"documentation": documentation()}
-    figures = [each for name, rows in sets.items() for each in measured(name, rows)]
+    if options.whole:
+        sets = {
+            name: [Row(f"{row.question} {row.answer}", row.answer) for row in rows]
+            for name, rows in sets.items()
+        }
+    figures = [each for name, rows in sets.items() for each in measured(name, rows, bool(files))]
     section = Section(
         "Near duplicates among short texts", [*figures, *templates(), *timed(options.held, options.rows)]
     )
