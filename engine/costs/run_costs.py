@@ -380,7 +380,8 @@ def _task_samples(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
     """Tokens, and those with logits, of answers to prompts of held-out rows, each behind its prompt: the
     beginning of a row where whole rows are trained."""
     _, rows = _held_out(cost)
-    prompt = max(PROMPT_TOKENS, (held_out[0] - held_out[1]) / max(1, rows))
+    sequences = max(1, rows) * (2 if cost.config.task == "dpo" else 1)
+    prompt = max(PROMPT_TOKENS, (held_out[0] - held_out[1]) / sequences)
     return min(samples.COUNT, rows) * np.array([prompt + samples.LENGTH, samples.LENGTH])
 
 

@@ -155,17 +155,30 @@ def test_what_a_run_is_asked_of_forgetting_takes_time(home: Home) -> None:
 
 
 def test_answers_to_few_prompts_are_few(home: Home) -> None:
-    def samples_take(kept: int) -> tuple[float, float]:
-        question = PlannedRun(asked(home, preview, "rows", max_eval_rows=kept))
-        off = PlannedRun(asked(home, preview, "rows", max_eval_rows=kept, probes=False))
+    rows = conversations(200)
+    for row in rows:
+        row[0]["content"] *= 8
+    write_rows(home, "asked", rows)
+    write_rows(home, "chosen", rows, rejected=worse_answers(rows))
+
+    def samples_take(kept: int, rows: str, **fields: Any) -> tuple[float, float]:
+        question = PlannedRun(asked(home, preview, rows, max_eval_rows=kept, **fields))
+        off = PlannedRun(asked(home, preview, rows, max_eval_rows=kept, probes=False, **fields))
         with_probes, without = (work_of(each.cost(each.config)).eval_tokens for each in (question, off))
         tokens, trained = question.costs.epoch("test")
         prompt = (tokens - trained) / question.costs.rows["test"]
         return with_probes - without - 2 * (32_000 + question.costs.epoch("validation")[0]), prompt
 
     for kept in (4, 8):
-        taken, prompt = samples_take(kept)
-        assert taken == pytest.approx(2 * kept * (max(32, prompt) + 32))
+        taken, prompt = samples_take(kept, "asked")
+        assert prompt > 32
+        assert taken == pytest.approx(2 * kept * (prompt + 32))
+    taken, twice = samples_take(8, "chosen", task="dpo")  # a pair has its prompt before both answers
+    assert twice > 64
+    assert taken == pytest.approx(2 * 8 * (twice / 2 + 32))
+    taken, short = samples_take(8, "rows")  # that of a text is its beginning
+    assert short < 32
+    assert taken == pytest.approx(2 * 8 * (32 + 32))
 
 
 def test_what_is_replayed_takes_time(home: Home) -> None:
