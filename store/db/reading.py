@@ -98,9 +98,11 @@ class StatementReading:
         timeout: float,
         guard: Guard,
         watch: Watch,
+        deadline: float | None = None,
     ) -> None:
         self._cursor, self._guard, self._watch = cursor, guard, watch
         self._sql, self._params, self._timeout = sql, params, timeout
+        self._agreed_deadline = deadline
         self._reader: pa.RecordBatchReader | None = None
         self._timed_out = False
         self._busy = threading.Lock()  # held while DuckDB works for this reading
@@ -109,12 +111,13 @@ class StatementReading:
         watch.add(self)
 
     def start(self) -> None:
-        """Check the statement and begin it; its time runs from here."""
+        """Check the statement and begin it; its time runs from here where no deadline was given."""
         with self._busy:
             self._guard.check(self._sql)
             if self._closing:
                 raise QueryError("The reading was closed before its first row.")
-            self.deadline = time.monotonic() + self._timeout
+            agreed = self._agreed_deadline
+            self.deadline = time.monotonic() + self._timeout if agreed is None else agreed
             try:
                 self._cursor.execute("BEGIN TRANSACTION READ ONLY")
                 reader = self._cursor.sql(self._sql, params=self._params).to_arrow_reader(BATCH_ROWS)

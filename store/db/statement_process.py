@@ -91,8 +91,8 @@ class StatementSession:
     def _first(
         self, root: duckdb.DuckDBPyConnection, order: StatementOrder, deadline: float
     ) -> tuple[Encoder, bytes]:
-        seconds = max(0.0, deadline - time.monotonic())
-        reading = StatementReading(root.cursor(), order.sql, order.params, seconds, self._guard, self._watch)
+        cursor, limit = root.cursor(), order.seconds  # the limit is what a refusal names, not what is left
+        reading = StatementReading(cursor, order.sql, order.params, limit, self._guard, self._watch, deadline)
         encoder = Encoder(reading)
         try:
             return encoder, encoder.first()

@@ -16,6 +16,7 @@ from store.contract.errors import BusyError, EngineUnavailable, QueryError
 from store.contract.home import Home
 from store.db import statements
 from store.db.database import Database
+from store.db.reading import StatementReading
 from tests.unit.store_samples import open_store, read_rows, read_written
 
 ENDLESS = "SELECT count(*) FROM range(1000000000000) t(a) WHERE hash(a) % 7 = 3"
@@ -135,6 +136,17 @@ def test_a_stream_that_fails_late_says_why(store: Store) -> None:
         read_written(store[1].written(sql))
     with pytest.raises(QueryError, match=r"longer than 0\.7 s"):
         read_written(store[1].written("SELECT hash(a) FROM range(1000000000000) t(a)", timeout=0.7))
+
+
+def test_a_refusal_names_the_limit_however_late_the_statement_began(store: Store) -> None:
+    database = store[1]
+    late = time.monotonic() + 0.2  # half a second of the limit has gone into the copy of the store
+    reading = StatementReading(
+        database._root.cursor(), ENDLESS, [], 0.7, database._guard, database._watch, late
+    )
+    with pytest.raises(QueryError, match=r"longer than 0\.7 s"), reading:
+        list(reading)
+    assert time.monotonic() > late
 
 
 def test_who_hangs_up_between_two_chunks_frees_the_place(store: Store) -> None:
