@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -41,9 +42,9 @@ class RoundDesk:
     def __init__(self, path: Path, prompts: int = 20, home: Path | None = None) -> None:
         self.home, self.database = new_store(home or path / "home")
         self.now = time.time()
-        self.commands = Commands(
-            self.database, self.home, lambda name, body: {}, clock=lambda: self.now
-        ).table()
+        commands = Commands(self.database, self.home, lambda name, body: {}, clock=lambda: self.now)
+        commands.rating._random = Random(5)  # who is dealt what is chance: the same in each run of a test
+        self.commands = commands.table()
         self.prompts = prompts
         rows = [chat(f"Question {n}?", f"Right answer {n}.") for n in range(prompts)]
         self.dataset_id = self.imported("Questions", rows)
