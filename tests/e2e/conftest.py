@@ -13,6 +13,8 @@ from tests.e2e.started_app import BROWSER_ARGS, App
 
 expect.set_options(timeout=30_000)  # what is asserted is that it comes, on whatever machine this is
 
+_console: dict[Page, list[str]] = {}  # what each page's scripts failed with
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -23,6 +25,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         if page := arguments.get("page"):
             with contextlib.suppress(Error):  # a page may be beyond telling
                 report.sections.append((f"What {page.url} showed", page.inner_text("body")))
+            report.sections.append(("What its scripts failed with", "\n".join(_console.get(page, []))))
         if app := arguments.get("app") or arguments.get("empty_app"):
             report.sections.append(("What engine and jobs wrote", app.logs_and_jobs()))
     return report
@@ -59,5 +62,10 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     opened = context.new_page()
     opened.set_default_timeout(30_000)
+    failures = _console[opened] = []
+    opened.on("pageerror", lambda error: failures.append(str(error)))
+    opened.on("crash", lambda _: failures.append("the page crashed"))
+    opened.on("console", lambda line: failures.append(line.text) if line.type == "error" else None)
     yield opened
+    del _console[opened]
     context.close()

@@ -12,7 +12,8 @@ from playwright.sync_api import Page, expect
 from store.contract.states import ACTIVE
 from tests.e2e.started_app import App, wait_until
 
-pytestmark = pytest.mark.timeout(1500)  # a whole training run, on whatever machine this is
+pytestmark = pytest.mark.timeout(2400)  # a whole training run, on whatever machine this is
+RUN_SECONDS = 1800  # of it: 3 minutes where cores are fast and idle, 10 were seen on slow ones
 
 
 def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page: Page) -> None:
@@ -42,9 +43,14 @@ def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page
     worker.kill()
     expect(page.get_by_text("Its worker").first).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Resume").click()
+    wait_until(lambda: app.status(run_id) in ACTIVE, 60, "a run that goes on")
 
-    # The verdict: a gain that is told from noise.
-    expect(page.get_by_text(re.compile("^.*Learned")).first).to_be_visible(timeout=600_000)
+    # Nobody has to look: the page is closed and opened again. The verdict: a gain that is told from noise.
+    address = page.url
+    page.goto("about:blank")
+    wait_until(lambda: app.status(run_id) not in ACTIVE, RUN_SECONDS, "the end of the run")
+    page.goto(address)
+    expect(page.get_by_text(re.compile("^.*Learned")).first).to_be_visible()
     run = app.cli("show", run_id, "--json")
     assert run["status"] == "finished"
     assert run["attempt"] == 2
