@@ -169,23 +169,38 @@ class Database:
                 self._writer = None
 
     def stream(
-        self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS
+        self,
+        sql: str,
+        params: Params = (),
+        *,
+        timeout: float = STATEMENT_SECONDS,
+        deadline: float | None = None,
     ) -> StatementReading:
         """The record batches of one SELECT, while they are made; the caller starts and closes it. It raises
-        QueryError where the statement is anything else, fails or takes longer than `timeout` seconds. Nothing
-        is cut: every row is there.
+        QueryError where the statement is anything else, fails or takes longer than `timeout` seconds, which
+        end at the `deadline` (monotonic) where it is part of more. Nothing is cut: every row is there.
         """
-        return StatementReading(self._root.cursor(), sql, params, timeout, self._guard, self._watch)
+        cursor = self._root.cursor()
+        return StatementReading(cursor, sql, params, timeout, self._guard, self._watch, deadline)
 
-    def written(self, sql: str, params: Params = (), *, timeout: float = STATEMENT_SECONDS) -> Statement:
+    def written(
+        self,
+        sql: str,
+        params: Params = (),
+        *,
+        timeout: float = STATEMENT_SECONDS,
+        deadline: float | None = None,
+    ) -> Statement:
         """A statement that a person wrote, in a process of its own over the store as it is when it begins; it
-        is ended with its memory after `timeout` seconds. Raises QueryError where it is too long.
+        is ended with its memory after `timeout` seconds, or at the `deadline` as `stream` is. Raises
+        QueryError where it is too long.
         """
-        return self._statements.statement(sql, params, timeout)
+        left = timeout if deadline is None else max(0.001, deadline - time.monotonic())
+        return self._statements.statement(sql, params, left, timeout)
 
     def reads(self, seconds: float = STATEMENT_SECONDS) -> QueryReads:
         """For one query function that somebody asked for; its statements may take so long all together."""
-        return QueryReads(self, time.monotonic() + seconds)
+        return QueryReads(self, seconds)
 
     def stop_written(self) -> None:
         """Kill the statements that people wrote; for the moment when the engine is asked to stop."""
@@ -255,24 +270,24 @@ class Database:
 
 
 class QueryReads:
-    """Statements of one query function, checked, until a deadline (monotonic). `written`: they hold what a
-    person wrote as SQL. Another thread may close it."""
+    """Statements of one query function, checked, which may take so many seconds all together, from now on.
+    `written`: they hold what a person wrote as SQL. Another thread may close it."""
 
     written = False
 
-    def __init__(self, database: Database, deadline: float) -> None:
-        self._database, self._deadline = database, deadline
+    def __init__(self, database: Database, seconds: float) -> None:
+        self._database = database
+        self._seconds, self._deadline = seconds, time.monotonic() + seconds
         self._current: Statement | StatementReading | None = None
         self._closed = False
 
     def query(self, sql: str, params: Params = ()) -> pa.Table:
         """All rows of one SELECT. Raises QueryError where it fails or the time is over, BusyError."""
-        seconds = max(0.001, self._deadline - time.monotonic())
         if self.written:
-            statement = self._database.written(sql, params, timeout=seconds)
+            statement = self._database.written(sql, params, timeout=self._seconds, deadline=self._deadline)
             self._begin(statement)
             return read_all(statement)
-        reading = self._database.stream(sql, params, timeout=seconds)
+        reading = self._database.stream(sql, params, timeout=self._seconds, deadline=self._deadline)
         self._begin(reading)
         with reading:
             return pa.Table.from_batches(list(reading), reading.schema)

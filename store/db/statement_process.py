@@ -91,7 +91,7 @@ class StatementSession:
     def _first(
         self, root: duckdb.DuckDBPyConnection, order: StatementOrder, deadline: float
     ) -> tuple[Encoder, bytes]:
-        cursor, limit = root.cursor(), order.seconds  # the limit is what a refusal names, not what is left
+        cursor, limit = root.cursor(), order.limit
         reading = StatementReading(cursor, order.sql, order.params, limit, self._guard, self._watch, deadline)
         encoder = Encoder(reading)
         try:

@@ -123,12 +123,15 @@ class Statements:
         self.closed = False
         shutil.rmtree(folder, ignore_errors=True)  # of an engine that was killed
 
-    def statement(self, sql: str, params: Params = (), seconds: float = SECONDS) -> Statement:
-        """Raises QueryError for one that is too long; its own process looks how deep it is."""
+    def statement(
+        self, sql: str, params: Params = (), seconds: float = SECONDS, limit: float | None = None
+    ) -> Statement:
+        """limit: as `StatementOrder` has it, where it is more than `seconds`. Raises QueryError for one that
+        is too long; its own process looks how deep it is."""
         if reason := too_long(sql):
             raise QueryError(reason, fix=SHORTER)
         plain = dict(params) if isinstance(params, Mapping) else list(params)
-        return Statement(self, StatementOrder(sql, plain, seconds))
+        return Statement(self, StatementOrder(sql, plain, seconds, seconds if limit is None else limit))
 
     def take(self) -> _Process:
         """A process for one statement. Raises BusyError where no place gets free."""
@@ -313,7 +316,7 @@ class Statement:
             return QueryError("The statement was closed before its last row.")
         if time.monotonic() > self._deadline - KILL_SECONDS:
             return QueryError(
-                f"The statement took longer than {self._order.seconds:.2g} s and was stopped.", fix=LESS
+                f"The statement took longer than {self._order.limit:.2g} s and was stopped.", fix=LESS
             )
         return QueryError("The statement needs more memory than one may use, or is too deep.", fix=LESS)
 

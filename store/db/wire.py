@@ -123,11 +123,13 @@ class ProcessSetup:
 
 @dataclass(frozen=True)
 class StatementOrder:
-    """A statement and the seconds that it may take."""
+    """A statement and the seconds that it may take; `limit`: those of all that it is part of, which a refusal
+    names."""
 
     sql: str
     params: list[Any] | dict[str, Any]
     seconds: float
+    limit: float
 
 
 HEAD = struct.Struct(">cQ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -292,4 +293,17 @@ def test_statements_of_a_query_end_with_it(served: Served, tmp_path: Path) -> No
     reads.close()
     with pytest.raises(QueryError):
         reads.query("SELECT 1")
+    assert not served[1]._watch._readings
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_the_last_statement_of_a_query_is_told_the_limit_of_all(served: Served, written: bool) -> None:
+    reads = served[1].reads(seconds=0.9)
+    reads.written = written
+    reads.query("SELECT 1")
+    time.sleep(0.3)  # the statements before it
+    with pytest.raises(QueryError, match=r"longer than 0\.9 s"):
+        reads.query("SELECT hash(a) FROM range(1000000000000) t(a)")
+    with pytest.raises(QueryError, match=r"longer than 0\.9 s"):  # and so is one for which nothing is left
+        reads.query("SELECT hash(a) FROM range(1000000000000) t(a)")
     assert not served[1]._watch._readings
