@@ -36,7 +36,7 @@ COLUMNS = [2.8, 7]  # name, numbers
 SAMPLE = """
 The sample experiment fine-tunes a small real language model (SmolLM2, 135 million parameters) on 400
 entries of Python's own documentation, and ends with a verdict: did it learn, and how sure is that?
-It takes about 4 minutes on two processor cores.
+It takes 3 to 10 minutes on two processor cores, depending on how fast they are.
 """
 FILTERS = {
     "running": tuple(sorted(ACTIVE)),
