@@ -10,7 +10,7 @@ numbers.
 
 Logits of 16 bits lie so far apart that two answers may have equal scores though the model prefers one: in
 about 1 of 100 questions of multiple choice under SmolLM2-135M. Prompts with such answers are asked again
-with logits in fp32, half as many at a time.
+with logits in fp32, at most half as many at a time.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def _scored(
     on_prompts: OnPrompts,
     wide: bool,
 ) -> list[np.ndarray]:
-    """As `branch_scores`, with logits as the model makes them; `wide`: those are in fp32, so that half as
-    many take the same memory."""
+    """As `branch_scores`, with logits as the model makes them; `wide`: in fp32, of at most
+    half as many at a time."""
     longest = max(
         (len(p) + len(b) for p, some in zip(prompts, branches, strict=True) for b in some), default=0
     )
@@ -122,10 +122,14 @@ def most_bytes(
     scores = at_once * keys * (2 * heads + 1 if packed else 1)
     layer = size * (batch * (4 * text.hidden_size + 4 * (heads + kv) * width + 3 * inner) + scores)
     most = losses.LOGIT_BYTES / (losses.LOGIT * text.vocab_size)
-    logits = HEAD_ROWS if packed else min(batch, most)
-    # in fp32 a few, with their exponential and a copy; and the part of a head that tells ties apart
-    head = 4 * min(losses.HEAD_ENTRIES, text.vocab_size) * (text.hidden_size + logits / 2)
-    return layer + head + text.vocab_size * (logits * size + LOSS_ROWS * 12)
+    rows = HEAD_ROWS if packed else min(batch, most)
+    head = text.vocab_size * rows * size
+    if size < 4:  # ties are told apart in fp32: beside the head's own logits, and a part of it
+        rows = HEAD_ROWS / 2 if packed else min(batch, most / 2)
+        part = 4 * min(losses.HEAD_ENTRIES, text.vocab_size) * (text.hidden_size + rows)
+        head = max(head, text.vocab_size * rows * (size + 4) + part)
+    # in fp32 a few, with their exponential and a copy
+    return layer + head + text.vocab_size * LOSS_ROWS * 12
 
 
 def one_by_one(

@@ -138,10 +138,13 @@ def test_many_small_trees_and_runs_change_nothing(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("length", [40, 600])
+@pytest.mark.parametrize("ties", [True, False])
 def test_memory_is_bounded_and_known_before(
-    packed: bool, length: int, monkeypatch: pytest.MonkeyPatch
+    packed: bool, length: int, ties: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What lives at once is no more than is said, and not far below."""
+    """What lives at once is no more than is said, and not far below. Which prompts have ties depends on the
+    processor's rounding: all of them, or none."""
+    monkeypatch.setattr(branches, "has_ties", lambda scores, some: ties)
     shape = {"hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8, "vocab_size": 4000}
     model = base(**shape).bfloat16()
     random = np.random.default_rng(0)
@@ -152,7 +155,7 @@ def test_memory_is_bounded_and_known_before(
     with rehearsal.Living("cpu") as living:
         branch_scores(model, prompts, [labels] * 8, CPU)
     bound = branches.most_bytes(model.config, length, 480, torch.bfloat16, "cpu", packed=packed)
-    assert 0.3 * bound < max(living.most) < bound
+    assert (0.3 if ties else 0.15) * bound < max(living.most) < bound
 
 
 def test_nothing_is_passed_twice() -> None:
