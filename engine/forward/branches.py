@@ -10,7 +10,7 @@ numbers.
 
 Logits of 16 bits lie so far apart that two answers may have equal scores though the model prefers one: in
 about 1 of 100 questions of multiple choice under SmolLM2-135M. Prompts with such answers are asked again
-with logits in fp32, at most half as many at a time.
+with logits in fp32, of which a batch may hold half as many.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def _scored(
     on_prompts: OnPrompts,
     wide: bool,
 ) -> list[np.ndarray]:
-    """As `branch_scores`, with logits as the model makes them; `wide`: in fp32, of at most
-    half as many at a time."""
+    """As `branch_scores`, with logits as the model makes them; `wide`: in fp32, of which
+    a batch may hold half as many."""
     longest = max(
         (len(p) + len(b) for p, some in zip(prompts, branches, strict=True) for b in some), default=0
     )
