@@ -83,8 +83,8 @@ def _scored(
     on_prompts: OnPrompts,
     wide: bool,
 ) -> list[np.ndarray]:
-    """As `branch_scores`, with logits as the model makes them; `wide`: in fp32, of which
-    a batch may hold half as many."""
+    """As `branch_scores`, with logits as the model makes them; `wide`: in fp32, of which a batch
+    may hold half as many."""
     longest = max(
         (len(p) + len(b) for p, some in zip(prompts, branches, strict=True) for b in some), default=0
     )
@@ -243,6 +243,7 @@ def _log_probabilities(logits: Iterator[Tensor], after: np.ndarray, asked_tokens
         total = torch.cat([few.float().logsumexp(-1) for few in part.split(LOSS_ROWS)])
         logs[mine] = (part[rows, tokens].float() - total[rows]).double().cpu().numpy()
         first += len(part)
+        del part  # before the next one is made
     return logs
 
 
