@@ -230,7 +230,7 @@ def _conflict(tx: Transaction, model: ModelLine, alias: str, current: int | None
     who = "Somebody"
     if last:
         who = f"On {last['moved_at']:%d %b %Y at %H:%M} UTC {last['moved_by_name']}"
-    because = f", because: {last['reason']}" if last else ""
+    because = f", because: {last['reason'].rstrip('.')}" if last else ""
     return ConflictError(
         f"{who} moved {alias} of {model['name']}{because}.",
         fix=f"{where} by now. Look at it again, then decide.",

@@ -89,6 +89,13 @@ def test_patience_counts_validations_that_gain_too_little() -> None:
     assert State.from_dict(state.to_dict()) == state
 
 
+def test_of_equal_losses_the_first_step_is_the_best() -> None:
+    state, config = State(), TrainConfig(dataset="d")
+    stops = [state.record(step, 4.0 if step else 3.0, config) for step in range(4)]
+    assert stops == [False, True, False, False]
+    assert (state.best_step, state.best_loss) == (1, 4.0)
+
+
 def test_without_early_stopping_the_run_goes_on() -> None:
     config = TrainConfig(dataset="d", early_stopping=False)
     state = State()

@@ -124,3 +124,15 @@ def test_a_run_takes_the_way_of_its_data_set_and_a_column_only_with_it() -> None
     assert split_of({"split_by": "stratified"}, own)["split_column"] is None
     assert split_of({"split_column": "label"}, own)["split_column"] == "label"
     assert split_of({"split_by": "group"}, own) == own
+
+
+@pytest.mark.parametrize(("asked", "together"), [(10, True), (11, False)])
+def test_of_few_rows_a_prompt_of_ten_is_a_question_and_of_eleven_an_instruction(
+    home: Home, tmp_path: Path, asked: int, together: bool
+) -> None:
+    rows = [{"prompt": sentence(n, 30), "completion": sentence(700 + n, 30)} for n in range(200)]
+    rows += [{"prompt": "Tell a joke.", "completion": sentence(5000 + n, 30)} for n in range(asked)]
+    fingerprint = imported(home, tmp_path / "a.jsonl", rows)
+    measure_duplicates(home, fingerprint)
+    parts = [deal_rows(home, fingerprint, Split(split_seed=seed)).codes[200:] for seed in range(4)]
+    assert all(len(set(codes.tolist())) == 1 for codes in parts) == together

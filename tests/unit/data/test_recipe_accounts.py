@@ -120,3 +120,11 @@ def test_a_version_that_changes_nothing_has_a_folder_of_its_own(home: Home) -> N
     assert made.result["fingerprint"] != dataset["fingerprint"]
     assert not home.fates(dataset["fingerprint"]).exists()
     assert made.result["fates"]["kept"] == 1
+
+
+@pytest.mark.parametrize("action", ["drop", "cut"])
+def test_a_row_that_is_just_as_long_as_it_may_be_stays_as_it_is(home: Home, action: str) -> None:
+    dataset = make(home, [chat("1 2 3 4 5 6", "7 8"), chat("1 2 3 4 5 6", "7 8 9")])
+    made = run(home, dataset, {"step": "cap_length", "most": 8, "unit": "words", "action": action})
+    assert [fate["fate"] for fate in made.fates] == ["kept", "dropped" if action == "drop" else "changed"]
+    assert made.rows[0]["messages"][-1]["content"] == "7 8"

@@ -72,6 +72,17 @@ def test_the_answer_that_most_prefer_is_chosen() -> None:
     }
 
 
+@pytest.mark.parametrize("agreement", [0.0, 0.5])
+def test_votes_that_are_even_choose_no_answer(agreement: float) -> None:
+    made = preference_rows(
+        [*votes(0, 0, 1), *votes(1, 1, "tie"), *votes(2, 1, 1, 0, 0), *votes(3, 1, 1, 0)],
+        {n: item(n, "zero", "one") for n in range(4)},
+        agreement=agreement,
+    )
+    assert [row["prompt_id"] for row in made.rows] == ["prompt-103"]
+    assert made.left_out == {"too little agreement": 3}
+
+
 def rated(desk: RoundDesk, round_id: str, answer: Any, *raters: Any, pace: float = 5.0) -> None:
     for rater in raters:
         while waiting := desk("next_rating_tasks", rater, round=round_id)["tasks"]:

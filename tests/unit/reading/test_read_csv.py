@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.data.readers.delimited import sniff
 from store.contract.home import Home
 from tests.unit.data_job import read_all, reasons, write
 
@@ -99,3 +100,15 @@ def test_what_the_csv_module_writes_is_read_back(
     expected = [tuple(cell.replace("\r\n", "\n") for cell in row) for row in cells]
     assert [tuple(row.values()) for _, row in good] == expected
     assert not bad
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t"), ("a.txt", ",")])
+def test_a_tie_goes_to_the_delimiter_of_the_files_name(
+    home: Home, tmp_path: Path, name: str, delimiter: str
+) -> None:
+    lines = [f"last {n}, first {n}\tnote {n}" for n in range(9)]
+    content = "\n".join(["surname, name\tnote", *lines])
+    dialect = sniff(content, {"a.csv": ",", "a.tsv": "\t"}.get(name))
+    assert (dialect.delimiter, dialect.agreement) == (delimiter, 1.0)
+    if name != "a.txt":  # lines of a text may be texts and no table
+        assert read_all(home, write(tmp_path, name, content))[2].delimiter == delimiter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,22 @@ def test_a_gate_that_was_tightened_while_it_was_judged_counts(
     with pytest.raises(ConflictError, match="Grace changed the gate of production meanwhile"):
         desk("promote", version="sums@1", reason="Quickly.", by=ADA)
     assert stands(desk) is None
+
+
+def test_an_alias_that_was_moved_while_its_gate_was_judged_stays_where_it_is(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = registered.check_whole_files
+
+    def moved(*_: object) -> None:  # checksums are taken meanwhile
+        monkeypatch.setattr(registered, "check_whole_files", check)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(desk, "promote", version="sums@2", reason="First.", by=GRACE).result()
+
+    monkeypatch.setattr(registered, "check_whole_files", moved)
+    with pytest.raises(ConflictError, match=r"Grace moved production of sums, because: First\. sums@2"):
+        desk("promote", version="sums@1", reason="Quickly.", by=ADA)
+    assert stands(desk) == 2
 
 
 @pytest.mark.parametrize("alias", ["../x", "a@b", "3", "", "x" * 33, "Production", "a b"])

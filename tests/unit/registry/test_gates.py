@@ -11,8 +11,10 @@ import pytest
 from bench.truths import Rate, observe
 from bench.truths.models.gates import RATES
 from engine.diagnostics.gates import decide, judge, lifts
+from engine.diagnostics.gates.decide import above, above_despite, under
 from store.config.shipping.gate_config import KINDS, TITLES, GateConfig
 from store.contract.errors import ConfigError
+from store.documents.figures.estimate import Estimate
 
 FEW = (
     "10 rows, truly worse by the margin",
@@ -335,3 +337,27 @@ def test_every_kind_of_check_has_title_judge_and_yaml() -> None:
     assert GateConfig.from_yaml(gate.to_yaml()) == gate
     with pytest.raises(ConfigError, match="no metric nonsense"):
         GateConfig.parse({"checks": [NOT_WORSE | {"metric": "nonsense"}]})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_above", "is_under"),
+    [
+        (1.1, 2.0, "passed", "failed"),
+        (1.0, 2.0, "cant_tell", "failed"),  # the truth may be the limit itself, which is not beyond it
+        (0.5, 1.5, "cant_tell", "cant_tell"),
+        (0.5, 1.0, "failed", "cant_tell"),
+        (0.2, 0.9, "failed", "passed"),
+        (None, None, "cant_tell", "cant_tell"),
+    ],
+)
+def test_what_may_lie_at_the_limit_passes_on_neither_side(
+    low: float | None, high: float | None, is_above: str, is_under: str
+) -> None:
+    estimate: Estimate = {"value": 1.0, "low": low, "high": high, "n": 50}
+    assert (above(estimate, 1.0), under(estimate, 1.0)) == (is_above, is_under)
+
+
+@pytest.mark.parametrize(("lifted", "answer"), [(0.05, "passed"), (0.5, "cant_tell"), (None, "cant_tell")])
+def test_what_passes_passes_without_its_lift_too(lifted: float | None, answer: str) -> None:
+    estimate: Estimate = {"value": 1.8, "low": 1.5, "high": 2.0, "n": 50}
+    assert above_despite(estimate, 1.0, lifted) == answer

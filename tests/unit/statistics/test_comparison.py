@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from engine.diagnostics.comparison.alike import apart
 from engine.diagnostics.comparison.comparison import SharedRows, difference
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
@@ -74,3 +77,25 @@ def test_rows_that_both_runs_held_out_are_joined(tmp_path: Path) -> None:
         assert row_losses.shared(database, "a", "c", "test").num_rows == 0
     finally:
         database.close()
+
+
+def judged(fingerprint: str = "f", split: str = "test", **config: Any) -> Any:
+    gain = {"split": split}
+    return {"data_fingerprint": fingerprint, "config": {"task": "sft"} | config, "verdict": {"gain": gain}}
+
+
+@pytest.mark.parametrize(
+    ("run", "other", "why"),
+    [
+        (judged(), judged(seed=7, learning_rate=1e-5), ""),
+        (judged(), judged("g"), "trained on different data"),
+        (judged(), judged(split="validation"), "one was judged on test rows"),
+        (judged(), judged(task="dpo"), "mean different things (task differ)"),
+        (judged(task="dpo", beta=0.1), judged(task="dpo", beta=0.2), "mean different things (beta differ)"),
+        (judged(beta=0.1), judged(beta=0.2), ""),  # of instruction tuning no loss depends on it
+    ],
+)
+def test_runs_are_compared_by_row_where_their_losses_mean_the_same(run: Any, other: Any, why: str) -> None:
+    assert bool(apart(run, other)) == bool(why)
+    assert why in apart(run, other)
+    assert bool(apart(other, run)) == bool(why)

@@ -120,3 +120,8 @@ def test_a_metric_is_called_by_its_title_and_ones_own_by_its_file() -> None:
     assert title("eval/rougeL", config) == "ROUGE-L"
     assert title("eval/short_enough", config) == "Own metric: Short_enough"
     assert title("eval/ece", config) == "ece"
+
+
+def test_an_interval_that_ends_at_half_prefers_nobody() -> None:
+    for low, high in ((0.5, 0.77), (0.3, 0.5), (0.5, 0.5)):
+        assert headline(judging(0.5, low, high), THIS).startswith("Which answers are better can't be told")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.diagnostics.statistics.statistics import ratio_interval, rows_needed, wilson_interval
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval, rows_needed, wilson_interval
 
 
 def evidence(n: int, effect: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,6 +54,9 @@ def test_a_limit_is_moved_out_where_rare_rows_may_be_missing_and_never_in() -> N
     assert near == pytest.approx(stats.t.ppf(0.975, 59) * skewed.se)
     assert far > 1.2 * near
     assert (mirrored.low, mirrored.high) == pytest.approx((-skewed.high, -skewed.low))
+    # what can be seen lies beyond the wider side, on whichever side the rows are skewed
+    assert skewed.detectable == pytest.approx(mirrored.detectable)
+    assert skewed.detectable > far + 0.8 * skewed.se
 
 
 def test_a_few_long_rows_among_many_have_the_quantile_of_few() -> None:
@@ -82,6 +85,7 @@ def test_symmetric_rows_keep_their_power() -> None:
         ([10], "there is only one row"),
         ([10] * 4, "4 rows are too few"),
         ([10_000] + [20] * 29, "one of 30 rows holds 94% of the weight"),
+        ([60] + [5] * 12, "one of 13 rows holds 50% of the weight"),
         ([1_000] * 3 + [5] * 60, "63 rows of so unequal length say as much as 3.6 would"),
     ],
 )
@@ -202,3 +206,10 @@ def test_wilson_matches_newcombe(successes: int, n: int, low: float, high: float
     assert interval.high == pytest.approx(high, abs=5e-5)
     with pytest.raises(ValueError, match="not a proportion"):
         wilson_interval(3, 2)
+
+
+def test_an_interval_that_reaches_nothing_lies_on_no_side_of_it() -> None:
+    assert not Interval(0.5, 0.0, 1.0, 9).above
+    assert Interval(0.5, 1e-9, 1.0, 9).above
+    assert not Interval(-0.5, -1.0, 0.0, 9).below
+    assert Interval(-0.5, -1.0, -1e-9, 9).below

@@ -87,3 +87,13 @@ def test_how_old_rows_were_read_is_told_where_nobody_was_asked_of_their_columns(
     assert imported_as({"reader": "jsonl"}, upload="r.jsonl", round="round-1") is None
     assert imported_as({}) is None
     assert imported_as({"reader": "jsonl"}, "unknown") is None
+
+
+@pytest.mark.parametrize(("attempt", "resumes"), [(1, False), (2, True), (3, True), (7, True)])
+def test_every_attempt_but_the_first_goes_on_from_the_checkpoint(
+    desk: Desk, attempt: int, resumes: bool
+) -> None:
+    desk.add_dataset()
+    job = desk.job(desk("launch", dataset="D")["run_id"]) | {"attempt": attempt}
+    order = read_json(write_order(desk.database, desk.home, job).config)
+    assert (order["attempt"], order["resume"]) == (attempt, resumes)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from engine.diagnostics.course.run_course import MetricCourse, MetricValues
 from engine.diagnostics.course.stages import parting
+from engine.diagnostics.course.step_noise import StepNoise
 from engine.diagnostics.course.train_gap import gaps, sentence
 from engine.diagnostics.course.validation import Validation
 from tests.unit.verdict_inputs import assess
@@ -175,3 +176,16 @@ def test_noise_in_the_metric_is_rarely_called_a_parting() -> None:
         ]
         called += parting((60, 60), MetricCourse("accuracy", noise), None) is not None
     assert called / 100 <= 0.05
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.4), (-0.4, 0.0), (-0.1, 0.3)])
+def test_a_gap_whose_interval_holds_nothing_is_noise(low: float, high: float) -> None:
+    (*_, last) = gaps(TRAIN, HELD)
+    gap = last["gap"] | {"value": (low + high) / 2, "low": low, "high": high}
+    assert "can't be told from noise" in sentence([last | {"gap": gap}])
+
+
+def test_the_more_steps_could_have_been_the_lowest_the_further_noise_reaches() -> None:
+    noise = StepNoise(sigma=0.1, degrees=10)
+    for steps, level in ((2, 0.975), (3, 0.9875), (26, 0.999)):
+        assert noise.beyond_one(steps) == pytest.approx(0.1 * math.sqrt(2) * stats.t.ppf(level, 10))
