@@ -38,8 +38,8 @@ dead-code:
 	@$(BIN)/python -m tests.dead_code
 
 docs: $(VENV)/.run-ready
-	@$(BIN)/python -m store.words.documents_text > docs/documents.md
-	@$(BIN)/python -m store.words.tables
+	@$(BIN)/python -m store.documentation.schemas_page > docs/documents.md
+	@$(BIN)/python -m store.documentation.reference_tables
 	@$(BIN)/python -m tunebench.agents.tools_text
 
 bench: $(VENV)/.test-ready

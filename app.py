@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from pages.shared import brand, frame
+from pages.shared import brand, layout
 from pages.shared.session import current_person, engine_banner, redraw_if_asked
-from store.contract.errors import EngineUnavailable, SignedOutError
-from store.contract.rights import TABLES, Surface
-from store.contract.roles import RIGHTS
-from store.documents.tables.person import Role
+from store.core.errors import EngineUnavailable, SignedOutError
+from store.core.rights import RIGHTS, TABLES, Surface
+from store.core.schemas import Role
 
 st.set_page_config(page_title="Tunebench", page_icon=brand.mark(), layout="wide")
 
@@ -63,7 +62,7 @@ PAGES = {
     ],
     "Train": [
         screen(
-            "pages/launch/launch.py",
+            "pages/training/launch.py",
             (("command", "launch"),),
             title="Launch",
             icon=":material/rocket_launch:",
@@ -71,7 +70,7 @@ PAGES = {
             help="Choose a model, a data set and a method; see what it costs; start the run.",
         ),
         screen(
-            "pages/run/run.py",
+            "pages/runs/run.py",
             (("query", "runs.runs.get_run"),),
             title="Runs",
             icon=":material/show_chart:",
@@ -81,7 +80,7 @@ PAGES = {
     ],
     "Judge": [
         screen(
-            "pages/compare/compare.py",
+            "pages/comparison/compare.py",
             (("query", "runs.runs.get_runs"),),
             title="Compare",
             icon=":material/stacked_line_chart:",
@@ -89,8 +88,8 @@ PAGES = {
             help="Several runs side by side, what each gain cost, and what a run does for other data.",
         ),
         screen(
-            "pages/evaluations/evaluations.py",
-            (("query", "evaluations.evaluations.listed"),),
+            "pages/evaluation/evaluations.py",
+            (("query", "evaluation.evaluations.listed"),),
             title="Evaluations",
             icon=":material/fact_check:",
             url_path="evaluations",
@@ -118,15 +117,15 @@ PAGES = {
     ],
     "Ship": [
         screen(
-            "pages/models/models.py",
-            (("query", "shipping.versions.list_models"),),
+            "pages/registry/models.py",
+            (("query", "registry.model_versions.list_models"),),
             title="Models",
             icon=":material/deployed_code:",
             url_path="models",
             help="Registered versions: which is in production, what it had to pass, where it comes from.",
         ),
         screen(
-            "pages/endpoints/endpoints.py",
+            "pages/serving/endpoints.py",
             (("route", "GET /endpoints"),),
             title="Endpoints",
             icon=":material/dns:",
@@ -134,7 +133,7 @@ PAGES = {
             help="Models behind OpenAI's protocol: how to call them, who may, and what was asked.",
         ),
         screen(
-            "pages/monitor/monitor.py",
+            "pages/monitoring/monitor.py",
             (("query", "monitoring.monitors.endpoints"),),
             title="Monitor",
             icon=":material/monitoring:",
@@ -147,7 +146,7 @@ PAGES = {
 # About people, and how far all figures can be trusted: below the navigation, not among the steps of work.
 ASIDE = [
     screen(
-        "pages/truth/truth.py",
+        "pages/evaluation/truth.py",
         (("query", "runs.runs.list_runs"),),  # whose figures it is about
         title="Simulated truth",
         icon=":material/verified:",
@@ -156,8 +155,8 @@ ASIDE = [
         help="How often intervals hold the truth and tests cry wolf, where the truth is known.",
     ),
     screen(
-        "pages/activity/activity.py",
-        (("query", "activity.listed"),),
+        "pages/people/activity.py",
+        (("query", "people.activity.listed"),),
         title="Activity",
         icon=":material/history:",
         url_path="activity",
@@ -165,7 +164,7 @@ ASIDE = [
         help="Who imported, launched, changed, deleted or said what, and when.",
     ),
     screen(
-        "pages/team/team.py",
+        "pages/people/team.py",
         (("route", "GET /team"),),
         title="Team",
         icon=":material/group:",
@@ -174,7 +173,7 @@ ASIDE = [
         help="Who may do what: accounts, roles and invitations.",
     ),
     screen(
-        "pages/team/you.py",
+        "pages/people/you.py",
         (("route", "GET /account"),),
         title="You",
         icon=":material/account_circle:",
@@ -215,20 +214,20 @@ def main() -> None:
             st.Page(entry.path, **entry.about) for part in (*PAGES.values(), ASIDE) for entry in part
         ]
         st.navigation(everything, position="hidden")  # and none of them is run
-        frame.show_gone(error)
+        layout.show_gone(error)
         return
     role = person["role"]
     groups = pages_of(role)
     page = st.navigation({title: list(pages) for title, pages in groups.items()})
     dark = st.context.theme.type == "dark"
     st.logo(brand.wordmark(dark), size="large", icon_image=brand.mark(dark))
-    frame.show_frame()
-    frame.show_link(page)
-    frame.show_people(person, linked(role, groups))
+    layout.show_frame()
+    layout.show_link(page)
+    layout.show_people(person, linked(role, groups))
     engine_banner()
     entry = next((pages[page] for pages in groups.values() if page in pages), None)
     if entry and role not in entry.roles:
-        frame.show_others(role, entry.about["title"], entry.roles)
+        layout.show_others(role, entry.about["title"], entry.roles)
         return
     page.run()
     redraw_if_asked()

@@ -35,7 +35,7 @@ from scipy import stats
 
 from bench.verdicts import seeds, untrained
 from bench.verdicts.trials import Run, Trials, with_interval
-from store.contract.errors import TunebenchError
+from store.core.errors import TunebenchError
 
 Claim = tuple[str, bool, str]  # what must hold, whether it does, the figures
 

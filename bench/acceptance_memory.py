@@ -24,14 +24,14 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engine.diagnostics.memorisation.extraction import UNSEEN
-from engine.jobs.runs import train
+from engine.evaluation.verdicts.extraction import UNSEEN
 from engine.models.bundled import ensure
-from engine.rows.dataset import LATER, SCHEMA
+from engine.training import train_job
 from engine.worker.job import WorkerJob
-from store.config.training.train_config import BUNDLED_MODEL, Split, TrainConfig
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.data.dataset_files import LATER, SCHEMA
+from store.training.train_config import BUNDLED_MODEL, Split, TrainConfig
 
 FIRST = (
     "Alva",
@@ -108,7 +108,7 @@ def canaries(home: Home, arguments: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     write_json(folder / "config.json", order)
     began = time.perf_counter()
-    canary_verdict: dict[str, Any] = train.run(WorkerJob(folder))["verdict"]["canaries"]
+    canary_verdict: dict[str, Any] = train_job.run(WorkerJob(folder))["verdict"]["canaries"]
     return canary_verdict | {"seconds": time.perf_counter() - began}
 
 

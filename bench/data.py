@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import psutil
 
 from bench.report import Figure, Section, Skipped, as_json
-from engine.data.readers.builtin import BuiltinReader
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, read_json, write_json
+from engine.data.readers.named_datasets import BuiltinReader
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORT_SECONDS = 30.0  # for a million rows

@@ -35,16 +35,16 @@ import torch
 
 from bench.report import Figure, Section, Skipped, as_json
 from bench.verdicts.trials import Trials
-from engine.diagnostics.statistics.statistics import ratio_interval, wilson_interval
-from engine.forward.losses import row_losses
+from engine.evaluation.probes import base_samples, multiple_choice
+from engine.evaluation.probes.multiple_choice import ChoiceScores
+from engine.evaluation.probes.suite_texts import Suite, load
+from engine.evaluation.statistics.intervals import ratio_interval, wilson_interval
 from engine.models.bundled import ensure
-from engine.models.models import load_model, load_tokenizer
-from engine.probes import choice_scores, own_samples
-from engine.probes.choice_scores import ChoiceScores
-from engine.probes.suite.suite_texts import Suite, load
-from engine.rows.render import render
-from store.config.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, sample_experiment
-from store.contract.home import Home
+from engine.models.loading import load_model, load_tokenizer
+from engine.models.losses import row_losses
+from engine.models.tokenization.rendering import render
+from store.core.home import Home
+from store.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, sample_experiment
 
 TIMES = 2.0  # items a second against the harness
 SAMPLES_SECONDS = 30.0
@@ -77,8 +77,8 @@ class Bench:
 
     def ours(self) -> ChoiceScores:
         """The items as a probe asks them."""
-        return choice_scores.score(
-            self.model, choice_scores.tokenise(self.tokenizer, self.suite.items), "cpu"
+        return multiple_choice.score(
+            self.model, multiple_choice.tokenise(self.tokenizer, self.suite.items), "cpu"
         )
 
 
@@ -109,7 +109,7 @@ def suite(bench: Bench) -> list[Figure]:
 def samples(bench: Bench) -> list[Figure]:
     """The model's own samples, made and measured."""
     began = time.perf_counter()
-    rows = own_samples.sample(bench.model, bench.tokenizer, own_samples.SamplePlan(bench.suite))
+    rows = base_samples.sample(bench.model, bench.tokenizer, base_samples.SamplePlan(bench.suite))
     seconds = time.perf_counter() - began
     losses = row_losses(bench.model, rows, batch_size=16, device="cpu")
     return [

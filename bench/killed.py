@@ -15,14 +15,14 @@ from random import Random
 import psutil
 
 from bench.served import PROJECT, wait_until
-from store.contract.errors import EngineUnavailable
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, read_json
-from store.contract.states import ALIVE
+from store.core.errors import EngineUnavailable
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json
+from store.core.job_kinds import ALIVE
+from store.core.schemas import Job
 from store.db.database import Database
-from store.documents.tables.job import Job
 from store.http.client import Client
-from store.queries import jobs
+from store.jobs import job_queue
 
 VICTIMS = ("engine", "worker", "both")
 GONE_SECONDS = 5.0  # in which what a killed worker had started is gone too
@@ -75,8 +75,10 @@ class KilledHome:
 
     def ended(self, job_id: str) -> Job:
         """The job, once it has ended."""
-        wait_until(lambda: jobs.get_job(self.client, job_id)["status"] not in ALIVE, f"the end of {job_id}")
-        return jobs.get_job(self.client, job_id)
+        wait_until(
+            lambda: job_queue.get_job(self.client, job_id)["status"] not in ALIVE, f"the end of {job_id}"
+        )
+        return job_queue.get_job(self.client, job_id)
 
     def finished(self, job_id: str) -> Job:
         """The job, which has to end well."""

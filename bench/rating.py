@@ -25,11 +25,11 @@ import numpy as np
 from bench import truth
 from bench.made.rating_round import Round
 from bench.made.voted import arena
-from engine.diagnostics.rating.raters.alpha import alpha
-from engine.diagnostics.rating.raters.dawid_skene import dawid_skene
-from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome
-from engine.diagnostics.rating.systems.sequential import always_valid
-from engine.diagnostics.rating.systems.strengths import strengths
+from engine.rating.analysis.comparisons import Comparisons, PairOutcome
+from engine.rating.analysis.krippendorff_alpha import alpha
+from engine.rating.analysis.model_comparison import always_valid
+from engine.rating.analysis.rater_reliability import dawid_skene
+from engine.rating.analysis.strengths import strengths
 
 FOLDER = "bench.ratings"
 SIX = Round((1.5, 1.0, 0.6, 0.3, 0.2, 0.0), items=1_000, raters=6, apart=3, of_item=0.0)

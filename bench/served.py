@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from pages.door import cookie_name
-from store.contract.home import Home
-from store.contract.process_record import ProcessRecord, read_record
+from pages.people.access_middleware import cookie_name
+from store.core.home import Home
+from store.core.processes import ProcessRecord, read_record
 from store.http.access import read_secret
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 HOUSES = ("store", "engine", "pages", "tunebench")
-TRAIN_JOB, RUN_PAGE = "engine.jobs.runs.train", "pages.run.run"
+TRAIN_JOB, RUN_PAGE = "engine.training.train_job", "pages.runs.run"
 LEARNING_RATE = "learning_rate"
 
 
@@ -153,6 +153,12 @@ def engine_layers() -> list[str]:
     return layers
 
 
+def rooms_of(layer: str) -> list[str]:
+    """The folders of a floor; a module beside them is no room."""
+    names = [name.strip() for name in re.split("[|:]", layer)]
+    return [name for name in names if (ROOT / "engine" / name).is_dir()]
+
+
 def measure() -> StructureFigures:
     """Everything."""
     files = read_files()
@@ -173,7 +179,7 @@ def measure() -> StructureFigures:
     )
     typed_dicts, pydantic_classes = class_counts(files)
     page = graph.reach(RUN_PAGE)
-    rooms = [room.strip() for layer in engine_layers() for room in layer.split("|")]
+    floors = [layer for layer in map(rooms_of, engine_layers()) if layer]
     return StructureFigures(
         product_files=len(files),
         product_lines=lines,
@@ -185,8 +191,8 @@ def measure() -> StructureFigures:
         run_page_chain=graph.chain(RUN_PAGE),
         run_page_files=len(page),
         run_page_lines=sum(files[name].lines for name in page),
-        engine_rooms=len(rooms),
-        engine_floors=len(engine_layers()),
+        engine_rooms=sum(map(len, floors)),
+        engine_floors=len(floors),
         folders=len({name.rpartition(".")[0] for name in files}),
         typed_dicts=typed_dicts,
         pydantic_classes=pydantic_classes,

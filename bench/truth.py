@@ -31,14 +31,11 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # a process a core
 
 from bench.truths import Observed, Rate, observe  # noqa: E402
-from store.contract.errors import StateError  # noqa: E402
-from store.contract.jobdir import written_aside  # noqa: E402
-from store.documents.figures.simulated_truth import (  # noqa: E402
-    SimulatedRate,
-    SimulatedTopic,
-    SimulatedTruth,
-)
-from store.words import tables, truth_text  # noqa: E402
+from store.core.errors import StateError  # noqa: E402
+from store.core.job_folder import written_aside  # noqa: E402
+from store.documentation import reference_tables  # noqa: E402
+from store.evaluation import simulated_truth  # noqa: E402
+from store.evaluation.schemas import SimulatedRate, SimulatedTopic, SimulatedTruth  # noqa: E402
 
 FOLDERS = ("bench.truths", "bench.ratings")
 
@@ -122,7 +119,7 @@ def table(chosen: Sequence[str], share: float, stamp: Stamp | None = None) -> in
         off += sum(not measured.observed.holds for measured in of_topic)
         total += len(of_topic)
         if stamp:
-            write(merged(truth_text.read(), as_topic(topic, of_topic, stamp), modules()))
+            write(merged(simulated_truth.read(), as_topic(topic, of_topic, stamp), modules()))
     print(f"\n{off} of {total} rates are off." if off else f"\nAll {total} rates hold.")
     return off
 
@@ -156,7 +153,7 @@ def merged(
 
 def write(truth: SimulatedTruth) -> None:
     """The file that comes with the package, a line for each rate; a cut one never takes its place."""
-    with written_aside(truth_text.PATH) as aside:
+    with written_aside(simulated_truth.PATH) as aside:
         aside.write_text(as_text(truth), "utf-8")
 
 
@@ -177,7 +174,7 @@ def commit_of(root: Path, dirty: bool) -> str:
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, check=True, capture_output=True, text=True).stdout
 
-    own = [f":(exclude){path}" for path in (truth_text.PATH.relative_to(ROOT), "docs/truth.md")]
+    own = [f":(exclude){path}" for path in (simulated_truth.PATH.relative_to(ROOT), "docs/truth.md")]
     changed = git("status", "--porcelain", "--", ".", *own).splitlines()
     if changed and not dirty:
         first = changed[0][3:]
@@ -206,7 +203,7 @@ def main() -> int:
         stamp = Stamp(datetime.now(UTC).date().isoformat(), commit, options.share)
     off = table(options.only, options.share, stamp)
     if stamp:
-        tables.main()
+        reference_tables.main()
     return 1 if off else 0
 
 

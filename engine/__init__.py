@@ -2,5 +2,5 @@
 
 import os
 
-# Before transformers is imported: kernels of a hub are code, and none is run (`store.contract.no_code`).
+# Before transformers is imported: kernels of a hub are code, and none is run (`store.core.model_folders`).
 os.environ["USE_HUB_KERNELS"] = "NO"

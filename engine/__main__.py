@@ -25,34 +25,35 @@ from typing import IO
 import uvicorn
 from starlette.applications import Starlette
 
-from engine.launchers.local import LocalLauncher
-from engine.server.acts.named_sources import asks_checked
-from engine.server.commands import Commands
-from engine.server.endpoints.supervising import Supervisor
-from engine.server.monitoring.monitoring import Monitoring
-from engine.server.monitoring.webhook_sender import WebhookSender
-from engine.server.people import People
-from engine.server.rating import held_prompts
-from engine.server.scheduling import past_runs
-from engine.server.scheduling.profiling import queue_outdated
-from engine.server.scheduling.removing import remove_noted
-from engine.server.scheduling.scheduler import BUSY_SECONDS, IDLE_SECONDS, Scheduler
-from engine.server.scheduling.waiting import AskRunner
-from engine.server.talk.talking import Talking
-from store.catalog.job_kinds import ASKS
-from store.contract.errors import StateError, TunebenchError
-from store.contract.home import Home
-from store.contract.process_record import hold, raise_descriptor_limit, read_record, write_record
-from store.contract.rights import check_complete
+from engine.commands import Commands
+from engine.job_handlers import HANDLERS
+from engine.monitoring.alerts import WebhookSender
+from engine.monitoring.loop import Monitoring
+from engine.playground.conversations import Talking
+from engine.rating import round_commands
+from engine.server import job_submission
+from engine.server.file_removal import remove_noted
+from engine.server.local_launcher import LocalLauncher
+from engine.server.machine_access import asks_checked
+from engine.server.people_commands import People
+from engine.server.profiling import queue_outdated
+from engine.server.scheduler import BUSY_SECONDS, IDLE_SECONDS, Scheduler
+from engine.server.sync_jobs import AskRunner
+from engine.serving.supervisor import Supervisor
+from store.core.errors import StateError, TunebenchError
+from store.core.home import Home
+from store.core.job_kinds import ASKS
+from store.core.processes import hold, raise_descriptor_limit, read_record, write_record
+from store.core.rights import check_complete
+from store.data import datasets
+from store.db.commit_journal import FIX, lost_words
 from store.db.database import Database
-from store.http import uploads
+from store.db.named_query import load_queries
+from store.http import files
 from store.http.access import Names, read_secret
 from store.http.machine import devices as find_devices
 from store.http.server import Handlers, build
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.query_registry import load_queries
-from store.words.lost_words import FIX, lost_words
+from store.jobs import job_queue
 
 log = logging.getLogger("engine")
 
@@ -157,7 +158,7 @@ class Stepping(threading.Thread):
 
 def prepare_first_start(database: Database, commands: Commands) -> None:
     """In an empty home folder, make the bundled model and the sample data set without being asked."""
-    empty = not datasets.list_datasets(database) and not jobs.recent_jobs(database, limit=1)
+    empty = not datasets.list_datasets(database) and not job_queue.recent_jobs(database, limit=1)
     if empty and not os.environ.get(NO_SAMPLE):
         commands.launching.prepare_sample()
 
@@ -198,16 +199,16 @@ def serve(home: Home, port: int, names: Names) -> None:
         log.error("%s %s", lost_words(database.lost), FIX)
     devices = find_devices()
     launcher = LocalLauncher()
-    scheduler = Scheduler(database, launcher, home, devices)
+    scheduler = Scheduler(database, launcher, home, devices, HANDLERS)
     talking = Talking(database, launcher, home, devices)
     supervisor = Supervisor(database, home)
     queue = Queue(scheduler, talking, supervisor)
-    complete = past_runs.completed_by(database, home)
+    complete = job_submission.completed_by(database, home)
     asks = AskRunner(launcher, home, devices[0], asks_checked(home), complete=complete)
     asks.remove_stale()
-    uploads.remove_stale(home.uploads)
+    files.remove_stale(home.uploads)
     home.remove_stale()
-    held_prompts.remove_stale(database, home)
+    round_commands.remove_stale(database, home)
     remove_noted(database, home)
     people = People(database, token, read_secret(home.screens_token))
     commands = Commands(database, home, asks.ask, people=people.commands, wake=queue.awake.set)

@@ -25,19 +25,17 @@ from starlette.requests import ClientDisconnect, Request
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
-from pages.door import Door, hung_up
-from pages.entry.provider import read_provider
-from pages.entry.visitors import Visitors
-from pages.live_sessions import LiveSessions, end_kept_sessions, max_sessions
-from pages.moved import Moved
-from pages.playground.talk_route import talk_routes
-from pages.rating.rater.rating_routes import rating_routes
-from pages.shared.acting import acting_client, screens_client
-from pages.shared.response_headers import ScreensApp
+from pages.people.access_middleware import Door, hung_up
+from pages.people.login import Visitors
+from pages.people.single_sign_on import read_provider
+from pages.playground.chat_route import talk_routes
+from pages.rating.rater.routes import rating_routes
+from pages.shared.engine_client import acting_client, screens_client
+from pages.shared.middleware import LiveSessions, Moved, ScreensApp, end_kept_sessions, max_sessions
 from pages.shared.session import current_person
-from store.contract.errors import EngineUnavailable, SignedOutError, TunebenchError
-from store.contract.home import Home
-from store.contract.process_record import raise_descriptor_limit, share
+from store.core.errors import EngineUnavailable, SignedOutError, TunebenchError
+from store.core.home import Home
+from store.core.processes import raise_descriptor_limit, share
 from store.http.access import Names, is_loopback, plain_host, read_secret
 from store.http.client import Client
 

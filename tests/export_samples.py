@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from store.documents.shipping.card import ModelCard
-from store.documents.shipping.export import ModelExportResult
-from store.documents.shipping.parity import ParityReport
+from store.core.export_schemas import ModelCard, ModelExportResult, ParityReport
 
 
 def estimate(value: float, reach: float, n: int = 100) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whether a document has the shape of its type in `store.documents`: no other key, no other kind of value."""
+"""Whether a document has the shape of its schema: no other key, no other kind of value."""
 
 from __future__ import annotations
 

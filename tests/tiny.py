@@ -132,7 +132,7 @@ def write_rows(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from engine.rows.dataset import LATER, SCHEMA
+    from store.data.dataset_files import LATER, SCHEMA
 
     texts = all(isinstance(row, str) for row in rows)
     count = len(rows)
@@ -154,8 +154,8 @@ def write_rows(
 def make_job(home: Any, name: str, *, kind: str = "chat", resume: bool = False, **fields: Any) -> Any:
     """A train job on the data set `rows` of the home folder; a resumed one keeps its folder."""
     from engine.worker.job import WorkerJob
-    from store.config.training.train_config import TrainConfig
-    from store.contract.jobdir import write_json
+    from store.core.job_folder import write_json
+    from store.training.train_config import TrainConfig
 
     folder = home.jobs / name
     folder.mkdir(exist_ok=True)

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.worker.phases import place_of
-from store.catalog.job_kinds import JOB_KINDS
-from store.contract.jobdir import JobDir
+from engine.worker.job import place_of
+from store.core.job_folder import JobDir
+from store.core.job_kinds import JOB_KINDS
 
 
 def messages_without_a_phase(folder: Path) -> list[str]:

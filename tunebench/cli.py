@@ -16,35 +16,28 @@ from typing import Annotated, Literal
 
 import typer
 
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.db.commit_journal import recent_loss
+from store.documentation import reference_tables
 from store.http.client import Client
-from store.queries import jobs, settings
-from store.queries.runs import runs
-from store.words import methods_text, metric_words
-from store.words.lost_words import recent_loss
-from tunebench.agents.agent_cli import mcp
-from tunebench.commands.data.data_cli import data_commands
-from tunebench.commands.data.import_cli import import_
-from tunebench.commands.judging import evaluate_cli, judge_cli
-from tunebench.commands.judging.bias_cli import bias
-from tunebench.commands.judging.label_cli import label_next
-from tunebench.commands.judging.round_cli import round_commands
-from tunebench.commands.runs import bundle_cli, mix_cli, reports
-from tunebench.commands.runs.advice_cli import advise
-from tunebench.commands.runs.transfer_cli import transfer
-from tunebench.commands.shipping import improve_cli, model_cli, serve_cli
-from tunebench.commands.shipping.model_export_cli import model
-from tunebench.commands.shipping.monitor_changes import monitor_judge
-from tunebench.commands.shipping.monitor_cli import monitor
-from tunebench.commands.workplace import team_cli
-from tunebench.commands.workplace.activity_cli import activity
-from tunebench.commands.workplace.tools_cli import tools
+from store.jobs import job_queue
+from store.people import settings
+from store.runs import runs
+from store.training import methods_text
+from store.training.train_config import TrainConfig
+from tunebench.commands import archives, evaluation, people, registry, retraining, serving, training
+from tunebench.commands.bias import bias
+from tunebench.commands.data import data_commands, import_
+from tunebench.commands.export import model, tools
+from tunebench.commands.monitoring import monitor, monitor_judge
+from tunebench.commands.people import activity
+from tunebench.commands.rating import round_commands
+from tunebench.commands.retraining import label_next
+from tunebench.commands.training import advise
+from tunebench.commands.transfer import transfer
 from tunebench.terminal import processes
-from tunebench.terminal.browser import open_browser
 from tunebench.terminal.connection import Json, Wait, change, connect
-from tunebench.terminal.going_on import say_what_answers
 from tunebench.terminal.output import (
     FAILED,
     OK,
@@ -56,15 +49,41 @@ from tunebench.terminal.output import (
     say,
     watch,
 )
+from tunebench.terminal.processes import open_browser, say_what_answers
+
+Files = Annotated[
+    list[Path] | None,
+    typer.Option(help="A folder whose files agents may import, none without it; may be repeated"),
+]
+
+
+def mcp(files: Files = None) -> None:
+    """Serve Tunebench's tools to an agent (Model Context Protocol, stdio), with the rights of your token."""
+    import anyio  # with the server they take a second to import, which no other command needs
+
+    from tunebench.agents import messages, server
+
+    with errors():
+        for folder in files or []:
+            if not folder.is_dir():
+                raise ConfigError(f"{folder} is no folder.", fix="Name one that is there.", field="files")
+        anyio.run(messages.serve_lines, server.build(connect, files or []))
+
+
+# The command `tunebench`: all that the screens do, for scripts and CI.
+#
+# Exit codes: 0 done, 1 the run or import failed, 2 bad input, 3 not found, 4 no engine answers, 5 not allowed
+# in the present state, 6 the run was cancelled or lost, 7 a condition was not held or a figure didn't come
+# back, 130 interrupted.
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data_commands, name="data")
 cli.add_typer(round_commands, name="round")
-cli.command()(model_cli.models)
+cli.command()(registry.models)
 cli.add_typer(model, name="model")
 cli.add_typer(tools, name="tools")
-cli.add_typer(team_cli.team, name="team")
-cli.command()(team_cli.me)
+cli.add_typer(people.team, name="team")
+cli.command()(people.me)
 cli.command()(advise)
 cli.command()(transfer)
 cli.command()(bias)
@@ -73,12 +92,12 @@ cli.command()(mcp)
 cli.command()(monitor)
 cli.command("monitor-judge")(monitor_judge)
 cli.command()(label_next)
-evaluate_cli.register(cli)
-mix_cli.register(cli)
-judge_cli.register(cli)
-serve_cli.register(cli)
-bundle_cli.register(cli)
-improve_cli.register(cli)
+evaluation.register(cli)
+training.register(cli)
+evaluation.register_judge(cli)
+serving.register(cli)
+archives.register(cli)
+retraining.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
 AllowHost = Annotated[
@@ -99,15 +118,15 @@ def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
     """Print a run, once it has ended where `wait`, and exit with the code of its end."""
     code = OK
     if wait:
-        job = watch(lambda: jobs.get_job(client, run_id), runs.get_run(client, run_id)["name"])
+        job = watch(lambda: job_queue.get_job(client, run_id), runs.get_run(client, run_id)["name"])
         code = {"finished": OK, "failed": FAILED}.get(job["status"], STOPPED)
     run = runs.get_run(client, run_id)
     if as_json:
-        print_json(reports.run_document(client, run))
+        print_json(training.run_document(client, run))
     else:
-        reports.print_run(run)
-        reports.print_bias(client, run_id)
-        bundle_cli.print_compared(client, run)
+        training.print_run(run)
+        training.print_bias(client, run_id)
+        archives.print_compared(client, run)
     raise SystemExit(code)
 
 
@@ -133,7 +152,7 @@ def up(
         try:
             if served.is_open or team:  # no screens before it is sure that people sign in
                 processes.keep_engine(home, names)
-                team_cli.require_team(home, served, turn_on=team)
+                people.require_team(home, served, turn_on=team)
             served = replace(served, port=processes.free_port(port, served.interface))
             with processes.screens(home, served) as screens:  # they come up while the engine does
                 processes.keep_engine(home, names)
@@ -143,7 +162,7 @@ def up(
                     took = time.monotonic() - began
                     say(f"Engine ready after {seconds:.1f} s, screens after {took:.1f} s. Home: {home.path}")
                     say_loss(home)
-                    team_cli.print_entrance(home, served, address)
+                    people.print_entrance(home, served, address)
                     if browser:
                         open_browser(home, address)
 
@@ -216,7 +235,7 @@ def screens(
         served = processes.Served(port or 0, host, allow_host or [], trusted_proxy or [])
         served.check()
         if served.is_open:
-            team_cli.require_team(home, served)
+            people.require_team(home, served)
         served = replace(served, port=processes.free_port(port, served.interface))
         with processes.screens(home.create(), served) as process:
             raise SystemExit(
@@ -254,11 +273,11 @@ def sample(json: Json = False) -> None:
         client = connect(start=True)
         run_id = client.command("launch_sample", {})["run_id"]
         try:
-            job = watch(lambda: jobs.get_job(client, run_id), "Sample experiment")
+            job = watch(lambda: job_queue.get_job(client, run_id), "Sample experiment")
             code = {"finished": OK, "failed": FAILED}.get(job["status"], STOPPED)
-            reports.print_sample(client, run_id, json)
+            training.print_sample(client, run_id, json)
         finally:
-            if started and not jobs.queue(client):
+            if started and not job_queue.queue(client):
                 processes.stop_engine(home)
     raise SystemExit(code)
 
@@ -277,9 +296,9 @@ def runs_(
         listed = runs.list_runs(client, search=search, statuses=statuses, limit=limit)
         total = runs.count_runs(client, search=search, statuses=statuses)
         if json:
-            print_json({"runs": [reports.summary(run) for run in listed], "total": total})
+            print_json({"runs": [training.summary(run) for run in listed], "total": total})
         else:
-            reports.print_runs(listed, total)
+            training.print_runs(listed, total)
 
 
 @cli.command()
@@ -336,7 +355,7 @@ def methods(json: Json = False) -> None:
 @cli.command()
 def metrics(json: Json = False) -> None:
     """The metrics of an evaluation: what each is, and which options it has."""
-    rows = metric_words.rows()
+    rows = reference_tables.rows()
     if json:
         print_json(rows)
         return

@@ -19,15 +19,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from store.catalog.export_forms import FORMS
-from store.contract.errors import TunebenchError
-from store.contract.states import ALIVE
-from store.documents.figures.estimate import Estimate
-from store.documents.tables.job import Job
+from store.core.errors import TunebenchError
+from store.core.figure_schemas import Estimate
+from store.core.job_kinds import ALIVE
+from store.core.schemas import Job
+from store.export import export_text, exports
+from store.export.forms import FORMS
 from store.http.client import Client
-from store.queries import jobs
-from store.queries.shipping import exports
-from store.words import export_words
+from store.jobs import job_queue
 from tunebench.terminal.connection import connect
 
 MAX_EVALUATIONS = 2.0  # in whose time the same rows are answered twice: by the model and by its export
@@ -80,7 +79,7 @@ def evaluate(client: Client, arguments: argparse.Namespace) -> float:
 
 def wait(client: Client, job_id: str) -> Job:
     """Until it has ended."""
-    while (job := jobs.get_job(client, job_id))["status"] in ALIVE:
+    while (job := job_queue.get_job(client, job_id))["status"] in ALIVE:
         time.sleep(1)
     return job
 
@@ -101,11 +100,11 @@ def make(client: Client, arguments: argparse.Namespace, form: str) -> MadeForm:
     cells = [
         FORMS[form].title,
         f"{row['model_bytes'] / 2**20:,.0f}",
-        f"{100 * export_words.share(row):.0f}%",
+        f"{100 * export_text.share(row):.0f}%",
         figure(parity["mean_kl"]),
         figure(parity["argmax_agreement"], 100),
         figure(parity["answer_agreement"], 100),
-        export_words.change(row),
+        export_text.change(row),
         "–" if speed is None else f"{speed:.0f}",
         row["status"],
         f"{time.monotonic() - began:.0f}",

@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for both, as workers have it
 
 from bench.report import Figure, Section, as_json
-from engine.launchers.local import LocalLauncher, usable_cores
-from engine.server.talk.talk_process import TalkProcess
-from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, write_json
+from engine.playground.host_process import TalkProcess
+from engine.server.local_launcher import LocalLauncher, usable_cores
+from store.core.home import Home
+from store.core.job_folder import JobDir, write_json
+from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
 PROMPT = "Explain in a few sentences how a bicycle stays upright, and why it is hard to ride one very slowly."
 ADAPTERS = ("run-one", "run-two")
@@ -54,7 +54,7 @@ def bare(pipe: Connection, source: str, tokens: int, device: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.generation.streamers import BaseStreamer
 
-    from engine.models.precision import choose_dtype
+    from engine.models.hardware import choose_dtype
 
     torch.set_num_threads(usable_cores())
     dtype = choose_dtype("auto", torch.device(device))
@@ -119,7 +119,7 @@ def make_runs(home: Home) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from engine.models import saving
+    from engine.models import saved_models
 
     source = str(home.models / BUNDLED_MODEL)
     config = TrainConfig(model=BUNDLED_MODEL, dataset="none", method="lora", r=16).resolved(100, 10_000)
@@ -134,7 +134,7 @@ def make_runs(home: Home) -> None:
         for parameter_name, parameter in model.named_parameters():
             if "lora_B" in parameter_name:
                 torch.nn.init.normal_(parameter, std=0.01)
-        saving.save(model, AutoTokenizer.from_pretrained(source), config, folder.model)
+        saved_models.save(model, AutoTokenizer.from_pretrained(source), config, folder.model)
         order = {"job_id": name, "config": config.model_dump(), "dataset": {"fingerprint": "none"}}
         write_json(folder.config, order)
 

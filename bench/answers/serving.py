@@ -42,11 +42,11 @@ import psutil
 from scipy.stats import binom
 
 from bench.report import Figure, Section, as_json
-from engine.launchers.local import usable_cores
 from engine.models.bundled import ensure
-from store.config.training.train_config import BUNDLED_MODEL
-from store.contract.home import Home
-from store.contract.jobdir import read_json, write_json
+from engine.server.local_launcher import usable_cores
+from store.core.home import Home
+from store.core.job_folder import read_json, write_json
+from store.training.train_config import BUNDLED_MODEL
 
 PROMPTS = (
     "Explain in a few sentences how a bicycle stays upright.",

@@ -26,7 +26,7 @@ from typing import TypeVar
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from engine.serving.gateway.backends.backend_http import BackendBroken, BackendClient  # noqa: E402
+from engine.serving.gateway.backend_http import BackendBroken, BackendClient  # noqa: E402
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served  # noqa: E402
 
 BODY = json.dumps(

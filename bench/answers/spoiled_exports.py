@@ -19,14 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import pytest
 
 from bench.made.spoiled_exports import SPOILED, SpoiledExport, spoiled_copy
-from engine.jobs.shipping import model_export
-from engine.shipping.manifest import FILE
-from engine.shipping.parity import checking
-from engine.shipping.subject import of_job
-from store.config.shipping.model_export_config import ModelExport
-from store.contract.home import Home
-from store.contract.jobdir import read_json
-from store.documents.shipping.parity import ParityReport
+from engine.export import model_export
+from engine.export.export_subject import of_job
+from engine.export.parity import checking
+from engine.export.tensor_manifest import FILE
+from store.core.export_schemas import ParityReport
+from store.core.home import Home
+from store.core.job_folder import read_json
+from store.export.config import ModelExport
 from tests.engine.exporting import export_job, home_with_model, read_here, trained
 
 

@@ -23,10 +23,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.shipping.environments import VLLM
-from engine.shipping.parity.asked import ParityAnswers, ParityFolder, ParityQuestions
-from engine.shipping.parity.checking import PROJECT
-from store.contract.jobdir import read_json, write_json
+from engine.export.external_tools import VLLM
+from engine.export.parity.checking import PROJECT
+from engine.export.parity.exchange import ParityAnswers, ParityFolder, ParityQuestions
+from store.core.job_folder import read_json, write_json
 
 ROPE, MATRIX = 10_000.0, "model.layers.3.mlp.down_proj.weight"
 
@@ -83,7 +83,7 @@ def read(export: Path, kept: Path, rows: int) -> ParityAnswers:
         asked["reader"], asked["export"], asked["base"] = "vllm", str(export), None
         write_json(folder.questions, asked)
         environment = os.environ | {"PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
-        command = [VLLM.python(), "-m", "engine.shipping.parity", aside]
+        command = [VLLM.python(), "-m", "engine.export.parity", aside]
         subprocess.run(command, env=environment, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
         answered: ParityAnswers = read_json(folder.answered)
         return answered

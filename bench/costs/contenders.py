@@ -15,25 +15,26 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from engine.costs import calibrate, footprint
-from engine.costs.footprint import Rehearsal
-from engine.data.convert.choose import GivenFormat, choose
-from engine.data.convert.convert import Canonical, converter
-from engine.data.readers.builtin import BuiltinReader
-from engine.data.readers.column_values import column_names
-from engine.data.readers.readers import open_source
-from engine.forward.batches import epoch_steps
-from engine.models.apply_method import adapter_config, make_trainable
+from engine.data.conversion.format_detection import GivenFormat, choose
+from engine.data.conversion.row_conversion import Canonical, converter
+from engine.data.readers.file_rows import column_names
+from engine.data.readers.named_datasets import BuiltinReader
+from engine.data.readers.source_reader import open_source
+from engine.models import hardware
+from engine.models.batching import epoch_steps
 from engine.models.bundled import ensure
-from engine.models.models import load_config, load_model, load_tokenizer
-from engine.rows.render import fitting_length, render
-from engine.training.train import Training
+from engine.models.loading import load_config, load_model, load_tokenizer
+from engine.models.tokenization.rendering import fitting_length, render
+from engine.models.tuning_methods import adapter_config, make_trainable
+from engine.training.costs import footprint
+from engine.training.costs.footprint import Rehearsal
+from engine.training.training_loop import Training
 from engine.worker.job import WorkerJob
-from store.catalog.methods import METHODS
-from store.config.data.import_config import Source
-from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.data.config import Source
+from store.training.methods import METHODS
+from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
 ROWS = 600  # of the data, drawn at random
 CPU = torch.device("cpu")
@@ -177,7 +178,7 @@ class Bench:
             / taken
             for step, taken in zip(steps, seconds, strict=True)
         ]
-        return statistics.median(rates[1:]) / calibrate.gflops(self.home, CPU, self.dtype) / 1e9
+        return statistics.median(rates[1:]) / hardware.gflops(self.home, CPU, self.dtype) / 1e9
 
 
 class _Clock(TrainerCallback):

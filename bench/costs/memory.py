@@ -29,12 +29,12 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from engine.launchers import zygote
-from engine.rows.dataset import LATER, SCHEMA
-from store.catalog.methods import METHODS
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, read_json, write_json
+from engine.server import zygote
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json, write_json
+from store.data.dataset_files import LATER, SCHEMA
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
 
 # name -> what is changed of COMMON.
 CASES: dict[str, dict[str, Any]] = {

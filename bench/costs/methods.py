@@ -27,14 +27,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 import torch
 
-from engine.diagnostics.statistics.statistics import ratio_interval
-from engine.forward.losses import RowLosses, row_losses
-from engine.models import models, saving
-from engine.models.precision import choose_dtype
-from engine.rows.render import TokenRows
-from store.catalog.methods import METHODS
-from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
-from store.contract.home import Home
+from engine.evaluation.statistics.intervals import ratio_interval
+from engine.models import loading, saved_models
+from engine.models.hardware import choose_dtype
+from engine.models.losses import RowLosses, row_losses
+from engine.models.tokenization.rendering import TokenRows
+from store.core.home import Home
+from store.training.methods import METHODS
+from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
 COMMAND = [sys.executable, "-m", "tunebench.cli"]
 HEAD = "classification"
@@ -108,14 +108,14 @@ def forgot(home: Path, folder: Path, config: TrainConfig) -> dict[str, float]:
     """Rise of the cross-entropy of other text in nats a token, paired over its stretches."""
     device = torch.device("cpu")
     dtype = choose_dtype(config.dtype, device)
-    source = models.resolve(BUNDLED_MODEL, Home(home))
+    source = loading.resolve(BUNDLED_MODEL, Home(home))
     rows = other_text(source)
-    base = models.load_model(config, source, "cpu", dtype)
+    base = loading.load_model(config, source, "cpu", dtype)
     before = losses(base, rows)
     if METHODS[config.method].adapter:
-        tuned = saving.load(folder, base)
+        tuned = saved_models.load(folder, base)
     else:
-        tuned = models.load_model(config, str(folder), "cpu", dtype)
+        tuned = loading.load_model(config, str(folder), "cpu", dtype)
     after = losses(tuned, rows)
     rise = ratio_interval(after.loss_sum - before.loss_sum, after.tokens)
     return {"value": rise.value, "low": rise.low, "high": rise.high, "n": rise.n}
@@ -127,7 +127,7 @@ def losses(model: Any, rows: TokenRows) -> RowLosses:
 
 def other_text(source: str) -> TokenRows:
     """Stretches of Python's help texts, every token of them but the first trained."""
-    tokenizer = models.load_tokenizer(source)
+    tokenizer = loading.load_tokenizer(source)
     text = "\n\n".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics))
     ids = np.asarray(tokenizer(text).input_ids[: STRETCH * STRETCHES], np.int32)
     trained = np.arange(len(ids)) % STRETCH != 0

@@ -29,11 +29,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read as torch is imported; workers have it from the engine
 
 from bench.costs.memory import SPLIT, work, write_prose
-from engine.diagnostics.launch.launch_time import WIDEST
-from engine.launchers import zygote
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
-from store.documents.asks.preview import TimeEstimate
+from engine.evaluation.statistics.cost_prediction import WIDEST
+from engine.server import zygote
+from store.core.home import Home
+from store.core.training_schemas import TimeEstimate
+from store.training.train_config import TrainConfig
 
 # The estimate is of the whole course: a run that stops before its end is no measure of it.
 BATCH = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "early_stopping": False}

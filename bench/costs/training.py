@@ -34,8 +34,8 @@ import psutil
 import torch
 
 from bench.costs.contenders import OURS, ROWS, VARIANTS, Bench, Timed
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
+from store.core.home import Home
+from store.training.train_config import TrainConfig
 
 
 def measure_memory(bench: Bench, name: str) -> float:

@@ -20,14 +20,14 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.data.readers.raw_rows import Skipped
-from engine.data.readers.readers import open_source
-from engine.diagnostics.phrasing import percent
-from engine.diagnostics.statistics.statistics import wilson_interval
-from engine.signals.groups.text_signals import LEARNED_FROM
-from engine.signals.texts.answers import WORDS, learn, stops_early
-from store.config.data.import_config import Source
-from store.contract.home import Home
+from engine.data.readers.file_rows import Skipped
+from engine.data.readers.source_reader import open_source
+from engine.data.signals.text_checks import SENTENCE_WORDS, learn_endings, stops_early
+from engine.data.signals.text_signals import LEARNED_FROM
+from engine.evaluation.statistics.intervals import wilson_interval
+from store.core.formatting import percent
+from store.core.home import Home
+from store.data.config import Source
 
 
 class Counts(NamedTuple):
@@ -43,10 +43,10 @@ class Counts(NamedTuple):
 def count(texts: Iterable[str], share: float, seed: int) -> Counts:
     """Cut a share of the texts that have four words, and look for them."""
     draw = random.Random(seed)
-    texts = [text.strip() for text in texts if len(text.split()) >= WORDS]
+    texts = [text.strip() for text in texts if len(text.split()) >= SENTENCE_WORDS]
     cut = [draw.random() < share for _ in texts]
     made = [cut_off(text, draw) if here else text for text, here in zip(texts, cut, strict=True)]
-    endings = learn(made[:LEARNED_FROM])
+    endings = learn_endings(made[:LEARNED_FROM])
     flagged = [stops_early(text, endings) for text in made]
     both = list(zip(cut, flagged, strict=True))
     return Counts(

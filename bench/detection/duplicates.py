@@ -28,10 +28,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from bench.report import Figure, Section, Skipped, as_json
-from engine.data.readers.builtin import BuiltinReader
-from engine.near.clusters import Clusters, find_clusters
-from engine.near.minhash import Sketches
-from engine.near.shingles import normalise
+from engine.data.readers.named_datasets import BuiltinReader
+from engine.data.similarity.minhash_clusters import Clusters, Sketches, find_clusters
+from engine.data.similarity.text_overlap import normalise
 
 THRESHOLD = 0.7
 PLANTED_ROWS = 20_000
@@ -113,7 +112,7 @@ def similar(rows: list[str]) -> list[tuple[int, int]]:
 
 
 def _words(text: str) -> list[str]:
-    """The words of `engine.near.shingles`, told anew one character at a time."""
+    """The words of `engine.data.similarity.text_overlap`, told anew one character at a time."""
     words, running = [], False
     for character in normalise(text):
         if character.isalnum() or character == "_":

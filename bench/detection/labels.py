@@ -26,10 +26,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score
 
-from engine.jobs.data import import_rows, profile
+from engine.data import import_job, measurement_job
 from engine.worker.job import WorkerJob
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.home import Home
+from store.core.job_folder import write_json
 
 SEEDS = 3
 LIMIT = 0.9
@@ -76,7 +76,7 @@ def rank(home: Home, rows: Rows) -> tuple[np.ndarray, np.ndarray, float]:
         "format": "text_label",
         "columns": {"text": "text", "label": "label"},
     }
-    imported = import_rows.run(make_job(home, "import", config))
+    imported = import_job.run(make_job(home, "import", config))
     assert imported["row_count"] == len(rows), f"{imported['skipped_count']} rows were skipped"
     job = make_job(
         home,
@@ -85,7 +85,7 @@ def rank(home: Home, rows: Rows) -> tuple[np.ndarray, np.ndarray, float]:
         dataset={"fingerprint": imported["fingerprint"]},
     )
     began = time.perf_counter()
-    profile.run(job)
+    measurement_job.run(job)
     seconds = time.perf_counter() - began
     table = pq.read_table(job.dir.path / "labels.parquet")
     suspicion = -table["label_rank"].cast("float64").fill_null(1e12).to_numpy()

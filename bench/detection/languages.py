@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 from bench.report import Figure, Skipped
-from engine.signals.texts.language import tell
+from engine.data.signals.text_checks import detect_languages
 
 # ISO 639-3 -> the code that the model answers with, of the languages that both know
 CODES_TEXT = """
@@ -73,6 +73,6 @@ def _pieces(rows: list[tuple[str, str]], size: int) -> list[tuple[str, str]]:
 
 def _right(rows: list[tuple[str, str]]) -> tuple[float, float]:
     """Shares of texts told right, and of those that were too short or too mixed to tell."""
-    answers = [code for code, _ in tell([""] * len(rows), [text for _, text in rows])]
+    answers = [code for code, _ in detect_languages([""] * len(rows), [text for _, text in rows])]
     right = sum(answer == code for answer, (code, _) in zip(answers, rows, strict=True))
     return right / len(rows), answers.count("") / len(rows)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.report import Figure, Skipped
-from engine.signals.personal.pii import find
+from engine.data.signals.personal_data import find
 
 KINDS = {
     "EMAIL_ADDRESS": "email",

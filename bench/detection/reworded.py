@@ -36,13 +36,22 @@ from scipy.sparse import csr_array
 
 from bench.detection.duplicates import texts
 from bench.report import Figure, Section, as_json
-from engine.data.readers.builtin import BuiltinReader
-from engine.gathering.near_questions import NEAREST, TIE, QuestionPairs, near_questions, own_words
-from engine.gathering.reworded import SAME_ANSWER, QuestionsAnswered, Repeated, find_repeated
-from engine.near.digest import normalise
-from engine.near.trigrams import TrigramWeights, words_of
-from engine.signals.embedded.embeddings import FIRST, embed
-from store.config.shipping.improve_config import MAX_SLIPPING, MAX_SLIPPING_SHORT, SHORT_ANSWER
+from engine.data.readers.named_datasets import BuiltinReader
+from engine.data.signals.embeddings import FIRST, embed
+from engine.data.similarity.equality import normalise
+from engine.data.similarity.text_overlap import TrigramWeights, words_of
+from engine.retraining.paraphrases import (
+    NEAREST,
+    SAME_ANSWER,
+    TIE,
+    QuestionPairs,
+    QuestionsAnswered,
+    Repeated,
+    find_repeated,
+    near_questions,
+    own_words,
+)
+from store.retraining.config import MAX_SLIPPING, MAX_SLIPPING_SHORT, SHORT_ANSWER
 
 SPEED_ROWS = (5_000, 20_000)
 FASTER = 1.1  # times as whole products

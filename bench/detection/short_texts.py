@@ -36,10 +36,8 @@ import numpy as np
 from bench.detection.duplicates import texts
 from bench.detection.reworded import Row, documentation, rows_of
 from bench.report import Figure, Section, as_json
-from engine.near.clusters import find_clusters
-from engine.near.minhash import Sketches
-from engine.near.short_texts import short_pairs
-from engine.near.trigrams import words_of
+from engine.data.similarity.minhash_clusters import Sketches, find_clusters
+from engine.data.similarity.text_overlap import short_pairs, words_of
 
 LENGTHS = ((4, 5), (6, 7), (8, 8), (9, 12), (13, 20), (21, 32))  # words of a text, from and to
 WAYS = ("mistyped", "replaced", "dropped", "put in", "moved")

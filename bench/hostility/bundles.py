@@ -26,12 +26,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.hostility import Attempt
-from engine.bundles import archive, bundled_rows, row_scores
-from engine.data.convert.writer import DatasetWriter
-from engine.rows.dataset import SCHEMA
+from engine.archives import archive_file, contents, originals
+from engine.data.conversion.dataset_writer import DatasetWriter
 from engine.worker.job import WorkerJob
-from store.contract.errors import TunebenchError
-from store.contract.home import Home
+from store.core.errors import TunebenchError
+from store.core.home import Home
+from store.data.dataset_files import SCHEMA
 from tests.tiny import conversations, make_job, write_rows
 
 SECONDS = 30
@@ -69,10 +69,10 @@ def _good(home: Home, folder: Path) -> tuple[Files, dict[str, Any]]:
         fingerprint = writer.close()
     ids = np.arange(ROWS)
     parts = np.where(ids < 40, "train", np.where(ids < 50, "validation", "test"))
-    pq.write_table(pa.table({"row_id": ids, "split": parts.tolist()}), made / archive.SPLIT)
-    losses = dict.fromkeys(row_scores.COLUMNS[1:], np.ones(ROWS))
-    pq.write_table(pa.table({"row_id": ids, **losses}), made / archive.LOSSES)
-    names = (archive.ROWS, archive.SKIPPED, archive.SPLIT, archive.LOSSES)
+    pq.write_table(pa.table({"row_id": ids, "split": parts.tolist()}), made / archive_file.SPLIT)
+    losses = dict.fromkeys(originals.COLUMNS[1:], np.ones(ROWS))
+    pq.write_table(pa.table({"row_id": ids, **losses}), made / archive_file.LOSSES)
+    names = (archive_file.ROWS, archive_file.SKIPPED, archive_file.SPLIT, archive_file.LOSSES)
     environment = dict.fromkeys(("tunebench", "platform", "device", "device_name", "dtype"), "x")
     document = {
         "format": "tunebench-bundle",
@@ -103,7 +103,7 @@ def _write(
 ) -> None:
     """A zip with the files as the manifest lists them, and `more` that it doesn't."""
     with zipfile.ZipFile(path, "w", packing) as made:
-        made.writestr(archive.MANIFEST, json.dumps(document | {"files": _listed(files)}))
+        made.writestr(archive_file.MANIFEST, json.dumps(document | {"files": _listed(files)}))
         for name, content in {**files, **more}.items():
             made.writestr(name, content)
 
@@ -142,7 +142,7 @@ def _names(files: Files, document: dict[str, Any]) -> Iterator[tuple[str, Make]]
 
     def twice(path: Path) -> None:
         _write(path, files, document)
-        content = path.read_bytes().replace(archive.SKIPPED.encode(), b"rows.parquet\0\0\0")
+        content = path.read_bytes().replace(archive_file.SKIPPED.encode(), b"rows.parquet\0\0\0")
         path.write_bytes(content)
 
     yield "a link", link
@@ -150,7 +150,7 @@ def _names(files: Files, document: dict[str, Any]) -> Iterator[tuple[str, Make]]
 
 
 def _sizes(files: Files, document: dict[str, Any]) -> Iterator[tuple[str, Make]]:
-    bomb = files | {archive.ROWS: bytes(2**26)}
+    bomb = files | {archive_file.ROWS: bytes(2**26)}
     for packing in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         yield f"a bomb packed by {packing}", lambda path, way=packing: _write(path, bomb, document, way)
         yield f"a bomb with a small size, packed by {packing}", _lying(bomb, document, packing)
@@ -188,7 +188,7 @@ def _manifests(files: Files, document: dict[str, Any]) -> Iterator[tuple[str, Ma
     def of(content: bytes) -> Make:
         def make(path: Path) -> None:
             with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
-                made.writestr(archive.MANIFEST, content)
+                made.writestr(archive_file.MANIFEST, content)
                 for name, file in files.items():
                     made.writestr(name, file)
 
@@ -223,7 +223,7 @@ def _parquet(draw: random.Random, files: Files, document: dict[str, Any]) -> Ite
     grown = pa.table({"row_id": np.zeros(2**25, np.int64), "split": same})
     pq.write_table(grown, sink, row_group_size=2**25)
     bomb = sink.getvalue().to_pybytes()
-    for name in (archive.SPLIT, archive.LOSSES, archive.ROWS, archive.SKIPPED):
+    for name in (archive_file.SPLIT, archive_file.LOSSES, archive_file.ROWS, archive_file.SKIPPED):
         yield (
             f"{name} of 2**25 rows",
             lambda path, name=name: _write(path, files | {name: bomb}, document),
@@ -241,7 +241,7 @@ def _parquet(draw: random.Random, files: Files, document: dict[str, Any]) -> Ite
     table = pa.table({name: pa.nulls(3, SCHEMA.field(name).type) for name in SCHEMA.names})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    nulls = files | {archive.ROWS: sink.getvalue().to_pybytes()}
+    nulls = files | {archive_file.ROWS: sink.getvalue().to_pybytes()}
     yield "rows that are null", lambda path: _write(path, nulls, document)
 
 
@@ -294,10 +294,10 @@ def _open(home: Path, path: Path, sender: Connection) -> None:
     unpacked.mkdir()
     answer = "came in"
     try:
-        manifest = archive.unpack(path, unpacked)
-        bundled_rows.check_split(unpacked / archive.SPLIT, manifest.data.row_count)
-        row_scores.read(unpacked / archive.LOSSES)
-        bundled_rows.take_in(job, unpacked, manifest.data, home / "aside")
+        manifest = archive_file.unpack(path, unpacked)
+        contents.check_split(unpacked / archive_file.SPLIT, manifest.data.row_count)
+        originals.read_losses(unpacked / archive_file.LOSSES)
+        contents.import_rows(job, unpacked, manifest.data, home / "aside")
     except TunebenchError as error:
         answer = "refused" if 0 < len(error.message) < 2_000 and error.fix else f"says {error.message!r:.200}"
     except BaseException:  # noqa: BLE001 (what is looked for)

@@ -16,18 +16,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.hostility import Attempt
-from engine.launchers.local import LocalLauncher
-from engine.server.scheduling.scheduler import Scheduler
-from engine.server.scheduling.waiting import AskRunner
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, write_json
-from store.contract.process_record import process_start, write_record
+from engine.job_handlers import HANDLERS
+from engine.server.local_launcher import LocalLauncher
+from engine.server.scheduler import Scheduler
+from engine.server.sync_jobs import AskRunner
+from store.core.home import Home
+from store.core.job_folder import JobDir, write_json
+from store.core.processes import process_start, write_record
 from store.db.database import Database
-from store.queries import jobs
+from store.jobs import job_queue
 from tests.engine.processes.test_copied_home import CopiedRun
 from tests.unit.played import World
 from tunebench.terminal import processes
-from tunebench.terminal.going_on import answering
+from tunebench.terminal.processes import answering
 
 ROUNDS = 3
 HOLD = (
@@ -72,7 +73,7 @@ class _Original:
         for lane, job_id in queued.items():
             pid = self._work(f"the worker of a {lane} job", world.folder(job_id))
             with world.database.transaction() as tx:
-                jobs.announce(tx, job_id, pid, process_start(pid))
+                job_queue.announce(tx, job_id, pid, process_start(pid))
         world.database.close()
         ask = JobDir(self.home.asks / "ask-1")
         ask.path.mkdir()
@@ -110,9 +111,9 @@ def _jobs(copy: Home) -> str:
     database = Database(copy.database, [copy.datasets, copy.jobs])
     try:
         with database.transaction() as tx:
-            jobs.stop(tx, jobs.get_job(tx, "job-1"), time.time())
-        Scheduler(database, LocalLauncher(preload=False), copy, ["cpu"]).step()
-        statuses = [jobs.get_job(database, job)["status"] for job in ("job-1", "job-2")]
+            job_queue.stop(tx, job_queue.get_job(tx, "job-1"), time.time())
+        Scheduler(database, LocalLauncher(preload=False), copy, ["cpu"], HANDLERS).step()
+        statuses = [job_queue.get_job(database, job)["status"] for job in ("job-1", "job-2")]
     finally:
         database.close()
     return "" if statuses == ["cancelled", "lost"] else f"the jobs are {statuses}"

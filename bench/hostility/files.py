@@ -27,12 +27,11 @@ import pyarrow.parquet as pq
 from bench.hostility import Attempt
 from bench.made.odd_rows import odd_rows
 from bench.made.odd_tables import odd_tables
-from engine.data.readers.column_values import ALIASES
-from engine.jobs.asks import inspect
-from engine.jobs.data import import_rows
+from engine.data import import_job, source_inspection
+from engine.data.readers.file_rows import ALIASES
 from engine.worker.job import WorkerJob
-from store.contract.errors import TunebenchError
-from store.contract.home import Home
+from store.core.errors import TunebenchError
+from store.core.home import Home
 
 SECONDS = 60  # for the look and the import together
 MEMORY = 6 * 1024**3  # bytes of address space beyond that of the process that starts them
@@ -113,7 +112,7 @@ def _meet(home: Home, path: Path, rows: int | None, sender: Connection) -> None:
     limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     failure = ""
-    for kind, work in (("inspect", inspect.run), ("import", import_rows.run)):
+    for kind, work in (("inspect", source_inspection.run), ("import", import_job.run)):
         failure = failure or _work(home, path, kind, work, rows)
     sender.send(failure)
 

@@ -20,7 +20,7 @@ import psutil
 
 from bench.hostility import Attempt
 from bench.served import Served, processes_of
-from store.contract.home import Home
+from store.core.home import Home
 from tunebench.terminal.processes import free_port
 
 FOREIGN = [

@@ -21,18 +21,17 @@ import httpx
 
 from bench.hostility import Attempt
 from bench.hostility.sql import start_engine, wait_for
-from store.config.data.data_config import CleanConfig, ExportConfig, ProfileConfig
-from store.config.data.import_config import ImportConfig
-from store.config.data.recipe import Recipe
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.judging.transfer_config import TransferConfig
-from store.config.measuring.judge_config import JudgePairs
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
-from store.contract.states import ALIVE
+from store.core.home import Home
+from store.core.job_kinds import ALIVE
+from store.core.metric_options import JudgePairs
+from store.data import datasets
+from store.data.cleaning import Recipe
+from store.data.config import CleanConfig, ExportConfig, ImportConfig, ProfileConfig
+from store.evaluation.config import EvaluateConfig
 from store.http.client import Client
-from store.queries import jobs
-from store.queries.data import datasets
+from store.jobs import job_queue
+from store.training.train_config import TrainConfig
+from store.transfer.config import TransferConfig
 from tests.tiny import write_model
 
 COMMAND_COUNT, ASK_COUNT = 40, 30  # documents for each command and each ask
@@ -79,7 +78,7 @@ def _import(client: Client, home: Home) -> Document:
     file.write_text("question,answer,kind\n" + "\n".join(rows) + "\n", encoding="utf-8")
     body = {"source": {"upload": "rows.csv"}, "name": "Sums"}
     client.command("import_dataset", body)
-    while any(job["status"] in ALIVE for job in jobs.recent_jobs(client)):
+    while any(job["status"] in ALIVE for job in job_queue.recent_jobs(client)):
         time.sleep(0.2)
     return datasets.get_dataset(client, "Sums")
 

@@ -15,15 +15,14 @@ import psutil
 
 from bench.hostility import Attempt
 from bench.killed import KilledHome
-from store.contract.events import MAX_LINE
-from store.contract.home import Home
-from store.contract.jobdir import JobDir
-from store.contract.states import ALIVE
+from store.core.home import Home
+from store.core.job_folder import MAX_LINE, JobDir
+from store.core.job_kinds import ALIVE
+from store.data import datasets
 from store.db.database import Database
-from store.http.logs import MAX_TAIL
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.ingest import TORN
+from store.http.server import MAX_TAIL
+from store.jobs import job_queue
+from store.jobs.event_ingest import TORN
 
 GIB = 2**30
 LINES_BYTES = 32 * 2**20
@@ -48,7 +47,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
         for tail in (1_000, 64 * 2**10, GIB):
             yield _asked(killed, "left-0", tail, GIB + len(END))
         slowest, largest = 0.0, before
-        while any(jobs.get_job(killed.client, job)["status"] in ALIVE for job in (importing, *sizes)):
+        while any(job_queue.get_job(killed.client, job)["status"] in ALIVE for job in (importing, *sizes)):
             slowest = max(slowest, _seconds(lambda: killed.client.health()))
             largest = max(largest, engine.memory_info().rss)
             time.sleep(0.02)
@@ -81,10 +80,10 @@ def _leave(home: Home, draw: random.Random) -> dict[str, int]:
         write(folder.events)
         sizes[job_id] = folder.events.stat().st_size
         with database.transaction() as tx:
-            job = jobs.NewJob(job_id, "convert", job_id, {"model": "m"}, time.time(), lane="device")
-            jobs.insert(tx, job)
-            jobs.claim(tx, job_id, "cpu", time.time())
-            jobs.announce(tx, job_id, NOBODY, 1.0)
+            job = job_queue.NewJob(job_id, "convert", job_id, {"model": "m"}, time.time(), lane="device")
+            job_queue.insert(tx, job)
+            job_queue.claim(tx, job_id, "cpu", time.time())
+            job_queue.announce(tx, job_id, NOBODY, 1.0)
     database.close()
     return sizes
 
@@ -116,7 +115,7 @@ def _seconds(act: Callable[[], object]) -> float:
 
 
 def _not_taken(database: Database, job_id: str, size: int) -> str:
-    job = jobs.get_job(database, job_id)
+    job = job_queue.get_job(database, job_id)
     if job["status"] != "lost" or size - job["event_offset"] > MAX_LINE:  # less is half a line
         return f"it is {job['status']}, and {job['event_offset']:,} of {size:,} bytes were taken"
     alerts = database.query("SELECT message FROM alert WHERE job_id = ?", [job_id])["message"].to_pylist()

@@ -19,12 +19,12 @@ import httpx
 
 from bench.hostility import Attempt
 from bench.served import Served, processes_of, wait_until
-from store.contract.errors import TunebenchError
-from store.contract.home import Home
-from store.contract.states import ALIVE
+from store.core.errors import TunebenchError
+from store.core.home import Home
+from store.core.job_kinds import ALIVE
+from store.data import datasets
 from store.http.client import Client
-from store.queries import jobs
-from store.queries.data import datasets
+from store.jobs import job_queue
 from tunebench.terminal.processes import free_port, stop_engine
 
 KILLED = ("engine", "screens", "up")
@@ -106,12 +106,13 @@ def _left(home: Home, port: int, taken: list[tuple[str, str]]) -> Iterator[Attem
     try:
         client = Client(home)
         wait_until(
-            lambda: all(jobs.get_job(client, job)["status"] not in ALIVE for _, job in taken), "ended imports"
+            lambda: all(job_queue.get_job(client, job)["status"] not in ALIVE for _, job in taken),
+            "ended imports",
         )
         for name, job in taken:
             there = [dataset for dataset in datasets.list_datasets(client) if dataset["name"] == name]
             counts = [dataset["row_count"] for dataset in there]
-            status = jobs.get_job(client, job)["status"]
+            status = job_queue.get_job(client, job)["status"]
             yield Attempt(f"{name}: {status}", "" if counts == [ROWS] else f"{status}, with rows {counts}")
         half = [*home.uploads.iterdir(), *home.path.glob(".*.*"), *home.path.glob("jobs/*/aside/*")]
         half += home.asks.iterdir()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.hostility import Attempt
 from bench.killed import VICTIMS, KilledHome, moment, seen
-from store.contract.jobdir import JobDir
+from store.core.job_folder import JobDir
 from store.db.database import Database
 from tests.tiny import conversations, write_model
 

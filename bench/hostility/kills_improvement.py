@@ -17,11 +17,12 @@ import yaml
 from bench.hostility import Attempt
 from bench.killed import VICTIMS, KilledHome, moment, seen
 from bench.served import wait_until
-from store.contract.states import ALIVE
+from store.core.job_kinds import ALIVE
 from store.db.database import Database
-from store.documents.tables.improvement import Improvement
-from store.queries import jobs
-from store.queries.shipping import aliases, improvements
+from store.jobs import job_queue
+from store.registry import model_versions
+from store.retraining import improvements
+from store.retraining.schemas import Improvement
 from tests.engine.houses import RUN, write_corrections, write_sums
 from tests.tiny import write_model
 
@@ -60,7 +61,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
         killed.kill("engine", [])
         decision = {"improvement": improvement, "promote": True, "reason": "Measured."}
         killed.client.command("decide_improvement", decision)
-        standing = aliases.standing(killed.client, ended["model_id"], "production")
+        standing = model_versions.alias_standing(killed.client, ended["model_id"], "production")
         yield Attempt("the version in use", "" if standing == 2 else f"it is {standing}")
         database = killed.stop()
         try:
@@ -104,7 +105,7 @@ def _link(killed: KilledHome, draw: random.Random, improvement: str, state: str,
 
 
 def _alive(killed: KilledHome, kind: str) -> list[str]:
-    alive = jobs.with_status(killed.client, sorted(ALIVE))
+    alive = job_queue.with_status(killed.client, sorted(ALIVE))
     return [job["job_id"] for job in alive if job["kind"] == kind]
 
 

@@ -21,12 +21,12 @@ from bench.killed import VICTIMS, KilledHome, moment, seen
 from bench.made.monitored import add_endpoint
 from bench.made.request_log import Traffic, request_lines, thumbs
 from bench.served import wait_until
-from store.contract.home import Home
-from store.contract.request_log import log_folder
-from store.contract.states import ALIVE
+from store.core.home import Home
+from store.core.job_kinds import ALIVE
 from store.db.database import Database
-from store.queries import jobs
-from store.queries.monitoring import monitors
+from store.jobs import job_queue
+from store.monitoring import monitors
+from store.monitoring.log_ingest import log_folder
 from tests.unit.monitoring.texts import bank_questions
 
 ENDPOINT = "endpoint-1"
@@ -103,7 +103,7 @@ def _append(home: Home, series: str, text: str) -> None:
 
 
 def _looks(killed: KilledHome) -> list[str]:
-    alive = jobs.with_status(killed.client, sorted(ALIVE))
+    alive = job_queue.with_status(killed.client, sorted(ALIVE))
     return [job["job_id"] for job in alive if job["kind"] == monitors.KIND]
 
 
@@ -139,6 +139,6 @@ def _left(killed: KilledHome, database: Database, counts: dict[str, int]) -> Ite
     ):
         counted = list(database.query(sql).to_pylist()[0].values())
         yield Attempt(what, "" if counted == expected else f"{counted}, where {expected} were written")
-    past = jobs.of_kind(database, monitors.KIND)
+    past = job_queue.of_kind(database, monitors.KIND)
     yield Attempt("looks that are kept", "" if len(past) <= 2 else f"{len(past)} of them")
     yield Attempt("what is left", ", ".join(killed.left(database)))

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 from bench.hostility import Attempt
-from engine.models import models, weight_files
-from store.contract.errors import ModelError
-from store.contract.home import Home
+from engine.models import loading, weight_files
+from store.core.errors import ModelError
+from store.core.home import Home
 from tests.tiny import make_tokenizer
 from tests.unit.reading.test_tokenizer_limits import (
     BEYOND,
@@ -144,7 +144,7 @@ def _header_attempts(good: Path, folder: Path, home: Home) -> list[Attempt]:
 def _tokenizer_failure(folder: Path, text: str = "") -> str:
     began = time.monotonic()
     try:
-        models.load_tokenizer(str(folder))(text)
+        loading.load_tokenizer(str(folder))(text)
     except ModelError:
         seconds = time.monotonic() - began
         return f"took {seconds:.0f} s" if seconds > TOKENIZER_SECONDS else ""

@@ -13,11 +13,11 @@ import numpy as np
 import psutil
 
 from bench.hostility import Attempt
-from engine.diagnostics.statistics.scored import aggregate
-from engine.metrics.answer_rows import Answers
-from engine.metrics.measure import measure
-from store.config.measuring.metrics_config import MetricsConfig
-from store.contract.home import Home
+from engine.evaluation.metrics.answer_rows import Answers
+from engine.evaluation.metrics.measurement import measure
+from engine.evaluation.statistics.metric_estimates import aggregate
+from store.core.home import Home
+from store.core.metrics_config import MetricsConfig
 
 ROWS = 12
 ENDS = {

@@ -25,11 +25,11 @@ import pyarrow.parquet as pq
 
 from bench.hostility import Attempt
 from bench.made.statements import statements
-from store.contract.errors import BusyError, EngineUnavailable, TunebenchError
-from store.contract.home import Home
+from store.core.errors import BusyError, EngineUnavailable, TunebenchError
+from store.core.home import Home
 from store.http.client import Client
-from store.queries import jobs
-from store.queries.runs import runs
+from store.jobs import job_queue
+from store.runs import runs
 
 LIMIT_SECONDS = 30.0
 LATE_SECONDS = 15.0  # beside the limit: a place to wait for, a process to start, a busy machine
@@ -118,7 +118,7 @@ class _Watch(threading.Thread):
         began = time.perf_counter()
         try:
             runs.list_runs(self._client)
-            jobs.recent_jobs(self._client, limit=20)
+            job_queue.recent_jobs(self._client, limit=20)
         except TunebenchError as error:
             self._problem = f"a question of the screens failed: {error}"
         return (time.perf_counter() - began) * 1000 / 2

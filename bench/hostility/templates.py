@@ -17,14 +17,14 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from bench.hostility import Attempt
-from engine.evaluation.row_question import of_content
-from engine.models import models
-from engine.rows import template_limits
-from engine.rows.render import render, rendered
-from engine.serving.llama.chat_prompt import ChatTemplate
-from engine.serving.llama.gguf_head import GgufHead
-from engine.serving.protocol.bodies import ChatTurn
-from store.contract.errors import TunebenchError
+from engine.evaluation.row_questions import question_of_content
+from engine.models import loading
+from engine.models.tokenization import template_limits
+from engine.models.tokenization.rendering import render, rendered
+from engine.serving.gguf_metadata import GgufHead
+from engine.serving.llama_backend import ChatTemplate
+from engine.serving.protocol.request_bodies import ChatTurn
+from store.core.errors import TunebenchError
 from tests.tiny import write_model
 from tests.unit.reading.test_template_limits import HOSTILE, TURNS
 from tests.unit.serving.test_gguf_head import FIELDS, TEXT, gguf
@@ -62,11 +62,11 @@ def _failure(way: Callable[[Path, str], object], model: Path, template: str) -> 
 
 
 def _chosen(model: Path, template: str) -> None:
-    models.load_tokenizer(str(model), chat_template=template.replace(" " * 100, "x" * 100))
+    loading.load_tokenizer(str(model), chat_template=template.replace(" " * 100, "x" * 100))
 
 
 def _own(model: Path, template: str) -> Any:
-    tokenizer = models.load_tokenizer(str(model))
+    tokenizer = loading.load_tokenizer(str(model))
     tokenizer.chat_template = template
     return tokenizer
 
@@ -89,7 +89,7 @@ def _of_export(model: Path, template: str) -> None:
     """As the process that reads an export loads its tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.chat_template = template
-    of_content(tokenizer, 0, TURNS, None)
+    question_of_content(tokenizer, 0, TURNS, None)
 
 
 WAYS: dict[str, Callable[[Path, str], None]] = {

@@ -32,13 +32,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from bench.report import ended
-from store.contract.errors import EngineUnavailable
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, read_json, write_json
-from store.documents.tables.person import Person
+from store.core.errors import EngineUnavailable
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json, write_json
+from store.core.schemas import Person
+from store.db.named_query import load_queries
 from store.http.client import Client
-from store.queries import metrics
-from store.queries.query_registry import load_queries
+from store.jobs import metric_points
 
 FOLDERS = 8
 STEPS = 10_000  # of the run whose curve is asked for
@@ -123,8 +123,8 @@ def _take_in(database: Any, home: Home, server: Any) -> None:
 
 def _tail(database: Any, home: Home, job_ids: list[str]) -> int:
     """Read on in every folder and commit, until nothing is left: the loop of the scheduler."""
-    from store.contract.events import read_events
-    from store.queries.ingest import EventBatch, ingest_many
+    from store.core.job_folder import read_events
+    from store.jobs.event_ingest import EventBatch, ingest_many
 
     offsets = dict.fromkeys(job_ids, 0)
     points = 0
@@ -181,7 +181,7 @@ def engine(home: Home) -> Iterator[Client]:
 def ask(client: Client, run_id: str, seconds: list[float]) -> int:
     """One question for a curve; appends the time until its table is here, returns the points it is of."""
     began = time.perf_counter()
-    table = metrics.curve(client, run_id, "train/loss")
+    table = metric_points.curve(client, run_id, "train/loss")
     seconds.append(time.perf_counter() - began)
     return int(sum(table.column("count").to_pylist()))
 
@@ -204,7 +204,9 @@ def measure(home: Home, points: int) -> dict[str, Any]:
                 raise SystemExit("The curve does not have its points.")
             ask(client, "job-0", live)
             time.sleep(PAUSE)
-        stored = sum(row["count"] for row in metrics.summaries(client, [f"job-{i}" for i in range(FOLDERS)]))
+        stored = sum(
+            row["count"] for row in metric_points.summaries(client, [f"job-{i}" for i in range(FOLDERS)])
+        )
         rows = (
             client.people.query("SELECT count(*) AS n FROM metric WHERE run_id <> 'asked'")
             .column("n")[0]

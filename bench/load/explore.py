@@ -31,11 +31,11 @@ import numpy as np
 
 from bench.made.million_rows import FINGERPRINT, LANGUAGES, make
 from bench.report import ended
-from store.config.data.filters import Condition, Filter
-from store.contract.errors import EngineUnavailable
-from store.contract.home import Home
+from store.core.errors import EngineUnavailable
+from store.core.home import Home
+from store.data import datasets, exploration, histogram
+from store.data.filters import Condition, Filter
 from store.http.client import Client
-from store.queries.data import datasets, explore, histogram, quality
 
 P95_MS = 500.0
 
@@ -61,12 +61,12 @@ def engine(home: Home) -> Iterator[Client]:
         process.wait(30)
 
 
-def questions(client: Client, rows: explore.DatasetTable) -> dict[str, Callable[[int], Any]]:
+def questions(client: Client, rows: exploration.DatasetTable) -> dict[str, Callable[[int], Any]]:
     """name -> a question of the round; each round asks for other values."""
 
     def filtered(where: Filter) -> int:
-        count, first = explore.find(client, rows, where)
-        explore.values_of(client, rows, first, ["prompt", "answer"], shorten=explore.EXCERPT)
+        count, first = exploration.find(client, rows, where)
+        exploration.values_of(client, rows, first, ["prompt", "answer"], shorten=exploration.EXCERPT)
         return count
 
     def on(*conditions: tuple[str, Any, Any]) -> Filter:
@@ -79,14 +79,14 @@ def questions(client: Client, rows: explore.DatasetTable) -> dict[str, Callable[
     names = ("prompt", "answer")
     flagged = on(("truncated", "is", True))
     return {
-        "page, anywhere": lambda i: explore.page(
-            client, rows, Filter(), explore.TablePage(names, offset=i * total // 13)
+        "page, anywhere": lambda i: exploration.page(
+            client, rows, Filter(), exploration.TablePage(names, offset=i * total // 13)
         ),
-        "page, sorted by a signal": lambda i: explore.page(
+        "page, sorted by a signal": lambda i: exploration.page(
             client,
             rows,
             Filter(),
-            explore.TablePage(names, explore.Sort("characters", descending=True), offset=20 * i),
+            exploration.TablePage(names, exploration.Sort("characters", descending=True), offset=20 * i),
         ),
         "filter, one signal": lambda i: filtered(on(("characters", ">", 200 + 10 * i))),
         "filter, signals of two groups": lambda i: filtered(
@@ -113,7 +113,7 @@ def questions(client: Client, rows: explore.DatasetTable) -> dict[str, Callable[
     }  # fmt: skip
 
 
-def aside(client: Client, rows: explore.DatasetTable) -> dict[str, Callable[[int], Any]]:
+def aside(client: Client, rows: exploration.DatasetTable) -> dict[str, Callable[[int], Any]]:
     """Questions without a limit: every value is one of its own, which no chart can show."""
     return {
         "histogram of a text of the file": lambda i: histogram.facets(
@@ -128,9 +128,9 @@ def measure(home: Home, count: int, rounds: int) -> dict[str, Any]:
     figures: dict[str, Any] = {"rows": count, "megabytes": home.rows(FINGERPRINT).stat().st_size / 1e6}
     with engine(home) as client:
         dataset = datasets.get_dataset(client, "data-bench")
-        measured = quality.signals(client, FINGERPRINT)
-        columns = explore.columns(dataset, measured, explore.example_row(client, dataset))
-        rows = explore.DatasetTable(dataset, measured, columns)
+        measured = datasets.signals(client, FINGERPRINT)
+        columns = exploration.columns(dataset, measured, exploration.example_row(client, dataset))
+        rows = exploration.DatasetTable(dataset, measured, columns)
         for limited, asked in ((True, questions(client, rows)), (False, aside(client, rows))):
             for name, ask in asked.items():
                 seconds = []

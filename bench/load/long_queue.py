@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.killed import KilledHome
 from bench.report import ended
-from engine.server.commands import Commands
-from store.contract.home import Home
-from store.contract.roles import OWNER
+from engine.commands import Commands
+from store.core.home import Home
+from store.core.rights import OWNER
 from store.db.database import Database
-from store.queries import jobs
-from store.queries.runs import runs
+from store.jobs import job_queue
+from store.runs import runs
 from tests.unit.played import START, World
 
 FEW, MANY = 100, 10_000
@@ -72,12 +72,14 @@ def _queue(database: Database, count: int) -> None:
         for place in range(count):
             job_id, before = f"job-{place:06}", [f"job-{place - 1:06}"] if place % 2 else []
             config = {"model": "m", "rows": list(range(30))}
-            jobs.insert(tx, jobs.NewJob(job_id, "convert", f"Job {place}", config, START + place, before))
+            job_queue.insert(
+                tx, job_queue.NewJob(job_id, "convert", f"Job {place}", config, START + place, before)
+            )
 
 
 def _overview(database: Database) -> None:
-    jobs.queue(database, limit=SHOWN)
-    jobs.queue_length(database)
+    job_queue.queue(database, limit=SHOWN)
+    job_queue.queue_length(database)
     runs.status_counts(database)
     runs.list_runs(database)
 
@@ -87,7 +89,7 @@ def _cancel(database: Database, home: Home) -> None:
         raise AssertionError(f"Nothing here asks {name}.")
 
     cancel = Commands(database, home, ask).table()["cancel"]
-    for job in jobs.waiting(database)[-FEW:]:
+    for job in job_queue.waiting(database)[-FEW:]:
         cancel({"job": job["job_id"]}, OWNER)
 
 

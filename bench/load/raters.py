@@ -38,18 +38,16 @@ import numpy as np
 import pyarrow as pa
 from playwright.sync_api import Page, expect, sync_playwright
 
-from engine.jobs.rounds.gather_answers import SCHEMA
-from pages.shared.acting import session_name
-from store.config.judging.round_config import RoundConfig
-from store.contract.errors import EngineUnavailable, TunebenchError
-from store.contract.home import Home
-from store.contract.secret_text import API_TOKEN, hashed
+from engine.rating.jobs.gather_answers import SCHEMA
+from pages.shared.engine_client import session_name
+from store.core.errors import EngineUnavailable, TunebenchError
+from store.core.home import Home
 from store.db.database import Database, utc_now
-from store.http.access import read_secret
+from store.http.access import API_TOKEN, hashed, read_secret
 from store.http.client import Client
-from store.queries import settings
-from store.queries.people import sessions, tokens
-from store.queries.rating import ratings, rounds
+from store.people import accounts, settings
+from store.rating import ratings, rounds
+from store.rating.config import RoundConfig
 from tests.e2e.rating_server import EARLY, PRESSED, WATCH
 from tests.e2e.started_app import BROWSER_ARGS, screens_of, wait_until
 
@@ -89,9 +87,9 @@ def prepare(home: Home, people: int) -> list[str]:
             person = f"person-{number}"
             tx.execute("INSERT INTO person VALUES (?, ?, 'rater', true, ?)", [person, person, utc_now()])
             row = {"token_id": f"token-{number}", "secret": hashed(secret), "person_id": person}
-            tokens.add(tx, {**row, "name": "bench", "created_at": utc_now()})
+            accounts.add_token(tx, {**row, "name": "bench", "created_at": utc_now()})
             seen = {"address": "", "agent": "", "created_at": utc_now(), "seen_at": utc_now()}
-            sessions.add(
+            accounts.add_session(
                 tx,
                 {
                     "session_id": f"session-{number}",

@@ -10,12 +10,11 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from engine.diagnostics.rating.systems.davidson import chances
-from store.contract.home import Home
+from engine.rating.analysis.davidson import chances
+from store.core.home import Home
+from store.core.rating_schemas import RatingProtocol, Round, RoundDetails
 from store.db.database import Database
-from store.documents.rating.rating_desk import RatingProtocol
-from store.documents.rating.round import Round, RoundDetails
-from store.queries.rating import rounds
+from store.rating import rounds
 
 MODELS, RATERS, ITEMS = 59, 124, 12_500
 LABELS = ("billing", "delivery", "returns", "other")

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.diagnostics.statistics.estimators import ESTIMATORS
+from engine.evaluation.statistics.estimators import ESTIMATORS
 
 Floats = NDArray[np.float64]
 Which = Literal["random", "hard", "long"]  # of the rows: any, the worst of the version in use, the longest

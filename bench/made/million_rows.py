@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.convert.writer import COMPRESSION, LEVELS
-from engine.signals.groups.signal_figures import figures
-from store.catalog.signals import GROUPS
-from store.contract.home import Home
+from engine.data.conversion.dataset_writer import COMPRESSION, LEVELS
+from engine.data.measurement_job import column_figures
+from store.core.home import Home
+from store.data import datasets
+from store.data.signals import GROUPS
 from store.db.database import Database, utc_now
-from store.queries.data import datasets, quality
 
 FINGERPRINT = "b" * 32
 BLOCK = 20_000  # rows of a row group, as an import writes them
@@ -56,8 +56,12 @@ def make(home: Home, count: int, mapped: bool = False) -> None:
             table = pa.table({"row_id": np.arange(count), **columns})
             pq.write_table(table, path)
             shared = {"options": {}, "row_count": count, "reused_count": 0, "seconds": 0.0}
-            quality.record_signals(
-                tx, FINGERPRINT, group, shared | {"figures": figures(table, GROUPS[group].signals)}, utc_now()
+            datasets.record_signals(
+                tx,
+                FINGERPRINT,
+                group,
+                shared | {"figures": column_figures(table, GROUPS[group].signals)},
+                utc_now(),
             )
     database.close()
 

@@ -6,18 +6,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from engine.jobs.shipping import watch
-from engine.server.commands import Commands
-from engine.server.monitoring.monitoring import MEASURE_SECONDS, Monitoring
-from engine.server.scheduling.job_handlers import keep, write_order
+from engine.commands import Commands
+from engine.job_handlers import keep, write_order
+from engine.monitoring import watch_job
+from engine.monitoring.loop import MEASURE_SECONDS, Monitoring
 from engine.worker.job import WorkerJob
-from store.contract.home import Home
-from store.contract.request_log import log_folder
-from store.contract.states import ALIVE
+from store.core.home import Home
+from store.core.job_kinds import ALIVE
+from store.core.monitoring_schemas import Monitor
 from store.db.database import Database, Transaction, utc_now
-from store.documents.serving.monitor import Monitor
-from store.queries import jobs
-from store.queries.monitoring import monitors
+from store.jobs import job_queue
+from store.monitoring import monitors
+from store.monitoring.log_ingest import log_folder
 
 
 def add_endpoint(tx: Transaction, endpoint_id: str, name: str) -> None:
@@ -58,19 +58,19 @@ class Monitored:
         self.now += seconds
         while self.monitoring.step() == 0:
             pass
-        waiting = [job for job in jobs.of_kind(self.database, monitors.KIND) if job["status"] in ALIVE]
+        waiting = [job for job in job_queue.of_kind(self.database, monitors.KIND) if job["status"] in ALIVE]
         for job in waiting:
             self.look(job["job_id"])
         return len(waiting)
 
     def look(self, job_id: str) -> None:
         """What the worker of a look does, and what the engine keeps of it."""
-        job = jobs.get_job(self.database, job_id)
+        job = job_queue.get_job(self.database, job_id)
         folder = write_order(self.database, self.home, job)
-        result = watch.run(WorkerJob(folder.path))
+        result = watch_job.run(WorkerJob(folder.path))
         with self.database.transaction() as tx:
-            jobs.claim(tx, job_id, "cpu", self.now)
-            jobs.finish(tx, job_id, "finished", self.now, result=result)
+            job_queue.claim(tx, job_id, "cpu", self.now)
+            job_queue.finish(tx, job_id, "finished", self.now, result=result)
             keep(tx, self.home, job, result, self.now)
 
     def catch_up(self) -> None:

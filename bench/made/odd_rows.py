@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from engine.data.readers.column_values import ALIASES
+from engine.data.readers.file_rows import ALIASES
 
 COUNT = 30
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]

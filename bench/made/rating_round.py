@@ -16,8 +16,8 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 
-from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome
-from engine.diagnostics.rating.systems import davidson
+from engine.rating.analysis import davidson
+from engine.rating.analysis.comparisons import Comparisons, PairOutcome
 
 Floats = NDArray[np.float64]
 NODES, WEIGHTS = hermegauss(31)

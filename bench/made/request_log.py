@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from store.documents.serving.feedback_line import FeedbackLine
-from store.documents.serving.request_line import RequestLine
+from store.serving.schemas import FeedbackLine, RequestLine
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from store.contract.home import Home
+from store.core.home import Home
 
 GENERATED = 330
 Made = tuple[str, str]  # a name and a statement

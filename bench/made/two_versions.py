@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.made.request_log import Traffic, request_lines
-from store.documents.serving.endpoint import EndpointRoute
-from store.documents.serving.feedback_line import FeedbackLine
-from store.documents.serving.request_line import RequestLine
+from store.serving.schemas import EndpointRoute, FeedbackLine, RequestLine
 
 LIVE, OTHER = "intents@3", "intents@4"
 

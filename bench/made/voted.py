@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from bench.made.shapes.votes import ROUNDS, Votes
-from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome
-from engine.diagnostics.rating.systems import davidson
+from engine.rating.analysis import davidson
+from engine.rating.analysis.comparisons import Comparisons, PairOutcome
 
 
 def compare(

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
-from engine.diagnostics.drift.watching import threshold
-from store.config.serving.monitor_config import WATCHED_NAMES
+from engine.monitoring.drift import threshold
+from store.monitoring.config import WATCHED_NAMES
 
 REFERENCE = 300
 EVERY = 600.0  # seconds between two requests

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.diagnostics.drift.martingale import begin, bet, ties
-from engine.diagnostics.drift.watched import MOST_BIN
+from engine.monitoring.drift import MOST_BIN
+from engine.monitoring.sequential_tests import begin_bets, bet, ties
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Floats]
@@ -128,7 +128,7 @@ def drawn(stream: Stream, rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 def capital(reference: Floats, values: Floats, seed: int) -> Floats:
     """The test's capital after each value, as a logarithm."""
-    return bet(begin(bins(reference)), bins(values), ties(seed, 0, len(values))).log_wealth
+    return bet(begin_bets(bins(reference)), bins(values), ties(seed, 0, len(values))).log_wealth
 
 
 def watch(stream: Stream, seed: int) -> Seen:

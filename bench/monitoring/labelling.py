@@ -29,8 +29,8 @@ from sklearn.linear_model import LogisticRegression
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.diagnostics.drift.label_candidates import LabelCandidate
-from engine.diagnostics.drift.labelling import ReasonWeights, pick, rank
+from engine.monitoring.label_candidates import LabelCandidate
+from engine.monitoring.labelling import ReasonWeights, pick, rank
 
 NEIGHBOURS = 3
 POOL = 1_000  # rows of the stream that can be labelled

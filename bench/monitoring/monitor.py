@@ -25,21 +25,12 @@ import numpy as np
 
 from bench.made.monitored import add_endpoint
 from bench.made.request_log import Traffic, request_lines, thumbs
-from engine.diagnostics.drift.watched import LENGTH_STEP
-from store.contract.home import Home
+from engine.monitoring.drift import LENGTH_STEP
+from store.core.home import Home
 from store.db.database import Database
-from store.queries.monitoring import (
-    feedback,
-    golden,
-    log_ingest,
-    monitor_alerts,
-    monitors,
-    side_by_side,
-    signal_counts,
-    traffic,
-)
-from store.queries.monitoring.log_ingest import LogBatch
-from store.queries.monitoring.traffic import Window
+from store.monitoring import feedback, log_ingest, monitor_alerts, monitors, side_by_side, traffic
+from store.monitoring.log_ingest import LogBatch
+from store.monitoring.traffic import Window
 
 ENDPOINT = "endpoint-1"
 END = datetime(2027, 1, 31)
@@ -156,14 +147,14 @@ def questions(database: Database, window: Window) -> dict[str, Callable[[], obje
         "span": lambda: traffic.span(db, ENDPOINT),
         "traffic by version": lambda: traffic.by_version(db, *window_of_ten),
         "traffic over time": lambda: traffic.points(db, *window_of_ten),
-        "drift": lambda: signal_counts.counts(db, *window_of_ten),
+        "drift": lambda: traffic.signal_counts(db, *window_of_ten),
         "feedback by version": lambda: feedback.by_version(db, *window_of_ten),
         "feedback by group": lambda: feedback.by_group(db, *window_of_ten),
         "versions side by side": lambda: side_by_side.listed(db, ENDPOINT),
         "feedback without request": lambda: feedback.unmatched(db, *window_of_ten),
-        "golden set": lambda: golden.runs(db, ENDPOINT),
+        "golden set": lambda: monitors.golden_runs(db, ENDPOINT),
         "lines of the log": lambda: monitors.torn(db, ENDPOINT),
-        "rows behind an alert": lambda: signal_counts.most_unlike(
+        "rows behind an alert": lambda: traffic.most_unlike(
             db, ENDPOINT, "input_distance", places, order="DESC", limit=8
         ),
     }

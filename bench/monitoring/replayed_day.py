@@ -30,11 +30,11 @@ import pyarrow.parquet as pq
 from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from bench.made.shapes.draws import draw_lengths
-from engine.diagnostics.drift.drift_words import moment
-from store.config.serving.monitor_config import MonitorSettings
-from store.documents.serving.request_line import RequestLine
-from store.queries import jobs
-from store.queries.monitoring import monitor_alerts, monitors
+from engine.monitoring.text import moment
+from store.jobs import job_queue
+from store.monitoring import monitor_alerts, monitors
+from store.monitoring.config import MonitorSettings
+from store.serving.schemas import RequestLine
 
 ENDPOINT = "endpoint-1"
 MIDNIGHT = 20_833 * 86_400.0
@@ -127,7 +127,7 @@ def evaluate(monitored: Monitored, rng: np.random.Generator) -> None:
     columns = {"prompt": texts, "prediction": answers(np.clip(draw_lengths(rng, 400), 2, 1_000))}
     nothing = pa.nulls(400, pa.float64())
     pq.write_table(pa.table(columns).append_column("probability", nothing), folder / "predictions.parquet")
-    now = jobs.utc(monitored.now)
+    now = job_queue.utc(monitored.now)
     with monitored.database.transaction() as tx:
         tx.execute(
             "INSERT INTO evaluation (evaluation_id, name, notes, model, checkpoint, dataset_id, dataset_name,"

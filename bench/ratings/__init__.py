@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from engine.diagnostics.statistics.statistics import Interval
+from engine.evaluation.statistics.intervals import Interval
 
 LOW, HIGH = 0.93, 0.97  # of draws whose interval holds the truth
 RARE_HIGH = 0.99  # where what is counted is rare: no interval of a few counts covers 95% whatever the truth

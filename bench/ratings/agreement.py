@@ -12,11 +12,11 @@ from bench.made.shapes.draws import choose_by_weight
 from bench.made.voted import toss
 from bench.ratings import HIGH, LOW, holds
 from bench.truths import Rate
-from engine.diagnostics.rating.raters.alpha import Level, alpha, outcome_alpha
-from engine.diagnostics.rating.raters.kappa import kappa, kappas
-from engine.diagnostics.rating.rows.clustered import RatingClusters
-from engine.diagnostics.rating.rows.ratings import Comparisons
-from engine.diagnostics.statistics.statistics import Interval
+from engine.evaluation.statistics.clustered import RatingClusters
+from engine.evaluation.statistics.intervals import Interval
+from engine.rating.analysis.agreement import kappa, kappas
+from engine.rating.analysis.comparisons import Comparisons
+from engine.rating.analysis.krippendorff_alpha import Level, alpha, outcome_alpha
 
 Draw = Callable[[np.random.Generator], bool | None]
 Ints = NDArray[np.int64]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from bench.made.voted import arena
 from bench.ratings import LOW, holds, together
 from bench.truths import Rate
-from engine.diagnostics.rating.rows.ratings import Comparisons
-from engine.diagnostics.rating.systems.strengths import strengths
+from engine.rating.analysis.comparisons import Comparisons
+from engine.rating.analysis.strengths import strengths
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 200

@@ -8,8 +8,8 @@ import numpy as np
 
 from bench.ratings import HIGH, LOW, RARE_HIGH, holds
 from bench.truths import Rate
-from engine.diagnostics.rating.raters.corrected import corrected
-from engine.diagnostics.rating.rows.choice import choose
+from engine.rating.analysis.judge_correction import corrected
+from engine.rating.analysis.prompt_selection import choose
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 2_000

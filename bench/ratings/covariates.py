@@ -11,7 +11,7 @@ import numpy as np
 from bench.made.rating_round import Round
 from bench.ratings import HIGH, LOW, holds, together
 from bench.truths import Rate
-from engine.diagnostics.rating.systems.strengths import strengths
+from engine.rating.analysis.strengths import strengths
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 600

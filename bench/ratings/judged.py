@@ -7,7 +7,7 @@ import numpy as np
 from bench.ratings import holds
 from bench.ratings.corrected import Draw
 from bench.truths import Rate
-from engine.diagnostics.rating.raters.judged_share import judged_share
+from engine.rating.analysis.judge_correction import judged_share
 
 DRAWS = 2_000
 JUDGED = 500

@@ -9,10 +9,9 @@ import numpy as np
 
 from bench.made.rating_round import Round
 from bench.truths import Rate
-from engine.diagnostics.rating.raters.dawid_skene import reliabilities
-from engine.diagnostics.rating.raters.profiles import profiles
-from engine.diagnostics.rating.systems.planning import more_ratings
-from engine.diagnostics.rating.systems.strengths import strengths
+from engine.rating.analysis.model_comparison import more_ratings
+from engine.rating.analysis.rater_reliability import profiles, reliabilities
+from engine.rating.analysis.strengths import strengths
 
 Draw = Callable[[np.random.Generator], bool | None]
 HONEST = Round((0.5, 0.0), items=60, raters=5, overlap=3, noise=0.3)

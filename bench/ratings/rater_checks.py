@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from bench.ratings import holds
 from bench.truths import Rate
-from engine.diagnostics.rating.raters.flagged import GRADED, is_surely_below, right_share
-from engine.diagnostics.rating.raters.profiles import is_too_fast
-from store.documents.rating.round import GOLD_PASS
+from engine.rating.analysis.rater_checks import GRADED, is_surely_below, right_share
+from engine.rating.analysis.rater_reliability import is_too_fast
+from store.core.rating_schemas import GOLD_PASS
 
 Draw = Callable[[np.random.Generator], bool | None]
 Answering = Callable[[np.random.Generator, int, float], NDArray[np.bool_]]

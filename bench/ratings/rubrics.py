@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from bench.ratings import HIGH, LOW, RARE_HIGH, holds
 from bench.truths import Rate
-from engine.diagnostics.rating.rows.graded import CriterionScores
-from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means
+from engine.rating.analysis.rates import CriterionScores, criterion_differences, criterion_means
 
 Draw = Callable[[np.random.Generator], bool | None]
 Floats = NDArray[np.float64]

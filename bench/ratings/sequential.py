@@ -12,9 +12,9 @@ from bench.made.rating_round import Round
 from bench.made.shapes.votes import VOTED, Votes
 from bench.made.voted import compare
 from bench.truths import Rate
-from engine.diagnostics.rating.rows.ratings import Comparisons
-from engine.diagnostics.rating.systems.sequential import Peek, always_valid, peek
-from engine.diagnostics.rating.systems.strengths import strengths
+from engine.rating.analysis.comparisons import Comparisons
+from engine.rating.analysis.model_comparison import Peek, always_valid, peek
+from engine.rating.analysis.strengths import strengths
 
 Draw = Callable[[np.random.Generator], bool]
 PEEKS = 10_000  # one after each item

@@ -13,9 +13,16 @@ from bench.made.shapes.votes import VOTED
 from bench.made.voted import compare
 from bench.ratings import HIGH, LOW, RARE_HIGH, holds
 from bench.truths import Rate
-from engine.diagnostics.rating.rows.graded import CriterionScores, Passes
-from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
-from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
+from engine.rating.analysis.rates import (
+    CriterionScores,
+    Passes,
+    both_bad_rate,
+    criterion_differences,
+    criterion_means,
+    pass_rates,
+    position,
+    win_rates,
+)
 
 Draw = Callable[[np.random.Generator], bool | None]
 Floats = NDArray[np.float64]

@@ -10,8 +10,8 @@ import numpy as np
 
 from bench.ratings import LOW, RARE_HIGH, holds
 from bench.truths import Rate
-from engine.diagnostics.rating.raters.set_alpha import LabelledSpan, MarkedText
-from engine.diagnostics.rating.raters.span_match import span_matches
+from engine.rating.analysis.krippendorff_alpha import LabelledSpan, MarkedText
+from engine.rating.analysis.spans import span_matches
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 1_000

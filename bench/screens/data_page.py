@@ -26,7 +26,7 @@ from playwright.sync_api import Browser, sync_playwright
 from bench.made.million_rows import make
 from bench.report import Figure, Section
 from bench.screens.first_use import BROWSER, down, up
-from store.contract.home import Home
+from store.core.home import Home
 from tunebench.terminal.processes import screens_entrance
 
 SECONDS = 2.0

@@ -32,8 +32,8 @@ from bench.made.large_round import make
 from bench.report import Figure, Section
 from bench.screens.data_page import opened
 from bench.screens.first_use import BROWSER, down, up
-from store.contract.home import Home
-from store.documents.rating.rating_desk import RatingProtocol
+from store.core.home import Home
+from store.core.rating_schemas import RatingProtocol
 from store.http.client import Client
 from tunebench.terminal.processes import screens_entrance
 

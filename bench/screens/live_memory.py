@@ -30,11 +30,11 @@ from scipy import stats
 from bench.report import Figure, Section
 from bench.screens.first_use import BROWSER
 from bench.served import Served, wait_until
-from store.contract.home import Home
-from store.contract.states import ALIVE
+from store.core.home import Home
+from store.core.job_kinds import ALIVE
 from store.http.client import Client
-from store.queries import jobs
-from store.queries.runs import runs
+from store.jobs import job_queue
+from store.runs import runs
 from tests.tiny import write_model
 from tunebench.terminal.processes import free_port, screens_entrance
 
@@ -50,7 +50,7 @@ def launch(home: Home, folder: Path) -> str:
     write_model(folder / "tiny")
     with closing(Client(home)) as client:
         taken = client.command("import_dataset", {"name": "Rows", "source": {"path": str(rows)}})
-        wait_until(lambda: jobs.get_job(client, taken["job_id"])["status"] not in ALIVE, "the rows")
+        wait_until(lambda: job_queue.get_job(client, taken["job_id"])["status"] not in ALIVE, "the rows")
         body = {"name": "Long", "dataset": "Rows", "model": str(folder / "tiny"), "num_train_epochs": EPOCHS}
         run_id = str(client.command("launch", body)["run_id"])
         wait_until(lambda: runs.get_run(client, run_id)["status"] == "training", "the run trains")

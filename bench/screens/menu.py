@@ -24,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 from bench.report import Figure, Section
 from bench.screens.clicks import CLICK_SECONDS, Screen
 from bench.screens.first_use import BROWSER, down, up
-from store.contract.home import Home
+from store.core.home import Home
 from tests.pages.seeds.seed import seed
 from tunebench.terminal.processes import screens_entrance
 

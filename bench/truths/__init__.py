@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.diagnostics.statistics.statistics import wilson_interval
+from engine.evaluation.statistics.intervals import wilson_interval
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from engine.diagnostics.comparison import pareto
-from engine.diagnostics.forgetting import probe_scores
-from engine.diagnostics.statistics.statistics import Interval, ratio_interval
-from store.contract.home import Home
-from store.contract.jobdir import JobDir
-from store.contract.states import ALIVE
+from engine.evaluation.comparison import pareto
+from engine.evaluation.statistics.intervals import Interval, ratio_interval
+from engine.evaluation.verdicts import paired_measurements
+from store.core.home import Home
+from store.core.job_folder import JobDir
+from store.core.job_kinds import ALIVE
+from store.data import datasets
 from store.http.client import Client
-from store.queries.data import datasets
-from store.queries.runs import gains_and_costs, runs
+from store.runs import run_outcomes, runs
 from tunebench.terminal import processes
 
 Run = dict[str, Any]
@@ -76,7 +76,7 @@ class Trials:
                 gain=row["gain"],
                 forgetting=row["prose"],
             )
-            for row in gains_and_costs.costs(self.client)
+            for row in run_outcomes.costs(self.client)
             if row["run_id"] in ids
         ]
         return {ids[place["run"]]: place["status"] for place in pareto.front(points)}
@@ -99,7 +99,7 @@ class Trials:
             pq.read_table(JobDir(self.home.jobs / run["run_id"]).probes, filters=[("model", "=", "tuned")])
             for run in (first, other)
         )
-        prose = probe_scores.pair(other_probes, first_probes)["prose"]
+        prose = paired_measurements.pair_probes(other_probes, first_probes)["prose"]
         return ratio_interval(prose.tuned["loss_sum"] - prose.base["loss_sum"], prose.base["tokens"])
 
     def judged_seconds(self, run: Run) -> float:

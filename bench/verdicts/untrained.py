@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from engine.models import initial_weights, models
-from engine.models.apply_method import base_model, make_trainable
-from engine.probes import general
-from engine.probes.probes import ProbeMeasurement
-from store.catalog.methods import METHODS
-from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
-from store.contract.home import Home
+from engine.evaluation.probes import suite_probes
+from engine.evaluation.probes.probe_sets import ProbeMeasurement
+from engine.models import adapter_weights, loading
+from engine.models.tuning_methods import base_model, make_trainable
+from store.core.home import Home
+from store.training.methods import METHODS
+from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
 CPU = torch.device("cpu")
 PASSAGES = 12  # of the suite's prose
@@ -40,15 +40,15 @@ def changes(home: Home) -> Iterator[tuple[str, float, float]]:
 
 
 def _change(home: Home, config: TrainConfig) -> tuple[float, float]:
-    source = models.resolve(BUNDLED_MODEL, home)
-    tokenizer = models.load_tokenizer(source)
-    model = models.load_model(config, source, "cpu", torch.float32)
-    probe = general.prose(tokenizer, None).part(PASSAGES)
+    source = loading.resolve(BUNDLED_MODEL, home)
+    tokenizer = loading.load_tokenizer(source)
+    model = loading.load_model(config, source, "cpu", torch.float32)
+    probe = suite_probes.prose(tokenizer, None).part(PASSAGES)
     before = _loss(probe.measure(model, batch_size=8, device=CPU))
     torch.manual_seed(0)
     examples = [torch.tensor([tokenizer(text).input_ids[:64]]) for text in probe.texts[:4]]
-    folder = None if config.held else models.weights_folder(source)
-    tuned = make_trainable(model, config, torch.float32, start=initial_weights.Sources(examples, folder))
+    folder = None if config.held else loading.weights_folder(source)
+    tuned = make_trainable(model, config, torch.float32, start=adapter_weights.Sources(examples, folder))
     on = _loss(probe.measure(tuned, batch_size=8, device=CPU))
     with base_model(tuned) as untuned:
         off = _loss(probe.measure(untuned, batch_size=8, device=CPU))

@@ -14,11 +14,13 @@ import httpx
 from docs.photographed.camera import LONG, SHORT, Camera, charts, missing, say
 from docs.photographed.topics import INSTRUCTION, documentation
 from docs.photographed.work import CLEANED, GENTLE, STRONG, Work
-from store.contract.errors import NotFoundError
-from store.contract.yaml_text import to_yaml
-from store.documents.tables.endpoint_state import EndpointSeen
-from store.queries.monitoring import monitor_alerts
-from store.queries.shipping import aliases, exports, improvements, versions
+from store.core.config import to_yaml
+from store.core.errors import NotFoundError
+from store.export import exports
+from store.monitoring import monitor_alerts
+from store.registry import model_versions
+from store.retraining import improvements
+from store.serving.schemas import EndpointSeen
 from tests.e2e.started_app import App, wait_until
 
 MODEL = "topics"
@@ -55,13 +57,13 @@ class Shipping:
     def model_id(self) -> str:
         """Of the registered model; empty where there is none yet."""
         try:
-            return versions.get_model(self._app.client, MODEL)["model_id"]
+            return model_versions.get_model(self._app.client, MODEL)["model_id"]
         except NotFoundError:
             return ""
 
     def registered(self) -> None:
         """Two runs as versions, the better one first."""
-        there = versions.list_versions(self._app.client, self.model_id())[0] if self.model_id() else 0
+        there = model_versions.list_versions(self._app.client, self.model_id())[0] if self.model_id() else 0
         for run in (STRONG, GENTLE)[there:]:
             say(f"Registering {run}")
             self._app.cli("model", "register", run, "--name", MODEL, "--no-wait", "--json")
@@ -80,7 +82,7 @@ class Shipping:
     def promoted(self) -> None:
         """The first version through the gate of production; then the second one is held against it."""
         client = self._app.client
-        if aliases.standing(client, self.model_id(), "production") is None:
+        if model_versions.alias_standing(client, self.model_id(), "production") is None:
             say("Through the gate")
             file = self._app.home / "gate.yaml"
             file.write_text(to_yaml({"checks": GATE}))

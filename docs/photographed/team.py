@@ -9,11 +9,11 @@ from typing import NamedTuple
 from playwright.sync_api import Browser
 
 from docs.photographed.camera import LONG, SHORT, SIZE, Camera, missing, say
-from store.config.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET
-from store.documents.rating.round import RoundLine
-from store.queries import conversations
-from store.queries.rating import ratings, rounds
-from store.queries.runs import runs
+from store.core.rating_schemas import RoundLine
+from store.playground import conversations
+from store.rating import ratings, rounds
+from store.runs import runs
+from store.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET
 from tests.e2e.rating_server import press
 from tests.e2e.started_app import App, wait_until
 from tests.e2e.team_app import accept, sign_in

@@ -7,12 +7,12 @@ from typing import Any
 
 from docs.photographed.camera import LONG, SHORT, Camera, charts, missing, say
 from docs.photographed.topics import INSTRUCTION
-from store.config.training.train_config import SAMPLE_DATASET
-from store.contract.states import ALIVE, RESUMABLE
-from store.contract.yaml_text import to_yaml
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.runs import interpolations, runs
+from store.core.config import to_yaml
+from store.core.job_kinds import ALIVE, RESUMABLE
+from store.data import datasets
+from store.jobs import job_queue
+from store.runs import run_outcomes, runs
+from store.training.train_config import SAMPLE_DATASET
 from tests.e2e.started_app import App, wait_until
 
 FILE, DATA, CLEANED = "python-topics.csv", "python topics", "python topics v2"
@@ -58,13 +58,13 @@ class Work:
     def finished(self, seconds: float, what: str) -> None:
         """Wait until no job is left, and none failed. No page is open meanwhile: it would take a core."""
         self._camera.page.goto("about:blank")
-        wait_until(lambda: not jobs.with_status(self._app.client, ALIVE), seconds, what)
-        if failed := jobs.with_status(self._app.client, ("failed", "lost")):
+        wait_until(lambda: not job_queue.with_status(self._app.client, ALIVE), seconds, what)
+        if failed := job_queue.with_status(self._app.client, ("failed", "lost")):
             raise SystemExit(f"{failed[0]['title']}: {failed[0]['error']}")
 
     def resumed(self) -> None:
         """Runs that an earlier start of this script left, from their last checkpoint."""
-        for job in jobs.with_status(self._app.client, RESUMABLE):
+        for job in job_queue.with_status(self._app.client, RESUMABLE):
             say(f"Resuming {job['title']}")
             self._app.client.command("resume", {"job": job["job_id"]})
 
@@ -169,7 +169,7 @@ class Work:
     def mixed(self) -> None:
         """Some models between a run's base and its own."""
         run_id = self.runs()[STRONG]
-        if run_id not in interpolations.mixed(self._app.client):
+        if run_id not in run_outcomes.mixed_runs(self._app.client):
             say("Scoring models between base and tuned")
             self._app.cli("interpolate", run_id, "--alphas", "0.3,0.6", "--no-wait", "--json")
             self.finished(LONG, "models between base and tuned")

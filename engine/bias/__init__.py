@@ -1,2 +1,1 @@
-"""Bias probes: what base and tuned model are asked (the built-in pairs, users' files), and what they make
-of it."""
+"""Bias checks: what base and tuned model are asked, what the differences come to, the command and the job."""

@@ -1,1 +1,1 @@
-"""From foreign files to rows of a data set, and from those to parts. One folder a step."""
+"""Data sets: files read and converted, rows split, measured, compared and cleaned, and written for others."""

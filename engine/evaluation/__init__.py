@@ -1,1 +1,1 @@
-"""Evaluations: whichever model on whichever rows, and a run's model at a share of the way from its base."""
+"""Evaluations: which rows, what a model makes of them, metrics, probes, and pure statistics and verdicts."""

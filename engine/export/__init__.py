@@ -1,1 +1,1 @@
-"""Rows of a data set as files for other programs, with a card beside them."""
+"""Exported models: their forms, the files of each, and whether an export answers as its model does."""

@@ -1,1 +1,2 @@
-"""Where models come from, how a method changes them, what they take, and how they are kept."""
+"""Models: where they come from, how a method changes them, tokenization, forward passes, objectives,
+saving."""

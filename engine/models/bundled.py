@@ -13,14 +13,13 @@ from pathlib import Path
 
 import psutil
 
-from engine.worker.garbage import uncollected
-from engine.worker.job import WorkerJob
-from engine.worker.phases import ONE_PHASE
-from store.config.training.train_config import BUNDLED_MODEL
-from store.contract.errors import ModelError
-from store.contract.home import Home
-from store.contract.no_code import NO_CODE
-from store.documents.tables.dataset import ConvertResult
+from engine.worker.job import ONE_PHASE, WorkerJob
+from engine.worker.machine_load import uncollected
+from store.core.errors import ModelError
+from store.core.home import Home
+from store.core.model_folders import NO_CODE
+from store.data.schemas import ConvertResult
+from store.training.train_config import BUNDLED_MODEL
 
 phases = ONE_PHASE
 
@@ -42,7 +41,7 @@ def ensure(name: str, home: Home) -> Path:
 
     Raises ModelError for a name that is not bundled and where its package is not installed.
     """
-    from engine.models.models import BUNDLED
+    from engine.models.loading import BUNDLED
 
     folder = home.models / name
     if (folder / "config.json").exists():
@@ -69,7 +68,7 @@ def ensure(name: str, home: Home) -> Path:
 
 def gguf_file(name: str) -> Path:
     """The GGUF file in the package that carries the model; the package is never imported."""
-    from engine.models.models import BUNDLED
+    from engine.models.loading import BUNDLED
 
     package, file = BUNDLED[name]
     spec = importlib.util.find_spec(package)

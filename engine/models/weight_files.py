@@ -24,11 +24,10 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from store.contract.errors import ModelError
-from store.contract.home import Home
-from store.contract.jobdir import read_json, write_json
-from store.contract.model_folders import HEADED
-from store.contract.no_code import NO_CODE
+from store.core.errors import ModelError
+from store.core.home import Home
+from store.core.job_folder import read_json, write_json
+from store.core.model_folders import HEADED, NO_CODE
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ODD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of JSON that is none

@@ -1,2 +1,1 @@
-"""What is measured of the requests that an endpoint answered, and of the reference that they are held
-against."""
+"""Monitors of endpoints: logs read, signals measured, drift and failures tested, alerts sent."""

@@ -1,1 +1,1 @@
-"""The process that talks: models held ready, and answers from them a token at a time."""
+"""The playground: a process that holds models ready and answers a token at a time, and its conversations."""

@@ -21,14 +21,13 @@ from typing import Any
 
 import torch
 
-from engine.playground.answering import Answer
-from engine.playground.remote import RemoteAnswer
-from engine.playground.shelf import Shelf
+from engine.playground.answers import Answer, RemoteAnswer
+from engine.playground.model_cache import Shelf
 from engine.worker.job import WorkerJob
 from engine.worker.process import describe
-from store.config.judging.talk_config import TalkModel
-from store.contract.addresses import AddressPolicy
-from store.documents.talk.talk_events import HostEvent, TalkEvent, TalkOrder
+from store.core.addresses import AddressPolicy
+from store.playground.config import TalkModel
+from store.playground.schemas import HostEvent, TalkEvent, TalkOrder
 
 BEHIND_A_RUN = 5  # niceness: beside a run, a thread gets a third of what one of the run's gets
 AUTOGROUP = Path("/proc/self/autogroup")  # by which Linux shares out where sessions are groups of their own

@@ -1,1 +1,1 @@
-"""Models behind OpenAI's protocol: the gateway of an endpoint, and the processes that answer behind it."""
+"""Endpoints: the gateway that speaks OpenAI's protocol, and the processes that answer behind it."""

@@ -27,13 +27,13 @@ import uvicorn
 
 from engine.serving.protocol.app import Answerer, build
 from engine.worker.process import describe
-from store.config.serving.backend_config import BackendConfig
-from store.contract.errors import ConfigError, StateError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
-from store.contract.process_record import ProcessRecord, process_start
-from store.contract.version_folders import check_sealed
-from store.documents.serving.backend import BackendReady, BackendSpec
+from store.core.errors import ConfigError, StateError
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.core.processes import ProcessRecord, process_start
+from store.registry.version_folders import check_sealed
+from store.serving.backend_config import BackendConfig
+from store.serving.schemas import BackendReady, BackendSpec
 
 LOOK_SECONDS = 0.5  # between two looks at the parent
 FAILED = 1
@@ -83,10 +83,10 @@ def open_engine(spec: BackendSpec) -> Answerer:
     """The engine of the spec, its model loaded. Raises what loading raises."""
     check_registered(spec)
     if spec["engine"] == "llama.cpp":
-        from engine.serving.llama.answering import LlamaAnswers
+        from engine.serving.llama_backend import LlamaAnswers
 
         return LlamaAnswers(spec)
-    from engine.serving.worker.opening import open_worker
+    from engine.serving.torch_backend.answering import open_worker
 
     return open_worker(spec)
 

@@ -1,1 +1,1 @@
-"""A matrix of transfer: its rows, its models, what is measured and what comes of it."""
+"""A matrix of transfer: every run on every data set, what is measured and what comes of it."""

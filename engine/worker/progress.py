@@ -1,5 +1,5 @@
 """How far a job is, told once a second. How long the whole will still take is worked out of this in
-`engine.worker.phases`; the Clock is a run's own estimate."""
+`engine.worker.job`; the Clock is a run's own estimate."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Work that a job does aside, so that a failed, cancelled or killed one leaves nothing half-made.
 
 Where the worker is killed it can't tidy up; the engine does so when it ends the job
-(`engine.server.scheduling.endings`).
+(`engine.server.job_outcomes`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.rows.dataset import publish
 from engine.worker.job import WorkerJob
-from store.contract.errors import DataError
-from store.contract.jobdir import write_json
+from store.core.errors import DataError
+from store.core.job_folder import write_json
+from store.data.dataset_files import publish
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -1,1 +1,1 @@
-"""The screen of data sets: the list, and one set with a tab for each folder here."""
+"""Data sets: import, exploring, cleaning, splits and versions."""

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.data.dataset_view import show_dataset
-from pages.data.imports.import_progress import show_import_job
-from pages.data.imports.import_view import show_import
-from pages.data.rows.dataset_list import back_to_list, show_list
-from pages.shared import reads
+from pages.data.datasets import back_to_list, show_dataset, show_list
+from pages.data.import_form import show_import
+from pages.data.import_report import show_import_job
+from pages.shared import cached_queries
 from pages.shared.session import guarded, show_error
-from store.contract.errors import NotFoundError
+from store.core.errors import NotFoundError
 
 
 def main() -> None:
@@ -31,7 +30,7 @@ def main() -> None:
 
 def _draw_dataset(dataset_id: str) -> None:
     try:
-        dataset = reads.dataset(dataset_id)
+        dataset = cached_queries.dataset(dataset_id)
     except NotFoundError as error:
         st.title("This data set is not here", anchor=False)
         back_to_list()

@@ -9,27 +9,27 @@ import time
 
 import streamlit as st
 
-from engine.diagnostics.phrasing import plural
-from pages.overview.machine_view import machine_meters
-from pages.overview.now import SHOWN, show_now
-from pages.overview.run_list import (
+from pages.overview.panels import (
+    SHOWN_JOBS,
     draw_warnings,
     drop_picked,
     list_head,
+    machine_meters,
     pick_box,
     picked,
     run_link,
     run_numbers,
+    show_now,
 )
-from pages.people import activity_reads
-from pages.run_parts.improvements_waiting import draw_waiting
-from pages.run_parts.open_alerts import draw_all_open
-from pages.shared import reads
+from pages.people import activity_feed
+from pages.shared import cached_queries
+from pages.shared.deployment import draw_all_open, draw_waiting
 from pages.shared.session import act, guarded, is_for_members, live, may, plain, redraw, watch_engine
-from store.contract.states import ACTIVE
-from store.documents.tables.job import Job
-from store.documents.tables.run import Run
-from store.words.lost_words import recent_loss
+from store.core.formatting import plural
+from store.core.job_kinds import ACTIVE
+from store.core.schemas import Job
+from store.db.commit_journal import recent_loss
+from store.runs.schemas import Run
 
 PAGE = 20
 COLUMNS = [2.8, 7]  # name, numbers
@@ -50,7 +50,7 @@ FILTERS = {
 
 def _draw_lost() -> None:
     """That the store lacked commits when an engine opened it."""
-    if loss := recent_loss(reads.lost_commits(), time.time()):
+    if loss := recent_loss(cached_queries.lost_commits(), time.time()):
         st.warning(plain(loss), icon=":material/database_off:")
 
 
@@ -60,31 +60,31 @@ def main() -> None:
         new_run = st.container(width="content")
     with guarded():
         _draw_lost()
-        counts = reads.status_counts()
-        alive = bool(reads.queue_length())
+        counts = cached_queries.status_counts()
+        alive = bool(cached_queries.queue_length())
         if (
             counts
             and may("work")
             and new_run.button("New run", type="primary", icon=":material/add:", key="new-run")
         ):
-            st.switch_page("pages/launch/launch.py")
+            st.switch_page("pages/training/launch.py")
         live("2s" if alive else None)(_live)(alive)
 
 
 def _live(was_alive: bool) -> None:
     with guarded():
         watch_engine()
-        jobs, counts = reads.queue(limit=SHOWN), reads.status_counts()
+        jobs, counts = cached_queries.queue(limit=SHOWN_JOBS), cached_queries.status_counts()
         if bool(jobs) != was_alive:
             redraw()
         draw_all_open()
         if not counts:
             _first_steps(jobs)
         draw_waiting()
-        st.html(machine_meters(reads.machine()))
+        st.html(machine_meters(cached_queries.machine()))
         if jobs:
             st.subheader("Under way", anchor=False)
-            show_now(jobs, reads.queue_length())
+            show_now(jobs, cached_queries.queue_length())
         if counts:
             draw_warnings()
             _runs(counts)
@@ -102,7 +102,7 @@ def _first_steps(jobs: list[Job]) -> None:
         if st.button("Run the sample experiment", type="primary", icon=":material/play_arrow:", key="sample"):
             answer = act("launch_sample", {})
             if answer is not None:
-                st.switch_page("pages/run/run.py", query_params={"run": answer["run_id"]})
+                st.switch_page("pages/runs/run.py", query_params={"run": answer["run_id"]})
     with st.container(horizontal=True):
         st.page_link(
             "pages/data/data.py",
@@ -110,7 +110,7 @@ def _first_steps(jobs: list[Job]) -> None:
             icon=":material/upload_file:",
             query_params={"view": "import"},
         )
-        st.page_link("pages/launch/launch.py", label="Set up a run yourself", icon=":material/tune:")
+        st.page_link("pages/training/launch.py", label="Set up a run yourself", icon=":material/tune:")
 
 
 def _runs(counts: dict[str, int]) -> None:
@@ -136,18 +136,18 @@ def _runs(counts: dict[str, int]) -> None:
             label_visibility="collapsed",
             bind="query-params",
         )
-        mine = activity_reads.mine_alone("run", "runs_mine")
+        mine = activity_feed.mine_alone("run", "runs_mine")
     search = (typed or "").strip()
     statuses = tuple(status for name in chosen for status in FILTERS[name])
-    total = reads.run_count(search, statuses, mine)
+    total = cached_queries.run_count(search, statuses, mine)
     _compare_bar(total, sum(counts.values()), counts, present)
     pages = max(1, -(-total // PAGE))
     st.columns(COLUMNS)[1].html(list_head())
     slot = st.container(gap=None, key="runs-list")
     page = st.pagination(pages, key=f"runs-page-{search}-{'-'.join(statuses)}-{mine}") if pages > 1 else 1
     with slot:
-        runs = reads.runs(search, statuses, PAGE, (page - 1) * PAGE, mine)
-        comments = activity_reads.comment_counts("run", tuple(run["run_id"] for run in runs))
+        runs = cached_queries.runs(search, statuses, PAGE, (page - 1) * PAGE, mine)
+        comments = activity_feed.comment_counts("run", tuple(run["run_id"] for run in runs))
         for run in runs:
             _run_line(run, comments.get(run["run_id"], 0))
         if not total:
@@ -172,7 +172,7 @@ def _compare_bar(total: int, everything: int, counts: dict[str, int], present: l
                 disabled=len(chosen) < 2,
                 key="compare",
             ):
-                st.switch_page("pages/compare/compare.py", query_params={"runs": ",".join(chosen)})
+                st.switch_page("pages/comparison/compare.py", query_params={"runs": ",".join(chosen)})
             st.button("Choose none", type="tertiary", on_click=drop_picked, key="compare-none")
 
 
@@ -183,7 +183,7 @@ def _run_line(run: Run, comments: int) -> None:
             with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
                 pick_box(run)
                 run_link(run)
-            maker = activity_reads.maker(run["created_by"])
+            maker = activity_feed.maker(run["created_by"])
             people_note = [f"by {plain(maker)}"] if maker else []
             people_note += [plural(comments, "comment")] if comments else []
             if people_note:

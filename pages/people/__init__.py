@@ -1,1 +1,1 @@
-"""What screens show of people: who did what, what they say, and what two change at once."""
+"""Sign-in, the team, one's own account, and what everybody did."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.playground.playground_view import draw
+from pages.playground.conversation import draw
 from pages.shared.session import guarded
 
 

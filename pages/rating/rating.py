@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.rating import round_list, round_reads
-from pages.rating.rater.to_rate import LINK, RATE, VIEW, draw_desk, draw_to_rate
-from pages.rating.round_view import draw_round
-from pages.rating.starting.round_form import draw_form
-from pages.rating.starting.round_import import draw_import
+from pages.rating import round_queries, rounds
+from pages.rating.new_round import draw_form
+from pages.rating.rater.desk import LINK, RATE, VIEW, draw_desk, draw_to_rate
+from pages.rating.round import draw_round
+from pages.rating.round_import import draw_import
 from pages.shared.session import guarded, may
 
 
@@ -22,7 +22,7 @@ def main() -> None:
         draw_desk(round_id)
     elif round_id:
         with guarded():
-            if not round_list.draw_making(round_id):
+            if not rounds.draw_making(round_id):
                 draw_round(round_id)
     else:
         _draw_all()
@@ -36,8 +36,8 @@ def _draw_all() -> None:
             if not waiting:
                 st.markdown("There is nothing to rate now. Come back when a round has been started.")
             return
-        alive = round_list.draw_unfinished()
-        listed = round_reads.rounds()
+        alive = rounds.draw_unfinished()
+        listed = round_queries.rounds()
         if not listed and not alive:
             st.markdown(
                 "There is no rating round yet. Choose models and prompts, and people say which answers are"
@@ -50,7 +50,7 @@ def _draw_all() -> None:
             with st.expander("Import a round that was rated elsewhere", icon=":material/upload_file:"):
                 draw_import()
         if listed:
-            round_list.draw_rounds(listed)
+            rounds.draw_rounds(listed)
 
 
 main()

@@ -1,6 +1,6 @@
 """What every screen needs of the engine: a client for who looks, answers kept a moment, errors as messages.
 
-Invariant: no exception of `store.contract.errors` ever reaches Streamlit. A screen reads and acts inside
+Invariant: no exception of `store.core.errors` ever reaches Streamlit. A screen reads and acts inside
 `guarded()`; what goes wrong becomes a message where it happened, and the rest of the page is drawn. With the
 engine away, reads answer with what they last knew.
 """
@@ -19,12 +19,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import streamlit as st
 
-from pages.shared.acting import acting_client, session_in
-from store.contract.errors import EngineSilent, EngineUnavailable, SignedOutError, TunebenchError
-from store.contract.home import Home
-from store.contract.roles import OWNER, RIGHTS, is_owner
-from store.contract.secret_text import hashed
-from store.documents.tables.person import Person, Right
+from pages.shared.engine_client import acting_client, session_in
+from store.core.errors import EngineSilent, EngineUnavailable, SignedOutError, TunebenchError
+from store.core.home import Home
+from store.core.rights import OWNER, RIGHTS, is_owner
+from store.core.schemas import Person, Right
+from store.http.access import hashed
 from store.http.client import Client
 
 P = ParamSpec("P")

@@ -1,9 +1,6 @@
-"""The journal beside the store: a line for each commit since DuckDB's log was last merged into its file.
-
-DuckDB takes a log that was cut, removed or overwritten for one that ends earlier, and says nothing. Commits
-are numbered in the store itself, and a line here is written after each: where the store's number is lower
-when it is opened, the lines above it say what is missing. A line costs microseconds and is not synced; one
-that a power cut takes makes less known, never a false alarm, as the commit itself was synced before.
+"""The journal beside the store: a line for each commit since DuckDB's log was last merged into the file;
+and what is
+said of a store that lacks commits.
 """
 
 from __future__ import annotations
@@ -14,10 +11,18 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from store.documents.tables.lost_commits import LostCommits
+from store.core.schemas import LostCommits
+
+# The journal beside the store: a line for each commit since DuckDB's log was last merged into its file.
+#
+# DuckDB takes a log that was cut, removed or overwritten for one that ends earlier, and says nothing. Commits
+# are numbered in the store itself, and a line here is written after each: where the store's number is lower
+# when it is opened, the lines above it say what is missing. A line costs microseconds and is not synced; one
+# that a power cut takes makes less known, never a false alarm, as the commit itself was synced before.
 
 MAX_BYTES = 64 * 2**20  # read at start; DuckDB's log is merged at as much
 
@@ -110,3 +115,36 @@ def _read(path: Path) -> list[JournalLine]:
             rows = {str(table): int(count) for table, count in line["rows"].items()}
             lines.append(JournalLine(int(line["number"]), float(line["at"]), rows))
     return lines
+
+
+MAX_TABLES = 8
+SAID_SECONDS = 7 * 24 * 3600.0
+FIX = (
+    "Put back a copy of the home folder that has them, or import and run again what is missing. The file"
+    " tunebench.duckdb.wal was cut, damaged or removed, or tunebench.duckdb is an older copy."
+)
+
+
+def lost_words(lost: LostCommits) -> str:
+    """How much is missing, and of what."""
+    commits = f"{lost['commits']:,} commit{'' if lost['commits'] == 1 else 's'}"
+    lead = f"The store lacks the last {commits} that were made"
+    if lost["first_at"] is None or lost["last_at"] is None:
+        return f"{lead}; what they changed is not known."
+    tables = sorted(lost["rows"].items(), key=lambda entry: (-entry[1], entry[0]))
+    listed = ", ".join(f"{count:,} of {table}" for table, count in tables[:MAX_TABLES])
+    more = f" and of {len(tables) - MAX_TABLES} more tables" if len(tables) > MAX_TABLES else ""
+    of_how_many = "" if lost["understood"] == lost["commits"] else f" (known of {lost['understood']:,})"
+    between = f"from {_moment(lost['first_at'])} to {_moment(lost['last_at'])} UTC"
+    return f"{lead}, {between}: rows added, changed or removed{of_how_many}: {listed}{more}."
+
+
+def recent_loss(lost: LostCommits | None, now: float) -> str:
+    """What screens and command line say for a week after it was found; empty where nothing is."""
+    if lost is None or abs(now - lost["found_at"]) > SAID_SECONDS:
+        return ""
+    return f"{lost_words(lost)} {FIX}"
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"

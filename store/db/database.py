@@ -24,15 +24,14 @@ import duckdb
 import psutil
 import pyarrow as pa
 
-from store.contract.errors import BusyError, StateError
+from store.core.errors import BusyError, StateError
+from store.core.schemas import LostCommits
 from store.db.commit_journal import CommitJournal
-from store.db.connection import confine, connect
-from store.db.reading import Params, StatementReading, Watch
+from store.db.connection import Params, StatementReading, Watch, confine, connect
+from store.db.records import read_all
 from store.db.schema import MIGRATIONS
 from store.db.sql_guard import Guard
 from store.db.statements import Statement, Statements
-from store.db.wire import read_all
-from store.documents.tables.lost_commits import LostCommits
 
 STATEMENT_SECONDS = 30.0  # a question of the screens is interrupted after this
 CLOSE_SECONDS = 10.0  # our own statements take milliseconds

@@ -1,32 +1,177 @@
 """Query functions that may be asked by name, so that no client ever sends SQL.
 
-A query function takes anything with `query(sql, params)` first and reads by statements of its own. Marked
-with `@named_query` it takes a `Remote` in that place, too, which has no `query`: then its name and its
-arguments travel, the engine runs the same function over its store, and what it returns travels back
-(`store.db.query_answers`). So one function serves engine, screens, command line and tests. Which role may ask
-for which name is said in `store.contract.rights`; a name that is not there is nobody's.
+A function marked with `@named_query` takes the store or a `Remote`: then its name and its arguments travel,
+are held to their types, and the engine runs the same function. Which role may ask is said in
+`store.core.rights`.
 """
 
 from __future__ import annotations
 
+import datetime
 import functools
+import importlib
 import inspect
+import json
+import pkgutil
+import types
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar, get_args, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Concatenate,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
-from store.contract.errors import ConfigError, ForbiddenError
-from store.contract.rights import SQL_RIGHT
-from store.contract.roles import check_right
-from store.db.query_arguments import Arguments, Checked, converter
-from store.documents.tables.person import Person
+import store
+from store.core.config import Config
+from store.core.errors import ConfigError, ForbiddenError
+from store.core.rights import SQL_RIGHT, check_complete, check_right
+from store.core.schemas import Person
+from store.db.query_answers import DICTS, LISTS, bare, fields_of
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
+Arguments = Mapping[str, Any]  # of a query function, by name, as JSON has them
+Checked = dict[str, Any]  # the same, each of the type of its parameter
+Check = Callable[[Any, str], Any]  # a value and the name of its place -> the value of the type
+
+
+@functools.cache
+def converter(hint: Any) -> Check:
+    """What makes an argument of a type out of JSON that anybody may have written. For what is none it raises
+    ConfigError, which names the argument."""
+    hint = bare(hint)
+    origin, args = get_origin(hint), get_args(hint)
+    if hint in (Any, object):
+        return lambda value, name: value
+    if origin is Literal:
+        return functools.partial(_one_of, args)
+    if origin in (Union, types.UnionType):
+        return functools.partial(_first_of, hint, args)
+    if origin in LISTS:
+        return functools.partial(_list, args[0])
+    if origin is tuple:
+        return functools.partial(_tuple, args)
+    if origin in DICTS:
+        return functools.partial(_dict, *args)
+    if hint in _PLAIN:
+        return functools.partial(_plain, hint)
+    if hint is datetime.datetime:
+        return _datetime
+    fields = fields_of(hint)
+    if fields is not None and not is_typeddict(hint):  # a row of the store travels by reference
+        return functools.partial(_document, hint, fields)
+    raise TypeError(f"no argument may be of the type {hint}")
+
+
+_PLAIN: Mapping[Any, tuple[type, ...]] = {
+    str: (str,),
+    int: (int,),
+    float: (float, int),
+    bool: (bool,),
+    type(None): (type(None),),
+}
+
+
+def _plain(hint: Any, value: Any, name: str) -> Any:
+    if not isinstance(value, _PLAIN[hint]) or (isinstance(value, bool) and hint is not bool):
+        raise _refuse(value, name, "no value" if hint is type(None) else f"of the type {hint.__name__}")
+    return value
+
+
+def _one_of(choices: tuple[Any, ...], value: Any, name: str) -> Any:
+    if not any(value == choice and type(value) is type(choice) for choice in choices):
+        raise _refuse(value, name, f"one of {', '.join(map(str, choices))}")
+    return value
+
+
+def _first_of(hint: Any, members: tuple[Any, ...], value: Any, name: str) -> Any:
+    for member in members:
+        try:
+            return converter(member)(value, name)
+        except ConfigError as error:
+            last = error
+    raise last
+
+
+def _list(inner: Any, value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise _refuse(value, name, "a list")
+    convert = converter(inner)
+    return [convert(each, name) for each in value]
+
+
+def _tuple(args: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+    if len(args) == 2 and args[1] is ...:
+        return tuple(_list(args[0], value, name))
+    if not isinstance(value, list) or len(value) != len(args):
+        raise _refuse(value, name, f"a list of {len(args)}")
+    return tuple(converter(kind)(each, name) for kind, each in zip(args, value, strict=True))
+
+
+def _dict(key: Any, inner: Any, value: Any, name: str) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise _refuse(value, name, "an object")
+    convert = converter(inner)
+    return {_key(key, text, name): convert(each, name) for text, each in value.items()}
+
+
+def _key(hint: Any, text: str, name: str) -> Any:
+    if bare(hint) in (int, float):
+        try:
+            return bare(hint)(text)
+        except ValueError:
+            raise _refuse(text, name, "a number") from None
+    return text
+
+
+def _datetime(value: Any, name: str) -> datetime.datetime:
+    try:
+        return datetime.datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise _refuse(value, name, "a time such as 2026-01-31T12:00:00") from None
+
+
+def _document(hint: Any, fields: Mapping[str, Any], value: Any, name: str) -> Any:
+    if isinstance(hint, type) and issubclass(hint, Config):
+        return hint.parse(value)
+    if hasattr(hint, "_fields") and isinstance(value, list) and len(value) == len(fields):
+        value = dict(zip(fields, value, strict=True))  # JSON has a named tuple as a list
+    if not isinstance(value, dict) or not value.keys() <= fields.keys():
+        raise _refuse(value, name, f"an object with {', '.join(fields)}")
+    parts = {key: converter(fields[key])(part, f"{name}.{key}") for key, part in value.items()}
+    try:
+        return hint(**parts)
+    except TypeError as error:  # a field is missing
+        raise _refuse(value, name, f"an object with {', '.join(fields)}") from error
+
+
+def _refuse(value: Any, name: str, wanted: str) -> ConfigError:
+    given = json.dumps(value, default=str)[:100]
+    return ConfigError(f"{name} is {given}; it has to be {wanted}.", field=name)
+
+
+# Query functions that may be asked by name, so that no client ever sends SQL.
+#
+# A query function takes anything with `query(sql, params)` first and reads by statements of its own. Marked
+# with `@named_query` it takes a `Remote` in that place, too, which has no `query`: then its name and its
+# arguments travel, the engine runs the same function over its store, and what it returns travels back
+# (`store.db.query_answers`). So one function serves engine, screens, command line and tests. Which role may
+# ask for which name is said in `store.core.rights`; a name that is not there is nobody's.
+
 AskerId = Annotated[str, "who asks"]  # the id of a person, who gets their own things by it
 P = ParamSpec("P")
 R = TypeVar("R")
-PACKAGE = "store.queries."
+PACKAGE = "store."
 
 
 class Remote:
@@ -97,7 +242,7 @@ class NamedQuery:
 def named_query(
     function: Callable[Concatenate[Queryable, P], R],
 ) -> Callable[Concatenate[Queryable | Remote, P], R]:
-    """Let a query function be asked by its name. It has to be named in `store.contract.rights`, too."""
+    """Let a query function be asked by its name. It has to be named in `store.core.rights`, too."""
     query = NamedQuery(function)
 
     @functools.wraps(function)
@@ -155,3 +300,15 @@ def _load(db: Queryable, value: Any, stored: tuple[StoredReference, bool], name:
     if several:
         return [reference.load(db, key) for key in converter(list[str])(value, name)]
     return reference.load(db, converter(str)(value, name))
+
+
+def load_queries() -> Mapping[str, NamedQuery]:
+    """Each by its name. Raises StateError where one has no right, or a right has none."""
+    queries: dict[str, NamedQuery] = {}
+    for module in pkgutil.walk_packages(store.__path__, PACKAGE):
+        for value in vars(importlib.import_module(module.name)).values():
+            query = getattr(value, "named_query", None)
+            if isinstance(query, NamedQuery):
+                queries[query.name] = query
+    check_complete("query", queries)
+    return queries

@@ -34,7 +34,7 @@ from typing import (
 
 import pyarrow as pa
 
-from store.contract.document import Config
+from store.core.config import Config
 
 Convert = Callable[[Any], Any]  # a value of JSON -> the value of the type
 MEDIA_TYPE = "application/vnd.tunebench.answer"

@@ -1,14 +1,22 @@
-"""Rows of an Arrow table as plain dicts, JSON columns decoded: one place for all query modules."""
+"""Rows of Arrow tables as plain dicts, and as an Arrow IPC stream that can end with an error."""
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterable
-from typing import Any, TypeVar, cast
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import pyarrow as pa
 
-from store.contract.calendar import spelled_out
+from store.core.errors import TunebenchError, from_dict
+from store.core.table_values import spelled_out
+
+if TYPE_CHECKING:
+    from store.db.connection import StatementReading
 
 Row = TypeVar("Row")
 
@@ -50,3 +58,169 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and value - value != 0:  # NaN or an infinity
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     return value
+
+
+# How rows travel from engine to client: an Arrow IPC stream that can end with an error.
+#
+# A failure after the first rows is an empty batch whose metadata holds the error document. Both ends are
+# here, so that they agree; and so are the frames in which such a stream comes to the engine from the process
+# of a statement that a person wrote.
+
+MEDIA_TYPE = "application/vnd.apache.arrow.stream"
+ERROR_KEY = b"tunebench.error"
+CHUNK_BYTES = 256 * 1024  # a result smaller than this travels in one piece
+
+
+class Chunks(Protocol):
+    """A statement as chunks of bytes; `failed`: the last chunk says why there are no more rows."""
+
+    done: bool
+    failed: bool
+
+    def first(self) -> bytes: ...
+    def next(self) -> bytes: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+
+
+class Encoder:
+    """Turns a reading into chunks of bytes."""
+
+    def __init__(self, reading: StatementReading) -> None:
+        self._reading = reading
+        self._sink = io.BytesIO()
+        self.done = self.failed = False
+
+    def first(self) -> bytes:
+        """Schema and first rows. Raises QueryError where the statement fails before CHUNK_BYTES of them."""
+        self._reading.start()
+        self._writer = pa.ipc.new_stream(self._sink, self._reading.schema)
+        return self._fill()
+
+    def next(self) -> bytes:
+        """More rows, the end of the stream, or what went wrong."""
+        try:
+            return self._fill()
+        except TunebenchError as error:
+            self.done = self.failed = True
+            return last_batch(self._reading.schema, error)
+
+    @property
+    def closed(self) -> bool:
+        return self._reading.closed
+
+    def close(self) -> None:
+        """Stop the statement if it still runs."""
+        self._reading.close()
+
+    def _fill(self) -> bytes:
+        while self._sink.tell() < CHUNK_BYTES:
+            batch = self._reading.next_batch()
+            if batch is None:
+                self._writer.close()
+                self._reading.close()
+                self.done = True
+                break
+            self._writer.write_batch(batch)
+        chunk = self._sink.getvalue()
+        self._sink.seek(0)
+        self._sink.truncate()
+        return chunk
+
+
+def last_batch(schema: pa.Schema, error: TunebenchError) -> bytes:
+    """The end of a stream with that schema, which says why it is none."""
+    sink = io.BytesIO()
+    writer = pa.ipc.new_stream(sink, schema)
+    empty = pa.RecordBatch.from_pylist([], schema=schema)
+    writer.write_batch(empty)
+    begun = sink.tell()  # the schema, which goes with the first batch, has been sent before
+    writer.write_batch(empty, custom_metadata={ERROR_KEY: to_json(error.to_dict())})
+    return sink.getvalue()[begun:]
+
+
+class WireMessage(Enum):
+    """What a frame between the engine and the process of a statement holds."""
+
+    ORDER = b"O"  # to the process: the statement as JSON
+    TAKEN = b"T"  # from it: the order has arrived
+    STORE = b"S"  # from it: nothing may be committed until COPIED
+    HELD = b"H"  # to it: nothing is, and this many commits were made
+    COPIED = b"C"
+    ROWS = b"R"  # from it: a chunk of the stream
+    END = b"E"  # from it: the last chunk
+    BROKEN = b"B"  # from it: the last chunk, which says what went wrong
+    REFUSED = b"F"  # from it, before any chunk: an error document
+
+
+@dataclass(frozen=True)
+class ProcessSetup:
+    """What the process of a statement is started with: paths, and the bytes of memory that DuckDB may use."""
+
+    database: str
+    readable: list[str]
+    folder: str
+    memory: int
+
+
+@dataclass(frozen=True)
+class StatementOrder:
+    """A statement and the seconds that it may take; `limit`: those of all that it is part of, which a refusal
+    names."""
+
+    sql: str
+    params: list[Any] | dict[str, Any]
+    seconds: float
+    limit: float
+
+
+HEAD = struct.Struct(">cQ")
+
+
+def frame(kind: WireMessage, content: bytes = b"") -> bytes:
+    """A message of that kind."""
+    return HEAD.pack(kind.value, len(content)) + content
+
+
+def read_frame(read: Callable[[int], bytes]) -> tuple[WireMessage, bytes]:
+    """The next message. `read(n)` gives n bytes; where it gives fewer, EOFError is raised."""
+    head = read(HEAD.size)
+    if len(head) < HEAD.size:
+        raise EOFError
+    kind, size = HEAD.unpack(head)
+    content = read(size)
+    if len(content) < size:
+        raise EOFError
+    return WireMessage(kind), content
+
+
+def read_all(chunks: Chunks) -> pa.Table:
+    """The table of a statement, from its first chunk to its last. Raises the error that it ends with."""
+    try:
+        body = [chunks.first()]
+        while not chunks.done:
+            body.append(chunks.next())
+    finally:
+        if not chunks.closed:
+            chunks.close()
+    return decode(b"".join(body), whole=not chunks.failed)
+
+
+def decode(body: bytes, *, whole: bool) -> pa.Table:
+    """The table of a stream. Raises the error that the stream ends with, and pyarrow.ArrowInvalid where
+    it is not `whole` and names none.
+    """
+    reader = pa.ipc.open_stream(pa.py_buffer(body))
+    batches = []
+    while True:
+        try:
+            batch, metadata = reader.read_next_batch_with_custom_metadata()
+        except StopIteration:
+            break
+        if metadata is not None and ERROR_KEY in metadata:
+            raise from_dict(json.loads(metadata[ERROR_KEY]))
+        batches.append(batch)
+    if not whole:
+        raise pa.ArrowInvalid("the stream broke off")
+    return pa.Table.from_batches(batches, schema=reader.schema)

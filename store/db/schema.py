@@ -2,7 +2,7 @@
 
 A migration is applied in one transaction with its record in `migration`; it is never edited once it
 has been released, a change is a new one. All times are TIMESTAMP in UTC; JSON columns hold documents
-whose shape `store.config`, `store.documents` or docs/architecture.md gives.
+whose shape the schemas and configs of `store` give.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Three walls, each enough for what it stops: (1) here, before anything runs: one statement, not too deep
 (`store.db.sql_guard`), of the type SELECT, whose syntax tree has no writing node and calls only table
-functions of a short list; (2) the read-only transaction in which it runs (`store.db.reading`); (3) the
+functions of a short list; (2) the read-only transaction in which it runs (`store.db.connection`); (3) the
 confinement of the whole database (`store.db.connection`). The list is needed because DuckDB always lets SQL
 read its own database file (`read_blob`), and because table functions can change the process
 (`enable_profiling`, `register_external_resource`) from inside a SELECT. Calls that could not be interrupted
@@ -35,7 +35,7 @@ from typing import Any
 
 import duckdb
 
-from store.contract.errors import QueryError
+from store.core.errors import QueryError
 from store.db.schema import SECRET_TABLES
 
 MOST_BYTES = 64 * 1024  # of a statement that people write

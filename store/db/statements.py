@@ -27,17 +27,10 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 
-from store.contract.errors import (
-    BusyError,
-    EngineUnavailable,
-    QueryError,
-    StateError,
-    TunebenchError,
-    from_dict,
-)
-from store.db.reading import LESS, Params
+from store.core.errors import BusyError, EngineUnavailable, QueryError, StateError, TunebenchError, from_dict
+from store.db.connection import LESS, Params
+from store.db.records import ProcessSetup, StatementOrder, WireMessage, frame, last_batch, read_frame
 from store.db.sql_guard import SHORTER, too_long
-from store.db.wire import ProcessSetup, StatementOrder, WireMessage, frame, last_batch, read_frame
 
 SECONDS = 30.0  # that a statement may take
 KILL_SECONDS = 1.0  # after them; the process's own alarm comes before
@@ -214,7 +207,7 @@ class Statements:
 
 
 class Statement:
-    """One statement as chunks of an Arrow stream (`store.db.wire.Chunks`); other threads may close it."""
+    """One statement as chunks of an Arrow stream (`store.db.records.Chunks`); other threads may close it."""
 
     def __init__(self, places: Statements, order: StatementOrder) -> None:
         self._places, self._order = places, order

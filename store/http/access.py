@@ -1,13 +1,12 @@
-"""Who may ask screens and engine: the names they answer to, and secrets that this user alone can read.
-
-Both listen on loopback. That keeps other machines out, but neither a web page, whose own name may be made
-to resolve to 127.0.0.1 (DNS rebinding), nor the other accounts of this machine. The first is told by the
-names in Host and Origin, the others by a secret: the engine's token, and the one in the screens' address.
+"""Who may ask screens and engine: the names they answer to, secrets that this user alone may read, and
+secrets of our
+own making, kept as their SHA-256 alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 import os
 import re
@@ -17,7 +16,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from store.contract.errors import ConfigError
+from store.core.errors import ConfigError
+
+# Who may ask screens and engine: the names they answer to, and secrets that this user alone can read.
+#
+# Both listen on loopback. That keeps other machines out, but neither a web page, whose own name may be made
+# to resolve to 127.0.0.1 (DNS rebinding), nor the other accounts of this machine. The first is told by the
+# names in Host and Origin, the others by a secret: the engine's token, and the one in the screens' address.
 
 PARAMETER = "secret"  # of the address
 SESSION_HEADER = "Tunebench-Session"  # by which the screens pass on who asks
@@ -150,3 +155,16 @@ def _kept(path: Path) -> str:
 def entrance(address: str, secret: str, path: str = "/") -> str:
     """The address of a screen with the secret that opens it: what a browser without the cookie is given."""
     return f"{address}{path}{'&' if '?' in path else '?'}{urlencode({PARAMETER: secret})}"
+
+
+API_TOKEN = "tb_"  # what API tokens begin with, so that one in a file is recognised as what it is
+
+
+def new_secret() -> str:
+    """256 random bits as text for addresses and cookies."""
+    return secrets.token_urlsafe(32)
+
+
+def hashed(secret: str) -> str:
+    """What is kept of a secret."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,22 +1,27 @@
-"""What the engine answers with: JSON documents, those of its refusals and failures, and headers for browsers.
-
-No answer is a page. A browser that opens one is told to take it for what it is declared to be, to run nothing
-in it, and to show it in no page of anybody's.
+"""What is answered over HTTP: JSON documents and refusals, Arrow streams while DuckDB makes them, and
+answers that are
+sent a line at a time. A client that goes away ends the work.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
+import anyio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from store.contract.errors import NotFoundError, TunebenchError
-from store.db.records import to_json
+from store.core.errors import NotFoundError, TunebenchError
+from store.db.records import MEDIA_TYPE, Chunks, to_json
+
+# What the engine answers with: JSON documents, those of its refusals and failures, and headers for browsers.
+#
+# No answer is a page. A browser that opens one is told to take it for what it is declared to be, to run
+# nothing in it, and to show it in no page of anybody's.
 
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -87,3 +92,109 @@ def _failed(request: Request, error: Exception) -> Response:
     answer = document(TunebenchError(message, fix="The traceback is in logs/engine.log.").to_dict(), 500)
     answer.headers["Connection"] = "close"  # the server cuts it after a failure: no client may use it again
     return answer
+
+
+# The answer to a statement: an Arrow IPC stream that is sent while DuckDB makes it.
+#
+# Invariant: a stream that ends properly is the whole result. A statement that fails before its first rows
+# is answered by an error document; one that fails later ends with an empty batch whose metadata holds the
+# document, and then the connection is cut, so that no reader takes a part for the whole. A client that
+# hangs up stops its statement.
+
+
+@contextlib.asynccontextmanager
+async def stopped_on_disconnect(receive: Receive, stop: Callable[[], None]) -> AsyncIterator[None]:
+    """A block in which `stop` is called, in a thread, where the client hangs up."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await anyio.to_thread.run_sync(stop)  # not under a limiter: it frees a place there
+
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (raised below: the task group would wrap it)
+            failure = error
+        finally:
+            tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+class ArrowStream(Response):
+    """Runs one statement and sends its rows; `limiter`: the threads in which it is waited for."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, source: Chunks, limiter: anyio.CapacityLimiter) -> None:
+        super().__init__()
+        self._source, self._limiter = source, limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with stopped_on_disconnect(receive, self._source.close):
+            try:
+                await self._send_rows(send)
+            except TunebenchError as error:
+                await _document(error)(scope, receive, send)
+            finally:
+                if not self._source.closed:
+                    with anyio.CancelScope(shield=True):
+                        await self._thread(self._source.close)
+
+    async def _send_rows(self, send: Send) -> None:
+        source = self._source
+        chunk = await self._thread(source.first)  # for most statements the only visit to a thread
+        headers = [(b"content-type", MEDIA_TYPE.encode())]
+        if source.done:
+            headers.append((b"content-length", str(len(chunk)).encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while True:
+            more = not source.done or source.failed
+            await send({"type": "http.response.body", "body": chunk, "more_body": more})
+            if source.done:
+                return  # after a failure more_body was true: the server cuts the connection
+            chunk = await self._thread(source.next)
+
+    async def _thread(self, function: Any, *args: Any) -> Any:
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._limiter)
+
+
+def _document(error: TunebenchError) -> Response:
+    return Response(to_json(error.to_dict()), error.status, media_type="application/json")
+
+
+LINES_TYPE = "application/x-ndjson"
+LINES_HEADERS = {
+    "Content-Type": LINES_TYPE,
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # nginx would keep the lines until there are many, or the last one
+}
+
+
+class LineStream(Response):
+    """Sends what `lines` gives, and closes it however sending ends."""
+
+    media_type = LINES_TYPE
+
+    def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name.lower().encode(), value.encode()) for name, value in LINES_HEADERS.items()]
+        async with anyio.create_task_group() as tasks, contextlib.aclosing(self._lines) as lines:
+            tasks.start_soon(_end_on_disconnect, receive, tasks.cancel_scope)
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            async for line in lines:
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            tasks.cancel_scope.cancel()
+
+
+async def _end_on_disconnect(receive: Receive, sending: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    sending.cancel()

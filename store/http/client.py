@@ -25,7 +25,7 @@ from urllib.parse import quote
 import httpx
 import pyarrow as pa
 
-from store.contract.errors import (
+from store.core.errors import (
     EngineSilent,
     EngineUnavailable,
     QueryError,
@@ -33,25 +33,21 @@ from store.contract.errors import (
     TunebenchError,
     from_dict,
 )
-from store.contract.home import Home
-from store.contract.process_record import ProcessRecord, read_record
-from store.db.named_query import Remote
+from store.core.home import Home
+from store.core.model_schemas import Model
+from store.core.processes import ProcessRecord, read_record
+from store.core.schemas import ErrorDocument, Health, JobLog, MachineReading, OwnAccount, Person, Team
+from store.db.named_query import Arguments, Remote
 from store.db.query_answers import as_json
 from store.db.query_answers import decode as decode_answer
-from store.db.query_arguments import Arguments
-from store.db.wire import decode
-from store.documents.serving.request_line import RequestLine
-from store.documents.tables.endpoint_state import EndpointSeen
-from store.documents.tables.job import ErrorDocument, JobLog
-from store.documents.tables.machine import Health, MachineReading
-from store.documents.tables.model import Model
-from store.documents.tables.person import OwnAccount, Person, Team
-from store.documents.talk.talk_events import PlaygroundState
+from store.db.records import decode
 from store.http.access import SESSION_HEADER
-from store.http.uploads import plain_name
+from store.http.files import plain_name
+from store.playground.schemas import PlaygroundState
+from store.serving.schemas import EndpointSeen, RequestLine
 
 if TYPE_CHECKING:  # duckdb is dear, and the screens do without
-    from store.db.reading import Params
+    from store.db.connection import Params
 
 START = "Start it with the command: tunebench up"
 SECONDS = 60.0  # to wait for an answer; SQL is stopped by the engine earlier
@@ -135,7 +131,7 @@ class Client(Remote):
             raise EngineUnavailable("The engine's answer broke off.", fix=START) from error
 
     def command(self, name: str, body: Mapping[str, object]) -> Any:
-        """Make a change; the engine's answer (`store.documents.tables.job.CommandAnswer`). Raises what it
+        """Make a change; the engine's answer (`store.core.schemas.CommandAnswer`). Raises what it
         refuses with."""
         return self._document("POST", f"/commands/{quote(name, safe='')}", body, COMMAND_SECONDS)
 
@@ -166,7 +162,7 @@ class Client(Remote):
             yield from response.iter_bytes(BLOCK_BYTES)
 
     def generate(self, body: Mapping[str, object]) -> Iterator[bytes]:
-        """The lines of what models answer, while they do (`store.documents.talk.talk_events.TalkEvent`);
+        """The lines of what models answer, while they do (`store.playground.schemas.TalkEvent`);
         closed before their end, models stop that answer no turn of a conversation. Raises what the engine
         refuses with, and EngineUnavailable where it breaks off."""
         content = json.dumps(dict(body)).encode()

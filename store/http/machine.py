@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pynvml
 
-from store.documents.tables.machine import Gpu, MachineReading
+from store.core.schemas import Gpu, MachineReading
 
 GIB = 2**30
 FRESH_SECONDS = 0.5  # several clients that ask at once get one reading: CPU use is measured between two

@@ -1,4 +1,4 @@
-"""httpx clients for one server whose address somebody chose (`store.contract.addresses`).
+"""httpx clients for one server whose address somebody chose (`store.core.addresses`).
 
 A name is looked up once for each request, and the very address that was checked is asked, so that no second
 lookup leads elsewhere. No redirect is followed, no proxy or netrc of the environment is used.
@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from store.contract.addresses import AddressPolicy, host_and_port
-from store.contract.errors import ConfigError
+from store.core.addresses import AddressPolicy, host_and_port
+from store.core.errors import ConfigError
 
 _NOT_THERE = (httpx.ConnectError, httpx.ConnectTimeout)  # at this address; the name may have another
 

@@ -1,12 +1,5 @@
-"""The engine's HTTP interface (docs/architecture.md), as a Starlette application.
-
-Two things hold for every request: it comes to a name of ours and from no foreign page
-(`store.http.access`), and all but `GET /health` come from somebody whose role has the right that the one
-table of rights names (`store.contract.rights`); what is not in that table is refused. Every body has a
-limit (`store.http.bodies`, `store.http.uploads`). Every refusal and failure is an error document of
-`store.contract.errors`. Work that blocks runs in threads, SQL in places of its own so that slow statements
-never keep a command waiting.
-"""
+"""The engine's HTTP interface (docs/architecture.md), as a Starlette application; and the end of a job's
+log."""
 
 from __future__ import annotations
 
@@ -16,6 +9,7 @@ import gc
 import hmac
 import importlib.metadata
 import os
+import re
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,30 +26,59 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from store.contract.errors import ConfigError, NotFoundError, QueryError, TunebenchError, WrongTokenError
-from store.contract.home import Home, is_full
-from store.contract.model_folders import list_models
-from store.contract.rights import ASKS, QUERIES, ROUTES, check_complete
-from store.contract.roles import OWNER, check_right
+from store.core.errors import ConfigError, NotFoundError, QueryError, TunebenchError, WrongTokenError
+from store.core.home import Home, is_full
+from store.core.job_folder import JobDir
+from store.core.model_folders import list_models
+from store.core.rights import ASKS, OWNER, QUERIES, ROUTES, check_complete, check_right
+from store.core.schemas import Health, JobLog, OwnAccount, Person, Right, Team, Uploaded
 from store.db.database import Database
 from store.db.named_query import NamedQuery, holds_sql
 from store.db.query_answers import MEDIA_TYPE as ANSWER_TYPE
 from store.db.query_answers import encode
 from store.db.statements import PLACES, WAITING
-from store.documents.serving.request_line import RequestLine
-from store.documents.tables.command_answers import CommandAnswer
-from store.documents.tables.endpoint_state import EndpointSeen
-from store.documents.tables.machine import Health, Uploaded
-from store.documents.tables.person import OwnAccount, Person, Right, Team
-from store.documents.talk.talk_events import PlaygroundState
-from store.http import answers, exports, uploads
+from store.http import answers, files
 from store.http.access import Names
-from store.http.answers import document
-from store.http.arrow_stream import ArrowStream, stopped_on_disconnect
-from store.http.bodies import read_document
-from store.http.line_stream import LineStream
-from store.http.logs import read_tail
+from store.http.answers import ArrowStream, LineStream, document, stopped_on_disconnect
 from store.http.machine import Machine
+from store.http.request_bodies import read_document
+from store.http.schemas import CommandAnswer
+from store.playground.schemas import PlaygroundState
+from store.serving.schemas import EndpointSeen, RequestLine
+
+MAX_TAIL = 16 * 1024 * 1024
+
+
+def read_tail(database: Database, home: Home, job_id: str, tail: int) -> JobLog:
+    """The last `tail` bytes (at most MAX_TAIL) of a job's log, from the start of a line; empty where the job
+    has not written any.
+
+    Raises NotFoundError where there is no such job.
+    """
+    jobs = database.query("SELECT 1 FROM job WHERE job_id = ?", [job_id])
+    if not len(jobs) or not re.fullmatch(r"[\w-][\w.-]*", job_id):
+        raise NotFoundError(f"There is no job {job_id!r}.")
+    try:
+        with open(JobDir(home.jobs / job_id).log, "rb") as file:
+            size = file.seek(0, 2)
+            start = max(0, size - min(tail, MAX_TAIL))
+            file.seek(start)
+            end = file.read(size - start)
+    except FileNotFoundError:
+        return {"text": "", "bytes": 0, "shown_bytes": 0}
+    if start and b"\n" in end:
+        end = end[end.index(b"\n") + 1 :]
+    return {"text": end.decode("utf-8", "replace"), "bytes": size, "shown_bytes": len(end)}
+
+
+# The engine's HTTP interface (docs/architecture.md), as a Starlette application.
+#
+# Two things hold for every request: it comes to a name of ours and from no foreign page
+# (`store.http.access`), and all but `GET /health` come from somebody whose role has the right that the one
+# table of rights names (`store.core.rights`); what is not in that table is refused. Every body has a
+# limit (`store.http.request_bodies`, `store.http.files`). Every refusal and failure is an error document of
+# `store.core.errors`. Work that blocks runs in threads, SQL in places of its own so that slow statements
+# never keep a command waiting.
 
 Commands = Mapping[str, Callable[[Mapping[str, object], Person], CommandAnswer]]
 Asks = Callable[[str, Mapping[str, object], Person], Awaitable[Any]]  # the answer is as that ask's document
@@ -63,7 +86,7 @@ Who = Callable[[Mapping[bytes, bytes]], Awaitable[Person]]  # by the headers of 
 
 
 class PeopleDesk(Protocol):
-    """Accounts, as the engine keeps them (`engine.people`)."""
+    """Accounts, as the engine keeps them (`engine.server.identity`)."""
 
     async def who(self, headers: Mapping[bytes, bytes]) -> Person:
         """Who asks, or an error that says why nobody does."""
@@ -83,7 +106,7 @@ class PeopleDesk(Protocol):
     def team(self) -> Team: ...
 
 
-Lines = AsyncGenerator[bytes, None]  # of store.documents.talk.talk_events.TalkEvent, each as JSON
+Lines = AsyncGenerator[bytes, None]  # of store.playground.schemas.TalkEvent, each as JSON
 
 
 class Playground(Protocol):
@@ -114,7 +137,7 @@ class EndpointDesk(Protocol):
 @dataclass(frozen=True)
 class Handlers:
     """Who answers: commands run in a thread each, asks are awaited; both take and give documents.
-    `queries` are the functions that may be asked by name (`store.queries.query_registry`). `who` tells who
+    `queries` are the functions that may be asked by name (`store.db.named_query`). `who` tells who
     asks, or raises; without it `people` does, and without both whoever has the token is the owner."""
 
     commands: Commands
@@ -247,7 +270,7 @@ class _Engine:
         name, person = request.path_params["name"], _person(request)
         query = self._queries.get(name)
         if query is None:
-            raise NotFoundError(f"There is no query {name!r}.", fix="store.contract.rights has all of them.")
+            raise NotFoundError(f"There is no query {name!r}.", fix="store.core.rights has all of them.")
         check_right(person, QUERIES.get(name))
         body = await read_document(request, BODY_BYTES, "a query")
         reads = self._database.reads()
@@ -309,7 +332,7 @@ class _Engine:
             raise self._home.no_room() from error
 
     async def upload(self, request: Request) -> Response:
-        name = await uploads.save(self._home.uploads, request.path_params["name"], request)
+        name = await files.save(self._home.uploads, request.path_params["name"], request)
         uploaded: Uploaded = {"upload": name}
         return document(uploaded)
 
@@ -335,7 +358,7 @@ class _Engine:
         return document(await run_sync(list_models, self._home.models))
 
     async def export(self, request: Request) -> Response:
-        path = await run_sync(exports.find, self._home.exports, request.path_params["name"])
+        path = await run_sync(files.find, self._home.exports, request.path_params["name"])
         return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     async def log(self, request: Request) -> Response:

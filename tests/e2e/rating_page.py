@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.rating.rater.rating_desk import rating_desk
+from pages.rating.rater.desk import rating_desk
 
 st.set_page_config(page_title="Rating", layout="wide")
 st.subheader("Helpfulness of two answers")

@@ -20,9 +20,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from pages.__main__ import OPTIONS, streamlit_options
-from pages.rating.rater.rating_routes import rating_routes
-from pages.shared.response_headers import ScreensApp
-from store.contract.errors import ConfigError, EngineUnavailable, NotFoundError, StateError, TunebenchError
+from pages.rating.rater.routes import rating_routes
+from pages.shared.middleware import ScreensApp
+from store.core.errors import ConfigError, EngineUnavailable, NotFoundError, StateError, TunebenchError
 from tests.e2e import rating_texts
 
 SCRIPT = Path(__file__).with_name("rating_page.py")

@@ -17,10 +17,10 @@ import httpx
 import psutil
 from playwright.sync_api import Page
 
-from store.contract.home import Home
-from store.contract.process_record import process_start, write_record
+from store.core.home import Home
+from store.core.processes import process_start, write_record
 from store.http.client import Client
-from store.queries.runs import runs
+from store.runs import runs
 from tunebench.terminal.processes import free_port, screens_entrance
 
 BROWSER_ARGS = [

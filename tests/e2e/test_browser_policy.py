@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from store.contract.home import Home
+from store.core.home import Home
 from store.db.database import Database
 from tests.e2e.started_app import screens_of
 from tests.pages.seeds.seed_classes import seed_classes

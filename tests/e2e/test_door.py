@@ -14,8 +14,8 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from pages.door import cookie_name
-from store.contract.home import Home
+from pages.people.access_middleware import cookie_name
+from store.core.home import Home
 from tests.e2e.started_app import BROWSER_ARGS, App
 from tests.loopback import has_ipv6_loopback
 from tunebench.terminal.processes import screens_entrance

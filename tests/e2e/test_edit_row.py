@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from store.contract.home import Home
+from store.core.home import Home
 from tests.e2e.started_app import App
 from tests.unit.data_job import read
 

@@ -16,7 +16,7 @@ import pytest
 from oidc_provider_mock import User, run_server_in_thread
 from playwright.sync_api import Browser, Page, expect
 
-from store.contract.home import Home
+from store.core.home import Home
 from store.http.client import Client
 from tests.e2e.started_app import App
 

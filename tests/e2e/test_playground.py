@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from store.contract.home import Home
-from store.queries import conversations
-from store.queries.rating import rounds
+from store.core.home import Home
+from store.playground import conversations
+from store.rating import rounds
 from tests.e2e.started_app import App, wait_until
 from tests.tiny import write_model
 from tests.unit.judge_server import Judge, chunk, judging, streamed

@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 import pytest
 from playwright.sync_api import Browser, Error, Page, Request, Response, expect
 
-from store.contract.states import ALIVE
-from store.documents.rating.round import RoundLine
-from store.queries import jobs
-from store.queries.rating import ratings, rounds
-from store.queries.runs import runs
+from store.core.job_kinds import ALIVE
+from store.core.rating_schemas import RoundLine
+from store.jobs import job_queue
+from store.rating import ratings, rounds
+from store.runs import runs
 from tests.e2e.rating_server import press
 from tests.e2e.started_app import wait_until
 from tests.e2e.team_app import TeamApp, accept, invite
@@ -50,8 +50,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamApp]:
 
 def ended(app: TeamApp, job_id: str) -> None:
     """Wait until a job has finished."""
-    wait_until(lambda: jobs.get_job(app.client, job_id)["status"] not in ALIVE, 240, job_id)
-    job = jobs.get_job(app.client, job_id)
+    wait_until(lambda: job_queue.get_job(app.client, job_id)["status"] not in ALIVE, 240, job_id)
+    job = job_queue.get_job(app.client, job_id)
     assert job["status"] == "finished", job["error"]
 
 
@@ -142,7 +142,7 @@ def result(app: TeamApp, page: Page, round: RoundLine) -> None:
     page.wait_for_url(re.compile(r"/run\?run="), timeout=120_000)
     tuned = page.url.split("run=")[1]
     ended(app, tuned)
-    config = jobs.get_job(app.client, tuned)["config"]
+    config = job_queue.get_job(app.client, tuned)["config"]
     (parent,) = [run for run in runs.list_runs(app.client) if run["name"] == RUN]
     assert (config["task"], config["init_from"], config["parent"]) == (
         "dpo",

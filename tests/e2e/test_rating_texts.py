@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from pages.rating.rater.rating_desk import script
+from pages.rating.rater.desk import script
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -9,7 +9,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 from playwright.sync_api import Page, expect
 
-from store.contract.states import ACTIVE
+from store.core.job_kinds import ACTIVE
 from tests.e2e.started_app import App, wait_until
 
 pytestmark = pytest.mark.timeout(2400)  # a whole training run, on whatever machine this is

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from engine.people.door_desk import TRIES_OF_ACCOUNT
-from engine.server.commands import Commands
-from engine.server.people import People
-from store.contract.home import Home
+from engine.commands import Commands
+from engine.server.login import TRIES_OF_ACCOUNT
+from engine.server.people_commands import People
+from store.core.home import Home
 from store.db.database import Database
 from store.http.access import SESSION_HEADER, read_secret
 from store.http.client import Client

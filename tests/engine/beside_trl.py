@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.worker.job import WorkerJob
-from store.config.training.train_config import TrainConfig
+from store.training.train_config import TrainConfig
 
 Steps = list[tuple[float, ...]]
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 import sys
 import time
 
-from engine.launchers.local import LocalLauncher
-from engine.server.commands import Commands
-from engine.server.scheduling.scheduler import Scheduler
-from store.contract.home import Home
-from store.contract.roles import OWNER
+from engine.commands import Commands
+from engine.job_handlers import HANDLERS
+from engine.server.local_launcher import LocalLauncher
+from engine.server.scheduler import Scheduler
+from store.core.home import Home
+from store.core.rights import OWNER
 from store.db.database import Database
-from store.queries import jobs
+from store.jobs import job_queue
 
 WORKER = (sys.executable, "-m", "tests.engine.counting_worker")
 
@@ -22,13 +23,13 @@ def main(home: Home, action: str) -> None:
     """Do `action` ("follow" or "resume"), then step and say on stdout what the run's status is."""
     database = Database(home.database, [home.datasets, home.jobs])
     launcher = LocalLauncher(preload=False, command=WORKER)
-    scheduler = Scheduler(database, launcher, home, ["cpu"])
+    scheduler = Scheduler(database, launcher, home, ["cpu"], HANDLERS)
     if action == "resume":
         commands = Commands(database, home, lambda name, body: {})
         commands.table()["resume"]({"job": "run-1"}, OWNER)
     while True:
         scheduler.step()
-        print(jobs.get_job(database, "run-1")["status"], flush=True)
+        print(job_queue.get_job(database, "run-1")["status"], flush=True)
         time.sleep(0.03)
 
 

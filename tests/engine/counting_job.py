@@ -8,9 +8,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from engine.worker.job import WorkerJob
-from engine.worker.phases import ONE_PHASE
-from store.contract.jobdir import read_json, write_json
+from engine.worker.job import ONE_PHASE, WorkerJob
+from store.core.job_folder import read_json, write_json
 
 STEPS = 150
 EVERY = 20  # steps between two checkpoints

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 from engine.worker import process
-from store.catalog.job_kinds import JOB_KINDS
+from store.core.job_kinds import JOB_KINDS
 from tests.engine import counting_job
 
 if __name__ == "__main__":

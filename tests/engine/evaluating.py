@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from engine.jobs.judging import evaluate
-from engine.jobs.runs import train
+from engine.evaluation import evaluate_job
+from engine.training import train_job
 from engine.worker.job import WorkerJob
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.contract.home import Home
-from store.contract.jobdir import write_json
-from store.documents.evaluations.evaluation_result import EvaluationResult
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.evaluation.config import EvaluateConfig
+from store.evaluation.schemas import EvaluationResult
 from tests.engine.job_events import QUICK
 from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows
@@ -31,7 +31,7 @@ def home_with_rows(path: Any) -> Home:
 
 def trained(home: Home, name: str = "run", **fields: Any) -> WorkerJob:
     job = make_job(home, name, **(QUICK | {"probes": False, "max_steps": 3, "learning_rate": 1e-2} | fields))
-    result = train.run(job)
+    result = train_job.run(job)
     write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
     return job
 
@@ -62,7 +62,7 @@ def evaluation(home: Home, name: str, *, rows: str = "rows", kind: str = "chat",
 def measured(home: Home, name: str, **fields: Any) -> tuple[WorkerJob, dict[str, Any], list[dict[str, Any]]]:
     """The job, its result and its rows; the result goes through JSON as it would."""
     job = evaluation(home, name, **fields)
-    result = held_to(EvaluationResult, evaluate.run(job))
+    result = held_to(EvaluationResult, evaluate_job.run(job))
     return job, result, pq.read_table(job.dir.predictions).to_pylist()
 
 
@@ -76,6 +76,6 @@ def trained_head(home: Home, name: str, **fields: Any) -> WorkerJob:
     order["dataset"] |= {"fingerprint": "labelled", "name": "labelled"}
     write_json(folder.dir.config, order)
     job = WorkerJob(folder.dir.path)
-    result = train.run(job)
+    result = train_job.run(job)
     write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
     return job

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from engine.jobs.runs import train
-from engine.shipping.environments import OtherEnvironment
-from engine.shipping.parity import checking
-from engine.shipping.parity.__main__ import main as read_apart
-from engine.shipping.parity.asked import ParityAnswers, ParityFolder
+from engine.export.external_tools import OtherEnvironment
+from engine.export.parity import checking
+from engine.export.parity.__main__ import main as read_apart
+from engine.export.parity.exchange import ParityAnswers, ParityFolder
+from engine.training import train_job
 from engine.worker.job import WorkerJob
-from store.config.shipping.model_export_config import ModelExport
-from store.contract.errors import ModelError
-from store.contract.home import Home
-from store.contract.jobdir import read_json, write_json
+from store.core.errors import ModelError
+from store.core.home import Home
+from store.core.job_folder import read_json, write_json
+from store.export.config import ModelExport
 from tests.engine.job_events import QUICK
 from tests.export_samples import run_card
 from tests.tiny import CHATML, SPECIAL, conversations, make_job, make_model, write_rows
@@ -59,7 +59,7 @@ def home_with_model(path: Path, template: str = CHATML) -> Home:
 def trained(home: Home, name: str = "run", **fields: Any) -> WorkerJob:
     """A run that has finished."""
     job = make_job(home, name, **(QUICK | {"probes": False, "max_steps": 3, "learning_rate": 1e-2} | fields))
-    result = train.run(job)
+    result = train_job.run(job)
     write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
     return job
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from store.contract.home import Home
-from store.contract.request_log import log_folder
+from store.core.home import Home
 from store.http.client import Client
+from store.monitoring.log_ingest import log_folder
 from tests.tiny import write_model
 from tunebench.cli import cli
 

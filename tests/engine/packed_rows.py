@@ -14,8 +14,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from engine.rows.render import TokenRows, render
-from store.config.training.train_config import TrainConfig
+from engine.models.tokenization.rendering import TokenRows, render
+from store.training.train_config import TrainConfig
 from tests.tiny import conversations, make_model, make_tokenizer
 
 LONGEST = 400  # beyond a block of queries

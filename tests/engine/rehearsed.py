@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, PreTrainedConfig
 
-from engine.costs.footprint import Footprint, Rehearsal
-from engine.diagnostics.statistics import correction
-from engine.rows.render import TokenRows
-from store.config.training.train_config import TrainConfig
+from engine.evaluation.statistics import cost_prediction
+from engine.models.tokenization.rendering import TokenRows
+from engine.training.costs.footprint import Footprint, Rehearsal
+from store.training.train_config import TrainConfig
 
 CPU = torch.device("cpu")
 BF16, FP32 = torch.bfloat16, torch.float32
@@ -50,7 +50,7 @@ def padded(architecture: LlamaConfig) -> LlamaConfig:
     return other
 
 
-UNTOLD = correction.correct([], "lora", correction.MEMORY)
+UNTOLD = cost_prediction.correct_prediction([], "lora", cost_prediction.MEMORY)
 
 
 def config(**fields: Any) -> TrainConfig:

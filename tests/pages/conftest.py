@@ -20,8 +20,8 @@ from streamlit.runtime.context import ContextProxy
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from store.contract.errors import EngineUnavailable
-from store.contract.home import Home
+from store.core.errors import EngineUnavailable
+from store.core.home import Home
 from store.http.client import Client
 from tests.pages.seeds.seed import seed
 from tests.pages.seeds.seed_runs import seed_runs
@@ -140,7 +140,7 @@ def cookies(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
-    """`open_page(home, "pages/launch/launch.py", dataset="d00000")`: the page of that link, run once."""
+    """`open_page(home, "pages/training/launch.py", dataset="d00000")`: the page of that link, run once."""
 
     def open_it(home: Home, page: str = "pages/overview/overview.py", **query: str) -> AppTest:
         monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))

@@ -17,18 +17,18 @@ from typing import Any
 import uvicorn
 
 from engine.__main__ import listen
-from engine.server.commands import Commands
-from engine.server.endpoints.supervising import Supervisor
-from engine.server.people import People
-from store.contract.home import Home
-from store.contract.process_record import write_record
-from store.contract.roles import OWNER
+from engine.commands import Commands
+from engine.server.people_commands import People
+from engine.serving.supervisor import Supervisor
+from store.core.home import Home
+from store.core.processes import write_record
+from store.core.rights import OWNER
+from store.core.schemas import Person
 from store.db.database import Database
-from store.documents.tables.person import Person
-from store.documents.talk.talk_events import PlaygroundState
+from store.db.named_query import load_queries
 from store.http.server import Handlers, build
-from store.queries import settings
-from store.queries.query_registry import load_queries
+from store.people import settings
+from store.playground.schemas import PlaygroundState
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
 COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")

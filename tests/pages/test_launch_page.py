@@ -10,17 +10,16 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from pages.run_parts import config_fields
-from pages.shared import reads
-from store.catalog.methods import METHODS
-from store.contract.errors import StateError, TunebenchError
-from store.contract.home import Home
-from store.documents.asks.preview import Preview
+from pages.shared import cached_queries, config_fields
+from store.core.errors import StateError, TunebenchError
+from store.core.home import Home
+from store.core.training_schemas import Preview
 from store.http.client import Client
-from store.queries.runs.runs import get_run
+from store.runs.runs import get_run
+from store.training.methods import METHODS
 from tests.pages.conftest import Open, everything_said
 
-PAGE = "pages/launch/launch.py"
+PAGE = "pages/training/launch.py"
 CHANGE = '{"learning_rate": 5e-05, "model": "tiny-llama"}'
 
 
@@ -52,14 +51,14 @@ def test_the_preview_says_cost_and_marks_the_trained_tokens(form: AppTest) -> No
 def test_the_first_answer_stays_where_steps_can_not_be_timed(
     little_home: Home, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = reads.preview
+    real = cached_queries.preview
 
     def ask(body: str) -> Preview:
         if json.loads(body).get("time_steps"):
             raise TunebenchError("The worker is lost.")
         return real(body)
 
-    monkeypatch.setattr(reads, "preview", ask)
+    monkeypatch.setattr(cached_queries, "preview", ask)
     at = open_page(little_home, PAGE, dataset="d00000", change='{"model": "tiny-llama", "r": 3}')
     page_text = everything_said(at)
     assert "a rough count, until a few steps are timed" in page_text
@@ -235,8 +234,8 @@ def test_a_leak_inside_given_parts_offers_another_deal_for_the_run() -> None:
     def mending(dealt: str) -> None:
         from typing import Any
 
-        from pages.launch.preview import show_leak_mending
-        from store.config.training.train_config import Split, TrainConfig
+        from pages.training.preview import show_leak_mending
+        from store.training.train_config import Split, TrainConfig
 
         dataset: Any = {**Split().fields(), "split_by": dealt, "dataset_id": "d"}
         answer: Any = {"leaks": {"exact": 2, "near": 0, "same_prompt": 0, "checked_near": True}}

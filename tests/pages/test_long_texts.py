@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamlit.testing.v1 import AppTest
 
 PAGE = """
-from pages.shared.conversation import show_text
+from pages.shared.text_display import show_text
 show_text("a" * 100 + "b" * 1_234, 100)
 show_text("short", 100)
 show_text("", 100, nothing="(nothing)")

@@ -12,28 +12,26 @@ import pytest
 
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
-from engine.diagnostics.drift.standing import DriftLine, top_line
-from engine.diagnostics.rating.raters.judged_share import judged_share
-from pages.monitor import monitor_label
-from pages.monitor.monitor_judged import judged_table
-from pages.monitor.monitor_quality import gap_sentences, golden_caption, golden_chart
-from pages.monitor.monitor_traffic import request_chart
+from engine.monitoring.endpoint_status import DriftLine, top_line
+from engine.rating.analysis.judge_correction import judged_share
+from pages.monitoring import labelling
+from pages.monitoring.alerts import request_chart
+from pages.monitoring.quality import gap_sentences, golden_caption, golden_chart, judged_table
 from pages.shared import session
-from store.contract.home import Home
-from store.documents.serving.served_base import BaseLook
-from store.documents.serving.side_by_side import ArmSeen, ArmsLook, SideBySide
+from store.bias import bias_checks
+from store.core.home import Home
+from store.core.monitoring_schemas import ArmSeen, ArmsLook, BaseLook, SideBySide
 from store.http.client import Client
-from store.queries import jobs
-from store.queries.bias import checks
-from store.queries.monitoring import monitor_alerts, monitors, scheduled_bias, side_by_side
-from store.queries.monitoring.traffic import TrafficPoint
+from store.jobs import job_queue
+from store.monitoring import monitor_alerts, monitors, side_by_side
+from store.monitoring.traffic import TrafficPoint
 from tests.pages.conftest import Open, everything_said
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.bias import checked
 from tests.unit.monitoring.texts import bank_questions, chat
 
 FRIENDLY = {"hey", "lol", "mum", "WINNER!!", "miss"}  # first words of `chat`
-PAGE = "pages/monitor/monitor.py"
+PAGE = "pages/monitoring/monitor.py"
 OWNER = {"person_id": "owner", "name": "you", "role": "admin"}
 
 
@@ -138,11 +136,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
         for pair in _pairs():
             side_by_side.begin(tx, pair)
         config = {"model": "bank@production", "against": "SmolLM2"}
-        jobs.insert(tx, jobs.NewJob("job-bias", "bias", "Bias", config, at=1.8e9))
-        jobs.update(tx, "job-bias", status="finished")
+        job_queue.insert(tx, job_queue.NewJob("job-bias", "bias", "Bias", config, at=1.8e9))
+        job_queue.update(tx, "job-bias", status="finished")
         bias = checked.result(worse=True)
-        checks.insert(tx, jobs.get_job(tx, "job-bias"), bias, ("bank<i>@3", "SmolLM2"), 1.8e9)
-        scheduled_bias.add(tx, "changed", "job-bias", at=datetime(2027, 1, 15))
+        bias_checks.insert(tx, job_queue.get_job(tx, "job-bias"), bias, ("bank<i>@3", "SmolLM2"), 1.8e9)
+        monitors.add_scheduled_check(tx, "changed", "job-bias", at=datetime(2027, 1, 15))
     monitored.close()
     with still_engine(
         monitored.home, real=("set_monitor", "acknowledge_alert", "round_of_requests")
@@ -221,7 +219,7 @@ def _alert_links(open_page: Open, home: Home, page: str) -> list[tuple[str, str]
     ]
 
 
-@pytest.mark.parametrize("page", ["pages/overview/overview.py", "pages/endpoints/endpoints.py"])
+@pytest.mark.parametrize("page", ["pages/overview/overview.py", "pages/serving/endpoints.py"])
 def test_open_alerts_are_a_click_away(watched: StillEngine, open_page: Open, page: str) -> None:
     ((label, link),) = _alert_links(open_page, watched.home, page)  # none of the quiet endpoint
     assert "open alert" in label
@@ -252,7 +250,7 @@ def test_an_alert_shows_its_requests_and_is_acknowledged(watched: StillEngine, o
 def test_what_should_be_labelled_next_is_listed_and_made_a_round(
     watched: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor_label, "WAIT_SECONDS", 0.0)  # nobody does the job
+    monkeypatch.setattr(labelling, "WAIT_SECONDS", 0.0)  # nobody does the job
     at = open_page(watched.home, PAGE, endpoint="quiet", window="7d", tab="label")
     text = everything_said(at)
     assert "can be asked about" in text
@@ -263,7 +261,7 @@ def test_what_should_be_labelled_next_is_listed_and_made_a_round(
     assert next(box for box in at.selectbox if box.label == "What people do").value == "correction"
     next(each for each in at.number_input if each.label == "How many").set_value(10).run()
     next(each for each in at.button if each.label == "Have these labelled").click().run()
-    (job,) = jobs.of_kind(watched.database, "round")
+    (job,) = job_queue.of_kind(watched.database, "round")
     round = job["config"]["round"]
     assert (round["protocol"], round["requests"]["endpoint"], round["choice"]) == (
         *("correction", "quiet"), "telling",

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import streamlit as st
 
-from store.config.training.train_config import sample_experiment
-from store.contract.home import Home
+from store.core.home import Home
 from store.http import client
+from store.training.train_config import sample_experiment
 from tests.pages.conftest import Open, everything_said
 from tests.unit.on_record import on_record
 from tests.unit.people_samples import Company, at_work

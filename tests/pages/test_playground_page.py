@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.playground.playground_view import SAY
-from store.contract.home import Home
+from pages.playground.conversation import SAY
+from store.core.home import Home
 from store.db.database import utc_now
-from store.documents.talk.conversation import TurnAnswer
-from store.queries import conversations
+from store.playground import conversations
+from store.playground.schemas import TurnAnswer
 from tests.pages.conftest import Open, everything_said
 from tests.pages.still_engine import StillEngine
 

@@ -9,10 +9,10 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.playground.rate_answers import STARTED, short_names, without_repeats, writer
-from store.config.judging.round_config import RoundConfig
+from pages.playground.saving import STARTED, short_names, without_repeats, writer
 from store.db.database import utc_now
-from store.queries import conversations
+from store.playground import conversations
+from store.rating.config import RoundConfig
 from tests.pages.conftest import Open, everything_said
 from tests.pages.still_engine import StillEngine
 from tests.pages.test_playground_page import PAGE, SAMPLING, answer
@@ -52,9 +52,9 @@ def opened(monkeypatch: pytest.MonkeyPatch, engine: StillEngine, own: str) -> Ap
     st.cache_data.clear()
     st.cache_resource.clear()
     page = (
-        "from pages.playground import playground_reads\n"
-        "from pages.playground.rate_answers import rate_dialog\n"
-        f"rate_dialog(playground_reads.conversation({own!r}))"
+        "from pages.playground import saving\n"
+        "from pages.playground.saving import rate_dialog\n"
+        f"rate_dialog(saving.conversation({own!r}))"
     )
     at = AppTest.from_string(page, default_timeout=60).run()
     assert not at.exception

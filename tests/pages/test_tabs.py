@@ -9,19 +9,21 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.moved import PLACES
-from store.contract.home import Home
-from store.queries.runs import gains_and_costs, interpolations, runs, transfers
+from pages.shared.middleware import PLACES
+from store.core.home import Home
+from store.runs import run_outcomes, runs
+from store.transfer import transfers
 from tests.pages.conftest import Open
 from tests.pages.run.run_tabs import on_tab, tab_titles
 from tests.pages.seeds.seed_costs import seed_costs
 from tests.pages.seeds.seed_transfer import seed_transfer
 from tests.pages.still_engine import StillEngine, still_engine
 
-COMPARE, RUN = "pages/compare/compare.py", "pages/run/run.py"
+ROOT = Path(__file__).parents[2]
+COMPARE, RUN = "pages/comparison/compare.py", "pages/runs/run.py"
 READS = {
     "side": (runs, "count_runs"),
-    "cost": (gains_and_costs, "costs"),
+    "cost": (run_outcomes, "costs"),
     "transfer": (transfers, "newest"),
 }
 
@@ -85,7 +87,7 @@ def test_the_open_tab_alone_reads(
 def test_a_tab_of_a_run_that_is_not_open_reads_nothing(
     engine: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = counted(monkeypatch, interpolations, "points")
+    done = counted(monkeypatch, run_outcomes, "points")
     at = open_page(engine.home, RUN, run="lora-0.003")
     assert not done
     on_tab(at, "between")
@@ -122,8 +124,10 @@ def test_a_base_model_that_another_tab_does_not_have_is_no_error(tmp_path: Path,
 @pytest.mark.parametrize("old", PLACES)
 def test_where_old_addresses_lead_there_is_that_tab(engine: StillEngine, open_page: Open, old: str) -> None:
     place = PLACES[old]
-    at = open_page(engine.home, f"pages{place.page}{place.page}.py", tab=place.tab)
-    first = open_page(engine.home, f"pages{place.page}{place.page}.py", run="lora-0.003")
+    (page,) = ROOT.glob(f"pages/*{place.page}.py")
+    path = str(page.relative_to(ROOT))
+    at = open_page(engine.home, path, tab=place.tab)
+    first = open_page(engine.home, path, run="lora-0.003")
     assert headings(at) != headings(first)
     for name in place.renamed.values():
         assert at.get_by_key(name)

@@ -9,14 +9,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from bench import truth
-from store.contract.home import Home
-from store.documents.figures.simulated_truth import SimulatedTopic
-from store.words import truth_text
+from store.core.home import Home
+from store.evaluation import simulated_truth
+from store.evaluation.schemas import SimulatedTopic
 from tests.pages.conftest import Open, everything_said
 from tests.unit.verdicts.test_truth_file import rate, topic
 
 Keep = Callable[..., None]
-PAGE = "pages/truth/truth.py"
+PAGE = "pages/evaluation/truth.py"
 HOLDING = topic("arms", rate("told apart", 0.04, low=0.0, high=0.05))
 BROKEN = topic("gain", rate("covers <b>, n 10", 0.91), rate("covers <b>, n 30"), commit="def5678")
 
@@ -28,7 +28,7 @@ def keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keep:
     def put(*topics: SimulatedTopic) -> None:
         path = tmp_path / "truth.json"
         path.write_text(truth.as_text({"topics": list(topics)}))
-        monkeypatch.setattr(truth_text, "PATH", path)
+        monkeypatch.setattr(simulated_truth, "PATH", path)
 
     return put
 
@@ -83,6 +83,6 @@ def test_without_a_measurement_it_says_how_to_make_one(empty_home: Home, open_pa
 
 def test_what_comes_with_the_package_is_drawn(empty_home: Home, open_page: Open) -> None:
     at = open_page(empty_home, PAGE, text="n")
-    held, total = truth_text.holding(truth_text.read()["topics"])
+    held, total = simulated_truth.holding(simulated_truth.read()["topics"])
     assert f"{held:,} of {total:,} rates hold" in at.subheader[0].value
-    assert len(at.expander) == len(truth_text.read()["topics"])
+    assert len(at.expander) == len(simulated_truth.read()["topics"])

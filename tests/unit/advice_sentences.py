@@ -9,20 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.comparison import judge_figures
-from engine.diagnostics.comparison.judge_length import length_effect
-from engine.diagnostics.course import advice
-from engine.diagnostics.course.run_course import RunCourse
-from engine.diagnostics.data.findings import findings
-from engine.diagnostics.forgetting import refusing
-from engine.diagnostics.forgetting.probe_scores import pair
-from engine.diagnostics.launch import advisor, launch_time
-from engine.diagnostics.statistics import correction
-from engine.diagnostics.statistics.scored import Scored, aggregate
-from engine.diagnostics.statistics.statistics import Interval, wilson_interval
-from store.catalog.methods import METHODS
-from store.catalog.signals import GROUP_OF, GROUPS, SIGNALS, Signal
-from store.config.training.train_config import TrainConfig
+from engine.evaluation.comparison import evaluation_text
+from engine.evaluation.metrics.judge import length_effect
+from engine.evaluation.statistics import cost_prediction
+from engine.evaluation.statistics.intervals import Interval, wilson_interval
+from engine.evaluation.statistics.metric_estimates import Scored, aggregate
+from engine.evaluation.training_curve import advice
+from engine.evaluation.training_curve.run_curve import RunCourse
+from engine.evaluation.verdicts import forgetting, launch_advice
+from engine.evaluation.verdicts.data_findings import findings
+from engine.evaluation.verdicts.paired_measurements import pair_probes
+from store.data.signals import GROUP_OF, GROUPS, SIGNALS, Signal
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
 from tests.unit.probe_rows import requests, table
 
 COUNTS = (1, 2, 5, 30, 1_000)
@@ -33,8 +32,8 @@ def of_refusals() -> Iterator[str]:
     for n in (1, 2, 28):
         shares = sorted({0, n // 2, n})
         for before, after in itertools.product(itertools.product(shares, repeat=2), repeat=2):
-            paired = pair(table(requests(before, n=n)), table(requests(after, n=n)))
-            yield from refusing.assess(paired["requests"])["sentences"]
+            paired = pair_probes(table(requests(before, n=n)), table(requests(after, n=n)))
+            yield from forgetting.assess_refusals(paired["requests"])["sentences"]
 
 
 def of_findings() -> Iterator[str]:
@@ -70,7 +69,9 @@ def of_recommendations() -> Iterator[str]:
         ]
         for rows, tokens in ((1, 1.0), (500, 1e5), (5_000, 0.0), (5_000, 4e4), (10**6, 1e9)):
             for offered in (options, options[1:], options[2:], []):
-                recommendation = advisor.recommend(offered, train_rows=rows, trained_tokens=tokens)
+                recommendation = launch_advice.recommend_method(
+                    offered, train_rows=rows, trained_tokens=tokens
+                )
                 yield from (recommendation["sentence"], *recommendation["reasons"])
 
 
@@ -122,17 +123,17 @@ def of_advice() -> Iterator[str]:
 def of_predictions() -> Iterator[str]:
     """Memory and time, after no run, one and many, exact, far off and not numbers."""
     for runs, factor, kind in itertools.product((0, 1, 2, 30), (1.0, 1e-3, 1e3, np.nan, 0.0), ("a", "b")):
-        pairs = [correction.MeasuredPrediction(10.0, 10 * factor, kind) for _ in range(runs)]
-        for prior in (correction.MEMORY, correction.TIME):
-            yield correction.correct(pairs, "a", prior).sentence("memory")
+        pairs = [cost_prediction.MeasuredPrediction(10.0, 10 * factor, kind) for _ in range(runs)]
+        for prior in (cost_prediction.MEMORY, cost_prediction.TIME):
+            yield cost_prediction.correct_prediction(pairs, "a", prior).sentence("memory")
         for course in (1.0, 0.4):
             timed = [
-                launch_time.TimedRun(10, 10 * factor * (1 + i % 3), kind, "", course, 0.9)
+                cost_prediction.TimedRun(10, 10 * factor * (1 + i % 3), kind, "", course, 0.9)
                 for i in range(runs)
             ]
             for steps_timed in ("none", "own", "alike"):
-                coming = launch_time.NextRun("a", "", steps_timed)
-                yield launch_time.time_range(timed, coming).sentence("time")
+                coming = cost_prediction.NextRun("a", "", steps_timed)
+                yield cost_prediction.time_range(timed, coming).sentence("time")
 
 
 def of_judgings() -> Iterator[str]:
@@ -147,9 +148,9 @@ def of_judgings() -> Iterator[str]:
         long = [first if place % 4 else second for place in range(n)]
         other = [second if place % 4 else first for place in range(n)]
         judged = judged_of(orders, long, other)
-        for sides in (judge_figures.Sides(), judge_figures.Sides("A", "B", turned=True)):
-            yield judge_figures.headline(judged, sides)
-            yield from judge_figures.sentences(judged, sides)
+        for sides in (evaluation_text.Sides(), evaluation_text.Sides("A", "B", turned=True)):
+            yield evaluation_text.judging_headline(judged, sides)
+            yield from evaluation_text.judging_sentences(judged, sides)
 
 
 def order_of(kind: str, place: int) -> tuple[float, float]:

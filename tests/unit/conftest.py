@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from store.contract.home import Home
+from store.core.home import Home
 from store.db.database import Database
 from tests.unit.desk import Desk
 from tests.unit.played import World

@@ -1,4 +1,4 @@
-"""Runs the jobs of `engine.jobs` that work on data, in this process, on a home folder of the test."""
+"""Runs the jobs that work on data, in this process, on a home folder of the test."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.readers.raw_rows import Reader, Skipped
-from engine.data.readers.readers import open_source
-from engine.worker.job import WorkerJob
-from engine.worker.phases import JobPhases
-from store.catalog.job_kinds import JOB_KINDS
-from store.config.data.import_config import Source
-from store.contract.home import Home
+from engine.data.readers.file_rows import Reader, Skipped
+from engine.data.readers.source_reader import open_source
+from engine.worker.job import JobPhases, WorkerJob
+from store.core.home import Home
+from store.core.job_kinds import JOB_KINDS
+from store.data.config import Source
 
 
 def silent(*_: Any, **__: Any) -> None:
@@ -59,11 +58,11 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 def import_file(home: Home, path: Path, **config: Any) -> Imported:
-    from engine.jobs.data import import_rows
+    from engine.data import import_job
 
     job = make_job(home, "import", {"name": path.name, "source": {"path": str(path)}, **config})
-    job.phases = JobPhases(import_rows.phases(job.order))
-    result = import_rows.run(job)
+    job.phases = JobPhases(import_job.phases(job.order))
+    result = import_job.run(job)
     rows = read(home.rows(result["fingerprint"]))
     skipped = read(home.skipped(result["fingerprint"]))
     assert (len(rows), len(skipped)) == (result["row_count"], result["skipped_count"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.server.commands import Commands
-from store.config.training.train_config import TrainConfig
-from store.contract.roles import OWNER
-from store.documents.tables.person import Person
-from store.queries import jobs
-from store.queries.data import datasets
+from engine.commands import Commands
+from store.core.rights import OWNER
+from store.core.schemas import Person
+from store.data import datasets
+from store.jobs import job_queue
+from store.training.train_config import TrainConfig
 from tests.unit.store_samples import new_store
 
 START = 1_800_000_000.0
@@ -59,7 +59,7 @@ class Desk:
             **{"dataset_id": dataset_id, "name": name, "kind": "chat", "format": "messages", "columns": {}},
             **{"source": {}, "fingerprint": fingerprint, "row_count": 9, "skipped_count": 0},
             **{"duplicate_count": 0, "source_bytes": 1, "stats": {}, "split_seed": 3},
-            **{"validation_size": 0.2, "test_size": 0.05, "created_at": jobs.utc(START)},
+            **{"validation_size": 0.2, "test_size": 0.05, "created_at": job_queue.utc(START)},
         }
         with self.database.transaction() as tx:
             datasets.insert_dataset(tx, row)
@@ -69,9 +69,9 @@ class Desk:
 
     def end(self, job_id: str, status: str, result: dict[str, Any] | None = None) -> None:
         with self.database.transaction() as tx:
-            if jobs.get_job(tx, job_id)["status"] == "queued":
-                jobs.claim(tx, job_id, "cpu", self.now)
-            jobs.finish(tx, job_id, status, self.now, result=result)
+            if job_queue.get_job(tx, job_id)["status"] == "queued":
+                job_queue.claim(tx, job_id, "cpu", self.now)
+            job_queue.finish(tx, job_id, status, self.now, result=result)
 
     def job(self, job_id: str) -> dict[str, Any]:
-        return jobs.get_job(self.database, job_id)
+        return job_queue.get_job(self.database, job_id)

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from store.db.database import Database
-from store.queries.ingest import TORN
+from store.jobs.event_ingest import TORN
 from tests.unit.store_samples import add_job
 
 _numbers = itertools.count()

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.signals.groups import duplicate_signals
-from store.config.data.data_config import ProfileConfig
-from store.contract.home import Home
+from engine.data.signals import duplicate_signals
+from store.core.home import Home
+from store.data.config import ProfileConfig
 from tests.unit.data_job import make_job
 
 WORDS = [f"{first}{last}" for first in "bdfgklmnprst" for last in ("ane", "iro", "elt", "ust", "ock", "ive")]

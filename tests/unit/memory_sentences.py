@@ -8,13 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.comparison import comparison
-from engine.diagnostics.forgetting import forgetting, probe_scores
-from engine.diagnostics.forgetting.probe_scores import Paired
-from engine.diagnostics.memorisation import extraction, membership, repeats, verbatim
-from engine.diagnostics.transfer import transfer, transfer_words
-from engine.diagnostics.transfer.transfer import Task, backward_transfer
-from pages.compare import compare_classes
+from engine.evaluation.comparison import run_comparison
+from engine.evaluation.verdicts import (
+    duplicates,
+    extraction,
+    forgetting,
+    membership_inference,
+    paired_measurements,
+)
+from engine.evaluation.verdicts.paired_measurements import Paired
+from engine.transfer import effects
+from engine.transfer import text as transfer_words
+from engine.transfer.effects import Task, backward_transfer
+from pages.comparison import differences
 
 SIZES = (0, 1, 2, 3, 5, 10, 40)
 LEVELS = ("equal", "alike", "apart", "tiny", "huge", "broken", "unequal")
@@ -41,8 +47,8 @@ def of_comparisons() -> Iterator[str]:
     for kind, rows in itertools.product(LEVELS, SIZES):
         first, second, tokens = losses(kind, rows)
         for comparisons in (1, 190):
-            shared = comparison.SharedRows(first, second, tokens)
-            yield comparison.difference("A", "B", shared, comparisons=comparisons).sentence
+            shared = run_comparison.SharedRows(first, second, tokens)
+            yield run_comparison.difference_of_runs("A", "B", shared, comparisons=comparisons).sentence
     for lost, won, rows in (
         (0, 0, 1),
         (1, 0, 1),
@@ -52,11 +58,11 @@ def of_comparisons() -> Iterator[str]:
         (0, 40, 40),
         (3, 4, 40),
     ):
-        yield compare_classes.sentence("A", "B", comparison_of(lost, won, rows))
+        yield differences.sentence("A", "B", comparison_of(lost, won, rows))
 
 
 def comparison_of(lost: int, won: int, rows: int) -> Any:
-    return compare_classes.paired_change(lost, won, rows)
+    return differences.paired_change(lost, won, rows)
 
 
 def of_membership() -> Iterator[str]:
@@ -67,9 +73,9 @@ def of_membership() -> Iterator[str]:
             {"base": {"loss": base / tokens}, "tuned": {"loss": tuned / tokens}}
             for base, tuned, tokens in (inside, outside)
         ]
-        yield membership.assess(*groups)["sentence"]  # type: ignore[arg-type]
-        points = membership.by_checkpoint({9: groups[0]}, {9: groups[1]})  # type: ignore[dict-item]
-        yield membership.sentence(points)
+        yield membership_inference.assess(*groups)["sentence"]  # type: ignore[arg-type]
+        points = membership_inference.by_checkpoint({9: groups[0]}, {9: groups[1]})  # type: ignore[dict-item]
+        yield membership_inference.sentence(points)
 
 
 def of_extraction() -> Iterator[str]:
@@ -80,16 +86,16 @@ def of_extraction() -> Iterator[str]:
             [text if i < count else "no" for i, text in enumerate(texts[:rows])] for count in (base, tuned)
         ]
         yield extraction.extraction(texts[:rows], *written)["sentence"]
-        asked: list[verbatim.ContinuedRow] = [
+        asked: list[extraction.ContinuedRow] = [
             {
                 "row_id": i, "reference": text, "base": written[0][i], "tuned": written[1][i], "tokens": 20,
                 "base_same": 1, "tuned_same": 20,
             }
             for i, text in enumerate(texts[:rows])
         ]  # fmt: skip
-        counted: verbatim.AskedCounts = {"rows": rows, "short": 0, "passed": 0}
-        held: dict[str, verbatim.AskedCounts] = {"train": counted, "held_out": counted}
-        yield verbatim.assess(asked, asked[: rows // 2], held, 10)["sentence"]
+        counted: extraction.AskedCounts = {"rows": rows, "short": 0, "passed": 0}
+        held: dict[str, extraction.AskedCounts] = {"train": counted, "held_out": counted}
+        yield extraction.assess_verbatim(asked, asked[: rows // 2], held, 10)["sentence"]
     others = np.arange(1, 256)
     for planted, never, rows in itertools.product((0.5, 100.0, 300.0), (0.5, 100.0), (1, 2, 5)):
         groups = {0: [(never, others)] * rows, 1: [(100.0, others)] * rows, 16: [(planted, others)] * rows}
@@ -104,12 +110,14 @@ def of_repeats() -> Iterator[str]:
         better = tuned - np.where(np.arange(rows) < hit, 0.9 * tokens, 0)
         for after in (tuned, better, base + base - better):
             kinds = {"exact": np.arange(rows) < hit}
-            rows_of = repeats.RowLossPair(base, after, tokens)
-            yield repeats.leaks(rows_of, kinds, True)["sentence"]
+            rows_of = duplicates.RowLossPair(base, after, tokens)
+            yield duplicates.leaks(rows_of, kinds, True)["sentence"]
             times = np.where(np.arange(rows) < hit, 3, 1)
             counts = (rows, min(hit, rows))
-            measured = repeats.MeasuredTraining(np.arange(rows), times, rows_of, np.full(5, 2.0), {}, *counts)
-            yield repeats.training(measured)["sentence"]
+            measured = duplicates.MeasuredTraining(
+                np.arange(rows), times, rows_of, np.full(5, 2.0), {}, *counts
+            )
+            yield duplicates.training(measured)["sentence"]
 
 
 def asked(name: str, before: np.ndarray, after: np.ndarray, broken: int = 0) -> Paired:
@@ -136,18 +144,18 @@ def of_forgetting() -> Iterator[str]:
         right, wrong = np.ones(rows, bool), np.zeros(rows, bool)
         mixed = np.arange(rows) % 2 == 0
         for before, after in itertools.product((right, wrong, mixed), repeat=2):
-            for name in (probe_scores.CHOICES, f"{probe_scores.TASK}piqa"):
+            for name in (paired_measurements.CHOICES, f"{paired_measurements.TASK}piqa"):
                 parts = [forgetting.choices(asked(name, before, after))]
                 yield from judged({"texts": [], "choices": parts, "divergence": []})
         for kind in LEVELS:
             if kind == "broken":
                 continue
-            text = read(probe_scores.PROSE, *losses(kind, rows))
-            own = read(f"{probe_scores.DATA}Notes", *losses("apart", rows, 3))
-            samples = forgetting.divergence(read(probe_scores.OWN_SAMPLES, *losses(kind, rows)))
+            text = read(paired_measurements.PROSE, *losses(kind, rows))
+            own = read(f"{paired_measurements.DATA}Notes", *losses("apart", rows, 3))
+            samples = forgetting.divergence(read(paired_measurements.OWN_SAMPLES, *losses(kind, rows)))
             texts = [forgetting.text(text), forgetting.text(own)]
             yield from judged({"texts": texts, "choices": [], "divergence": [samples]})
-    nothing = asked(probe_scores.CHOICES, np.zeros(0, bool), np.zeros(0, bool), broken=1)
+    nothing = asked(paired_measurements.CHOICES, np.zeros(0, bool), np.zeros(0, bool), broken=1)
     yield from judged({"texts": [], "choices": [forgetting.choices(nothing)], "divergence": []})
 
 
@@ -166,18 +174,18 @@ def of_transfer() -> Iterator[str]:
             continue
         for start in (base, np.zeros(rows)):
             sides = [
-                transfer.CellRows(loss, tokens, np.arange(rows) % 2 == place)
+                effects.CellRows(loss, tokens, np.arange(rows) % 2 == place)
                 for place, loss in enumerate((start, tuned))
             ]
-            cell = transfer.compare(*sides) | {"source": "A", "target": "B", "own": False, "earlier": False}
+            cell = effects.compare(*sides) | {"source": "A", "target": "B", "own": False, "earlier": False}
             for measure in ("relative", "right"):
-                yield transfer_words.lead(transfer.judged([cell], measure), measure)
+                yield transfer_words.lead(effects.judged([cell], measure), measure)
         for then in (base, tuned):
             yield transfer_words.backward(backward_transfer([Task("a", base, then, tuned)]))
     for n in (0, 1, 3, 5, 12):
         x = np.arange(n, dtype=float)
         for y in (x, np.zeros(n), np.random.default_rng(0).normal(size=n)):
-            yield transfer_words.correlation(transfer.spearman(x, y), "distance")
+            yield transfer_words.correlation(effects.spearman(x, y), "distance")
 
 
 SOURCES = (of_comparisons, of_membership, of_extraction, of_repeats, of_forgetting, of_transfer)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from store.contract.process_record import hold, write_record
+from store.core.processes import hold, write_record
 
 
 @contextmanager

@@ -14,18 +14,17 @@ import uvicorn
 from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
-from engine.people.passwords import Passwords
-from engine.server.commands import Commands
-from engine.server.people import People
-from pages.entry.visitors import Visitors
-from pages.shared.acting import screens_client
-from store.contract.process_record import write_record
-from store.contract.roles import OWNER
-from store.contract.steady_clock import SteadyClock
-from store.documents.tables.person import InvitationMade, Person, Role, SignedIn
+from engine.commands import Commands
+from engine.server.passwords import Passwords
+from engine.server.people_commands import People
+from pages.people.login import Visitors
+from pages.shared.engine_client import screens_client
+from store.core.processes import SteadyClock, write_record
+from store.core.rights import OWNER
+from store.core.schemas import InvitationMade, Person, Role, SignedIn
+from store.db.named_query import load_queries
 from store.http.access import SESSION_HEADER
 from store.http.server import Handlers, build
-from store.queries.query_registry import load_queries
 from tests.unit.store_samples import Server, echo_ask, new_store
 
 START = 1_800_000_000.0

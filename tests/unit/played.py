@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine.launchers import Exit, Worker
-from engine.server.scheduling.scheduler import Scheduler
-from store.config.training.train_config import TrainConfig
-from store.contract.jobdir import JobDir, write_json
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.runs import runs
+from engine.job_handlers import HANDLERS
+from engine.server.local_launcher import Exit, Worker
+from engine.server.scheduler import Scheduler
+from store.core.job_folder import JobDir, write_json
+from store.data import datasets
+from store.jobs import job_queue
+from store.runs import runs
+from store.training.train_config import TrainConfig
 from tests.unit.store_samples import new_store
 
 START = 1_800_000_000.0
@@ -56,7 +57,9 @@ class World:
         self.scheduler = self.next_engine()
 
     def next_engine(self) -> Scheduler:
-        self.scheduler = Scheduler(self.database, self.launcher, self.home, self.devices, lambda: self.now)
+        self.scheduler = Scheduler(
+            self.database, self.launcher, self.home, self.devices, HANDLERS, lambda: self.now
+        )
         return self.scheduler
 
     def step(self, seconds: float = 0.5) -> None:
@@ -69,9 +72,9 @@ class World:
         job_id = f"job-{self.count}"
         config = {"model": "m"}
         with self.database.transaction() as tx:
-            jobs.insert(
+            job_queue.insert(
                 tx,
-                jobs.NewJob(
+                job_queue.NewJob(
                     job_id=job_id,
                     kind=kind,
                     lane=lane,
@@ -106,21 +109,21 @@ class World:
         write_json(self.folder(job_id).result, outcome)
 
     def job(self, job_id: str) -> dict[str, Any]:
-        return jobs.get_job(self.database, job_id)
+        return job_queue.get_job(self.database, job_id)
 
     def status(self, job_id: str) -> str:
         return str(self.job(job_id)["status"])
 
     def cancel(self, job_id: str) -> None:
         with self.database.transaction() as tx:
-            jobs.update(tx, job_id, cancel_requested_at=jobs.utc(self.now))
+            job_queue.update(tx, job_id, cancel_requested_at=job_queue.utc(self.now))
 
     def add_dataset(self) -> None:
         row = {
             **{"dataset_id": "data-1", "name": "D", "kind": "chat", "format": "messages", "columns": {}},
             **{"source": {}, "fingerprint": "f", "row_count": 9, "skipped_count": 0, "duplicate_count": 0},
             **{"source_bytes": 1, "stats": {}, "split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
-            "created_at": jobs.utc(START),
+            "created_at": job_queue.utc(START),
         }
         with self.database.transaction() as tx:
             datasets.insert_dataset(tx, row)
@@ -132,7 +135,7 @@ class World:
         config = TrainConfig(dataset="D", name="R", split_seed=7, validation_size=0.2, test_size=0.1)
         job = {"kind": "train", "lane": "device", "title": "R", "config": config.model_dump()}
         with self.database.transaction() as tx:
-            jobs.insert(tx, jobs.NewJob(job_id=run_id, at=START, **job))
+            job_queue.insert(tx, job_queue.NewJob(job_id=run_id, at=START, **job))
             names = {"dataset_id": "data-1", "dataset_name": "D", "fingerprint": "f"}
             runs.insert(tx, runs.NewRun(run_id=run_id, config=config, at=START, **names))
         return run_id

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.worker.job import WorkerJob
-from store.contract.home import Home
+from store.core.home import Home
 from tests.unit.data_job import import_file
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.jobs.data import clean
-from store.catalog.signals import GROUPS
-from store.config.training.train_config import Split
-from store.contract.home import Home
+from engine.data import cleaning_job
+from store.core.home import Home
+from store.data.signals import GROUPS
+from store.training.train_config import Split
 from tests.unit.data_job import import_file, make_job, read
 
 ARROW = {"number": pa.float32(), "flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
@@ -85,7 +85,7 @@ def run(
         home, "clean", {"dataset": dataset["name"], "name": "New", "recipe": {"steps": list(steps)}}
     )
     job.order |= {"dataset": dataset, "parent": None, "mixed": mixed or {}}
-    result = clean.run(job)
+    result = cleaning_job.run(job)
     return Cleaned(result, read(home.rows(result["fingerprint"])), read(home.fates(result["fingerprint"])))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.server.scheduling import registered
-from store.config.training.train_config import TrainConfig
-from store.contract.jobdir import JobDir, write_json
-from store.contract.version_folders import files_below, fingerprint_of, hashed
-from store.queries import jobs
-from store.queries.runs import runs
+from engine.server import registered_versions
+from store.core.job_folder import JobDir, write_json
+from store.jobs import job_queue
+from store.registry.version_folders import files_below, fingerprint_of, hashed
+from store.runs import runs
+from store.training.train_config import TrainConfig
 from tests.unit.desk import Desk
 
 
@@ -18,9 +18,9 @@ def finished_run(desk: Desk, run_id: str = "run-1", **fields: Any) -> str:
     """A finished run with a model folder of two small files."""
     config = TrainConfig(name=run_id, dataset="D", model="tiny", **fields).resolved(600)
     with desk.database.transaction() as tx:
-        jobs.insert(
+        job_queue.insert(
             tx,
-            jobs.NewJob(
+            job_queue.NewJob(
                 job_id=run_id, kind="train", title=run_id, config=config.model_dump(), at=desk.clock()
             ),
         )
@@ -77,6 +77,6 @@ def register(
         **about,
     )
     with desk.database.transaction() as tx:
-        registered.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+        registered_versions.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
     desk.end(job_id, "finished", result)
     return job_id

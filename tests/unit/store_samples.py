@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import uvicorn
 
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.core.schemas import Person
 from store.db.database import Database, Params, utc_now
+from store.db.named_query import load_queries
+from store.db.records import decode
 from store.db.statements import Statement
-from store.db.wire import decode
-from store.documents.tables.person import Person
 from store.http.server import Handlers, Who, build
-from store.queries.query_registry import load_queries
 
 TOKEN = "token-of-the-test"
 FINGERPRINT = "f00d"

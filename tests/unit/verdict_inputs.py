@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.run_course import LossCourse, MetricCourse, RowMemory, RunCourse
-from engine.diagnostics.course.validation import Validation
-from engine.diagnostics.verdicts import class_verdict, mixed, preference_verdict, verdict
-from engine.diagnostics.verdicts.class_verdict import ClassHeldOut
-from engine.diagnostics.verdicts.held_out import HeldOut, HeldOutPairs, ModelPairs, ModelRows
-from store.documents.verdicts.overfitting import Overfitting
-from store.documents.verdicts.verdict import Verdict
+from engine.evaluation.training_curve import overfitting
+from engine.evaluation.training_curve.run_curve import (
+    LossCourse,
+    MetricCourse,
+    RowMemory,
+    RunCourse,
+    Validation,
+)
+from engine.evaluation.verdicts import classifier_verdict, preference_verdict, verdict
+from engine.evaluation.verdicts.classifier_verdict import ClassHeldOut
+from engine.evaluation.verdicts.paired_measurements import HeldOut, HeldOutPairs, ModelPairs, ModelRows
+from store.evaluation.verdict_schemas import Overfitting, Verdict
 
 
 def assess(
@@ -70,7 +74,7 @@ def judge_classes(**given: Any) -> Verdict:
     losses = {f"{model}_loss_sum": given[f"{model}_loss"] for model in ("base", "tuned")}
     rows = given | losses | {"tokens": given["known"], "row_ids": range(len(given["known"]))}
     held_out = ClassHeldOut(**_held_out(rows), classification=given["classification"])
-    return class_verdict.judge(held_out, course, given["config"], memory)
+    return classifier_verdict.judge(held_out, course, given["config"], memory)
 
 
 def judge_pairs(**given: Any) -> Verdict:
@@ -83,4 +87,4 @@ def judge_pairs(**given: Any) -> Verdict:
 
 def judge_mixed(*, alpha: float, of: str, **given: Any) -> Verdict:
     """The verdict on a model that was mixed."""
-    return mixed.judge(HeldOut(**_held_out(given)), given["config"], alpha=alpha, of=of)
+    return verdict.judge_mixed(HeldOut(**_held_out(given)), given["config"], alpha=alpha, of=of)

@@ -8,19 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.comparison import pareto
-from engine.diagnostics.course import overfitting, train_gap
-from engine.diagnostics.course.run_course import LossCourse, MetricValues
-from engine.diagnostics.forgetting import kept_share
-from engine.diagnostics.statistics.calibration import calibration
-from engine.diagnostics.statistics.class_figures import figures
-from engine.diagnostics.statistics.flips import change_of
-from engine.diagnostics.verdicts import class_verdict, live_alarms
-from engine.diagnostics.verdicts.held_out import OtherPrompts, SwappedLosses
-from engine.diagnostics.verdicts.question_part import deal_prompts
-from pages.run_parts import key_numbers
-from pages.shared import wording
-from store.config.training.train_config import TrainConfig
+from engine.evaluation.comparison import pareto
+from engine.evaluation.statistics.classification import calibration, class_figures
+from engine.evaluation.statistics.proportions import change_of
+from engine.evaluation.training_curve import overfitting, stages
+from engine.evaluation.training_curve.run_curve import LossCourse, MetricValues
+from engine.evaluation.verdicts import classifier_verdict, forgetting_tradeoff, live_alarms
+from engine.evaluation.verdicts.paired_measurements import OtherPrompts, SwappedLosses
+from engine.evaluation.verdicts.question_part import deal_prompts
+from pages.shared import display, run_results
+from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import assess, judge, judge_classes, judge_mixed, judge_pairs
 
 COUNTS = (1, 2, 5, 30, 400)
@@ -83,9 +80,9 @@ def documents(document: dict[str, Any]) -> Iterator[str]:
         yield from of_shape(shape)
     for part in ("gain", "accuracy_gain"):
         if document[part]:
-            yield wording.estimate(document[part])
+            yield display.estimate(document[part])
     if document["gain"]:
-        yield key_numbers.perplexity_ratio(document["gain"]) or ""
+        yield run_results.perplexity_ratio(document["gain"]) or ""
 
 
 def of_shape(shape: dict[str, Any]) -> Iterator[str]:
@@ -151,12 +148,12 @@ def of_classifiers() -> Iterator[str]:
             for predicted in answers.values():
                 shares = np.full((rows, 2), 1e-9)
                 shares[np.arange(rows), predicted] = 1 - 1e-9
-                tuned = figures(truth, predicted, labels) | {
+                tuned = class_figures(truth, predicted, labels) | {
                     "calibration": calibration(np.log(shares), truth)
                 }
-                base = figures(truth, np.zeros(rows, int), labels)
-                classification = class_verdict.document(
-                    split, labels, [50, 50], class_verdict.ClassifierFigures(tuned, base, base),
+                base = class_figures(truth, np.zeros(rows, int), labels)
+                classification = classifier_verdict.document(
+                    split, labels, [50, 50], classifier_verdict.ClassifierFigures(tuned, base, base),
                     unseen=1, over_prompted=change_of(truth == 0, predicted == truth),
                 )  # fmt: skip
                 yield from documents(
@@ -170,7 +167,7 @@ def of_classifiers() -> Iterator[str]:
                     )
                 )  # fmt: skip
                 document = {"sentences": []}
-                class_verdict.add_labels(document, classification)
+                classifier_verdict.add_labels(document, classification)
                 yield from document["sentences"]
 
 
@@ -218,7 +215,7 @@ def of_courses() -> Iterator[str]:
                 shape = assess(course, CURVE, train_probe=probe, metric=metric)
                 yield from of_shape(shape)
                 if name != "broken":
-                    yield train_gap.sentence(train_gap.gaps(probe, course))
+                    yield stages.gap_sentence(stages.train_gaps(probe, course))
                 raised = live_alarms.overfits(
                     LossCourse(validations=course, train_curve=CURVE), unit="nats a token", looks=5
                 )
@@ -236,13 +233,13 @@ def of_mixes() -> Iterator[str]:
                 continue
             prose = {"value": 0.1, "low": None, "high": None, "n": 1, "why": "there is only one row"}
             points = [
-                kept_share.ShareGain(alpha, gain, prose)
+                forgetting_tradeoff.ShareGain(alpha, gain, prose)
                 for alpha, gain in (
-                    (alpha, vars(kept_share.ratio_interval(alpha * 10 * losses, np.full(rows, 10))))
+                    (alpha, vars(forgetting_tradeoff.ratio_interval(alpha * 10 * losses, np.full(rows, 10))))
                     for alpha in (0.0, 0.25, 0.5)
                 )
             ]
-            yield kept_share.recommend(points)["sentence"]
+            yield forgetting_tradeoff.recommend_share(points)["sentence"]
 
 
 def of_sweeps() -> Iterator[str]:

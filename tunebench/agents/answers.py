@@ -1,18 +1,27 @@
-"""How tools answer: documents of bounded size that say what was cut.
+"""How tools answer: documents of bounded size that say what was cut, and figures as a sentence with
+interval and n.
 
-What people, files or models wrote is text to be judged: it is marked as such (`QuotedText`), bounded, never
-formatted into a sentence of ours, and what can't be seen in it, by which instructions are smuggled past
-people, is spelled out.
+What people, files or models wrote is text to be judged: it is marked as such (`QuotedText`), bounded,
+never formatted into a sentence of ours, and what can't be seen in it is spelled out.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, TypedDict, overload
 
-from store.contract.errors import TooLargeError
+from store.archives.schemas import RunFigure
+from store.core.errors import TooLargeError
+from store.core.figure_schemas import Figure
 from tunebench.terminal.output import plain
+
+# How tools answer: documents of bounded size that say what was cut.
+#
+# What people, files or models wrote is text to be judged: it is marked as such (`QuotedText`), bounded, never
+# formatted into a sentence of ours, and what can't be seen in it, by which instructions are smuggled past
+# people, is spelled out.
 
 MAX_CHARACTERS = 60_000  # of an answer
 MAX_TEXT_CHARACTERS = 2_000  # of one text in it
@@ -89,3 +98,33 @@ def _bounded(value: Any, place: str, cut: list[str]) -> Any:
             for key, entry in value.items()
         }
     return value
+
+
+CHANGES = ("gain", "accuracy_gain", "text.", "choices.", "requests.", "extraction.", "classes.over_prompted")
+
+
+def interval_words(low: float | None, high: float | None, n: int) -> str:
+    """ "95% interval 0.25 to 0.37, n 120", or that there is none."""
+    if low is None or high is None or not math.isfinite(low) or not math.isfinite(high):
+        return f"no interval, n {n:,}"
+    return f"95% interval {low:.4g} to {high:.4g}, n {n:,}"
+
+
+def run_figure_words(figure: RunFigure) -> str:
+    """A figure of a run: "gain: 0.31 nats a token (95% interval 0.25 to 0.37, n 120); surely above 0"."""
+    low, high = figure["low"], figure["high"]
+    words = interval_words(low, high, figure["n"])
+    verdict = ""
+    if low is not None and high is not None and figure["key"].startswith(CHANGES):
+        surely = "above" if low > 0 else "below"
+        verdict = "; can't be told from 0" if low <= 0 <= high else f"; surely {surely} 0"
+    return f"{figure['title']}: {figure['value']:.4g} {figure['unit']} ({words}){verdict}"
+
+
+def metric_words(figure: Figure) -> str:
+    """A figure of an evaluation."""
+    name, value = figure["metric"].removeprefix("eval/"), figure["value"]
+    if value is None:
+        return f"{name}: nothing could be scored ({figure['failed'] or 'no usable row'})"
+    words = interval_words(figure["low"], figure["high"], figure["n"])
+    return f"{name}: {value:.4g} {figure['unit']} ({words}; {figure['better']} is better)"

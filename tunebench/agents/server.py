@@ -1,9 +1,9 @@
 """The server of the Model Context Protocol: tools over the engine, with the rights of whoever's token is
 sent.
 
-It has no rights of its own. Every tool is held to the role of the person (`store.contract.rights`) and to
-what agents may ask at all (`limits`), and asks the engine as the command line does, which holds each request
-to the role again. Nothing here deletes.
+Every tool is held to the role of the person and to what agents may ask at all: no path outside the
+folders that were given, nothing sent to other machines but questions for public models and data sets, no
+port opened to them. Nothing here deletes.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from anyio.to_thread import run_sync
 from mcp.server.lowlevel import Server
@@ -25,22 +27,107 @@ from mcp.types import (
     TextContent,
 )
 
-from store.contract.errors import NotFoundError, TunebenchError
-from store.contract.rights import TOOLS, check_complete
-from store.contract.roles import check_right
-from tunebench.agents import limits
+from store.core.config import Config, NamedSource, may_be_path, named_in
+from store.core.errors import ForbiddenError, NotFoundError, TunebenchError
+from store.core.rights import TOOLS, check_complete, check_right
+from store.http.access import is_loopback
 from tunebench.agents.answers import as_text, bounded, sentence
-from tunebench.agents.comparing import CompareTools
-from tunebench.agents.data_tools import DataTools
-from tunebench.agents.improving import ImproveTools
-from tunebench.agents.job_tools import JobTools
-from tunebench.agents.judging import JudgeTools
-from tunebench.agents.launching import LaunchTools
-from tunebench.agents.monitoring import MonitorTools
-from tunebench.agents.reading import ReadTools
-from tunebench.agents.serving import ServeTools
-from tunebench.agents.shipping import ShipTools
+from tunebench.agents.data import DataTools
+from tunebench.agents.evaluation import CompareTools, JudgeTools
+from tunebench.agents.jobs import JobTools
+from tunebench.agents.queries import ReadTools
+from tunebench.agents.registry import ShipTools
+from tunebench.agents.retraining import ImproveTools
+from tunebench.agents.serving import MonitorTools, ServeTools
 from tunebench.agents.tool import AgentTool, Connect
+from tunebench.agents.training import LaunchTools
+
+# What an agent may not ask for, though the person whose token it has may.
+#
+# Text that an agent reads can persuade it. So it names no path outside the folders that whoever started the
+# server gave it, sends nothing to other machines but questions for public models and data sets, and opens no
+# port to them: those a person does, on the screens or on the command line.
+
+ADDRESSES = ("https://", "http://")
+SECRETS = ("key_env", "key_file")  # fields that name a secret of this machine
+ALLOWED = "Start the server with `tunebench mcp --files FOLDER` to let agents use what lies in it."
+BY_PERSON = "A person can do it, on the screens or on the command line."
+
+
+def check_asked(asked: Config, folders: Sequence[Path]) -> None:
+    """Raise ForbiddenError, with the field, for what an agent may not ask for. folders: whose files it may
+    name, with their links resolved."""
+    for each in named_in(asked):
+        if each.value and not _may_name(each, folders):
+            raise _refused(each)
+    for field, value in _fields(asked.model_dump(), ""):
+        if value and (what := _leaves(field.rpartition(".")[2], value)):
+            named = f": {value[:200]}" if isinstance(value, str) else ""
+            raise ForbiddenError(f"{field} {what}{named}.", fix=BY_PERSON, field=field)
+
+
+def _leaves(name: str, value: Any) -> str:
+    """What the value of a field of that name would do beyond this machine; empty for nothing."""
+    if name in SECRETS:
+        return "sends a secret of this machine to another"
+    if name == "hub":
+        return "publishes a model"
+    if name == "base_url" and not is_loopback(urlsplit(str(value)).hostname or ""):
+        return "sends rows to another machine"
+    if name == "allow_host" or (name == "host" and not is_loopback(str(value))):
+        return "opens a port to other machines"
+    return ""
+
+
+def _may_name(named: NamedSource, folders: Sequence[Path]) -> bool:
+    if named.kind == "subject" and named.value.startswith(ADDRESSES):
+        return False
+    is_path = named.kind in ("file", "folder") or may_be_path(named.value, of_run=named.kind == "subject")
+    return not is_path or _lies_in(named.value, folders)
+
+
+def _lies_in(path: str, folders: Sequence[Path]) -> bool:
+    """By where it really is: a link out of the folder leads out of it."""
+    if "\0" in path or not os.path.isabs(path):
+        return False
+    return any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in folders)
+
+
+def _refused(named: NamedSource) -> ForbiddenError:
+    if named.value.startswith(ADDRESSES):
+        return ForbiddenError(
+            f"{named.field} names another machine: {named.value[:200]}.", fix=BY_PERSON, field=named.field
+        )
+    if not os.path.isabs(named.value):
+        return ForbiddenError(
+            f"{named.field} is no whole path: {named.value[:200]}.",
+            fix="Give it from the root on, within a folder that agents may use.",
+            field=named.field,
+        )
+    return ForbiddenError(
+        f"{named.field} lies in no folder that agents may use: {named.value[:200]}.",
+        fix=ALLOWED,
+        field=named.field,
+    )
+
+
+def _fields(document: Any, at: str) -> Iterator[tuple[str, Any]]:
+    """Every field of a document with its value, however deep."""
+    if isinstance(document, Mapping):
+        for name, value in document.items():
+            yield f"{at}.{name}".lstrip("."), value
+            yield from _fields(value, f"{at}.{name}".lstrip("."))
+    elif isinstance(document, list | tuple):
+        for place, value in enumerate(document):
+            yield from _fields(value, f"{at}.{place}")
+
+
+# The server of the Model Context Protocol: tools over the engine, with the rights of whoever's token is
+# sent.
+#
+# It has no rights of its own. Every tool is held to the role of the person (`store.core.rights`) and to
+# what agents may ask at all (`limits`), and asks the engine as the command line does, which holds each
+# request to the role again. Nothing here deletes.
 
 INSTRUCTIONS = """Tunebench fine-tunes language models and says, with evidence, whether it worked.
 Figures come with a 95% interval and n: repeat both. Where an answer says "can't be told", don't call one
@@ -86,7 +173,7 @@ class AgentServer:
         tool = self._find(name)
         check_right(self._connect().me(), TOOLS.get(name))
         asked = tool.arguments.parse(dict(arguments))
-        limits.check_asked(asked, self._folders)
+        check_asked(asked, self._folders)
         return tool.call(asked)
 
     def _find(self, name: str) -> AgentTool:

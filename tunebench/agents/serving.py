@@ -1,4 +1,4 @@
-"""Tools of endpoints: serve a model, see how it stands, ask it, stop it."""
+"""Tools of endpoints: serve a model, ask it, stop it, and see whether what it serves is still good."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Annotated, Any, Literal, TypedDict
 import httpx
 from pydantic import Field
 
-from store.config.serving.endpoint_config import MakeEndpoint
-from store.contract.document import Config, Line
-from store.contract.errors import EngineUnavailable, NotFoundError, StateError, from_dict
-from store.documents.serving.endpoint import EndpointMade
-from store.documents.tables.endpoint_state import EndpointSeen
+from store.core.config import Config, Line
+from store.core.errors import EngineUnavailable, NotFoundError, StateError, from_dict
 from store.http.client import Client
-from store.words.endpoint_words import stands
+from store.monitoring import monitors
+from store.monitoring.config import AlertSeen, MonitorConfig
+from store.serving.config import MakeEndpoint
+from store.serving.endpoint_text import stands
+from store.serving.schemas import EndpointMade, EndpointSeen
 from tunebench.agents.answers import QuotedText, quote
 from tunebench.agents.tool import ADDS, READS, REPLACES, STARTS, AgentTool, Connect
-from tunebench.commands.shipping.serve_cli import endpoint_seen
+from tunebench.commands.monitoring import MonitorReport, change_settings, monitor_report
+from tunebench.commands.serving import endpoint_seen
 
 KEY_NAME = "agent"  # of the key that an endpoint is made with, where it is given none
 MAX_TURNS = 100
@@ -213,3 +215,57 @@ def _answer(response: httpx.Response) -> EndpointAnswer:
         "completion_tokens": usage.get("completion_tokens"),
         "request_id": response.headers.get("x-request-id"),
     }
+
+
+class WatchedSettings(TypedDict):
+    """What a monitor watches and when it warns, as it is now."""
+
+    endpoint: str
+    settings: dict[str, Any]
+
+
+class AlertAcknowledged(TypedDict):
+    """An alert that somebody has seen."""
+
+    alert: str
+    outcome: str
+
+
+class MonitorTools:
+    """The tools over one engine."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.connect = connect
+
+    def tools(self) -> list[AgentTool]:
+        """All of them."""
+        changes = (self.set_monitor, self.acknowledge_alert)
+        return [AgentTool.of(self.get_monitor, READS), *(AgentTool.of(each, REPLACES) for each in changes)]
+
+    def get_monitor(
+        self,
+        endpoint: Annotated[
+            str, Field(min_length=1, max_length=120, description="Name or id of an endpoint")
+        ],
+        hours: Annotated[float, Field(ge=0.1, le=24 * 366, description="How far back is looked")] = 24.0,
+    ) -> MonitorReport:
+        """Whether an endpoint is still good: open alerts, traffic and times by version, drift of each watched
+        value, what people say of answers, candidates beside the live version."""
+        client = self.connect()
+        return monitor_report(client, monitors.endpoint(client, endpoint), hours)
+
+    def set_monitor(self, config: MonitorConfig) -> WatchedSettings:
+        """Change what a monitor watches and when it warns. Fields that are given get their new value, all
+        others stay as they are."""
+        client = self.connect()
+        which = monitors.endpoint(client, config.endpoint)
+        given = config.model_dump(mode="json", include=config.model_fields_set - {"endpoint"})
+        change_settings(client, which["endpoint_id"], given)
+        present = monitors.settings(monitors.find(client, which["endpoint_id"]))
+        return {"endpoint": which["name"], "settings": present.model_dump(mode="json")}
+
+    def acknowledge_alert(self, config: AlertSeen) -> AlertAcknowledged:
+        """Say that an alert was seen, and what was found. outcome new_normal of drift: what comes from now on
+        is the reference."""
+        self.connect().command("acknowledge_alert", config.model_dump())
+        return {"alert": config.alert, "outcome": config.outcome}

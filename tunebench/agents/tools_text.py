@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from store.contract.rights import TOOLS
-from store.contract.roles import RIGHTS
+from store.core.rights import RIGHTS, TOOLS
+from store.documentation.reference_tables import with_table
 from store.http.client import Client
-from store.words.tables import with_table
 from tunebench.agents.server import AgentServer
 from tunebench.agents.tool import AgentTool
 

@@ -1,16 +1,21 @@
-"""What every command of the command line shares: reaching the engine, asking it for a change, its options."""
+"""What every command shares: reaching the engine and asking it for a change, its options, documents given
+and files left.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from store.contract.errors import EngineUnavailable
-from store.contract.home import Home
-from store.contract.roles import is_owner
+from store.core.config import read_yaml
+from store.core.errors import ConfigError, EngineUnavailable
+from store.core.home import Home
+from store.core.rights import is_owner
 from store.http.client import Client
 from tunebench.terminal import processes
 from tunebench.terminal.output import errors, print_json, say
@@ -50,3 +55,67 @@ def change(command: str, body: Mapping[str, object], done: str, as_json: bool) -
     with errors(as_json):
         answer = connect(start=command == "resume").command(command, body)
         print_json(answer) if as_json else say(done)
+
+
+def columns_in(given: list[str]) -> dict[str, str]:
+    """role -> column; a role that is given again has one more column: choices, choices_2 …"""
+    columns: dict[str, str] = {}
+    for text in given:
+        role, column = _pair("column", "role=column", text)
+        number = sum(name == role or name.rpartition("_")[0] == role for name in columns)
+        columns[f"{role}_{number + 1}" if number else role] = column
+    return columns
+
+
+def pairs_in(field: str, form: str, given: list[str]) -> dict[str, str]:
+    """What an option that may be repeated says: left -> right. Raises ConfigError for one without a sign of
+    equality."""
+    return dict(_pair(field, form, text) for text in given)
+
+
+def _pair(field: str, form: str, text: str) -> tuple[str, str]:
+    left, equals, right = text.rpartition("=") if field != "column" else text.partition("=")
+    if not equals:
+        raise ConfigError(
+            f"--{field.replace('_', '-')} is {text!r}.", fix=f"Write it as {form}.", field=field
+        )
+    return left, right
+
+
+def read_document(file: Path | None) -> dict[str, Any]:
+    """The mapping in the file, in standard input for `-`; empty for None. Raises ConfigError."""
+    if file is None:
+        return {}
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} can't be read: {error}.", field="file") from error
+    document = read_yaml(text)
+    if not isinstance(document, dict):
+        raise ConfigError("The config is not a mapping of fields to values.", field="config")
+    return document
+
+
+def save_new(client: Client, name: str, target: Path) -> None:
+    """A file of the home folder's exports, whole or not at all; one that is there already is never replaced.
+    Raises ConfigError."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with open(aside, "xb") as file:
+            for block in client.download(name):
+                file.write(block)
+        _name(aside, target)
+    except OSError as error:
+        why = f"{target} can't be written: {error.strerror or error}."
+        raise ConfigError(why, fix="Give another name with --out.", field="out") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _name(aside: Path, target: Path) -> None:
+    try:
+        os.link(aside, target)  # which replaces nothing
+    except OSError:
+        if target.exists():
+            raise
+        os.replace(aside, target)  # a stick or share without hard links

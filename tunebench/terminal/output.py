@@ -21,10 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from engine.diagnostics.phrasing import plural
-from store.contract.calendar import spelled_out
-from store.contract.csv_cells import write_csv
-from store.contract.errors import (
+from store.core.errors import (
     ConfigError,
     DataError,
     EngineSilent,
@@ -39,8 +36,10 @@ from store.contract.errors import (
     TunebenchError,
     from_dict,
 )
-from store.contract.states import ALIVE
-from store.documents.tables.job import Job
+from store.core.formatting import plural
+from store.core.job_kinds import ALIVE
+from store.core.schemas import Job
+from store.core.table_values import spelled_out, write_csv
 
 OK, FAILED, USAGE, NOT_FOUND, UNAVAILABLE, NOT_ALLOWED, STOPPED, CONDITION = range(8)
 EXIT_CODES = {

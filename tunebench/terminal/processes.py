@@ -1,8 +1,9 @@
-"""Starting and stopping the two long-lived processes, and finding those that run.
+"""Starting and stopping engine and screens, finding those that run, opening a browser, and saying what
+goes on after.
 
-The engine is started detached, its output in `logs/engine.log`; it outlives the command that started it.
-Workers outlive the engine in turn, so stopping it never costs a run: the next engine picks them up. The
-screens end with the command that started them, even where that is killed.
+The engine is started detached and outlives its command; workers outlive the engine, so that stopping it
+never costs a run. The screens end with their command. The secret never stands on a command line, which
+every account can read: the browser gets a file that this user alone can read.
 """
 
 from __future__ import annotations
@@ -15,20 +16,30 @@ import socket
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import IO
 
 import httpx
 import psutil
 
-from store.contract.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, StateError
-from store.contract.home import Home
-from store.contract.process_record import ProcessRecord, read_record, write_record
+from store.core.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, StateError
+from store.core.home import Home
+from store.core.job_folder import read_json
+from store.core.processes import ProcessRecord, read_record, write_record
 from store.http.access import Names, address_in, entrance, in_url, is_loopback, plain_host, read_secret
 from store.http.client import ADDRESS, TOKEN, Client
+from tunebench.terminal.output import say
+
+# Starting and stopping the two long-lived processes, and finding those that run.
+#
+# The engine is started detached, its output in `logs/engine.log`; it outlives the command that started it.
+# Workers outlive the engine in turn, so stopping it never costs a run: the next engine picks them up. The
+# screens end with the command that started them, even where that is killed.
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCREENS_PORT = 8501
@@ -364,3 +375,61 @@ def serve(
         return 0 if process.returncode == -signal.SIGTERM else process.returncode
     except KeyboardInterrupt:
         return 0
+
+
+def answering(home: Home) -> list[str]:
+    """The names of endpoints whose gateway is there, whether an engine runs or not."""
+    names = []
+    for folder in home.endpoints.glob("*"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # half written or half deleted
+            record = read_record(folder / "gateway.json")
+            if record and record.process():
+                names.append(str(read_json(folder / "config.json")["name"]))
+    return sorted(names)
+
+
+def say_what_answers(home: Home) -> None:
+    """To whoever has stopped the engine."""
+    names = answering(home)
+    if names:
+        subject = f"The endpoint {names[0]} goes" if len(names) == 1 else f"{', '.join(names)} go"
+        say(f"{subject} on answering; stop with: tunebench endpoint stop NAME")
+
+
+# Opening the screens in the user's browser, where there is one.
+#
+# The secret never stands on a command line, which every account of the machine can read: the browser is
+# given a file of the home folder that leads to the address, readable by this user alone.
+
+_REMOTE = ("SSH_CONNECTION", "SSH_TTY", "CI")
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
+
+
+def open_browser(home: Home, entrance: str) -> bool:
+    """Open the screens; False where nobody sits at a browser of this machine."""
+    if not _is_there():
+        return False
+    if _is_confined():  # it has the cookie already, or shows where the secret is
+        return webbrowser.open(entrance.partition("?")[0])
+    return webbrowser.open(_leading_to(home, entrance).as_uri())
+
+
+def _is_there() -> bool:
+    """Whether the command was given at a terminal of a machine with a display."""
+    if not sys.stdout.isatty() or any(os.environ.get(name) for name in _REMOTE):
+        return False
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in _DISPLAYS)
+
+
+def _is_confined() -> bool:
+    """Whether browsers come as snaps, which may not open files in hidden folders."""
+    return any(Path("/snap/bin", name).exists() for name in ("firefox", "chromium"))
+
+
+def _leading_to(home: Home, entrance: str) -> Path:
+    path = home.path / "open.html"
+    path.unlink(missing_ok=True)
+    page = f'<!doctype html><meta http-equiv="refresh" content="0; url={escape(entrance)}">'
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(page)
+    return path

@@ -13,12 +13,11 @@ import numpy as np
 from scipy import special
 
 from bench.truths import Rate
-from engine.diagnostics.bias import groups, judged, pairs, questions, rates
-from engine.diagnostics.bias.groups import GroupRows
-from engine.diagnostics.bias.measured import MeasuredBias
-from engine.diagnostics.bias.pairs import AnsweredPairs
-from engine.diagnostics.bias.questions import ChosenAnswers, ReferredPairs
-from engine.diagnostics.statistics.statistics import Interval
+from engine.bias import groups, probe_statistics, rates, verdict
+from engine.bias.groups import GroupRows
+from engine.bias.probe_statistics import AnsweredPairs, ChosenAnswers, ReferredPairs
+from engine.bias.rates import MeasuredBias
+from engine.evaluation.statistics.intervals import Interval
 
 LIKE = 0.3  # intraclass correlation of the pairs of a template
 KINDS = 4  # pairs of a template
@@ -70,13 +69,13 @@ def gap_covers(rng: np.random.Generator, share: tuple[float, ...], rows: tuple[i
         for place, (p, n) in enumerate(zip(share, rows, strict=True))
     }
     large = [p for p, n in zip(share, rows, strict=True) if n >= groups.LEAST]
-    return _holds(groups.gap(values, share=True), max(large) - min(large))
+    return _holds(groups.group_gap(values, share=True), max(large) - min(large))
 
 
 def gap_claims(rng: np.random.Generator, count: int, rows: int, share: float) -> bool | None:
     """Whether groups that are all alike are surely apart."""
     values = {str(place): (rng.random(rows) < share).astype(float) for place in range(count)}
-    spread = groups.gap(values, share=True)
+    spread = groups.group_gap(values, share=True)
     return None if spread.low is None else spread.low > 0
 
 
@@ -88,7 +87,7 @@ def group_change_claims(rng: np.random.Generator, count: int, rows: int, apart: 
     before = rng.random(len(names)) < share
     after = np.where(rng.random(len(names)) < kept, before, rng.random(len(names)) < share)
     old, new = (GroupRows(names, right.astype(float), True) for right in (before, after))
-    change = groups.gaps("column", old, new)[0].change
+    change = groups.group_gaps("column", old, new)[0].change
     assert change is not None
     return change(0.95).above or change(0.95).below
 
@@ -104,7 +103,7 @@ def odds_covers(rng: np.random.Generator, rows: tuple[int, ...]) -> bool | None:
         selected.append(rng.random(n) < np.where(is_positive, hit, 0.1))
     chosen, right = np.concatenate(selected), np.concatenate(positive)
     made = GroupRows(np.array(names), (chosen == right).astype(float), True, chosen, right)
-    return _holds(groups.gaps("column", None, made)[-1].tuned, 0.15)
+    return _holds(groups.group_gaps("column", None, made)[-1].tuned, 0.15)
 
 
 def coreference_claims(rng: np.random.Generator, n: int, level: float, opposed: float) -> bool:
@@ -119,7 +118,7 @@ def coreference_claims(rng: np.random.Generator, n: int, level: float, opposed: 
     base[turned] = np.where(pro[turned, None], [1.0, 0.0], [0.0, 1.0])
     again = rng.random(n) < 0.5
     tuned[turned] = np.where(again[turned, None], [1.0, 0.0], [0.0, 1.0])
-    change = questions.coreference("made", ReferredPairs(base, tuned, np.full(n, "")))[0].change
+    change = probe_statistics.coreference("made", ReferredPairs(base, tuned, np.full(n, "")))[0].change
     assert change is not None
     return change(0.95).above or change(0.95).below
 
@@ -131,7 +130,7 @@ def score_claims(rng: np.random.Generator, n: int, guess: float) -> bool:
     none = np.zeros(n)
     ambiguous = np.ones(n, bool)
     answers = ChosenAnswers(ambiguous, ~ambiguous, ways[0], tuned, none, none, np.full(n, ""))
-    change = questions.choices("made", answers)[0].change
+    change = probe_statistics.choices("made", answers)[0].change
     assert change is not None
     return change(0.95).above or change(0.95).below
 
@@ -151,8 +150,8 @@ def family_claims(rng: np.random.Generator, templates: int) -> bool:
         return np.asarray(task[:, None] + shift[:, None] + each)
 
     answered = AnsweredPairs(model(), model(), axes, clusters)
-    figures: list[MeasuredBias] = pairs.counterfactual("made", answered)
-    answers = {figure["answer"] for figure in judged.report(figures, [])["figures"]}
+    figures: list[MeasuredBias] = probe_statistics.counterfactual("made", answered)
+    answers = {figure["answer"] for figure in verdict.report(figures, [])["figures"]}
     return bool(answers & {"worse", "better"})
 
 
@@ -163,7 +162,9 @@ def finds(rng: np.random.Generator, templates: int, lean: float) -> bool:
     task = rng.normal(0, 1.0, templates)[clusters]
     before, after = (task[:, None] + rng.normal(0, 0.3, (len(clusters), 2)) for _ in (0, 1))
     after[:, 1] += special.logit(0.5 + lean) * (axes == "age") * 2
-    figures = judged.report(pairs.counterfactual("made", AnsweredPairs(before, after, axes, clusters)), [])
+    figures = verdict.report(
+        probe_statistics.counterfactual("made", AnsweredPairs(before, after, axes, clusters)), []
+    )
     return any(f["answer"] == "worse" and f["group"] in ("age", "") for f in figures["figures"])
 
 

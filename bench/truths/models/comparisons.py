@@ -9,9 +9,9 @@ import numpy as np
 
 from bench.made.truth_rows import heavy, lengths
 from bench.truths import Rate
-from engine.diagnostics.comparison import comparison, pareto
-from engine.diagnostics.comparison import seed_spread as seeds
-from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from engine.evaluation.comparison import pareto, run_comparison
+from engine.evaluation.comparison import run_comparison as seeds
+from engine.evaluation.statistics.intervals import Interval, ratio_interval
 
 SWEPT = ((0.2, 0.05), (0.4, 0.1), (0.6, 0.2))  # gain and forgetting of the runs of a sweep
 
@@ -21,9 +21,11 @@ def one_differs(rng: np.random.Generator, models: int, rows: int) -> bool:
     tokens = lengths(rng, rows)
     losses = tokens * (2 + heavy(rng, rows, spread=0.5) + heavy(rng, models, rows, spread=0.1))
     best, *others = losses[np.argsort(losses.sum(axis=1))]
-    comparisons = comparison.pairs(models)
+    comparisons = run_comparison.count_of_pairs(models)
     differences = (
-        comparison.difference("A", "B", comparison.SharedRows(best, other, tokens), comparisons=comparisons)
+        run_comparison.difference_of_runs(
+            "A", "B", run_comparison.SharedRows(best, other, tokens), comparisons=comparisons
+        )
         for other in reversed(others)  # the last is the farthest, so that most draws end with the first
     )
     return any(difference.separated for difference in differences)
@@ -34,12 +36,13 @@ def one_setting_differs(rng: np.random.Generator, settings: int, repeats: int, r
     tokens = lengths(rng, rows)
     by_seed = rng.normal(0, 0.02, (settings, repeats, 1)) + heavy(rng, settings, repeats, rows, spread=0.1)
     losses = tokens * (2 + heavy(rng, rows, spread=0.5) + by_seed)
-    seed_spread = seeds.spread(list(losses), tokens)
+    seed_spread = seeds.seed_spread(list(losses), tokens)
     assert seed_spread is not None
     best, *others = losses[np.argsort(losses.sum(axis=(1, 2)))]
-    confidence = 1 - 0.05 / comparison.pairs(settings)
+    confidence = 1 - 0.05 / run_comparison.count_of_pairs(settings)
     differences = (
-        seeds.difference(best, other, tokens, seed_spread, confidence=confidence) for other in others
+        seeds.difference_of_settings(best, other, tokens, seed_spread, confidence=confidence)
+        for other in others
     )
     return any(interval.above or interval.below for interval in differences)
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from bench.truths import Rate
-from engine.diagnostics.statistics.scored import Scored, figure
+from engine.evaluation.statistics.metric_estimates import Scored, figure
 
 
 def differs(rng: np.random.Generator, rows: int, ties: float) -> bool:

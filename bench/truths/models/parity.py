@@ -10,8 +10,8 @@ import numpy as np
 
 from bench.made.shapes.paired_scores import draw_parity
 from bench.truths import Rate
-from engine.shipping.parity.judged import Judgement, judge_prompts
-from store.catalog.export_forms import EXACT
+from engine.export.parity.parity_report import Judgement, judge_prompts
+from store.export.forms import EXACT
 
 PROMPTS = (16, 64, 149, 200, 500)
 

@@ -14,10 +14,9 @@ import numpy as np
 from scipy import special
 
 from bench.truths import Rate
-from engine.diagnostics.bias import judged, toxicity
-from engine.diagnostics.bias.measured import MeasuredBias
-from engine.diagnostics.bias.toxicity import JudgedContinuations
-from engine.diagnostics.statistics.statistics import Interval
+from engine.bias import rates, verdict
+from engine.bias.rates import JudgedContinuations, MeasuredBias
+from engine.evaluation.statistics.intervals import Interval
 
 SHARED = 0.8  # of the openings that call for harm from both models alike
 CALLED = 1 - 0.5 * 0.25  # mean probability of a continuation that is called harmful
@@ -79,7 +78,7 @@ def _holds(interval: Interval, truth: float) -> bool | None:
 
 
 def _figure(measure: str, made: JudgedContinuations) -> MeasuredBias:
-    return next(f for f in toxicity.figures("made", made) if f.measure == measure and not f.group)
+    return next(f for f in rates.toxicity_figures("made", made) if f.measure == measure and not f.group)
 
 
 def level_covers(
@@ -105,15 +104,15 @@ def change_covers(
 
 def family_claims(rng: np.random.Generator, share: float, openings: int) -> bool:
     """Whether a whole check of two models that are equally harmful calls anything worse or better."""
-    figures = toxicity.figures("made", _draw(rng, (share, share), openings, 4, 0.4, axes=8))
-    answers = {figure["answer"] for figure in judged.report(figures, [])["figures"]}
+    figures = rates.toxicity_figures("made", _draw(rng, (share, share), openings, 4, 0.4, axes=8))
+    answers = {figure["answer"] for figure in verdict.report(figures, [])["figures"]}
     return bool(answers & {"worse", "better"})
 
 
 def finds(rng: np.random.Generator, shares: tuple[float, float], openings: int) -> bool:
     """Whether training that made a model more harmful is called worse."""
-    figures = toxicity.figures("made", _draw(rng, shares, openings, 4, 0.4, axes=8))
-    return any(figure["answer"] == "worse" for figure in judged.report(figures, [])["figures"])
+    figures = rates.toxicity_figures("made", _draw(rng, shares, openings, 4, 0.4, axes=8))
+    return any(figure["answer"] == "worse" for figure in verdict.report(figures, [])["figures"])
 
 
 MEASURES = ("toxic_share", "toxic_prompts", "toxic_probability")

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.made.truth_rows import heavy, lengths
 from bench.truths import Rate
-from engine.diagnostics.transfer.transfer import Task, backward_transfer
+from engine.transfer.effects import Task, backward_transfer
 
 TRUE = 0.05  # of the base model's loss, gained again on every earlier task
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.truths import Rate
-from engine.diagnostics.drift.arms import GRID, Look, compare, compare_pairs, next_look
-from store.queries.monitoring.side_by_side import END, STEP
+from engine.monitoring.comparisons import GRID, Look, compare, compare_pairs, next_look
+from store.monitoring.side_by_side import END, STEP
 
 ALPHA = 0.05 / 3  # three kinds of outcome share it
 MOST = 100  # requests of a caller

@@ -12,11 +12,11 @@ import numpy as np
 
 from bench.made.shapes.votes import LabelledRequests, draw_labelled
 from bench.truths import Rate
-from engine.diagnostics.drift.label_candidates import LabelCandidate
-from engine.diagnostics.drift.labelling import LabelRanking, pick
-from engine.diagnostics.rating.raters.label_figures import ServedLabel, label_figures
-from engine.diagnostics.statistics.statistics import Interval
-from store.documents.rating.round import DealtTask
+from engine.evaluation.statistics.intervals import Interval
+from engine.monitoring.label_candidates import LabelCandidate
+from engine.monitoring.labelling import LabelRanking, pick
+from engine.rating.analysis.labels import ServedLabel, label_figures
+from store.core.rating_schemas import DealtTask
 
 REQUESTS, ROUNDS = 3_000, 6
 TRUE, FALSE = "yes", "no"

@@ -13,8 +13,13 @@ import numpy as np
 from bench.made.shapes.draws import Floats, draw_lengths
 from bench.made.shapes.streams import DAY, STREAMS
 from bench.truths import Rate
-from engine.diagnostics.drift.pace import PacedRequest, advance, begin, threshold
-from store.documents.serving.drift import PaceName, PaceTest
+from engine.monitoring.sequential_tests import (
+    PacedRequest,
+    advance_pace_test,
+    begin_pace_test,
+    pace_threshold,
+)
+from store.core.monitoring_schemas import PaceName, PaceTest
 
 ALPHA = 0.05  # of both together
 REFERENCE = 300
@@ -63,7 +68,7 @@ def failing(rng: np.random.Generator, per_day: float, days: int, shift: float) -
 
 def tested(name: PaceName, requests: list[PacedRequest]) -> PaceTest:
     """After all of them."""
-    return advance(begin(name, REFERENCE), requests, threshold(ALPHA))
+    return advance_pace_test(begin_pace_test(name, REFERENCE), requests, pace_threshold(ALPHA))
 
 
 def is_alarmed(rng: np.random.Generator, shape: str, tail: str, per_day: float, days: int) -> bool:

@@ -16,9 +16,9 @@ from scipy import special
 
 from bench.truths import Rate
 from bench.truths.models.gates import as_gate_row
-from engine.diagnostics.gates import decide
-from store.config.shipping.improve_config import MOST_JUDGED
-from store.documents.shipping.gate import CheckAnswer
+from engine.registry import gate_statistics
+from store.registry.schemas import CheckAnswer
+from store.retraining.config import MOST_JUDGED
 
 MARGIN = 0.02
 NEW_ROWS = 44  # of an improvement, which judge
@@ -55,7 +55,7 @@ def wins(candidate: Judged, in_use: Judged, rows: np.ndarray) -> bool:
 
 def _answer(candidate: Judged, in_use: Judged, rows: np.ndarray) -> CheckAnswer:
     pair = as_gate_row(candidate.right()[rows]), as_gate_row(in_use.right()[rows])
-    return decide.above(decide.advantage(*pair), -MARGIN)
+    return gate_statistics.above(gate_statistics.advantage(*pair), -MARGIN)
 
 
 def _after(rng: np.random.Generator, in_use: Judged, first: Judged, kin: str, share: float) -> Judged:

@@ -20,10 +20,10 @@ import numpy as np
 from bench.made.leaked_rows import LOWER, MARGINS, SHAPES, Which, draw_pair
 from bench.truths import Rate
 from bench.truths.models.gates import as_gate_row, right_or_wrong
-from engine.diagnostics.gates import decide, lifts
-from engine.gathering.slipping import ALLOWED, LEVEL, RepeatsOf, most_learned
-from store.config.shipping.improve_config import MAX_SLIPPING, MAX_SLIPPING_SHORT
-from store.documents.shipping.gate import GateRow
+from engine.registry import gate_statistics
+from engine.retraining.job import ALLOWED, LEVEL, RepeatsOf, most_learned
+from store.registry.schemas import GateRow
+from store.retraining.config import MAX_SLIPPING, MAX_SLIPPING_SHORT
 
 MARGIN = 0.02
 RETURNED = 0.1  # of the rows that judge
@@ -92,8 +92,8 @@ def says_yes(
     """The difference is called surely above `limit`. allowing: for what may have slipped, as the check."""
     drawn = judged(rng, rows, gap, slips, returned)
     pair = as_gate_row(drawn.leaked), as_gate_row(drawn.in_use)
-    lifted = lifts.lift(*pair, drawn.allowed) if allowing else 0.0
-    return decide.above_despite(decide.advantage(*pair), limit, lifted) == "passed"
+    lifted = gate_statistics.lift(*pair, drawn.allowed) if allowing else 0.0
+    return gate_statistics.above_despite(gate_statistics.advantage(*pair), limit, lifted) == "passed"
 
 
 def as_figure(sums: np.ndarray, kind: str) -> GateRow:
@@ -130,8 +130,8 @@ def figures_say_yes(
     own, other = draw_pair(rng, kind, rows, shape, gap, missed, which)
     pair = as_figure(own, kind), as_figure(other, kind)
     allowed = most_learned([RepeatsOf(rows, back - missed, slips.bound)], TRAINED, ALLOWED)
-    lifted = lifts.lift(*pair, allowed) if allowing else 0.0
-    return decide.above_despite(decide.advantage(*pair), -MARGINS[kind], lifted) == "passed"
+    lifted = gate_statistics.lift(*pair, allowed) if allowing else 0.0
+    return gate_statistics.above_despite(gate_statistics.advantage(*pair), -MARGINS[kind], lifted) == "passed"
 
 
 YES = {  # what is said where it is not so: the true gap, and what the difference is called above

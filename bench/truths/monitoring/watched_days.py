@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.made.shapes.streams import STREAMS
 from bench.truths import Rate
-from engine.diagnostics.drift import whole_days
+from engine.monitoring import drift
 
 ALPHA = 0.05
 WATCHED = 9  # values that share it
@@ -26,11 +26,11 @@ def alarmed_at(
     """The day of the first alarm, of a value that is watched among so many; None: there was none."""
     stream = STREAMS[shape](rng, per_day, DAYS, shift, SHIFT_DAY if shift else float("inf"))
     bins = np.clip(np.round(stream.values / BIN), 0, 1_500).astype(int)
-    test = whole_days.begin()
+    test = drift.begin_day_test()
     for place, (at, value) in enumerate(zip(stream.at.tolist(), bins.tolist(), strict=True)):
-        closed = whole_days.add(test, at, place, [value])
-        if closed and whole_days.changed_since(test, ALPHA / watched):
-            return float(at / whole_days.DAY)
+        closed = drift.add_to_day(test, at, place, [value])
+        if closed and drift.changed_day(test, ALPHA / watched):
+            return float(at / drift.DAY)
     return None
 
 

@@ -11,12 +11,11 @@ from functools import partial
 import numpy as np
 
 from bench.truths import Rate
-from engine.diagnostics.course.advice import choice_of
-from engine.diagnostics.course.run_course import RunCourse
-from engine.diagnostics.course.validation import Validation
-from engine.diagnostics.statistics.statistics import ratio_interval
-from engine.diagnostics.verdicts.verdict import state_of
-from store.documents.verdicts.verdict import Stopped
+from engine.evaluation.statistics.intervals import ratio_interval
+from engine.evaluation.training_curve.advice import choice_of
+from engine.evaluation.training_curve.run_curve import RunCourse, Validation
+from engine.evaluation.verdicts.verdict import state_of
+from store.evaluation.verdict_schemas import Stopped
 
 ROWS = 60
 LEVEL = 2.0  # nats a token, of the base model

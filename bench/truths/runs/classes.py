@@ -9,9 +9,10 @@ import numpy as np
 
 from bench.made.shapes.paired_scores import CLASSIFIED
 from bench.truths import Rate
-from engine.diagnostics.statistics.class_figures import Confusion, average_intervals
-from engine.diagnostics.statistics.flips import change_of
-from engine.diagnostics.verdicts.verdict import state_of
+from engine.evaluation.statistics.classification import average_intervals
+from engine.evaluation.statistics.proportions import change_of
+from engine.evaluation.verdicts.verdict import state_of
+from engine.models.confusion import Confusion
 
 CLASSES = {
     shape: 6 if shape.startswith("six") else 2 if shape.startswith("two") else 3 for shape in CLASSIFIED

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.truths import Rate
 from bench.truths.runs.gain import Drawn, even, heavy, interval, normal, some_long, unequal
-from engine.diagnostics.statistics.flips import paired_change
+from engine.evaluation.statistics.proportions import paired_change
 
 
 def _seen(gains: Drawn, lengths: Drawn, n: int, rng: np.random.Generator) -> bool | None:

@@ -11,7 +11,7 @@ import numpy as np
 from bench.made.shapes.courses import DIVERGING
 from bench.made.shapes.draws import Floats, draw_course, draw_t25
 from bench.truths import Rate
-from engine.diagnostics.course import training_divergence
+from engine.evaluation.training_curve import stages
 
 STEPS = (30, 100, 1_000)
 LOOKS = (10, 100)
@@ -23,7 +23,7 @@ Draw = Callable[[np.random.Generator, int], Floats]
 
 def diverges(draw: Draw, steps: int, rng: np.random.Generator) -> bool:
     """By the verdict."""
-    return training_divergence.find(list(enumerate(draw(rng, steps), 1))) is not None
+    return stages.find_divergence(list(enumerate(draw(rng, steps), 1))) is not None
 
 
 def is_warned_of(draw: Draw, steps: int, looks: int, rng: np.random.Generator) -> bool:
@@ -31,8 +31,7 @@ def is_warned_of(draw: Draw, steps: int, looks: int, rng: np.random.Generator) -
     curve = list(enumerate(draw(rng, steps), 1))
     seen = [round(steps * look / looks) for look in range(1, looks + 1)]
     return any(
-        training_divergence.find(curve[:count], planned_steps=steps, looks=looks) is not None
-        for count in seen
+        stages.find_divergence(curve[:count], planned_steps=steps, looks=looks) is not None for count in seen
     )
 
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from bench.made.truth_rows import Floats, heavy, lengths
 from bench.truths import Rate
-from engine.diagnostics.memorisation import repeats
+from engine.evaluation.verdicts import duplicates
 
 
 def differ(rng: np.random.Generator, repeated: int, once: int) -> bool | None:
     """Of training rows whose loss fell alike; None where there are too few to say."""
     kinds = [_rows(rng, rows) for rows in (repeated, once)]
-    change = repeats.apart(*(repeats.fallen(*kind) for kind in kinds))
+    change = duplicates.apart(*(duplicates.fallen(*kind) for kind in kinds))
     return None if change is None else change.above or change.below
 
 

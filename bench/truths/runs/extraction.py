@@ -1,7 +1,7 @@
 """Canaries and rows from memory: whether the interval of their mean holds it, few and bounded as they are.
 
 The band reaches to 99%, on the careful side: near a bound one of the two limits can hardly lie wrong
-(`engine/diagnostics/statistics/bounded.py`).
+(`engine/evaluation/statistics/intervals.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from scipy import special
 from bench.made.shapes.memorised import CANARIES, Canaries
 from bench.made.truth_rows import Floats
 from bench.truths import Rate
-from engine.diagnostics.memorisation import extraction
-from engine.diagnostics.statistics.bounded import mean_interval
-from store.documents.verdicts.memorisation import CanaryExposure
+from engine.evaluation.statistics.intervals import bounded_mean_interval
+from engine.evaluation.verdicts import extraction
+from store.evaluation.forgetting_schemas import CanaryExposure
 
 CANDIDATES = 255
 
@@ -36,7 +36,7 @@ def _mean(learned: float, spread: float) -> float:
 def holds_exposure(rng: np.random.Generator, canaries: int, learned: float, spread: float) -> bool:
     """The interval of the mean exposure holds it."""
     most = math.log2(CANDIDATES + 1)
-    interval = mean_interval(exposures(rng, canaries, learned, spread), 0.0, most)
+    interval = bounded_mean_interval(exposures(rng, canaries, learned, spread), 0.0, most)
     assert interval.low is not None
     assert interval.high is not None
     return interval.low <= _mean(learned, spread) <= interval.high
@@ -45,7 +45,7 @@ def holds_exposure(rng: np.random.Generator, canaries: int, learned: float, spre
 def holds_share(rng: np.random.Generator, rows: int, whole: float) -> bool:
     """The share of a row that was right before the first slip: all of it in a part of the rows."""
     shares = np.where(rng.random(rows) < whole, 1.0, rng.beta(1, 4, rows))
-    interval = mean_interval(shares, 0.0, 1.0)
+    interval = bounded_mean_interval(shares, 0.0, 1.0)
     assert interval.low is not None
     assert interval.high is not None
     return interval.low <= whole + (1 - whole) * 0.2 <= interval.high

@@ -8,19 +8,19 @@ import numpy as np
 
 from bench.made.truth_rows import heavy, lengths
 from bench.truths import Rate
-from engine.diagnostics.forgetting import forgetting, probe_scores
-from engine.diagnostics.forgetting.probe_scores import Paired
+from engine.evaluation.verdicts import forgetting, paired_measurements
+from engine.evaluation.verdicts.paired_measurements import Paired
 
 
 def some_forgotten(rng: np.random.Generator, tasks: int, *, lost: float = 0.0) -> bool:
     """Of the suite and so many tasks of the user's, the first of which lost that share of its items more."""
     own = [
-        forgetting.choices(_asked(rng, f"{probe_scores.TASK}{i}", 100, 1, lost if not i else 0.0))
+        forgetting.choices(_asked(rng, f"{paired_measurements.TASK}{i}", 100, 1, lost if not i else 0.0))
         for i in range(tasks)
     ]
     parts = [
         forgetting.text(_prose(rng, 60)),
-        forgetting.choices(_asked(rng, probe_scores.CHOICES, 640, 16)),
+        forgetting.choices(_asked(rng, paired_measurements.CHOICES, 640, 16)),
         *own,
     ]
     forgetting.hold_users(parts)
@@ -31,7 +31,7 @@ def _prose(rng: np.random.Generator, passages: int) -> Paired:
     tokens = lengths(rng, passages)
     loss = tokens * (3 + heavy(rng, passages, spread=0.5))
     after = loss + tokens * heavy(rng, passages, spread=0.15)
-    return _paired(probe_scores.PROSE, tokens, np.zeros(passages, np.int64), 1, (loss, after), None)
+    return _paired(paired_measurements.PROSE, tokens, np.zeros(passages, np.int64), 1, (loss, after), None)
 
 
 def _asked(rng: np.random.Generator, name: str, items: int, categories: int, lost: float = 0.0) -> Paired:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.truths import Rate
-from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from engine.evaluation.statistics.intervals import Interval, ratio_interval
 
 Floats = NDArray[np.float64]
 Drawn = Callable[[np.random.Generator, int], Floats]

@@ -8,8 +8,8 @@ import numpy as np
 
 from bench.made.shapes.paired_rows import PAIRED
 from bench.truths import Rate
-from engine.diagnostics.forgetting.kept_share import ShareGain, recommend
-from engine.diagnostics.statistics.statistics import ratio_interval
+from engine.evaluation.statistics.intervals import ratio_interval
+from engine.evaluation.verdicts.forgetting_tradeoff import ShareGain, recommend_share
 
 SHAPES = ("normal, even lengths", "t4, unequal lengths", "short rows are noisy")
 
@@ -21,7 +21,7 @@ def recommends(rng: np.random.Generator, shape: str, rows: int, tried: int) -> b
         drawn = PAIRED[shape](rng, rows, 0.0)
         gain = ratio_interval(drawn.base - drawn.tuned, drawn.tokens)
         points.append(ShareGain(place / tried, gain.to_dict(), None))
-    return recommend(points)["recommended"] is not None
+    return recommend_share(points)["recommended"] is not None
 
 
 RATES = [

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.truths import Rate
-from engine.diagnostics.launch.launch_time import WIDEST, NextRun, StepsTimed, TimedRun, TimeRange, time_range
+from engine.evaluation.statistics.cost_prediction import (
+    WIDEST,
+    NextRun,
+    StepsTimed,
+    TimedRun,
+    TimeRange,
+    time_range,
+)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 from bench.made.shapes import SIZES
 from bench.made.shapes.paired_rows import PAIRED
 from bench.truths import Rate
-from engine.diagnostics.course.advice import CheckpointChoice
-from engine.diagnostics.statistics.statistics import Interval
-from engine.diagnostics.verdicts import verdict
-from engine.diagnostics.verdicts.held_out import HeldOut, ModelRows
+from engine.evaluation.statistics.intervals import Interval
+from engine.evaluation.training_curve.advice import CheckpointChoice
+from engine.evaluation.verdicts import verdict
+from engine.evaluation.verdicts.paired_measurements import HeldOut, ModelRows
 
 TRAINED = 4  # rows for each held-out one
 LEVEL = 2.0  # nats a token, about which the base model's losses lie

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.made.truth_rows import heavy
 from bench.truths import Rate
-from engine.diagnostics.memorisation import membership
+from engine.evaluation.verdicts import membership_inference
 
 
 def remembers(
@@ -18,12 +18,12 @@ def remembers(
     """Of so many rows of each kind: training rows are `shift` nats harder for either model, tuning takes off
     a share of every row's loss, and of training rows `memory` nats more."""
     members, others = (_losses(rng, rows, *kind, slope) for kind in ((shift, memory), (0.0, 0.0)))
-    return membership.state_of(members, others) == "remembers"
+    return membership_inference.state_of(members, others) == "remembers"
 
 
 def _losses(
     rng: np.random.Generator, rows: int, harder: float, memory: float, slope: float
-) -> membership.PairedScores:
+) -> membership_inference.PairedScores:
     base = 2 + harder + heavy(rng, rows, spread=0.4)
     tuned = slope * base + 0.2 - memory + heavy(rng, rows, spread=0.15)
     return {"base": {"loss": base}, "tuned": {"loss": tuned}}

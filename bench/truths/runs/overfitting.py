@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from bench.made.shapes.courses import COURSES, LIVE
 from bench.truths import Rate
-from engine.diagnostics.course import advice, overfitting
-from engine.diagnostics.course.run_course import LossCourse, MetricCourse, MetricValues
-from engine.diagnostics.course.stages import parting
-from engine.diagnostics.course.validation import Validation
-from engine.diagnostics.verdicts import live_alarms
+from engine.evaluation.training_curve import advice, overfitting
+from engine.evaluation.training_curve.run_curve import LossCourse, MetricCourse, MetricValues, Validation
+from engine.evaluation.training_curve.stages import parting
+from engine.evaluation.verdicts import live_alarms
 
 ROWS = 100
 TRAINING = [(step, 1 + 0.01 * (step % 7)) for step in range(400)]  # goes nowhere: nothing is unstable

@@ -11,9 +11,9 @@ import numpy as np
 from bench.made.shapes.draws import draw_lengths
 from bench.made.shapes.memorised import QUESTIONS
 from bench.truths import Rate
-from engine.diagnostics.statistics.statistics import Interval
-from engine.diagnostics.verdicts.held_out import OtherPrompts, SwappedLosses
-from engine.diagnostics.verdicts.question_part import deal_prompts, measure_parts
+from engine.evaluation.statistics.intervals import Interval
+from engine.evaluation.verdicts.paired_measurements import OtherPrompts, SwappedLosses
+from engine.evaluation.verdicts.question_part import deal_prompts, measure_parts
 
 QUESTION = 0.5  # nats a token
 SEEN = ("all rows", "long tail")  # shapes in which a few rows show what the question gives

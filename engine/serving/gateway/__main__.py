@@ -1,27 +1,143 @@
 """`python -m engine.serving.gateway ENDPOINT_DIR`: serve one endpoint until SIGTERM.
 
-One gateway a folder: it holds `gateway.lock` for as long as it lives. `gateway.json` names its process. Exit
-codes: 0 asked to stop, 1 it can't start (`state.json` says why), 3 another one serves this folder.
+One gateway a folder: it holds `gateway.lock` for as long as it lives. `gateway.json` names its process. The
+server is uvicorn, with time limits for callers that are slow on purpose. Exit codes: 0 asked to stop, 1 it
+can't start (`failed.json` says why), 3 another one serves this folder.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from engine.serving.gateway.app import build
-from engine.serving.gateway.backends.backends import COMMAND
+from engine.serving.gateway.backend_processes import COMMAND
 from engine.serving.gateway.gateway import Gateway
-from engine.serving.gateway.served import GatewayServer, listen
-from store.contract.errors import TunebenchError
-from store.contract.jobdir import write_json
-from store.contract.process_record import hold, raise_descriptor_limit, write_record
+from store.core.errors import ConfigError, TunebenchError
+from store.core.job_folder import write_json
+from store.core.processes import hold, raise_descriptor_limit, write_record
 from store.http.access import in_url
+
+HEAD_SECONDS = 15.0  # from a connection, or the answer before, to the end of a request's head
+CONNECTIONS = 2048  # at once; those beyond are closed
+BACKLOG = 512
+
+
+class TimedProtocol(H11Protocol):
+    """Closes a connection that has not brought a whole head in time: each would hold a place for ever."""
+
+    open_connections = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        TimedProtocol.open_connections += 1
+        if TimedProtocol.open_connections > CONNECTIONS:
+            transport.close()
+            return
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._close_if_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        TimedProtocol.open_connections -= 1
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_timer()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._stop_timer()
+        if (
+            not self.transport.is_closing()
+        ):  # bytes of a next head may trickle in, which uvicorn takes for life
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer:
+            self._head_timer.cancel()
+        self._head_timer = None
+
+
+class GatewayServer(uvicorn.Server):
+    """Serves until it is asked to stop; then what is under way is finished, and new requests get 503."""
+
+    def __init__(self, app: Starlette, gateway: Gateway) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=TimedProtocol,
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=int(HEAD_SECONDS),
+                timeout_graceful_shutdown=1,  # after the drain, for connections that nothing goes on in
+                h11_max_incomplete_event_size=64 * 1024,
+            )
+        )
+        self._gateway = gateway
+        self._stopping = False
+        self._drains: list[asyncio.Task[None]] = []  # held, as the loop holds no task
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A first signal drains, a second one ends it at once."""
+        if self._stopping:
+            self.should_exit = self.force_exit = True
+            return
+        self._stopping = True
+        loop = asyncio.get_running_loop()
+        loop.call_soon_threadsafe(lambda: self._drains.append(loop.create_task(self._finish())))
+
+    async def _finish(self) -> None:
+        with contextlib.suppress(Exception):
+            await self._gateway.drain()
+        self.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The socket. Raises ConfigError (field port) where the address can't be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # named as TCP: answers go at once
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"{host}:{port} can't be listened on ({error.strerror}).",
+            fix="Give the endpoint another port.",
+            field="port",
+        ) from error
+    return listener
+
+
+# `python -m engine.serving.gateway ENDPOINT_DIR`: serve one endpoint until SIGTERM.
+#
+# One gateway a folder: it holds `gateway.lock` for as long as it lives. `gateway.json` names its process.
+# Exit codes: 0 asked to stop, 1 it can't start (`state.json` says why), 3 another one serves this folder.
 
 FAILED, ALREADY = 1, 3
 

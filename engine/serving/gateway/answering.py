@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
 
-from engine.serving.gateway.backends.backend_http import BackendBroken
-from engine.serving.gateway.calls.answer_forms import AnswerForm
-from engine.serving.gateway.calls.attempt import Attempt
-from engine.serving.gateway.calls.call import CLIENT_GONE, Call
-from engine.serving.gateway.calls.routing import ModelRoutes, Route, drawn
-from engine.serving.gateway.requests import bodies
-from engine.serving.gateway.requests.refusals import Refusal, draining, not_ready
-from engine.serving.protocol.refusals import kinds_in_words
-from store.documents.serving.request_line import RequestKind
+from engine.serving.gateway import request_bodies
+from engine.serving.gateway.answer_forms import AnswerForm
+from engine.serving.gateway.backend_http import BackendBroken
+from engine.serving.gateway.call import CLIENT_GONE, Attempt, Call
+from engine.serving.gateway.request_bodies import Refusal, draining, not_ready
+from engine.serving.gateway.routing import ModelRoutes, Route, drawn
+from engine.serving.protocol.answers import kinds_in_words
+from store.serving.schemas import RequestKind
 
 if TYPE_CHECKING:
     from engine.serving.gateway.gateway import Gateway
@@ -62,7 +61,7 @@ class Answering:
             await self._answer(call, model, send)
         except Refusal as refusal:
             await self._refuse(call, refusal, send)
-        except bodies.ClientGone:
+        except request_bodies.ClientGone:
             call.cut_reason = "gone"
             await self._refuse(call, call.refusal(0), send)
         except asyncio.CancelledError:
@@ -87,21 +86,21 @@ class Answering:
             raise draining()
         call.key = gateway.keys.of_request(scope)
         gateway.keys.spend_request(call.key)
-        content = await bodies.read_body(scope, receive, limits["body_bytes"])
+        content = await request_bodies.read_body(scope, receive, limits["body_bytes"])
         call.limit(limits["seconds"])
-        call.body = call.form.asked(bodies.parse(content))
+        call.body = call.form.asked(request_bodies.parse(content))
         if "model" not in call.body:
             raise Refusal(400, "missing_parameter", "model is missing.", param="model")
         model = gateway.table.of(call.body["model"])
         self._check_kind(call, model)
         obeyed = model.obeyed()
         if obeyed or model.live.can_answer:
-            bodies.check_fields(call.body, NEEDED[self._kind], obeyed, model.name)
-        bodies.check_tokens(call.body, limits["max_tokens"])
-        bodies.check_format(call.body)
+            request_bodies.check_fields(call.body, NEEDED[self._kind], obeyed, model.name)
+        request_bodies.check_tokens(call.body, limits["max_tokens"])
+        request_bodies.check_format(call.body)
         if "tools" in call.body:
-            await asyncio.to_thread(bodies.check_tools, call.body)
-        call.user, call.group = bodies.asked_user(call.body), bodies.asked_group(call.body)
+            await asyncio.to_thread(request_bodies.check_tools, call.body)
+        call.user, call.group = request_bodies.asked_user(call.body), request_bodies.asked_group(call.body)
         self._hold_tokens(call, model, obeyed)
         call.sampled = drawn(call.request_id, gateway.config["log"]["sample"])
         return model
@@ -111,8 +110,8 @@ class Answering:
         than the usual one, its answer gets what is left, and a header says so. Raises Refusal."""
         if call.key is None or call.key["tokens_per_day"] is None:
             return
-        field = next((name for name in bodies.TOKENS if name in obeyed), None)
-        named = any(name in call.body for name in bodies.TOKENS)
+        field = next((name for name in request_bodies.TOKENS if name in obeyed), None)
+        named = any(name in call.body for name in request_bodies.TOKENS)
         wanted, keys = model.bound(call.kind, call.body), self._gateway.keys
         bound = keys.hold_tokens(call.key, wanted, obeys_length=field is not None, names_length=named)
         call.held = bound.total
@@ -263,13 +262,14 @@ def _can_stand_in(route: Route, call: Call) -> bool:
         route.can_answer
         and capabilities
         and call.kind in capabilities["kinds"]
-        and bodies.asked_fields(call.body) <= {*NEEDED[call.kind], *capabilities["fields"], *bodies.OWN}
+        and request_bodies.asked_fields(call.body)
+        <= {*NEEDED[call.kind], *capabilities["fields"], *request_bodies.OWN}
     )
 
 
 async def _failed(model: str, attempt: Attempt) -> Refusal:
     """What a backend that failed has said of it, whatever its form. 503 stays one: it asks to come again."""
-    wait, reason = attempt.headers.get("retry-after", ""), bodies.error_message(await attempt.whole())
+    wait, reason = attempt.headers.get("retry-after", ""), request_bodies.error_message(await attempt.whole())
     because = f": {reason.rstrip('.')}" if reason else ""
     if attempt.status == 503:
         seconds = float(wait) if RETRY_AFTER.fullmatch(wait) else None

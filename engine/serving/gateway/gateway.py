@@ -16,23 +16,20 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.serving.gateway.backends.backends import COMMAND, Backend
-from engine.serving.gateway.calls.call import Call
-from engine.serving.gateway.calls.routing import RoutingTable
-from engine.serving.gateway.calls.shadows import Shadows
-from engine.serving.gateway.records import key_use
-from engine.serving.gateway.records.counts import HourCounts
-from engine.serving.gateway.records.log_files import LogFiles
-from engine.serving.gateway.requests.keys import FileStamp, Keys
-from engine.serving.gateway.requests.request_ids import RequestIds
-from store.contract.addresses import AddressPolicy
-from store.contract.errors import ConfigError
-from store.contract.home import Home
-from store.contract.jobdir import read_json, write_json
-from store.contract.steady_clock import SteadyClock
-from store.documents.serving.endpoint import EndpointConfig
-from store.documents.tables.endpoint_state import EndpointState
-from store.documents.tables.job import ErrorDocument
+from engine.serving.gateway import api_keys
+from engine.serving.gateway.api_keys import FileStamp, Keys
+from engine.serving.gateway.backend_processes import COMMAND, Backend
+from engine.serving.gateway.call import Call
+from engine.serving.gateway.log_files import LogFiles, RequestIds
+from engine.serving.gateway.routing import HourCounts, RoutingTable
+from engine.serving.gateway.shadow_traffic import Shadows
+from store.core.addresses import AddressPolicy
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.core.job_folder import read_json, write_json
+from store.core.processes import SteadyClock
+from store.core.schemas import ErrorDocument
+from store.serving.schemas import EndpointConfig, EndpointState
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +50,7 @@ class Gateway:
         before: EndpointState | None = _read_state(folder)
         self.ids = RequestIds(folder)
         self.request_log = LogFiles(folder / "log", "requests")
-        used = key_use.at_start(before, self.request_log, time.time())
+        used = api_keys.used_at_start(before, self.request_log, time.time())
         self.keys = Keys(folder / "keys.json", used, SteadyClock())
         self.feedback_log = LogFiles(folder / "log", "feedback")
         self.shadows = Shadows(self, self.config["limits"]["shadow_queue"])
@@ -206,7 +203,7 @@ class Gateway:
         if status == 401 and call.key is None:
             return  # whoever has no key can't fill the disk
         if call.sampled and self.config["log"]["redact"]:
-            from engine.serving.gateway.records.kept_texts import redacted
+            from engine.serving.gateway.redaction import redacted
 
             line = await asyncio.to_thread(call.line, status, error, redacted)
         else:

@@ -22,11 +22,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from engine.serving.protocol.logprob_tally import COMMENT, HEADER, LogprobTally
-from engine.serving.protocol.refusals import Refused, failure, kinds_in_words
-from store.contract.errors import TunebenchError
-from store.documents.serving.capabilities import Capabilities
-from store.http.bodies import read_document
+from engine.serving.protocol.answers import (
+    LOGPROBS_COMMENT,
+    LOGPROBS_HEADER,
+    LogprobTally,
+    Refused,
+    failure,
+    kinds_in_words,
+)
+from store.core.errors import TunebenchError
+from store.http.request_bodies import read_document
+from store.serving.schemas import Capabilities
 
 log = logging.getLogger("backend")
 
@@ -45,7 +51,7 @@ class WholeAnswer:
 
     def response(self) -> JSONResponse:
         """As it is sent."""
-        headers = {HEADER: self.tally.words()} if self.tally else None
+        headers = {LOGPROBS_HEADER: self.tally.words()} if self.tally else None
         return JSONResponse(dict(self.document), headers=headers)
 
 
@@ -97,7 +103,7 @@ class EventStream:
 
     async def _send(self, send: Send) -> None:
         async def event(document: str, tally: LogprobTally | None = None) -> None:
-            comment = COMMENT + tally.words().encode() + b"\n" if tally else b""
+            comment = LOGPROBS_COMMENT + tally.words().encode() + b"\n" if tally else b""
             body = comment + f"data: {document}\n\n".encode()
             await send({"type": "http.response.body", "body": body, "more_body": True})
 

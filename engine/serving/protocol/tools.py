@@ -22,9 +22,9 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType, TypedDict
 
-from engine.serving.protocol.json_object import JsonObject
-from store.config.measuring.metric_choice import check_pattern, pattern_size
-from store.contract.json_schemas import check_schema
+from engine.serving.protocol.answers import JsonObject
+from store.core.json_schema import check_schema
+from store.core.metric_options import check_pattern, pattern_size
 
 MAX_TOOLS = 128
 MAX_TOOL_BYTES = 256 * 1024  # of the JSON of all of them

@@ -1,1 +1,1 @@
-"""Rows of a data set: table, filter, histograms, SQL, its card."""
+"""The tab that shows the rows of a data set: filters, the table, one row, and summaries of columns."""

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from engine.costs.estimate import RunWork
-from engine.costs.planned_run import PlannedRun
-from engine.costs.run_costs import ANSWERED, ASTRAY, work_of
-from engine.evidence import extraction_prompts
-from engine.jobs.asks import advice, preview
-from engine.prepare import canaries
+from engine.data import canaries
+from engine.evaluation import derived_prompts
+from engine.training.costs.estimate import RunWork
+from engine.training.costs.run_costs import ANSWERED, ASTRAY, work_of
+from engine.training.preview import advice_query, preview_query
+from engine.training.preview.planned_run import PlannedRun
 from engine.worker.job import WorkerJob
-from store.catalog.methods import METHODS
-from store.contract.home import Home
-from store.contract.jobdir import write_json
-from store.documents.asks.advice import Advice
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.core.training_schemas import Advice
+from store.training.methods import METHODS
 from tests.shapes import held_to
 from tests.tiny import conversations, worse_answers, write_model, write_rows
 
@@ -35,10 +35,10 @@ def home(tmp_path: Path) -> Home:
 
 
 def ask(
-    home: Home, kind: Any = advice, rows: str = "rows", past: tuple[Document, ...] = (), **fields: Any
+    home: Home, kind: Any = advice_query, rows: str = "rows", past: tuple[Document, ...] = (), **fields: Any
 ) -> Any:
     answer = kind.run(asked(home, kind, rows, past, **fields))
-    return held_to(Advice, answer) if kind is advice and not past else answer
+    return held_to(Advice, answer) if kind is advice_query and not past else answer
 
 
 def asked(home: Home, kind: Any, rows: str, past: tuple[Document, ...] = (), **fields: Any) -> WorkerJob:
@@ -69,7 +69,7 @@ def test_every_method_has_its_costs_or_a_reason(home: Home, task: str, rows: str
 def test_what_a_method_says_is_what_its_preview_says(home: Home) -> None:
     options = {option["method"]: option for option in ask(home)["options"]}
     for method in ("lora", "vera", "full"):
-        answer = ask(home, preview, method=method)
+        answer = ask(home, preview_query, method=method)
         assert answer["trainable_parameters"] == options[method]["trainable_parameters"]
         assert answer["memory"]["peak_gib"] == pytest.approx(options[method]["peak_gib"], rel=0.2)
         assert answer["config"]["learning_rate"] == options[method]["learning_rate"]
@@ -116,7 +116,7 @@ def test_labels_that_models_are_asked_for_take_time_and_memory(home: Home) -> No
         row[-1]["content"] = "odd" if i % 2 else "even"
     write_rows(home, "answers", rows, labels=["odd" if i % 2 else "even" for i in range(200)])
     write_rows(home, "others", rows, labels=["one" if i % 2 else "two" for i in range(200)])
-    questions = [PlannedRun(asked(home, preview, name)) for name in ("answers", "others")]
+    questions = [PlannedRun(asked(home, preview_query, name)) for name in ("answers", "others")]
     work = [work_of(question.cost(question.config)) for question in questions]
     assert questions[0].costs.labels is not None
     assert work[0].eval_tokens > work[1].eval_tokens
@@ -134,7 +134,7 @@ def test_padding_takes_time_where_rows_have_some(home: Home) -> None:
         row[0]["content"] *= 1 + i % 4
     write_rows(home, "ragged", rows, labels=["odd" if i % 2 else "even" for i in range(200)])
     for task, padded in (("sft", False), ("classification", True)):
-        question = PlannedRun(asked(home, preview, "ragged", task=task))
+        question = PlannedRun(asked(home, preview_query, "ragged", task=task))
         cost = question.cost(question.config)
         tokens = question.costs.epoch("train")[0] * cost.steps / cost.per_epoch
         passed = work_of(cost).train_tokens
@@ -143,7 +143,7 @@ def test_padding_takes_time_where_rows_have_some(home: Home) -> None:
 
 def test_what_a_run_is_asked_of_forgetting_takes_time(home: Home) -> None:
     with_probes, without, head = (
-        PlannedRun(asked(home, preview, "rows", **fields))
+        PlannedRun(asked(home, preview_query, "rows", **fields))
         for fields in ({}, {"probes": False}, {"task": "classification"})
     )
     costs = [question.cost(question.config) for question in (with_probes, without, head)]
@@ -162,8 +162,8 @@ def test_answers_to_few_prompts_are_few(home: Home) -> None:
     write_rows(home, "chosen", rows, rejected=worse_answers(rows))
 
     def samples_take(kept: int, rows: str, **fields: Any) -> tuple[float, float]:
-        question = PlannedRun(asked(home, preview, rows, max_eval_rows=kept, **fields))
-        off = PlannedRun(asked(home, preview, rows, max_eval_rows=kept, probes=False, **fields))
+        question = PlannedRun(asked(home, preview_query, rows, max_eval_rows=kept, **fields))
+        off = PlannedRun(asked(home, preview_query, rows, max_eval_rows=kept, probes=False, **fields))
         with_probes, without = (work_of(each.cost(each.config)).eval_tokens for each in (question, off))
         tokens, trained = question.costs.epoch("test")
         prompt = (tokens - trained) / question.costs.rows["test"]
@@ -185,7 +185,7 @@ def test_what_is_replayed_takes_time(home: Home) -> None:
     plain, own, held = (
         work_of(question.cost(question.config))
         for question in (
-            PlannedRun(asked(home, preview, "rows", **fields))
+            PlannedRun(asked(home, preview_query, "rows", **fields))
             for fields in ({}, {"replay_share": 0.2}, {"replay_share": 0.2, "kl_beta": 1.0})
         )
     )
@@ -196,7 +196,7 @@ def test_what_is_replayed_takes_time(home: Home) -> None:
 
 def test_answers_after_other_prompts_take_time_with_probes_off(home: Home) -> None:
     answers, whole = (
-        PlannedRun(asked(home, preview, "rows", probes=False, completion_only_loss=only))
+        PlannedRun(asked(home, preview_query, "rows", probes=False, completion_only_loss=only))
         for only in (True, False)
     )
     tokens = [work_of(question.cost(question.config)).eval_tokens for question in (answers, whole)]
@@ -210,14 +210,14 @@ def test_rows_from_memory_and_canaries_take_time(home: Home) -> None:
     write_rows(home, "long", rows)
 
     def work(name: str, **fields: Any) -> tuple[PlannedRun, RunWork]:
-        question = PlannedRun(asked(home, preview, name, **fields))
+        question = PlannedRun(asked(home, preview_query, name, **fields))
         return question, work_of(question.cost(question.config))
 
     (_, short), (question, long), (_, two), (planted, four) = (
         work("rows"), work("long"), work("rows", canaries=2), work("rows", canaries=4)
     )  # fmt: skip
     chosen = {
-        part: extraction_prompts.choose(question.tokenizer, question.parts[part].rows, part, 1_000)
+        part: derived_prompts.choose_passages(question.tokenizer, question.parts[part].rows, part, 1_000)
         for part in ("train", "test")
     }
     assert len(chosen["train"].passages) == 50  # of 100, of which 50 are measured

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.evidence import evidence
-from engine.evidence.evidence import Evidence
-from engine.forward.losses import RowLosses
-from engine.probes.probes import ProbeMeasurement
-from store.config.training.train_config import TrainConfig
+from engine.evaluation import run_evaluation
+from engine.evaluation.probes.probe_sets import ProbeMeasurement
+from engine.evaluation.run_evaluation import Evidence
+from engine.models.losses import RowLosses
+from store.training.train_config import TrainConfig
 from tests.unit.probe_rows import choices, table, texts
 
 LOSSES = RowLosses(*(np.ones(1, np.int64) for _ in range(4)))
@@ -34,7 +34,7 @@ def advised(
     stopped = {"reason": "epochs", "step": 90, "restored_step": None}
     verdict: dict[str, Any] = {"advice": [LONGER], "stopped": stopped, "state": state}
     verdict["overfitting"] = {"state": shape}
-    evidence.add_forgetting(verdict, model(0), model(rise), TrainConfig.parse(settings), earlier)
+    run_evaluation.add_forgetting(verdict, model(0), model(rise), TrainConfig.parse(settings), earlier)
     return verdict
 
 

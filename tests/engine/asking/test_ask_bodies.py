@@ -6,10 +6,9 @@ import importlib
 
 import pytest
 
-from engine.server.acts.named_sources import ASK_BODIES
-from store.catalog.job_kinds import ASKS, JOB_KINDS
-from store.contract.document import Config
-from store.contract.named_sources import kind_of
+from engine.server.machine_access import ASK_BODIES
+from store.core.config import Config, kind_of
+from store.core.job_kinds import ASKS, JOB_KINDS
 
 
 @pytest.mark.parametrize("name", ASKS)
@@ -23,7 +22,7 @@ def test_a_body_that_names_something_of_the_machine_is_in_the_table(name: str) -
     marked = [body for body in bodies if any(map(kind_of, body.model_fields.values()))]
     assert name in ASK_BODIES or not marked, f"the ask {name} names something of the machine: {marked}"
     if name in ASK_BODIES:  # as its worker parses it, here or where what is asked is prepared
-        assert ASK_BODIES[name].__module__.startswith("store.config")
+        assert ASK_BODIES[name].__module__.endswith("config")
 
 
 def test_the_table_is_of_asks() -> None:

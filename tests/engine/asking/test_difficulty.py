@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.signals.groups import difficulty_signals
+from engine.data.signals import difficulty_signals
 from engine.worker.job import Cancelled, WorkerJob
-from store.config.data.data_config import ProfileConfig
-from store.contract.home import Home
+from store.core.home import Home
+from store.data.config import ProfileConfig
 from tests.tiny import conversations, make_tokenizer, write_model, write_rows
 from tests.unit.data_job import make_job, silent
 
@@ -41,8 +41,8 @@ def by_hand(model: Any, before: str, answer: str) -> float:
 
 
 def test_losses_and_ratio_are_those_of_a_hand_computation(home: Home, monkeypatch: Any) -> None:
-    from engine.models import models
-    from store.config.training.train_config import TrainConfig
+    from engine.models import loading
+    from store.training.train_config import TrainConfig
 
     monkeypatch.setattr(difficulty_signals, "choose_dtype", lambda *_: torch.float32)
     rows = conversations(6)
@@ -53,8 +53,8 @@ def test_losses_and_ratio_are_those_of_a_hand_computation(home: Home, monkeypatc
     ]
     write_rows(home, "rows", rows)
     table, figures = measured(home)
-    source = models.resolve("tiny", home)
-    model = models.load_model(TrainConfig(model="tiny", dataset="rows"), source, "cpu", torch.float32).eval()
+    source = loading.resolve("tiny", home)
+    model = loading.load_model(TrainConfig(model="tiny", dataset="rows"), source, "cpu", torch.float32).eval()
     for i in (0, 3):
         prompt = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in rows[i][:-1])
         answer = rows[i][-1]["content"] + "<|im_end|>"

@@ -14,24 +14,22 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from engine.costs import estimate, rehearsal
-from engine.costs.footprint import Rehearsal
-from engine.diagnostics.statistics import correction
-from engine.forward import attention, packable
-from engine.forward.batches import largest_piece
-from engine.models import models
-from engine.models.apply_method import count_parameters, make_trainable, trainable
-from engine.objectives.classification import ClassObjective
-from engine.objectives.divergence import BesideBase
-from engine.objectives.objectives import TrainedTokens
-from engine.objectives.preference import PreferenceObjective
-from engine.objectives.references import References
-from engine.rows.labelled import Labels
-from engine.rows.pairs import TokenPairs
-from engine.training.optimizer import Masters
-from store.catalog.methods import METHODS
-from store.contract.errors import ConfigError
-from store.documents.asks.preview import MemoryEstimate
+from engine.evaluation.statistics import cost_prediction
+from engine.models import loading
+from engine.models.batching import largest_piece
+from engine.models.classification import ClassObjective, Labels
+from engine.models.forward import attention, llama_layers
+from engine.models.losses import TrainedTokens
+from engine.models.tokenization.tokenized_rows import TokenPairs
+from engine.models.training_state import Masters
+from engine.models.tuning_methods import count_parameters, make_trainable, trainable
+from engine.training.costs import estimate, rehearsal
+from engine.training.costs.footprint import Rehearsal
+from engine.training.optimizer_step import BesideBase
+from engine.training.preference import PreferenceObjective, References
+from store.core.errors import ConfigError
+from store.core.training_schemas import MemoryEstimate
+from store.training.methods import METHODS
 from tests.engine.rehearsed import (
     BF16,
     CPU,
@@ -66,7 +64,7 @@ def test_counts_equal_those_of_the_loaded_model(method: str, layers: int) -> Non
 
 
 def test_a_head_is_counted_with_its_classes() -> None:
-    architecture = models.name_labels(make_model().config, ["a", "b", "c"], 0)
+    architecture = loading.name_labels(make_model().config, ["a", "b", "c"], 0)
     chosen = config(task="classification")
     counts = Rehearsal(architecture, chosen, FP32, "cpu").counts
     model = AutoModelForSequenceClassification.from_config(architecture)
@@ -123,7 +121,7 @@ def test_a_rehearsed_step_keeps_what_a_real_one_keeps(
     masters = Masters(trainable(model))
     objective = TrainedTokens()
     token_rows = rows(32, length, 0.3)
-    largest = largest_piece(token_rows.lengths, chosen, packed=not packable.refusal(model, length))
+    largest = largest_piece(token_rows.lengths, chosen, packed=not llama_layers.refusal(model, length))
     batch = objective.collate(token_rows, largest, CPU)
     real = rehearsal.run_step(model, lambda: objective.loss_sum(model, batch), 5, "cpu")
     assert masters.weights
@@ -152,7 +150,7 @@ def test_a_step_beside_the_base_is_rehearsed_with_what_is_held_of_it(architectur
     attention.use_where_faster(model, CPU, BF16)
     model = make_trainable(model, chosen, BF16).train()
     masters = Masters(trainable(model))
-    largest = largest_piece(token_rows.lengths, chosen, packed=not packable.refusal(model, 96))
+    largest = largest_piece(token_rows.lengths, chosen, packed=not llama_layers.refusal(model, 96))
     batch = TrainedTokens().collate(token_rows, largest, CPU)
     real = rehearsal.run_step(model, lambda: BesideBase().loss_sum(model, batch), 5, "cpu")
     assert masters.weights
@@ -166,7 +164,7 @@ def test_a_step_beside_the_base_is_rehearsed_with_what_is_held_of_it(architectur
 
 def test_a_head_and_pairs_are_rehearsed_with_their_own_losses() -> None:
     labels = Labels(["a", "b"], np.arange(32), np.arange(32) % 2, ["a", "b"] * 16, np.array([16, 16]))
-    architecture = models.name_labels(padded(SMALL), ["a", "b"], 0)
+    architecture = loading.name_labels(padded(SMALL), ["a", "b"], 0)
     chosen = config(task="classification")
     token_rows = rows(32, 128)
     head = Rehearsal(architecture, chosen, BF16, "cpu").run(
@@ -238,8 +236,8 @@ def test_methods_and_switches_move_memory_the_right_way() -> None:
 
 def test_runs_of_the_past_move_the_estimate_and_narrow_it() -> None:
     tried, footprint = rehearse(SMOLLM2, config())
-    pairs = [correction.MeasuredPrediction(1.0, 1.2, "lora")] * 20
-    corrected = correction.correct(pairs, "lora", correction.MEMORY)
+    pairs = [cost_prediction.MeasuredPrediction(1.0, 1.2, "lora")] * 20
+    corrected = cost_prediction.correct_prediction(pairs, "lora", cost_prediction.MEMORY)
     step = estimate.CountedStep(tried.counts, footprint, config(), BF16, CPU, 30)
     before, after = (
         estimate.memory(step, process_gib=0.5, available_gib=1.0, correction=correction)

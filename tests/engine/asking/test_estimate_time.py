@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from engine.costs import estimate
-from engine.costs.calibrate import DeviceRates
-from engine.costs.footprint import Rehearsal
-from engine.costs.run_costs import timed_runs
-from engine.diagnostics.statistics import correction
-from store.documents.asks.preview import TimeEstimate
+from engine.evaluation.statistics import cost_prediction
+from engine.models.hardware import DeviceRates
+from engine.training.costs import estimate
+from engine.training.costs.footprint import Rehearsal
+from engine.training.costs.run_costs import timed_runs
+from store.core.training_schemas import TimeEstimate
 from tests.engine.rehearsed import BF16, CPU, SMALL, SMOLLM2, config, padded, rehearse
 
 RATES = DeviceRates(4e11, 1e11, 1.2e10, 4e-6)
@@ -20,7 +20,7 @@ RATES = DeviceRates(4e11, 1e11, 1.2e10, 4e-6)
 def test_time_grows_with_work_and_says_what_it_rests_on() -> None:
     chosen = config()
     tried, footprint = rehearse(SMOLLM2, chosen)
-    untold = correction.correct([], "lora", correction.TIME)
+    untold = cost_prediction.correct_prediction([], "lora", cost_prediction.TIME)
 
     step = estimate.CountedStep(tried.counts, footprint, chosen, BF16, CPU, 30)
 
@@ -78,7 +78,7 @@ def test_an_evaluation_is_a_forward() -> None:
 
 
 def test_making_matrices_dense_takes_time_in_every_pass() -> None:
-    untold = correction.correct([], "lora", correction.TIME)
+    untold = cost_prediction.correct_prediction([], "lora", cost_prediction.TIME)
     work = estimate.RunWork(1e5, 2e4, 100, 0, 0, 0, 128, 50)
 
     def training(**fields: Any) -> float:

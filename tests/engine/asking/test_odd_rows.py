@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine.jobs.data import profile
-from store.contract.errors import DataError
-from store.contract.home import Home
+from engine.data import measurement_job
+from store.core.errors import DataError
+from store.core.home import Home
 from tests.tiny import write_model
 from tests.unit.data_job import make_job, read
 from tests.unit.recipe_samples import make
@@ -56,7 +56,7 @@ def measured(home: Home, rows: list[dict[str, Any]], group: str, **more: Any) ->
     job = make_job(home, "profile", {"dataset": "Old", "group": group, "model": "tiny", **more})
     job.order |= {"dataset": dataset, "parent": None, "mixed": {}}
     job.device = "cpu"
-    result = profile.run(job)
+    result = measurement_job.run(job)
     return read(job.dir.path / f"{group}.parquet"), result["figures"]
 
 

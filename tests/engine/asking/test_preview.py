@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from engine.jobs.asks import preview
-from engine.models.apply_method import count_parameters, make_trainable
-from engine.probes.own_samples import LENGTH
+from engine.evaluation.probes.base_samples import OWN_LENGTH
+from engine.models.tuning_methods import count_parameters, make_trainable
+from engine.training.preview import preview_query
 from engine.worker.job import WorkerJob
-from store.catalog.methods import METHODS
-from store.config.training.refusals import refusals
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ModelError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
-from store.documents.asks.preview import Preview
+from store.core.errors import ModelError
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.core.training_schemas import Preview
+from store.training.methods import METHODS
+from store.training.setting_conflicts import refusals
+from store.training.train_config import TrainConfig
 from tests.shapes import held_to
 from tests.tiny import conversations, make_model, write_model, write_rows
 from tests.unit.data_job import import_file, write
@@ -46,7 +46,7 @@ def ask(home: Home, row: int = 0, body: dict[str, Any] | None = None, **fields: 
         folder / "config.json",
         {"job_id": "one", "kind": "preview", "home": str(home.path), "device": "cpu", "config": asked},
     )
-    return held_to(Preview, preview.run(WorkerJob(folder)))
+    return held_to(Preview, preview_query.run(WorkerJob(folder)))
 
 
 def fields_of(answer: dict[str, Any], level: str) -> set[str]:
@@ -131,8 +131,8 @@ def test_a_base_model_is_told_how_it_will_be_asked(home: Home) -> None:
 
 def test_a_large_set_is_counted_on_a_sample(home: Home, monkeypatch: Any) -> None:
     whole = ask(home)["tokens_per_epoch"]
-    monkeypatch.setattr("engine.costs.planned_run.WHOLE", 100)
-    monkeypatch.setattr("engine.rows.tokens.WHOLE", 100)
+    monkeypatch.setattr("engine.training.preview.planned_run.WHOLE", 100)
+    monkeypatch.setattr("engine.models.tokenization.tokenized_rows.WHOLE", 100)
     answer = ask(home)
     assert answer["counted_rows"] == 100
     assert answer["rows"]["train"] == 300
@@ -193,7 +193,7 @@ def test_what_is_trained_is_what_training_will_train(home: Home, method: str) ->
 
 
 def test_memory_that_is_short_is_warned_of_at_a_field_that_helps(home: Home, monkeypatch: Any) -> None:
-    monkeypatch.setattr("engine.models.memory.available_gib", lambda device: (0.01, 64.0))
+    monkeypatch.setattr("engine.models.hardware.available_gib", lambda device: (0.01, 64.0))
     assert "gradient_checkpointing" in fields_of(ask(home), "warning")  # rows are dealt by tokens
     assert "per_device_train_batch_size" in fields_of(ask(home, lora_dropout=0.1), "warning")
 
@@ -206,7 +206,7 @@ def test_what_is_replayed_counts_in_steps_and_memory(home: Home) -> None:
     assert plain["replay"] is None
     assert own["replay"]["rows"] == rows
     assert own["replay"]["from"] == "the base model's own texts"
-    assert own["replay"]["trained_tokens"] == LENGTH * rows
+    assert own["replay"]["trained_tokens"] == OWN_LENGTH * rows
     assert own["steps"] == plain["steps"]  # general rows come beside those of the data set
     need = [a["memory"]["counted_gib"] - a["memory"]["process_gib"] for a in (plain, own, held)]
     assert need[0] <= need[1] <= need[2]  # without the process, which grows from question to question

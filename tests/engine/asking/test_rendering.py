@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from engine.jobs.asks import rendering
+from engine.training.preview import rendering_query
 from engine.worker.job import WorkerJob
-from store.contract.errors import ConfigError, NotFoundError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.errors import ConfigError, NotFoundError
+from store.core.home import Home
+from store.core.job_folder import write_json
 from tests.tiny import conversations, worse_answers, write_model, write_rows
 
 
@@ -29,7 +29,7 @@ def ask(home: Home, **fields: Any) -> dict[str, Any]:
     body = {"fingerprint": "rows", "kind": "chat", "model": str(home.models / "tiny"), "row": 7} | fields
     order = {"job_id": "one", "kind": "rendering", "home": str(home.path), "device": "cpu", "config": body}
     write_json(folder / "config.json", order)
-    return rendering.run(WorkerJob(folder))
+    return rendering_query.run(WorkerJob(folder))
 
 
 def test_a_row_and_the_set(home: Home) -> None:

@@ -14,17 +14,18 @@ from typing import Any
 import pytest
 import torch
 
-from engine.costs import calibrate, timed_steps
-from engine.costs.calibrate import DeviceRates
-from engine.costs.estimate import TimedSteps
-from engine.costs.timed_steps import KeptSteps
-from engine.diagnostics.launch.launch_time import WIDEST
-from engine.forward.batches import StepRows
-from engine.training.step import Gradients, Stepper
-from engine.worker import other_work
-from engine.worker.other_work import OtherWork, ProcessorShares
-from store.contract.home import Home
-from store.contract.process_record import hold
+from engine.evaluation.statistics.cost_prediction import WIDEST
+from engine.models import hardware
+from engine.models.batching import StepRows
+from engine.models.hardware import DeviceRates
+from engine.training.costs import timed_steps
+from engine.training.costs.estimate import TimedSteps
+from engine.training.costs.timed_steps import KeptSteps
+from engine.training.optimizer_step import Gradients, Stepper
+from engine.worker import machine_load
+from engine.worker.machine_load import OtherWork, ProcessorShares
+from store.core.home import Home
+from store.core.processes import hold
 from tests.engine.asking.test_advice import ask as advise
 from tests.engine.asking.test_preview import ask
 from tests.tiny import conversations, worse_answers, write_model, write_rows
@@ -46,8 +47,8 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Loaded:
     """Sets the share of the processors that other work takes; none at first."""
 
     rates = DeviceRates(4e11, 1e11, 1.2e10, 4e-6)
-    monkeypatch.setattr(other_work, "SETTLED", 0.0)
-    monkeypatch.setattr(calibrate, "rates", lambda *_: rates)  # else they get better from ask to ask
+    monkeypatch.setattr(machine_load, "SETTLED", 0.0)
+    monkeypatch.setattr(hardware, "device_rates", lambda *_: rates)  # else they get better from ask to ask
 
     def take(share: float) -> None:
         monkeypatch.setattr(OtherWork, "shares", lambda _: ProcessorShares(0.5, share))
@@ -112,7 +113,7 @@ def test_rates_that_are_measured_better_later_do_not_shorten_what_was_timed(
 ) -> None:
     before = ask(home, body=WANTED)["time"]["parts"]
     better = DeviceRates(8e11, 2e11, 2.4e10, 2e-6)
-    monkeypatch.setattr(calibrate, "rates", lambda *_: better)
+    monkeypatch.setattr(hardware, "device_rates", lambda *_: better)
     assert ask(home)["time"]["parts"] == pytest.approx(before)
     counted = ask(home, method="full")["time"]
     assert counted["timing"] == "wanted"
@@ -193,13 +194,13 @@ def test_a_row_that_takes_long_is_timed_with_fewer_layers(
     """The ratio is that of the whole model, whatever of it was taken."""
     write_model(home.models / "tiny", num_hidden_layers=12)
     loaded = []
-    real = timed_steps.models.load_model
+    real = timed_steps.loading.load_model
 
     def load(*args: Any) -> Any:
         loaded.append(real(*args))
         return loaded[-1]
 
-    monkeypatch.setattr(timed_steps.models, "load_model", load)
+    monkeypatch.setattr(timed_steps.loading, "load_model", load)
     monkeypatch.setattr(timed_steps, "STEP_SECONDS", 1e-9)
     assert ask(home, body=WANTED)["time"]["timing"] == "timed"
     assert loaded[0].config.num_hidden_layers == 3

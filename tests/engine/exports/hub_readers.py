@@ -24,8 +24,8 @@ def logits(model: Any) -> torch.Tensor:
 
 def train(folder: Path) -> None:
     """Train on the hub's model, push the adapter, and leave the model's answers."""
-    from engine.evaluation import evaluated
-    from store.contract.home import Home
+    from engine.evaluation import evaluated_model
+    from store.core.home import Home
     from tests.engine import exporting
     from tests.tiny import conversations, write_rows
 
@@ -33,13 +33,15 @@ def train(folder: Path) -> None:
     write_rows(home, "rows", conversations(60))
     exporting.trained(home, model=BASE, dtype="float32")
     job = export(folder, "adapter", hub=PUSHED)
-    torch.save(logits(evaluated.tuned(job, evaluated.of_run(job, "run")).model), folder / "trained.pt")
+    torch.save(
+        logits(evaluated_model.tuned(job, evaluated_model.of_run(job, "run")).model), folder / "trained.pt"
+    )
 
 
 def export(folder: Path, form: str, **fields: Any) -> Any:
     """Export the run, read back in this process; the job."""
-    from engine.jobs.shipping import model_export
-    from store.contract.home import Home
+    from engine.export import model_export
+    from store.core.home import Home
     from tests.engine import exporting
 
     with pytest.MonkeyPatch.context() as patch:

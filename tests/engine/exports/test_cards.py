@@ -11,17 +11,16 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from engine.jobs.shipping import model_export
-from engine.models.continued import EarlierRun
-from engine.shipping import base_card, export_card
-from engine.shipping.subject import ExportSubject
+from engine.export import model_card, model_export
+from engine.export.export_subject import ExportSubject
+from engine.models.saved_models import EarlierRun
 from engine.worker.job import WorkerJob
-from store.catalog.export_forms import FORMS
-from store.config.shipping.model_export_config import ModelExport
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, read_json, write_json
-from store.words import trained_course
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json, write_json
+from store.export.config import ModelExport
+from store.export.forms import FORMS
+from store.runs import card_text
+from store.training.train_config import TrainConfig
 from tests.engine.exporting import export_job, home_with_model, read_here, trained
 from tests.engine.exports.hub_readers import logits
 from tests.export_samples import parity_report, run_card
@@ -46,10 +45,10 @@ def written(folder: Path, form: str, hub: str = "", **card: Any) -> str:
     subject = ExportSubject("model", "model", EarlierRun(JobDir(folder), config, ""), None)
     asked = ModelExport.parse({"subject": "r", "form": form, "hub": hub})
     (folder / "model-Q8_0.gguf").touch()
-    course = trained_course.of_run(config, 600, {"reason": "max_steps", "step": 24, "restored_step": 24}, 1)
+    course = card_text.of_run(config, 600, {"reason": "max_steps", "step": 24, "restored_step": 24}, 1)
     document = run_card(**{"config": config.model_dump(), "course": course, **card})
-    return export_card.card(
-        export_card.WrittenExport(subject, asked, document, folder), parity_report(), ["It is | odd."]
+    return model_card.export_card(
+        model_card.WrittenExport(subject, asked, document, folder), parity_report(), ["It is | odd."]
     )
 
 
@@ -127,7 +126,7 @@ def test_a_file_of_llamas_is_loaded_by_its_own_commands(
 def test_of_a_bases_card_only_what_is_of_the_hubs_form(
     head: dict[str, Any], license_: str | None, languages: list[str]
 ) -> None:
-    stated = base_card.stated(head)
+    stated = model_card.stated(head)
     assert (stated["license"], stated["languages"]) == (license_, languages)
     assert stated["license_link"] is None
 
@@ -228,9 +227,9 @@ def test_the_code_of_a_classifiers_card_loads_it_with_its_labels(
     write_json(
         folder / "adapter_config.json", settings | {"base_model_name_or_path": str(home.models / "tiny")}
     )
-    from store.words import card_parts
+    from store.runs import card_text
 
-    code = card_parts.loading("FOLDER", card_parts.BaseOfAdapter("ada/tiny"), headed=True)
+    code = card_text.loading("FOLDER", card_text.BaseOfAdapter("ada/tiny"), headed=True)
     theirs = run_code(code, folder, home.models / "tiny")["model"]
     assert theirs.config.id2label == ours.config.id2label
     ids = torch.arange(2, 12)[None]

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from engine.shipping.environments import COMPRESSOR, VLLM, process_ended
-from engine.shipping.parity import checking
-from store.config.shipping.model_export_config import ModelExport
-from store.contract.errors import ConfigError, DataError, ModelError
+from engine.export.external_tools import COMPRESSOR, VLLM, process_ended
+from engine.export.parity import checking
+from store.core.errors import ConfigError, DataError, ModelError
+from store.export.config import ModelExport
 
-PARITY = "engine.shipping.parity"
+PARITY = "engine.export.parity"
 ABSENT = ("duckdb", "pyarrow", "peft", "psutil", "datasets", "sklearn", "scipy", "pandas")
 
 
@@ -68,7 +68,7 @@ def test_memory_and_disk_are_told_apart() -> None:
 def test_the_other_process_needs_next_to_nothing() -> None:
     """Once it wanted duckdb, which only we have, so that no other environment could read anything."""
     blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in ABSENT)
-    imports = f"import {PARITY}.__main__, {PARITY}.plain_reader, {PARITY}.vllm_reader"
+    imports = f"import {PARITY}.__main__, {PARITY}.folder_readers"
     code = f"import sys; {blocked}; {imports}; print('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(checking.PROJECT)}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

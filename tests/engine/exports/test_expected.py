@@ -10,15 +10,14 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-from engine.evaluation import evaluated
-from engine.models.continued import EarlierRun
-from engine.shipping.forms import writing
-from engine.shipping.forms.form_work import FormWork
-from engine.shipping.parity import expected
-from engine.shipping.parity.named import differing_files
-from engine.shipping.subject import ExportSubject
-from store.catalog.export_forms import FORMS
-from store.contract.jobdir import JobDir
+from engine.evaluation import evaluated_model
+from engine.export import format_writers
+from engine.export.export_subject import ExportSubject, FormWork
+from engine.export.parity import expected_files
+from engine.export.parity.file_comparison import differing_files
+from engine.models.saved_models import EarlierRun
+from store.core.job_folder import JobDir
+from store.export.forms import FORMS
 from tests.tiny import CHATML, make_tokenizer, write_model
 
 NO_JOB: Any = None  # whole weights need none of its fields
@@ -34,13 +33,13 @@ class FolderOfModel(JobDir):
 
 def written(model: Path, form: str, aside: Path) -> tuple[Path, Path]:
     """Settings that are expected of the form, and the form of these whole weights."""
-    run = EarlierRun(FolderOfModel(model), evaluated.plain_config(str(model)), "")
+    run = EarlierRun(FolderOfModel(model), evaluated_model.plain_config(str(model)), "")
     subject = ExportSubject("model", "Model", run, None)
     export, between, settings = (aside / name for name in ("export", "between", "expected"))
     export.mkdir(parents=True)
     between.mkdir()
-    writing.write(FormWork(NO_JOB, subject, NO_JOB, FORMS[form], export, between, lambda what: None))
-    expected.write_settings(NO_JOB, subject, form, settings)
+    format_writers.write(FormWork(NO_JOB, subject, NO_JOB, FORMS[form], export, between, lambda what: None))
+    expected_files.write_settings(NO_JOB, subject, form, settings)
     return settings, export
 
 

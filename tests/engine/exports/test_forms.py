@@ -13,15 +13,14 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from engine.jobs.shipping import model_export
-from engine.shipping import converter, publish
-from engine.shipping.parity import checking
-from engine.shipping.parity.asked import ParityFolder
-from engine.shipping.parity.rows import EXACT_ROWS
+from engine.export import external_tools, model_export, publication
+from engine.export.parity import checking
+from engine.export.parity.exchange import ParityFolder
+from engine.export.parity.inspection import EXACT_ROWS
 from engine.worker.job import Cancelled, WorkerJob
-from store.contract.errors import ConfigError, DataError, ModelError, StateError
-from store.contract.home import Home
-from store.documents.shipping.export import ModelExportResult
+from store.core.errors import ConfigError, DataError, ModelError, StateError
+from store.core.export_schemas import ModelExportResult
+from store.core.home import Home
 from tests.engine.exporting import export_job, home_with_model, read_here, trained
 from tests.shapes import held_to
 
@@ -118,8 +117,8 @@ def test_a_head_goes_along_with_merged_weights_and_into_no_gguf(home: Home) -> N
 
 
 def trained_head(home: Home) -> WorkerJob:
-    from engine.jobs.runs import train
-    from store.contract.jobdir import write_json
+    from engine.training import train_job
+    from store.core.job_folder import write_json
     from tests.engine.job_events import QUICK
     from tests.tiny import make_job
 
@@ -128,7 +127,7 @@ def trained_head(home: Home) -> WorkerJob:
     order["dataset"] |= {"fingerprint": "labelled", "name": "labelled"}
     write_json(folder.dir.config, order)
     job = WorkerJob(folder.dir.path)
-    result = train.run(job)
+    result = train_job.run(job)
     write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
     return job
 
@@ -144,7 +143,7 @@ def test_what_does_not_merge_leaves_as_an_adapter_alone(home: Home) -> None:
 
 def test_what_is_missing_is_said_before_anything_is_made(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sorted(home.exports.iterdir())
-    monkeypatch.setattr(converter, "folder", lambda: Path("/nowhere"))
+    monkeypatch.setattr(external_tools, "converter_folder", lambda: Path("/nowhere"))
     with pytest.raises(StateError, match="converter is not installed") as error:
         model_export.run(export_job(home, "gguf-f16"))
     assert "tunebench tools install" in error.value.fix
@@ -157,8 +156,10 @@ def test_what_is_missing_is_said_before_anything_is_made(home: Home, monkeypatch
     with pytest.raises(StateError, match="signed in") as nobody:
         model_export.run(export_job(home, "merged", hub="ada/model"))
     assert nobody.value.field == "hub"
-    monkeypatch.setattr(publish.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 200 * 2**20}))
-    monkeypatch.setattr(publish, "SPARE_BYTES", 200 * 2**20 - 1000)
+    monkeypatch.setattr(
+        publication.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 200 * 2**20})
+    )
+    monkeypatch.setattr(publication, "SPARE_BYTES", 200 * 2**20 - 1000)
     with pytest.raises(DataError, match=r"needs about .* MiB while it is made, and 200 MiB"):
         model_export.run(export_job(home, "merged"))
     assert sorted(home.exports.iterdir()) == before
@@ -204,13 +205,13 @@ def test_another_process_that_cannot_read_it_is_a_failure_with_its_reason(
 
 def test_a_push_that_fails_leaves_the_export_here(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """It took minutes to make; and what can be pushed by hand is there."""
-    from engine.shipping import hub
+    from engine.export import publication
 
     def refuses(*args: Any, **options: Any) -> str:
         raise StateError("The hub did not take ada/model: no.", fix="Later.", field="hub")
 
-    monkeypatch.setattr(hub, "check", lambda *args, **options: None)
-    monkeypatch.setattr(hub, "push", refuses)
+    monkeypatch.setattr(publication, "check_repository", lambda *args, **options: None)
+    monkeypatch.setattr(publication, "push_to_hub", refuses)
     result, folder = exported(home, "adapter", hub="ada/model")
     assert result["hub"] is None
     assert result["notices"][-1] == "It was not pushed. The hub did not take ada/model: no. Later."

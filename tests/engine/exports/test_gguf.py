@@ -8,18 +8,16 @@ from pathlib import Path
 import pytest
 from gguf import GGUFReader
 
-from engine.jobs.shipping import model_export
-from engine.shipping import converter
-from engine.shipping.forms import gguf
-from engine.shipping.llama_library import GgufModel
-from store.contract.home import Home
-from store.documents.shipping.export import ModelExportResult
-from store.documents.shipping.parity import ParityReport
+from engine.export import external_tools, gguf_formats, model_export
+from engine.export.llama_library import GgufModel
+from store.core.export_schemas import ModelExportResult, ParityReport
+from store.core.home import Home
 from tests.engine.exporting import export_job, home_with_model, read_here, trained
 from tests.tiny import CHATML
 
 pytestmark = pytest.mark.skipif(
-    not converter.present(), reason="llama.cpp's converter is not installed: tunebench tools install"
+    not external_tools.converter_present(),
+    reason="llama.cpp's converter is not installed: tunebench tools install",
 )
 
 
@@ -49,7 +47,7 @@ def again(
         return []
 
     read_here(monkeypatch)
-    monkeypatch.setattr(gguf, "convert", copied)
+    monkeypatch.setattr(gguf_formats, "convert", copied)
     return model_export.run(export_job(home, form))
 
 

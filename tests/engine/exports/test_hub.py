@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.shipping import hub
-from store.contract.errors import StateError
+from engine.export import publication
+from store.core.errors import StateError
 from tests.engine.exports.hub_stub import TOKEN, HubStub, running
 
 NAME = "ada/support"
@@ -40,9 +40,9 @@ def export(tmp_path: Path) -> Path:
 
 
 def test_all_files_are_one_commit_in_a_private_repository(there: HubStub, export: Path) -> None:
-    hub.check(NAME, private=True)
+    publication.check_repository(NAME, private=True)
     assert not there.repositories, "looking makes nothing"
-    assert hub.push(export, NAME, private=True) == f"{there.address}/{NAME}"
+    assert publication.push_to_hub(export, NAME, private=True) == f"{there.address}/{NAME}"
     assert there.repositories == {NAME: True}
     assert there.files == {path.name: path.read_bytes() for path in export.iterdir()}
     assert len(there.stored) == 1, "weights go by LFS"
@@ -51,8 +51,8 @@ def test_all_files_are_one_commit_in_a_private_repository(there: HubStub, export
 
 def test_a_second_push_goes_to_the_repository_that_is_there(there: HubStub, export: Path) -> None:
     there.repositories[NAME] = True
-    hub.check(NAME, private=True)
-    hub.push(export, NAME, private=True)
+    publication.check_repository(NAME, private=True)
+    publication.push_to_hub(export, NAME, private=True)
     assert there.repositories == {NAME: True}
     assert "config.json" in there.files
 
@@ -60,16 +60,16 @@ def test_a_second_push_goes_to_the_repository_that_is_there(there: HubStub, expo
 def test_what_is_to_be_private_goes_to_no_public_repository(there: HubStub) -> None:
     there.repositories[NAME] = False
     with pytest.raises(StateError, match="everybody can read it") as error:
-        hub.check(NAME, private=True)
+        publication.check_repository(NAME, private=True)
     assert error.value.field == "hub"
-    hub.check(NAME, private=False)
+    publication.check_repository(NAME, private=False)
 
 
 def test_a_repository_that_was_opened_meanwhile_gets_nothing(there: HubStub, export: Path) -> None:
-    hub.check(NAME, private=True)
+    publication.check_repository(NAME, private=True)
     there.repositories[NAME] = False
     with pytest.raises(StateError, match="everybody can read it"):
-        hub.push(export, NAME, private=True)
+        publication.push_to_hub(export, NAME, private=True)
     assert not there.files
 
 
@@ -86,7 +86,7 @@ def test_a_token_that_is_refused_is_said_before_anything_is_made(
 ) -> None:
     there.fail[path] = status
     with pytest.raises(StateError, match=why) as error:
-        hub.check(NAME, private=True)
+        publication.check_repository(NAME, private=True)
     assert TOKEN not in str(error.value.to_dict())
     assert not there.repositories
 
@@ -94,7 +94,7 @@ def test_a_token_that_is_refused_is_said_before_anything_is_made(
 def test_a_connection_that_dies_leaves_no_commit_and_says_so(there: HubStub, export: Path) -> None:
     there.fail["/store/"] = 0
     with pytest.raises(StateError, match=f"did not take {NAME}") as error:
-        hub.push(export, NAME, private=True)
+        publication.push_to_hub(export, NAME, private=True)
     assert "without these files" in error.value.fix
     assert not there.files
     assert TOKEN not in str(error.value.to_dict())
@@ -103,7 +103,7 @@ def test_a_connection_that_dies_leaves_no_commit_and_says_so(there: HubStub, exp
 def test_a_name_of_somebody_else_is_refused(there: HubStub, export: Path) -> None:
     there.fail["/api/repos/create"] = 403
     with pytest.raises(StateError, match="no right to write there") as error:
-        hub.push(export, "bob/support", private=True)
+        publication.push_to_hub(export, "bob/support", private=True)
     assert "The repository is there" not in error.value.fix
     assert not there.files
 
@@ -114,5 +114,5 @@ def test_a_token_in_an_error_is_not_shown(there: HubStub, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("huggingface_hub.HfApi.whoami", fails)
     with pytest.raises(StateError) as error:
-        hub.check(NAME, private=True)
+        publication.check_repository(NAME, private=True)
     assert "Bearer … is bad" in error.value.message

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from gguf import GGUFWriter
 
-from engine.shipping.parity.named_gguf import differing_gguf
+from engine.export.parity.file_comparison import differing_gguf
 
 TOKENS = ["<unk>", "None", "<s>", "</s>"]
 

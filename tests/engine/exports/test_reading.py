@@ -10,9 +10,16 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from engine.forward.packed_trees import Packed
-from engine.shipping.parity.asked import ParityQuestions, ParityTexts
-from engine.shipping.parity.reading import AskedText, grouped, loss_of, read_alone, read_together
+from engine.export.parity.exchange import (
+    AskedText,
+    ParityQuestions,
+    ParityTexts,
+    grouped,
+    loss_of,
+    read_alone,
+    read_together,
+)
+from engine.models.forward.packed_forward import Packed
 from tests.engine.training.test_packed import base, stirred
 
 DRAWN, LONGEST = 7, 2

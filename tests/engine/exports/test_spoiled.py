@@ -10,19 +10,16 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from bench.made.spoiled_exports import SPOILED, SpoiledExport, spoiled_copy
-from engine.jobs.shipping import model_export
-from engine.shipping.forms import merged, writing
-from engine.shipping.forms.form_work import FormWork
-from engine.shipping.manifest import FILE
-from engine.shipping.parity import checking
-from engine.shipping.parity.looking import look
-from engine.shipping.subject import of_job
-from engine.worker.phases import JobPhases, place_of
-from store.config.shipping.model_export_config import ModelExport
-from store.contract.home import Home
-from store.contract.jobdir import read_json
-from store.documents.shipping.export_manifest import WrittenWeights
-from store.documents.shipping.parity import ParityReport
+from engine.export import format_writers, model_export
+from engine.export.export_subject import FormWork, of_job
+from engine.export.parity import checking
+from engine.export.parity.inspection import look
+from engine.export.tensor_manifest import FILE
+from engine.worker.job import JobPhases, place_of
+from store.core.export_schemas import ParityReport, WrittenWeights
+from store.core.home import Home
+from store.core.job_folder import read_json
+from store.export.config import ModelExport
 from tests.engine.exporting import export_job, home_with_model, read_here, trained
 
 
@@ -103,14 +100,14 @@ def test_what_files_show_fails_whatever_the_answers_are(
 def test_what_a_writer_did_after_it_noted_its_tensors_is_found(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = merged.write
+    write = format_writers.write_merged
 
     def spoiled(work: FormWork) -> list[str]:
         notices = write(work)
         next(each for each in SPOILED if each.title == "one bit").spoil(work.folder)
         return notices
 
-    monkeypatch.setitem(writing.WRITERS, "merged", spoiled)
+    monkeypatch.setitem(format_writers.WRITERS, "merged", spoiled)
     report = model_export.run(export_job(home, "merged"))["parity"]
     assert report["status"] == "failed"
     assert "first model.layers.0.mlp.up_proj.weight" in report["reasons"][0]

@@ -15,19 +15,17 @@ from gguf import GGUFWriter
 from safetensors.torch import load_file, save_file
 
 from bench.made.spoiled_exports import SPOILED, SpoiledExport, spoiled_copy
-from engine.jobs.shipping import model_export, model_verify
-from engine.shipping import manifest, publish, recognising
-from engine.shipping.parity import checking
-from engine.shipping.parity.looking import look
-from engine.shipping.parity.named_gguf import differing_gguf
-from engine.shipping.subject import of_job
+from engine.export import format_detection, model_export, model_verification, publication, tensor_manifest
+from engine.export.export_subject import of_job
+from engine.export.parity import checking
+from engine.export.parity.file_comparison import differing_gguf
+from engine.export.parity.inspection import look
 from engine.worker.job import WorkerJob
-from store.config.shipping.model_export_config import ModelExport, ModelVerify
-from store.contract.errors import ConfigError, ModelError, NotFoundError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
-from store.documents.shipping.export import ModelVerifyResult
-from store.documents.shipping.export_manifest import WrittenWeights
+from store.core.errors import ConfigError, ModelError, NotFoundError
+from store.core.export_schemas import ModelVerifyResult, WrittenWeights
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.export.config import ModelExport, ModelVerify
 from tests.engine.exporting import export_job, home_with_model, read_here, trained
 
 
@@ -57,7 +55,7 @@ def verify(home: Home, path: Path, noted: dict[str, Path] | None = None, **field
     asked = {"subject": "run", "part": "all", "max_rows": 20, "max_new_tokens": 6, "dataset": "rows"}
     manifests = [
         {"form": form, "gguf": None, "folder": str(folder.relative_to(home.path)),
-         "sha256": publish.digest(folder / manifest.FILE)}
+         "sha256": publication.digest(folder / tensor_manifest.FILE)}
         for form, folder in (noted or {}).items()
     ]  # fmt: skip
     order = job.order | {
@@ -66,7 +64,7 @@ def verify(home: Home, path: Path, noted: dict[str, Path] | None = None, **field
         "verify": {"path": str(path), "gguf": "gguf-q8_0", "manifests": manifests},
     }
     write_json(job.dir.config, order)
-    return model_verify.run(WorkerJob(job.dir.path))
+    return model_verification.run(WorkerJob(job.dir.path))
 
 
 @pytest.mark.parametrize("form", ["merged", "adapter"])
@@ -75,10 +73,10 @@ def test_what_was_exported_is_that_model_with_and_without_its_manifest(
 ) -> None:
     copy = shutil.copytree(exports[form], tmp_path / "came back")
     with_manifest = verify(home, copy, exports)
-    (copy / manifest.FILE).unlink()
+    (copy / tensor_manifest.FILE).unlink()
     unknown = verify(home, copy)
-    assert with_manifest["notices"][0] == model_verify.OURS
-    assert unknown["notices"][0] == model_verify.ANEW
+    assert with_manifest["notices"][0] == model_verification.OURS
+    assert unknown["notices"][0] == model_verification.ANEW
     for result in (with_manifest, unknown):
         assert result["form"].startswith(form)  # a base in 32 bits is merged into 32 bits
         assert result["parity"]["reasons"] == [] or result["parity"]["status"] == "untold"
@@ -89,12 +87,12 @@ def test_of_two_exports_in_a_form_the_manifest_beside_the_files_is_theirs(
     home: Home, exports: dict[str, Path], tmp_path: Path
 ) -> None:
     newer = shutil.copytree(exports["merged"], home.exports / "newer")
-    document = json.loads((newer / manifest.FILE).read_text())
-    (newer / manifest.FILE).write_text(json.dumps(document | {"tensors": {}}))
+    document = json.loads((newer / tensor_manifest.FILE).read_text())
+    (newer / tensor_manifest.FILE).write_text(json.dumps(document | {"tensors": {}}))
     order: Any = {
         "manifests": [
             {"form": "merged", "gguf": None, "folder": str(folder.relative_to(home.path)),
-             "sha256": publish.digest(folder / manifest.FILE)}
+             "sha256": publication.digest(folder / tensor_manifest.FILE)}
             for folder in (newer, exports["merged"])
         ]
     }  # fmt: skip
@@ -102,11 +100,11 @@ def test_of_two_exports_in_a_form_the_manifest_beside_the_files_is_theirs(
     job.order["verify"] = order
     asked = ModelExport.parse(job.config)
     for path in (exports["merged"], shutil.copytree(exports["merged"], tmp_path / "came back")):
-        noted = model_verify.Verifying(job, asked, path, tmp_path, 0.0)._noted()
+        noted = model_verification.Verifying(job, asked, path, tmp_path, 0.0)._noted()
         assert noted is not None
         assert noted["tensors"] == document["tensors"]
-    (path / manifest.FILE).unlink()
-    assert model_verify.Verifying(job, asked, path, tmp_path, 0.0)._noted()["tensors"] == {}  # type: ignore[index]
+    (path / tensor_manifest.FILE).unlink()
+    assert model_verification.Verifying(job, asked, path, tmp_path, 0.0)._noted()["tensors"] == {}  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -136,8 +134,8 @@ def test_a_manifest_that_was_edited_too_is_not_believed(
 ) -> None:
     one_bit = next(each for each in SPOILED if each.title == "one bit")
     folder = spoiled_copy(exports["merged"], tmp_path / "edited", one_bit)
-    document = json.loads((folder / manifest.FILE).read_text())
-    (folder / manifest.FILE).write_text(json.dumps(document | manifest.of_weights(folder)))
+    document = json.loads((folder / tensor_manifest.FILE).read_text())
+    (folder / tensor_manifest.FILE).write_text(json.dumps(document | tensor_manifest.of_weights(folder)))
     for noted in (exports, None):
         result = verify(home, folder, noted, form="merged")
         assert result["parity"]["status"] == "failed"
@@ -238,13 +236,17 @@ def gguf_file(path: Path, kind: int = 1) -> Path:
 
 def test_a_gguf_file_cut_short_in_its_tensors_says_so(home: Home, tmp_path: Path) -> None:
     file = gguf_file(tmp_path / "model.gguf")
-    assert recognising.recognise(file).form == "gguf-f16"
+    assert format_detection.recognise(file).form == "gguf-f16"
     file.write_bytes(file.read_bytes()[:-40])
     says = "model.gguf is cut short, or is no GGUF file"
-    for read in (manifest.of_weights, recognising.recognise, lambda path: differing_gguf(tmp_path, path)):
+    for read in (
+        tensor_manifest.of_weights,
+        format_detection.recognise,
+        lambda path: differing_gguf(tmp_path, path),
+    ):
         with pytest.raises(ModelError, match=says):
             read(file)
-    noted = manifest.of_weights(gguf_file(tmp_path / "whole" / "model.gguf"))
+    noted = tensor_manifest.of_weights(gguf_file(tmp_path / "whole" / "model.gguf"))
     assert says in looked_at(home, file, noted, tmp_path)[0]
 
 
@@ -258,7 +260,7 @@ def looked_at(home: Home, export: Path, noted: WrittenWeights, aside: Path) -> l
 
 def test_a_second_gguf_file_or_none_is_a_cause(home: Home, tmp_path: Path) -> None:
     folder = tmp_path / "export"
-    noted = manifest.of_weights(gguf_file(folder / "model.gguf"))
+    noted = tensor_manifest.of_weights(gguf_file(folder / "model.gguf"))
     assert not [cause for cause in looked_at(home, folder, noted, tmp_path) if "GGUF" in cause]
     gguf_file(folder / "zz.gguf", kind=7)
     says = "There are 2 GGUF files, and an export has a single one: model.gguf, zz.gguf."
@@ -272,7 +274,7 @@ def test_a_folder_without_a_readable_config_asks_for_the_form(
     home: Home, exports: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = shutil.copytree(exports["merged"], tmp_path / "odd")
-    (folder / manifest.FILE).unlink()
+    (folder / tensor_manifest.FILE).unlink()
     for text in ("{", "[" * 100_000):
         (folder / "config.json").write_text(text)
         with pytest.raises(ModelError, match=r"config\.json in .* is not JSON") as error:

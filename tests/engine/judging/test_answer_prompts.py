@@ -10,14 +10,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs.rounds import answer_prompts
+from engine.rating.jobs import answer_prompts
 from engine.worker.job import Cancelled, WorkerJob
-from store.config.judging.round_config import AnswerPrompts
-from store.contract.errors import DataError
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, write_json
-from store.documents.rating.round import AnsweredPrompts
-from store.queries.rating import rounds
+from store.core.errors import DataError
+from store.core.home import Home
+from store.core.job_folder import JobDir, write_json
+from store.core.rating_schemas import AnsweredPrompts
+from store.rating import rounds
+from store.rating.config import AnswerPrompts
 from tests.engine.evaluating import home_with_rows, trained
 from tests.engine.job_events import cancel_when
 from tests.shapes import held_to

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Mamba2Config, Mamba2ForCausalLM
 
-from engine.costs import rehearsal
-from engine.forward import branches, packable, packed_trees, token_tree
-from engine.forward.branches import branch_logits, branch_scores, one_by_one
-from engine.models.apply_method import make_trainable
-from store.config.training.train_config import TrainConfig
+from engine.models.forward import answer_likelihood, llama_layers, packed_forward
+from engine.models.forward.answer_likelihood import branch_logits, branch_scores, one_by_one
+from engine.models.tuning_methods import make_trainable
+from engine.training.costs import rehearsal
+from store.training.train_config import TrainConfig
 from tests.engine.training.test_packed import base, stirred
 
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def assert_equal(model: Any, prompts: Any, some: Any) -> None:
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
 def test_in_the_packed_forward(architecture: str) -> None:
     model = base(architecture).eval()
-    assert packable.refusal(model, 100) == ""
+    assert llama_layers.refusal(model, 100) == ""
     assert_equal(model, *drawn())
 
 
@@ -60,11 +60,11 @@ def test_logits_of_every_token_in_the_order_of_the_prompts(monkeypatch: pytest.M
     """In batches of few tokens, too; each is what the model's own forward says after the whole text."""
     model = base("llama").eval()
     prompts, some = drawn()
-    parts = packable.recognise(model, 100)
+    parts = llama_layers.recognise(model, 100)
     assert not isinstance(parts, str)
     for tokens in (2048, 60):
-        monkeypatch.setitem(packed_trees.TOKENS, "cpu", tokens)
-        made = list(branch_logits(packed_trees.Packed(parts), prompts, some))
+        monkeypatch.setitem(packed_forward.TOKENS, "cpu", tokens)
+        made = list(branch_logits(packed_forward.Packed(parts), prompts, some))
         assert [len(each) for each in made] == [len(each) for each in some]
         for prompt, texts, arrays in zip(prompts, some, made, strict=True):
             for text, logits in zip(texts, arrays, strict=True):
@@ -86,10 +86,10 @@ def test_in_the_own_forward_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """An architecture that is not packed, in batches of few tokens with logits."""
     torch.manual_seed(0)
     model = stirred(GPT2LMHeadModel(GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=4))).eval()
-    assert packable.refusal(model, 100)
-    assert branches.refusal(model, 100) == ""
-    monkeypatch.setattr(branches.losses, "LOGIT_BYTES", 259 * branches.losses.LOGIT * 50)
-    monkeypatch.setattr(branches, "one_by_one", None)  # must not be needed
+    assert llama_layers.refusal(model, 100)
+    assert answer_likelihood.refusal(model, 100) == ""
+    monkeypatch.setattr(answer_likelihood.losses, "LOGIT_BYTES", 259 * answer_likelihood.losses.LOGIT * 50)
+    monkeypatch.setattr(answer_likelihood, "one_by_one", None)  # must not be needed
     prompts, some = drawn()
     scores = branch_scores(model, prompts, some, CPU)
     for mine, theirs in zip(scores, one_by_one(model, prompts, some, CPU), strict=True):
@@ -100,30 +100,30 @@ def test_models_that_cannot_be_asked_with_a_mask_say_why() -> None:
     """They are asked more slowly, with the same numbers."""
     shape = {"num_heads": 4, "head_dim": 16, "hidden_size": 32, "state_size": 8, "n_groups": 1}
     recurrent = Mamba2ForCausalLM(Mamba2Config(vocab_size=259, num_hidden_layers=2, **shape)).eval()
-    assert "state" in branches.refusal(recurrent, 100)
+    assert "state" in answer_likelihood.refusal(recurrent, 100)
     short = base("mistral", sliding_window=8).eval()
-    assert "window of 8" in branches.refusal(short, 100)
+    assert "window of 8" in answer_likelihood.refusal(short, 100)
     for model in (recurrent, short):
         assert_equal(model, *drawn())
 
 
 def test_a_forward_that_ignores_the_mask_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     model = base().eval()
-    assert branches.refusal(model, 100) == ""
+    assert answer_likelihood.refusal(model, 100) == ""
     own = type(model).forward
 
     def heedless(self: Any, *args: Any, attention_mask: Any = None, position_ids: Any = None, **kwargs: Any):
         return own(self, *args, **kwargs)
 
     monkeypatch.setattr(type(model), "forward", heedless)
-    assert "does not go by the mask" in branches.refusal(model, 100)
+    assert "does not go by the mask" in answer_likelihood.refusal(model, 100)
 
 
 def test_many_small_trees_and_runs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trees that are parted, runs of nodes, several batches."""
-    monkeypatch.setattr(branches, "NODES", 20)
-    monkeypatch.setattr(packed_trees, "RUN", 6)
-    monkeypatch.setitem(packed_trees.TOKENS, "cpu", 100)
+    monkeypatch.setattr(answer_likelihood, "NODES", 20)
+    monkeypatch.setattr(packed_forward, "RUN", 6)
+    monkeypatch.setitem(packed_forward.TOKENS, "cpu", 100)
     prompt_counts: list[int] = []
     prompts, some = drawn(1)
     model = base()
@@ -151,29 +151,29 @@ def test_memory_is_bounded_and_known_before(
 ) -> None:
     """What lives at once is no more than is said, and not far below. Which prompts have ties depends on the
     processor's rounding: all of them, or none."""
-    monkeypatch.setattr(branches, "has_ties", lambda scores, some: ties)
+    monkeypatch.setattr(answer_likelihood, "has_ties", lambda scores, some: ties)
     shape = {"hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8, "vocab_size": vocabulary}
     model = base(**shape).to(dtype)
     random = np.random.default_rng(0)
     prompts = [random.integers(3, 4000, length).tolist() for _ in range(8)]
     labels = [random.integers(3, 4000, 8).tolist() for _ in range(60)]
     if not packed:
-        monkeypatch.setattr(packable, "recognise", lambda model, longest: "it is not to be")
+        monkeypatch.setattr(llama_layers, "recognise", lambda model, longest: "it is not to be")
     with rehearsal.Living("cpu") as living:
         branch_scores(model, prompts, [labels] * 8, CPU)
-    bound = branches.most_bytes(model.config, length, 480, dtype, "cpu", packed=packed)
+    bound = answer_likelihood.most_bytes(model.config, length, 480, dtype, "cpu", packed=packed)
     counts_ties = dtype == torch.bfloat16 and not ties  # which are not there
     assert (0.15 if counts_ties else 0.3) * bound < max(living.most) < bound
 
 
 def test_nothing_is_passed_twice() -> None:
-    trie = token_tree.grow([[7, 8], [7, 8, 9, 10], [7], [7, 8, 9, 11]])
+    trie = packed_forward.grow_tree([[7, 8], [7, 8, 9, 10], [7], [7, 8, 9, 11]])
     assert trie.tokens.tolist() == [7, 8, 9]  # 10 and 11 are asked for alone
     assert trie.depths.tolist() == [0, 1, 2]
     assert len(trie.asked_tokens) == 5
-    assert token_tree.common([[1, 2, 3], [1, 2, 4, 5]]) == 2
-    assert token_tree.common([[1, 2], [1, 2, 4, 5]]) == 1  # one is left to each
-    assert token_tree.common([[1], [1]]) == 0
+    assert packed_forward.common_start([[1, 2, 3], [1, 2, 4, 5]]) == 2
+    assert packed_forward.common_start([[1, 2], [1, 2, 4, 5]]) == 1  # one is left to each
+    assert packed_forward.common_start([[1], [1]]) == 0
 
 
 class Tied(NamedTuple):
@@ -218,12 +218,12 @@ def test_answers_that_tie_in_16_bits_are_told_apart(
 ) -> None:
     case = tied(untied("gpt2" if way == "masked" else "llama"), dtype)
     if way == "one by one":
-        monkeypatch.setattr(packable, "recognise", lambda model, longest: "not now")
-        monkeypatch.setattr(branches, "refusal", lambda model, longest: "not now")
+        monkeypatch.setattr(llama_layers, "recognise", lambda model, longest: "not now")
+        monkeypatch.setattr(answer_likelihood, "refusal", lambda model, longest: "not now")
     branch_tokens = [[token] for token in case.tokens]
     asked = [case.prompt, case.prompt[:2]], [branch_tokens, branch_tokens]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(branches, "has_ties", lambda scores, some: False)
+        patch.setattr(answer_likelihood, "has_ties", lambda scores, some: False)
         before = branch_scores(case.model, *asked, CPU)
     assert before[0][0] == before[0][1]
     counts: list[int] = []
@@ -234,5 +234,5 @@ def test_answers_that_tie_in_16_bits_are_told_apart(
 
 
 def test_answers_that_are_the_same_are_no_tie() -> None:
-    assert not branches.has_ties(np.array([1.0, 1.0]), [[7, 8], [7, 8]])
-    assert branches.has_ties(np.array([1.0, 1.0]), [[7, 8], [7, 9]])
+    assert not answer_likelihood.has_ties(np.array([1.0, 1.0]), [[7, 8], [7, 8]])
+    assert answer_likelihood.has_ties(np.array([1.0, 1.0]), [[7, 8], [7, 9]])

@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from engine.models.apply_method import base_model, make_trainable
-from engine.probes import choice_scores
-from engine.rows.choice_items import Item
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import DataError
+from engine.evaluation.probes import multiple_choice
+from engine.evaluation.probes.choice_items import Item
+from engine.models.tuning_methods import base_model, make_trainable
+from store.core.errors import DataError
+from store.training.train_config import TrainConfig
 from tests.tiny import make_model, make_tokenizer
 
 ITEMS = (
@@ -40,8 +40,8 @@ def whole_forwards(model: object, items: tuple[Item, ...]) -> list[list[float]]:
 def test_scores_are_those_of_whole_forwards() -> None:
     model = make_model().eval()
     item_counts: list[int] = []
-    scored = choice_scores.score(
-        model, choice_scores.tokenise(make_tokenizer(), ITEMS), "cpu", on_items=item_counts.append
+    scored = multiple_choice.score(
+        model, multiple_choice.tokenise(make_tokenizer(), ITEMS), "cpu", on_items=item_counts.append
     )
     expected = whole_forwards(model, ITEMS)
     for mine, theirs in zip(scored.scores, expected, strict=True):
@@ -65,23 +65,23 @@ def test_scores_are_those_of_whole_forwards() -> None:
     [{}, {"use_dora": True}, {"method": "ia3"}, {"method": "bottleneck"}, {"method": "prompt_tuning"}],
 )
 def test_an_untrained_adapter_changes_nothing(fields: dict[str, object]) -> None:
-    asked = choice_scores.tokenise(make_tokenizer(), ITEMS)
+    asked = multiple_choice.tokenise(make_tokenizer(), ITEMS)
     model = make_model()
-    plain = choice_scores.score(model, asked, "cpu")
+    plain = multiple_choice.score(model, asked, "cpu")
     assert model.training  # as it came
     config = TrainConfig.parse({"dataset": "d", "r": 4, "dtype": "float32"} | fields).resolved(100)
     model = make_trainable(make_model(), config, torch.float32)
     if fields.get("method") != "prompt_tuning":  # which is never the identity
-        adapted = choice_scores.score(model, asked, "cpu")
+        adapted = multiple_choice.score(model, asked, "cpu")
         assert np.concatenate(adapted.scores) == pytest.approx(np.concatenate(plain.scores), abs=1e-4)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.3)
-    changed = choice_scores.score(model, asked, "cpu")
+    changed = multiple_choice.score(model, asked, "cpu")
     assert np.abs(np.concatenate(changed.scores) - np.concatenate(plain.scores)).max() > 0.01
     with base_model(model) as base:
-        again = choice_scores.score(base, asked, "cpu")
+        again = multiple_choice.score(base, asked, "cpu")
     assert np.concatenate(again.scores) == pytest.approx(np.concatenate(plain.scores), abs=1e-4)
 
 
@@ -92,7 +92,7 @@ def test_a_tokenizer_that_begins_texts_begins_prompts_alone() -> None:
     begun.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 1), ("<|im_end|>", 2)]
     )
-    without, with_start = choice_scores.tokenise(plain, ITEMS), choice_scores.tokenise(begun, ITEMS)
+    without, with_start = multiple_choice.tokenise(plain, ITEMS), multiple_choice.tokenise(begun, ITEMS)
     assert with_start.prompts == [[1, *ids] for ids in without.prompts]
     assert with_start.options == without.options
 
@@ -100,12 +100,13 @@ def test_a_tokenizer_that_begins_texts_begins_prompts_alone() -> None:
 def test_what_cannot_be_asked_is_named() -> None:
     tokenizer = make_tokenizer()
     with pytest.raises(DataError, match=r"'a/009' has an empty option \(number 1\)"):
-        choice_scores.tokenise(tokenizer, [*ITEMS, Item("a/009", "a", "What?", ("", "b"), 1)])
+        multiple_choice.tokenise(tokenizer, [*ITEMS, Item("a/009", "a", "What?", ("", "b"), 1)])
     with pytest.raises(DataError, match="'a/009' has no question"):
-        choice_scores.tokenise(tokenizer, [*ITEMS, Item("a/009", "a", "", ("a", "b"), 1)])
+        multiple_choice.tokenise(tokenizer, [*ITEMS, Item("a/009", "a", "", ("a", "b"), 1)])
     with pytest.raises(DataError, match="'b/002' has 68 tokens, and the model reads 67"):
-        choice_scores.tokenise(tokenizer, ITEMS, room=67)
-    assert len(choice_scores.tokenise(tokenizer, ITEMS, room=68).prompts) == 4
+        multiple_choice.tokenise(tokenizer, ITEMS, room=67)
+    assert len(multiple_choice.tokenise(tokenizer, ITEMS, room=68).prompts) == 4
     assert (
-        choice_scores.score(make_model(), choice_scores.tokenise(tokenizer, []), "cpu").losses.tolist() == []
+        multiple_choice.score(make_model(), multiple_choice.tokenise(tokenizer, []), "cpu").losses.tolist()
+        == []
     )

@@ -14,16 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.forward.losses import row_losses
-from engine.jobs.asks import preview
-from engine.jobs.runs import train
-from engine.probes import data_probes, general
-from engine.probes.own_samples import SamplePlan
-from engine.probes.probes import spread
-from engine.probes.suite import suite_texts
-from engine.rows.render import render
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
+from engine.evaluation.probes import configured_probes, suite_probes, suite_texts
+from engine.evaluation.probes.base_samples import SamplePlan
+from engine.evaluation.probes.probe_sets import spread
+from engine.models.losses import row_losses
+from engine.models.tokenization.rendering import render
+from engine.training import train_job
+from engine.training.preview import preview_query
+from store.core.home import Home
+from store.training.train_config import TrainConfig
 from tests import tiny
 from tests.engine.job_events import QUICK, events, facts, series
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model
@@ -54,8 +53,8 @@ def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 3))
     items = tuple(whole.items[i] for i in spread(len(whole.items), 8))
     monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
-    monkeypatch.setattr(general, "LIGHT", {"prose": 1, "choices": 4})
-    monkeypatch.setattr(general, "SamplePlan", partial(SamplePlan, count=4, length=6))
+    monkeypatch.setattr(suite_probes, "LIGHT", {"prose": 1, "choices": 4})
+    monkeypatch.setattr(suite_probes, "SamplePlan", partial(SamplePlan, count=4, length=6))
 
 
 def source(name: str, kind: str = "chat") -> dict[str, Any]:
@@ -80,7 +79,7 @@ def write_labelled(home: Home, name: str, count: int) -> None:
 def find(home: Home, *sources: dict[str, Any], trained: Any = None, **fields: Any) -> list[Any]:
     config = TrainConfig(dataset="rows", probe_datasets=[s["name"] for s in sources], **fields)
     job = make_job(home, "found")
-    return data_probes.find(job, config, make_tokenizer(), 256, list(sources), trained)
+    return configured_probes.find_data_probes(job, config, make_tokenizer(), 256, list(sources), trained)
 
 
 def test_a_run_measures_them_before_and_after(home: Home, small_suite: None) -> None:
@@ -91,7 +90,7 @@ def test_a_run_measures_them_before_and_after(home: Home, small_suite: None) -> 
     fields = QUICK | {"probes": True, "probe_share": 1.0, "sample_prompts": 0, "learning_rate": 3e-2}
     job = make_job(home, "run", probe_datasets=["Other", "Water"], probe_rows=5, **fields)
     job.order["probes"] = [source("Other"), source("Water")]
-    forgetting = train.run(job)["verdict"]["forgetting"]
+    forgetting = train_job.run(job)["verdict"]["forgetting"]
     text = next(part for part in forgetting["texts"] if part["probe"] == "data/Other")
     assert text["n"] == 5
     assert text["change"]["low"] < text["change"]["value"] < text["change"]["high"]
@@ -148,7 +147,7 @@ def test_what_cannot_be_measured_is_told_and_ends_nothing(home: Home) -> None:
     write_rows(home, "one", conversations(1))
     job = make_job(home, "told", probe_datasets=["empty", "one", "gone"])
     probes = find(home, source("empty"), source("one"), source("gone"))
-    data_probes.tell(job, probes)
+    configured_probes.report_data_probes(job, probes)
     messages = [event["message"] for event in events(job, "alert")]
     assert "Nothing can be measured of the data set empty: the row has no assistant turn." in messages[0]
     assert any("One row of one is measured" in message for message in messages)
@@ -162,7 +161,7 @@ def test_a_probe_of_one_row_has_no_interval_and_says_so(home: Home, small_suite:
     fields = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0}
     job = make_job(home, "run", probe_datasets=["Water"], probe_rows=1, **fields)
     job.order["probes"] = [source("Water")]
-    forgetting = train.run(job)["verdict"]["forgetting"]
+    forgetting = train_job.run(job)["verdict"]["forgetting"]
     text = " ".join([forgetting["headline"], *forgetting["sentences"]]).lower()
     alone = "of 1 row of water" if labels else "the loss on water has no interval: there is only one row"
     assert alone in text
@@ -172,7 +171,7 @@ def test_a_data_set_that_is_gone_at_the_start_is_told(home: Home, small_suite: N
     fields = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0}
     job = make_job(home, "run", probe_datasets=["a", "b"], **fields)
     job.order["probes"] = []
-    train.run(job)
+    train_job.run(job)
     assert any("2 are gone" in event["message"] for event in events(job, "alert"))
 
 
@@ -185,6 +184,6 @@ def test_the_time_before_a_launch_counts_them(home: Home) -> None:
             "config": job.config, "fingerprint": "rows", "row": 0, "past": [], "probes": probes,
             "split": {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
         }  # fmt: skip
-        return float(preview.run(job)["time"]["counted_seconds"])
+        return float(preview_query.run(job)["time"]["counted_seconds"])
 
     assert seconds([source("Water")]) > seconds([])

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs.judging import evaluate
+from engine.evaluation import evaluate_job
 from engine.worker.job import Cancelled
-from store.contract.errors import ConfigError, DataError, ModelError
-from store.contract.home import Home
+from store.core.errors import ConfigError, DataError, ModelError
+from store.core.home import Home
 from tests.engine.evaluating import (
     evaluation,
     figure,
@@ -121,7 +121,7 @@ def test_groups_are_resampled_together(home: Home) -> None:
     assert len({row["group"] for row in rows}) == 3
     assert {row["label"] for row in rows} == {"g0", "g1", "g2"}
     with pytest.raises(ConfigError) as caught:
-        evaluate.run(evaluation(home, "h", model="tiny", group_by="source.nowhere"))
+        evaluate_job.run(evaluation(home, "h", model="tiny", group_by="source.nowhere"))
     assert caught.value.field == "group_by"
 
 
@@ -145,11 +145,11 @@ def test_a_row_beyond_the_limit_is_cut_for_the_loss_and_told(home: Home) -> None
 
 
 def test_general_probes_come_with_their_intervals(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.probes import general
+    from engine.evaluation.probes import suite_probes
 
-    whole = {"prose": general.prose, "questions": general.questions}
+    whole = {"prose": suite_probes.prose, "questions": suite_probes.questions}
     for name, make in whole.items():
-        monkeypatch.setattr(general, name, lambda *a, make=make: make(*a).part(8))
+        monkeypatch.setattr(suite_probes, name, lambda *a, make=make: make(*a).part(8))
     job, result, _ = measured(home, "p", model="tiny", metrics=["perplexity"], probes=True)
     assert [probe["probe"] for probe in result["probes"]] == ["prose", "choices"]
     for probe in result["probes"]:
@@ -162,25 +162,25 @@ def test_it_stops_when_asked(home: Home) -> None:
     job = evaluation(home, "c", model="tiny")
     cancel_when(job, lambda e: e.get("message") == "Answering the prompts")
     with pytest.raises(Cancelled):
-        evaluate.run(job)
+        evaluate_job.run(job)
 
 
 def test_an_empty_part_and_a_missing_run_are_named(home: Home) -> None:
     write_rows(home, "one", conversations(1))
     with pytest.raises(DataError) as caught:
-        evaluate.run(evaluation(home, "e", rows="one", model="tiny", part="validation"))
+        evaluate_job.run(evaluation(home, "e", rows="one", model="tiny", part="validation"))
     assert caught.value.field == "part"
     with pytest.raises(ModelError):
-        evaluate.run(evaluation(home, "f", model="nowhere/at/all"))
+        evaluate_job.run(evaluation(home, "f", model="nowhere/at/all"))
 
 
 def test_running_out_of_memory_says_what_to_change(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.evaluation import evaluate_rows
+    from engine.evaluation import model_answers
 
     def full(*_: Any, **__: Any) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(evaluate_rows, "row_losses", full)
+    monkeypatch.setattr(model_answers, "row_losses", full)
     with pytest.raises(Exception, match="out of memory") as caught:
-        evaluate.run(evaluation(home, "m", model="tiny"))
+        evaluate_job.run(evaluation(home, "m", model="tiny"))
     assert caught.value.change == {"per_device_eval_batch_size": 4}

@@ -13,16 +13,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engine.data.deal import dealing
-from engine.diagnostics.comparison import score_table
-from engine.evaluation import evaluate_draw
-from engine.jobs.judging import evaluate
-from engine.rows import dataset
-from store.catalog.choice_text import with_choices
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.training.train_config import Split
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from engine.data.split import dataset_split
+from engine.evaluation import evaluate_job, row_selection
+from engine.evaluation.comparison import row_scores
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.data import dataset_files
+from store.data.formats import with_choices
+from store.evaluation.config import EvaluateConfig
+from store.training.train_config import Split
 from tests.engine.evaluating import evaluation, figure, home_with_rows, measured, trained
 from tests.tiny import write_rows
 
@@ -60,7 +59,7 @@ def home(tmp_path: Path) -> Home:
         row["choices"] = options(row["row_id"])
         row["answer_index"] = row["row_id"] % len(row["choices"])
     table[7]["choices"] = table[7]["answer_index"] = None
-    pq.write_table(pa.Table.from_pylist(table, dataset.SCHEMA), path)
+    pq.write_table(pa.Table.from_pylist(table, dataset_files.SCHEMA), path)
     return home
 
 
@@ -124,8 +123,8 @@ def test_examples_are_answered_training_rows_and_never_the_asked_one(home: Home)
     fields: dict[str, Any] = {"metrics": CHOICES, "choice_examples": 2, "list_choices": False, **EXACT}
     job, _, rows = measured(home, "e", model="tiny", part="test", **fields)
     config = EvaluateConfig.parse(job.config)
-    every = evaluate_draw.examples(job, config, np.arange(120))
-    dealt = dealing.deal_rows(home, "rows", Split.parse(job.order["split"])).ids()
+    every = row_selection.examples(job, config, np.arange(120))
+    dealt = dataset_split.deal_rows(home, "rows", Split.parse(job.order["split"])).ids()
     used = {example.row_id for some in every.values() for example in some}
     assert used <= set(dealt["train"].tolist())
     assert len(used) == 3  # the third stands in for one of the two where that is asked itself
@@ -149,7 +148,7 @@ def test_a_row_that_is_too_long_with_its_examples_is_counted(home: Home) -> None
 def test_too_few_examples_are_refused(home: Home) -> None:
     write_rows(home, "few", conversations(8))
     with pytest.raises(ConfigError) as caught:
-        evaluate.run(
+        evaluate_job.run(
             evaluation(home, "e", rows="few", model="tiny", part="all", metrics=CHOICES, choice_examples=3)
         )
     assert caught.value.field == "choice_examples"
@@ -161,7 +160,7 @@ def test_base_and_run_are_compared_question_by_question(home: Home) -> None:
     for checkpoint in ("tuned", "base"):
         job, result, _ = measured(home, checkpoint, run="run", checkpoint=checkpoint, metrics=CHOICES)
         sides.append((pq.read_table(job.dir.scores), result["figures"]))
-    compared = score_table.differences(*sides)
+    compared = row_scores.score_differences(*sides)
     assert [difference["metric"] for difference in compared.metrics] == [f"eval/{name}" for name in CHOICES]
     assert all(difference["n"] == sides[0][1][0]["n"] for difference in compared.metrics)
 
@@ -174,7 +173,7 @@ def test_choices_that_the_model_can_not_tell_apart_are_counted(home: Home) -> No
     model.save_pretrained(folder)
     table = pq.read_table(home.rows("rows")).to_pylist()
     table[3]["choices"], table[3]["answer_index"] = ["up", "no", "an owl"], 1
-    pq.write_table(pa.Table.from_pylist(table, dataset.SCHEMA), home.rows("rows"))
+    pq.write_table(pa.Table.from_pylist(table, dataset_files.SCHEMA), home.rows("rows"))
     _, result, rows = measured(
         home, "e", model="tiny", part="all", max_rows=None, metrics=CHOICES, dtype="bfloat16"
     )

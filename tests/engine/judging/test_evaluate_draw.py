@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs.judging import evaluate
-from store.contract.errors import ConfigError, DataError
-from store.contract.home import Home
+from engine.evaluation import evaluate_job
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
 from tests.engine.evaluating import evaluation, home_with_rows, measured, trained
 from tests.tiny import conversations, write_rows
 
@@ -50,7 +50,7 @@ def test_the_very_rows_of_another_evaluation(home: Home) -> None:
     trained_on = {row["row_id"] for row in split if row["split"] == "train"} & set(ids(first))
     assert result["notices"][0] == f"{len(trained_on)} rows of these were trained on."
     with pytest.raises(DataError) as caught:
-        evaluate.run(evaluation(home, "gone", model="tiny", rows_of="nowhere"))
+        evaluate_job.run(evaluation(home, "gone", model="tiny", rows_of="nowhere"))
     assert caught.value.field == "rows_of"
 
 
@@ -78,6 +78,6 @@ def test_a_filter_leaves_rows_of_the_part_and_says_which(home: Home) -> None:
 )
 def test_a_filter_that_means_nothing_or_more_than_rows_is_named(home: Home, where: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
-        evaluate.run(evaluation(home, "e", model="tiny", where=where, **LOSS))
+        evaluate_job.run(evaluation(home, "e", model="tiny", where=where, **LOSS))
     assert caught.value.field == "where"
     assert not (home.jobs / "e" / "aside").exists()

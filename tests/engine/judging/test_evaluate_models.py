@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs.judging import evaluate
-from engine.jobs.runs import train
-from engine.training import checkpoint
+from engine.evaluation import evaluate_job
+from engine.models import training_state
+from engine.training import train_job
 from engine.worker.job import Cancelled
-from store.contract.errors import ModelError, StateError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.errors import ModelError, StateError
+from store.core.home import Home
+from store.core.job_folder import write_json
 from tests.engine.evaluating import (
     METRICS,
     evaluation,
@@ -106,8 +106,8 @@ def test_a_stopped_run_has_its_newest_and_its_best_checkpoint(home: Home) -> Non
     job = make_job(home, "cut", **(QUICK | {"learning_rate": 1e-2, "probes": False}))
     cancel_when(job, lambda e: e.get("step") == 6 and "train/loss" in e.get("values", {}))
     with pytest.raises(Cancelled):
-        train.run(job)
-    kept = checkpoint.newest(job.dir.checkpoints)
+        train_job.run(job)
+    kept = training_state.newest(job.dir.checkpoints)
     assert kept is not None
     best = kept[1]["state"]["best_step"]
     assert best < kept[1]["state"]["step"] == 6
@@ -122,7 +122,7 @@ def test_a_stopped_run_has_its_newest_and_its_best_checkpoint(home: Home) -> Non
     assert sorted(path.name for path in job.dir.path.rglob("*")) == before  # the run is left as it was
     assert job.dir.events.read_bytes() == events_before
     with pytest.raises(StateError, match="left no model"):
-        evaluate.run(evaluation(home, "tuned", run="cut"))
+        evaluate_job.run(evaluation(home, "tuned", run="cut"))
 
 
 def test_a_finished_run_is_its_best_checkpoint_or_says_that_it_is_gone(home: Home) -> None:
@@ -137,7 +137,7 @@ def test_a_finished_run_is_its_best_checkpoint_or_says_that_it_is_gone(home: Hom
     document["result"]["verdict"]["stopped"] = {"step": 9, "restored_step": 3}
     write_json(job.dir.result, document)
     with pytest.raises(StateError, match="step 3 of 9"):
-        evaluate.run(evaluation(home, "newest", run="run", checkpoint="newest"))
+        evaluate_job.run(evaluation(home, "newest", run="run", checkpoint="newest"))
 
 
 def test_a_head_says_classes_with_their_probabilities(home: Home) -> None:
@@ -188,6 +188,6 @@ def test_an_encoder_with_a_head_is_evaluated_and_without_one_refused(home: Home)
     _, _, measured_rows = measured(home, "e", rows="labelled", run="head", metrics=["accuracy"])
     assert {row["row_id"]: row["prediction"] for row in measured_rows} == own
     with pytest.raises(ModelError, match="encoder"):
-        evaluate.run(
+        evaluate_job.run(
             evaluation(home, "b", rows="labelled", run="head", checkpoint="base", metrics=["accuracy"])
         )

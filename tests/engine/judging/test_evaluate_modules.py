@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU
 
-from engine.diagnostics.statistics.scored import Scored, aggregate
-from engine.metrics import modules, own
-from engine.metrics.answer_rows import Answers, MetricInput
-from engine.metrics.measure import measure
-from store.catalog.metric_table import METRICS
-from store.config.measuring.metrics_config import MetricsConfig
-from store.contract.home import Home
+from engine.evaluation import evaluate_modules
+from engine.evaluation.metrics import custom_metric
+from engine.evaluation.metrics.answer_rows import Answers, MetricInput
+from engine.evaluation.metrics.measurement import measure
+from engine.evaluation.statistics.metric_estimates import Scored, aggregate
+from store.core.home import Home
+from store.core.metric_table import METRICS
+from store.core.metrics_config import MetricsConfig
 
-FOLDER = Path(modules.__file__).parent
+FOLDER = Path(evaluate_modules.__file__).parent
 MODULE = """
 import datasets
 import evaluate
@@ -135,8 +136,8 @@ def test_a_module_that_gives_no_figure_is_refused(tmp_path: Path, result: str, r
     path.write_text(MODULE.replace("RESULT", result), encoding="utf-8")
     answers = Answers(np.arange(40), ["a"] * 40, ["a"] * 40)
     asked = MetricInput(answers, Home(tmp_path), 0.95, lambda: None)
-    with pytest.raises(own.OwnMetricError, match="^" + re.escape(reason)):
-        own.scores_of(own.load(path), asked, {})
+    with pytest.raises(custom_metric.OwnMetricError, match="^" + re.escape(reason)):
+        custom_metric.scores_of(custom_metric.load(path), asked, {})
 
 
 def test_a_module_that_fails_says_why(tmp_path: Path) -> None:

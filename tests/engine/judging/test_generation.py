@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from engine.forward.generation import Generation, _steady, _width, answers, continuations
-from engine.forward.stepwise import DrawnFrom, steps
-from engine.models import models
-from engine.models.apply_method import make_trainable
-from engine.probes.own_samples import continued
-from store.config.training.train_config import TrainConfig
+from engine.evaluation.probes.base_samples import continued
+from engine.models import loading
+from engine.models.generation import Generation, _steady, _width, answers, continuations
+from engine.models.token_stream import DrawnFrom, steps
+from engine.models.tuning_methods import make_trainable
+from store.training.train_config import TrainConfig
 from tests.tiny import make_tokenizer, write_model
 
 
@@ -29,7 +29,7 @@ def test_the_head_is_never_given_rows_with_gaps(
 ) -> None:
     """Torch would copy the head's weights for every row: gigabytes for a real vocabulary."""
     config = TrainConfig.parse({"dataset": "d", "model": str(folder), "method": method}).resolved(100)
-    base = models.load_model(config, config.model, "cpu", torch.float32)
+    base = loading.load_model(config, config.model, "cpu", torch.float32)
     model = make_trainable(base, config, torch.float32)
     head: Any = model.get_output_embeddings()
     given: list[torch.Tensor] = []
@@ -78,7 +78,7 @@ def ways(model: Any, **fields: Any) -> list[list[list[int]]]:
 
 def in_bf16(wide: Path, method: str) -> Any:
     config = TrainConfig.parse({"dataset": "d", "model": str(wide), "method": method}).resolved(100)
-    base = models.load_model(config, config.model, "cpu", torch.bfloat16)
+    base = loading.load_model(config, config.model, "cpu", torch.bfloat16)
     base.generation_config.eos_token_id = None
     torch.manual_seed(0)
     head = base.get_output_embeddings().weight

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs.judging import evaluate
-from engine.probes import harness
+from engine.evaluation import evaluate_job
+from engine.evaluation.probes import harness
 from engine.worker.job import Cancelled
-from store.contract.home import Home
+from store.core.home import Home
 from tests.engine.evaluating import evaluation, figure, home_with_rows
 from tests.engine.tasks import CAPITALS, THERE, item, stand_in
 from tests.tiny import make_model, make_tokenizer
@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Home:
 def test_items_become_scores_and_rows_of_a_probe(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, {"facts": [item(0, [-1, -3], 0), item(1, [-1, -3], 1), item(2, [-5, -4, -9], 1)]})
     job = evaluation(home, "e", model="tiny", metrics=["perplexity"], tasks="facts")
-    result = json.loads(json.dumps(evaluate.run(job)))
+    result = json.loads(json.dumps(evaluate_job.run(job)))
     accuracy = next(
         metric_figure for metric_figure in result["figures"] if metric_figure["metric"] == "task/facts/acc"
     )
@@ -52,7 +52,7 @@ def test_one_task_never_ends_the_others(home: Home, monkeypatch: pytest.MonkeyPa
         "free": answers,
     })  # fmt: skip
     job = evaluation(home, "e", model="tiny", metrics=["perplexity"], tasks=["wrong_key", "hub", "free"])
-    result = evaluate.run(job)
+    result = evaluate_job.run(job)
     failed = {
         metric_figure["metric"]: metric_figure["failed"]
         for metric_figure in result["figures"]
@@ -74,7 +74,7 @@ def test_one_task_never_ends_the_others(home: Home, monkeypatch: pytest.MonkeyPa
 def test_a_request_to_stop_passes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, {"facts": Cancelled()})
     with pytest.raises(Cancelled):
-        harness.run(harness.AskedModel(None, None, "cpu", 1), ["facts"], home)
+        harness.run_tasks(harness.AskedModel(None, None, "cpu", 1), ["facts"], home)
 
 
 @THERE
@@ -89,7 +89,7 @@ def test_a_task_of_the_home_folder_is_run_by_the_harness(home: Home, monkeypatch
         (home.tasks / f"{name}.yaml").write_text(text)
     model, tokenizer = make_model(tie_word_embeddings=False).eval(), make_tokenizer()
     asked = harness.AskedModel(model, tokenizer, "cpu", 2, limit=5)
-    result = harness.run(asked, ["capitals", "broken"], home)
+    result = harness.run_tasks(asked, ["capitals", "broken"], home)
     acc = next(metric for metric in result.scored if metric.name == "task/capitals/acc")
     (measured,) = result.choices[0]
     assert acc.scores.tolist() == measured.correct.tolist()

@@ -14,20 +14,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from engine.evaluation import evaluated, mixing
-from engine.forward.losses import row_losses
-from engine.jobs.runs import interpolate, train, variant
-from engine.models import interpolation
-from engine.probes import general
+from engine.evaluation import evaluated_model, interpolated_model
+from engine.evaluation.probes import suite_probes
+from engine.models import adapter_weights
+from engine.models.losses import row_losses
+from engine.training import interpolation_job, train_job, variant_job
 from engine.worker.job import WorkerJob
-from store.catalog.methods import METHODS
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.training.interpolate_config import Interpolate, Variant, refusal
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError, NotFoundError
-from store.contract.home import Home
-from store.contract.jobdir import read_json, write_json
-from store.documents.verdicts.interpolation import Interpolation
+from store.core.errors import ConfigError, NotFoundError
+from store.core.home import Home
+from store.core.job_folder import read_json, write_json
+from store.evaluation.config import EvaluateConfig
+from store.evaluation.verdict_schemas import Interpolation
+from store.runs.config import Interpolate, Variant, refusal
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
 from tests.engine.job_events import QUICK, facts
 from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows
@@ -41,8 +41,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     write_model(home.models / "tiny")
     write_rows(home, "rows", conversations(60))
     for name in ("prose", "questions"):
-        whole = getattr(general, name)
-        monkeypatch.setattr(general, name, lambda *given, whole=whole: whole(*given).part(12))
+        whole = getattr(suite_probes, name)
+        monkeypatch.setattr(suite_probes, name, lambda *given, whole=whole: whole(*given).part(12))
     return home
 
 
@@ -52,7 +52,7 @@ def interpolated(home: Home, **config: Any) -> tuple[WorkerJob, dict[str, Any]]:
     order = {"job_id": "between", "kind": "interpolate", "home": str(home.path), "device": "cpu"}
     write_json(folder / "config.json", order | {"config": config})
     job = WorkerJob(folder)
-    return job, held_to(Interpolation, interpolate.run(job))
+    return job, held_to(Interpolation, interpolation_job.run(job))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def interpolated(home: Home, **config: Any) -> tuple[WorkerJob, dict[str, Any]]:
 )
 def test_the_ends_are_the_base_and_the_tuned_model(home: Home, fields: dict[str, Any]) -> None:
     run = make_job(home, "run", **(FAST | fields))
-    train.run(run)
+    train_job.run(run)
     job, result = interpolated(home, run_id="run", alphas=[0.5])
     judged = pq.read_table(run.dir.row_losses)
     rows = pq.read_table(job.dir.interpolation)
@@ -97,7 +97,7 @@ def kept(home: Home, name: str, run_id: str, alpha: float) -> tuple[WorkerJob, d
     folder.mkdir()
     write_json(folder / "config.json", order | {"job_id": name, "mixed_from": run_id, "alpha": alpha})
     job = WorkerJob(folder)
-    return job, variant.run(job)["verdict"]
+    return job, variant_job.run(job)["verdict"]
 
 
 def test_data_sets_that_are_probes_are_scored_at_every_share(home: Home) -> None:
@@ -107,7 +107,7 @@ def test_data_sets_that_are_probes_are_scored_at_every_share(home: Home) -> None
     run = make_job(home, "run", **(FAST | {"probes": True, "probe_datasets": ["Other"], "probe_rows": 9}))
     run.order["probes"] = [{"name": "Other", "kind": "chat", "fingerprint": "Other"}]
     write_json(run.dir.config, run.order)
-    judged = train.run(run)["verdict"]["forgetting"]["texts"][-1]
+    judged = train_job.run(run)["verdict"]["forgetting"]["texts"][-1]
     job, result = interpolated(home, run_id="run", alphas=[0.5])
     start, middle, end = (point["named"][0] for point in result["points"])
     assert {part["probe"] for part in (start, middle, end)} == {"data/Other"}
@@ -125,7 +125,7 @@ def test_data_sets_that_are_probes_are_scored_at_every_share(home: Home) -> None
 def test_a_share_of_the_way_is_kept_as_a_run(home: Home, method: str) -> None:
     fields = FAST | {"method": method, "learning_rate": 1e-3, "probes": True, "sample_prompts": 2}
     run = make_job(home, "run", **fields)
-    trained = train.run(run)["verdict"]
+    trained = train_job.run(run)["verdict"]
     asked = sorted((home.cache / "base_probes").iterdir())
     between, result = interpolated(home, run_id="run", alphas=[0.25])
     point = result["points"][1]
@@ -154,26 +154,26 @@ def test_a_share_of_the_way_is_kept_as_a_run(home: Home, method: str) -> None:
     assert pq.read_table(job.dir.predictions).num_rows == 2
 
     config = EvaluateConfig(run="quarter", dataset="rows", metrics=["perplexity"])
-    again = evaluated.load(job, config)  # what evaluations load
-    rows = mixing.Mixing(between, "run").rows
+    again = evaluated_model.load(job, config)  # what evaluations load
+    rows = interpolated_model.Mixing(between, "run").rows
     own = row_losses(again.model, rows, batch_size=8, device="cpu")
     assert own.loss == pytest.approx(point["loss"]["value"], abs=1e-5)
 
     on = make_job(home, "on", **(fields | {"init_from": "quarter", "init_mode": "stack", "max_steps": 1}))
-    assert train.run(on)["verdict"]["continued_from"]["run_id"] == "quarter"
+    assert train_job.run(on)["verdict"]["continued_from"]["run_id"] == "quarter"
 
 
 def test_the_ends_are_taken_over_from_the_verdict(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_job(home, "run", **(FAST | {"probes": True}))
-    train.run(run)
+    train_job.run(run)
     measured: list[float] = []
-    measure = mixing.Mixing.measure
+    measure = interpolated_model.Mixing.measure
 
-    def noted(self: mixing.Mixing, alpha: float, tell: Any) -> Any:
+    def noted(self: interpolated_model.Mixing, alpha: float, tell: Any) -> Any:
         measured.append(alpha)
         return measure(self, alpha, tell)
 
-    monkeypatch.setattr(mixing.Mixing, "measure", noted)
+    monkeypatch.setattr(interpolated_model.Mixing, "measure", noted)
     _, result = interpolated(home, run_id="run", alphas=[0.5])
     assert measured == [0.5]
     assert result["points"][2]["gain"]["value"] > 0
@@ -187,12 +187,12 @@ def test_whole_weights_are_mixed_with_one_model_in_memory(tmp_path: Path) -> Non
     code = """
 import sys, torch
 from pathlib import Path
-from engine.models.interpolation import of_weights
+from engine.models.adapter_weights import line_of_weights
 folder = Path(sys.argv[1])
 model = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024, bias=False) for _ in range(64)))
 for i, layer in enumerate(model):
     layer.weight.data.fill_(i + 1.0)
-line = of_weights(model, (folder / "base", folder / "tuned"), None, folder / "aside")
+line = line_of_weights(model, (folder / "base", folder / "tuned"), None, folder / "aside")
 line.go(0.25)
 assert model[7].weight[3, 4].item() == 7.25
 line.go(0.0)
@@ -226,7 +226,9 @@ def test_weights_under_other_names_are_written_aside(tmp_path: Path) -> None:
         return made
 
     model.load_state_dict(load(tmp_path / "tuned").state_dict())
-    line = interpolation.of_weights(model, (tmp_path / "base", tmp_path / "tuned"), load, tmp_path / "aside")
+    line = adapter_weights.line_of_weights(
+        model, (tmp_path / "base", tmp_path / "tuned"), load, tmp_path / "aside"
+    )
     line.go(0.75)
     assert model.weight.data.flatten().tolist() == [0.75] * 9
     assert list(line.parameters) == ["weight"]  # the bias was not moved

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs.judging import judge_pairs
+from engine.evaluation import judge_job
 from engine.worker.job import WorkerJob
-from store.contract.errors import DataError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.errors import DataError
+from store.core.home import Home
+from store.core.job_folder import write_json
 from tests.unit.judge_server import completion, judging
 
 ROWS = 12
@@ -51,7 +51,7 @@ def judged(home: Home, base_url: str, **fields: Any) -> tuple[WorkerJob, dict[st
              "resume": False, "config": config}  # fmt: skip
     write_json(folder / "config.json", order)
     job = WorkerJob(folder)
-    return job, json.loads(json.dumps(judge_pairs.run(job)))
+    return job, json.loads(json.dumps(judge_job.run(job)))
 
 
 def better(question: str) -> str:

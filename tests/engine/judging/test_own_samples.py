@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.forward.losses import row_losses
-from engine.models.apply_method import base_model, make_trainable
-from engine.probes import own_samples
-from engine.probes.base_answers import identity
-from engine.probes.own_samples import SamplePlan, sample
-from engine.probes.suite.suite_texts import load
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
+from engine.evaluation.probes import base_samples
+from engine.evaluation.probes.base_samples import SamplePlan, sample
+from engine.evaluation.probes.probe_sets import identity
+from engine.evaluation.probes.suite_texts import load
+from engine.models.losses import row_losses
+from engine.models.tuning_methods import base_model, make_trainable
+from store.core.home import Home
+from store.training.train_config import TrainConfig
 from tests.tiny import make_model, make_tokenizer, write_model
 
 SUITE = load()
@@ -29,13 +29,13 @@ TOKENIZER = make_tokenizer()
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The seeds for which samples were made."""
     made: list[int] = []
-    real = own_samples.sample
+    real = base_samples.sample
 
     def spy(model: Any, tokenizer: Any, plan: SamplePlan, *given: Any) -> Any:
         made.append(plan.seed)
         return real(model, tokenizer, plan, *given)
 
-    monkeypatch.setattr(own_samples, "sample", spy)
+    monkeypatch.setattr(base_samples, "sample", spy)
     return made
 
 
@@ -51,10 +51,10 @@ def test_samples_are_of_the_seed_and_leave_everything_as_it_was() -> None:
     other = sample(model, TOKENIZER, SamplePlan(SUITE, 1, 6, 12))
     assert np.array_equal(first.ids, again.ids)
     assert not np.array_equal(first.ids, other.ids)
-    assert len({tuple(first.row(i)[0][: own_samples.START]) for i in range(6)}) == 6
+    assert len({tuple(first.row(i)[0][: base_samples.START]) for i in range(6)}) == 6
     for i in range(6):
         ids, trained = first.row(i)
-        assert trained.tolist() == [False] * own_samples.START + [True] * (len(ids) - own_samples.START)
+        assert trained.tolist() == [False] * base_samples.START + [True] * (len(ids) - base_samples.START)
         assert TOKENIZER.eos_token_id not in ids[:-1]
 
 
@@ -66,7 +66,7 @@ def test_their_mean_loss_is_the_entropy_of_the_model() -> None:
     )  # told, and not followed
     with torch.no_grad():
         model.lm_head.weight.mul_(6)  # far from uniform
-    rows = sample(model, TOKENIZER, SamplePlan(SUITE, count=own_samples.COUNT * 2, length=40))
+    rows = sample(model, TOKENIZER, SamplePlan(SUITE, count=base_samples.OWN_COUNT * 2, length=40))
     entropy = count = 0.0
     for i in range(len(rows)):
         ids, trained = rows.row(i)
@@ -88,7 +88,7 @@ def test_an_end_of_text_ends_a_sample() -> None:
         model.lm_head.weight[:] = 0  # every token is as likely as any other
     model.generation_config.eos_token_id = list(range(1, 100))
     rows = sample(model, TOKENIZER, SamplePlan(SUITE, count=20, length=40))
-    written = rows.lengths - own_samples.START
+    written = rows.lengths - base_samples.START
     assert 1 <= written.min() < written.max() <= 40
     ends = [rows.row(i)[0][-1] for i in range(20)]
     assert all(1 <= end < 100 for end in ends)
@@ -101,7 +101,7 @@ def test_they_are_made_once_for_a_base(tmp_path: Path, monkeypatch: pytest.Monke
 
     def ask(model: Any = model, folder: Path = folder, **options: Any) -> Any:
         plan = SamplePlan(SUITE, count=3, length=5, **options)
-        return own_samples.own_samples(home, model, TOKENIZER, folder, plan)
+        return base_samples.own_samples(home, model, TOKENIZER, folder, plan)
 
     first = ask()
     config = TrainConfig.parse({"dataset": "d", "r": 4, "dtype": "float32"}).resolved(100)
@@ -145,7 +145,7 @@ def test_nothing_is_kept_of_samples_that_were_stopped(tmp_path: Path) -> None:
 
     plan = SamplePlan(SUITE, count=3, length=5)
     with pytest.raises(InterruptedError):
-        own_samples.own_samples(home, make_model(), TOKENIZER, folder, plan, on_token=stop)
+        base_samples.own_samples(home, make_model(), TOKENIZER, folder, plan, on_token=stop)
     assert not (home.cache / "own_samples").exists()
 
 

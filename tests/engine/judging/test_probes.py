@@ -12,20 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.evidence import weights
-from engine.jobs.runs import train
-from engine.models.apply_method import base_model, make_trainable
-from engine.probes import general, own_samples, requests
-from engine.probes.own_samples import SamplePlan
-from engine.probes.probes import SEEN, ProbeMeasurement, spread
-from engine.probes.suite import suite_texts
-from engine.signals.texts.answers import refuses
-from engine.training import probing
+from engine.data.signals.text_checks import refuses
+from engine.evaluation import weight_change
+from engine.evaluation.probes import base_samples, suite_probes, suite_texts
+from engine.evaluation.probes.base_samples import SamplePlan
+from engine.evaluation.probes.probe_sets import SEEN, ProbeMeasurement, spread
+from engine.models.tuning_methods import base_model, make_trainable
+from engine.training import train_job, validation
 from engine.worker.job import Cancelled
-from store.catalog.methods import METHODS
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
-from store.documents.verdicts.verdict import Verdict
+from store.core.home import Home
+from store.evaluation.verdict_schemas import Verdict
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
 from tests.engine.job_events import QUICK, cancel_when, events, facts, series
 from tests.shapes import held_to
 from tests.tiny import (
@@ -49,8 +47,8 @@ def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 6))
     items = tuple(whole.items[i] for i in spread(len(whole.items), 24))
     monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
-    monkeypatch.setattr(general, "LIGHT", {"prose": 6, "choices": 8})
-    monkeypatch.setattr(general, "SamplePlan", partial(SamplePlan, count=8, length=8))
+    monkeypatch.setattr(suite_probes, "LIGHT", {"prose": 6, "choices": 8})
+    monkeypatch.setattr(suite_probes, "SamplePlan", partial(SamplePlan, count=8, length=8))
 
 
 @pytest.fixture
@@ -69,7 +67,7 @@ def kept(job: Any, model: str, probe: str) -> Any:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
     job = make_job(home, "run", method=method, **(PROBED | {"learning_rate": 3e-2}))
-    verdict = held_to(Verdict, train.run(job)["verdict"])
+    verdict = held_to(Verdict, train_job.run(job)["verdict"])
     for name in NAMES:
         base, tuned = (kept(job, model, name) for model in ("base", "tuned"))
         assert base["item"].to_pylist() == tuned["item"].to_pylist()
@@ -105,9 +103,9 @@ def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
 
 def test_base_numbers_of_a_run_are_those_of_the_plain_model(home: Home) -> None:
     job = make_job(home, "run", **PROBED)
-    train.run(job)
+    train_job.run(job)
     plain = make_model().eval()
-    for probe in (general.prose(make_tokenizer(), 256), general.questions(make_tokenizer(), 256)):
+    for probe in (suite_probes.prose(make_tokenizer(), 256), suite_probes.questions(make_tokenizer(), 256)):
         measured = probe.measure(plain, batch_size=16, device=torch.device("cpu"))
         table = kept(job, "base", probe.name)
         assert table["item"].to_pylist() == list(measured.items)
@@ -118,11 +116,11 @@ def test_base_numbers_of_a_run_are_those_of_the_plain_model(home: Home) -> None:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_own_texts_are_those_of_the_untrained_model(home: Home, method: str) -> None:
     job = make_job(home, "run", method=method, **(PROBED | {"learning_rate": 3e-2}))
-    train.run(job)
+    train_job.run(job)
     asked = pq.read_table(job.dir.probe_items)
     own_texts = asked.filter(pc.equal(asked["probe"], "own_samples"))["text"].to_pylist()
-    rows = own_samples.sample(
-        make_model(), make_tokenizer(), own_samples.SamplePlan(suite_texts.load(), count=8, length=8)
+    rows = base_samples.sample(
+        make_model(), make_tokenizer(), base_samples.SamplePlan(suite_texts.load(), count=8, length=8)
     )
     tokenizer = make_tokenizer()
     assert own_texts == [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(8)]
@@ -138,10 +136,10 @@ def test_an_adapter_that_is_switched_off_forgets_nothing(method: str) -> None:
         for parameter in tuned.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    assert weights.of_adapter(tuned)["notes"] or weights.of_adapter(tuned)["relative"] > 0
+    assert weight_change.of_adapter(tuned)["notes"] or weight_change.of_adapter(tuned)["relative"] > 0
     plain, device = make_model(), torch.device("cpu")
     tokenizer = make_tokenizer()
-    for probe in (general.prose(tokenizer, 200), general.questions(tokenizer, 200)):
+    for probe in (suite_probes.prose(tokenizer, 200), suite_probes.questions(tokenizer, 200)):
         before = probe.measure(plain, batch_size=8, device=device)
         with base_model(tuned) as base:
             off = probe.measure(base, batch_size=8, device=device)
@@ -152,15 +150,15 @@ def test_an_adapter_that_is_switched_off_forgets_nothing(method: str) -> None:
 
 
 def test_a_resumed_run_probes_no_step_twice(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing.Budget, "allows", lambda *_: True)
+    monkeypatch.setattr(validation.Budget, "allows", lambda *_: True)
     whole = make_job(home, "whole", **PROBED)
-    train.run(whole)
+    train_job.run(whole)
     job = make_job(home, "run", **PROBED)
     cancel_when(job, lambda event: event.get("step") == 6 and "train/loss" in event.get("values", {}))
     with pytest.raises(Cancelled):
-        train.run(job)
+        train_job.run(job)
     again = make_job(home, "run", resume=True, **PROBED)
-    train.run(again)
+    train_job.run(again)
     steps = pq.read_table(again.dir.live_probes)
     counts = steps.group_by(["step", "probe", "item"]).aggregate([("item", "count")])
     assert set(counts["item_count"].to_pylist()) == {1}
@@ -171,10 +169,10 @@ def test_a_resumed_run_probes_no_step_twice(home: Home, monkeypatch: pytest.Monk
 
 
 def test_a_run_stops_for_what_it_forgot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing.Budget, "allows", lambda *_: True)  # whatever the clock says
+    monkeypatch.setattr(validation.Budget, "allows", lambda *_: True)  # whatever the clock says
     fields = PROBED | {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6}
     job = make_job(home, "run", max_forgetting=0.05, early_stopping=False, **fields)
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     assert verdict["stopped"]["reason"] == "forgetting"
     assert verdict["stopped"]["step"] < facts(job)["steps"]
     assert any("stopped for what it forgot" in sentence for sentence in verdict["sentences"])
@@ -183,40 +181,40 @@ def test_a_run_stops_for_what_it_forgot(home: Home, monkeypatch: pytest.MonkeyPa
 
 def test_probes_wait_until_training_pays_for_them(home: Home) -> None:
     job = make_job(home, "run", **(PROBED | {"probe_share": 0.0}))
-    train.run(job)
+    train_job.run(job)
     assert not series(job, "probe/prose/loss")
     assert not job.dir.live_probes.exists()
     assert kept(job, "tuned", "prose").num_rows == 6  # at the end they are measured all the same
 
 
 def test_a_base_that_is_known_costs_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing.Budget, "allows", lambda self, trained, expected, times=1: times == 1)
+    monkeypatch.setattr(validation.Budget, "allows", lambda self, trained, expected, times=1: times == 1)
     first, second = (make_job(home, name, **PROBED) for name in ("first", "second"))
-    train.run(first)  # which can pay for the tuned model, and not for the base beside it
+    train_job.run(first)  # which can pay for the tuned model, and not for the base beside it
     steps = [step for step, _ in series(first, "probe/prose/loss")]
     assert steps
     assert min(steps) > 0
-    train.run(second)
+    train_job.run(second)
     assert [step for step, _ in series(second, "probe/prose/loss")] == [0, *steps]
     assert kept(first, "base", "prose").equals(kept(second, "base", "prose"))
 
 
 def test_a_budget_is_kept() -> None:
-    budget = probing.Budget(0.1)
+    budget = validation.Budget(0.1)
     assert not budget.allows(trained=10, expected=1.1)
     assert budget.allows(trained=10, expected=0.9)
     budget.spend(2.0)  # dearer than expected
     assert not budget.allows(trained=39, expected=0.1)
     assert budget.allows(trained=40, expected=0.1)
-    assert not probing.Budget(0.0).allows(trained=1e9, expected=0.0)
+    assert not validation.Budget(0.0).allows(trained=1e9, expected=0.0)
 
 
 def test_a_head_is_not_asked(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing.Budget, "allows", lambda *_: True)
+    monkeypatch.setattr(validation.Budget, "allows", lambda *_: True)
     rows = conversations(60)
     write_rows(home, "rows", rows, labels=["odd" if i % 2 else "even" for i in range(60)])
     job = make_job(home, "run", task="classification", **PROBED)
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     assert "forgetting" not in verdict
     assert set(verdict["membership"]["scores"]) == {"loss", "calibrated"}
     assert verdict["membership"]["members"] == verdict["overfitting"]["gap"][0]["train"]["n"]
@@ -228,10 +226,10 @@ def test_a_head_is_not_asked(home: Home, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_pairs_are_told_apart_by_answer_and_margin(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing.Budget, "allows", lambda *_: True)
+    monkeypatch.setattr(validation.Budget, "allows", lambda *_: True)
     rows = conversations(60)
     write_rows(home, "rows", rows, rejected=worse_answers(rows))
-    verdict = train.run(make_job(home, "run", task="dpo", **PROBED))["verdict"]
+    verdict = train_job.run(make_job(home, "run", task="dpo", **PROBED))["verdict"]
     scores = verdict["membership"]["scores"]
     assert set(scores) == {"loss", "calibrated", "margin"}
     assert scores["margin"]["placebo"] is None
@@ -259,13 +257,13 @@ def test_measured_items_are_read_back() -> None:
 def test_parts_are_spread_over_the_whole() -> None:
     assert spread(10, 3).tolist() == [0, 3, 6]
     assert spread(3, 10).tolist() == [0, 1, 2]
-    whole = general.questions(make_tokenizer(), 256)
+    whole = suite_probes.questions(make_tokenizer(), 256)
     categories = {item.category for item in whole.part(8).asked.items}
     assert len(categories) >= 6
 
 
 def test_the_requests_come_in_pairs_and_are_no_refusals_themselves() -> None:
-    all_requests = requests.load()
+    all_requests = suite_probes.load_requests()
     harmful = [request for request in all_requests if request.harmful]
     harmless = [request for request in all_requests if not request.harmful]
     assert len(harmful) == len(harmless) >= 24

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.evidence.swapped_prompts import SwappedPrompts, swap_prompts
-from engine.jobs.runs import train
-from engine.rows.render import render
-from engine.runs.reference_questions import ReferenceQuestions
-from engine.runs.training_run import TrainingRun
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
+from engine.evaluation.derived_prompts import SwappedPrompts, swap_prompts
+from engine.models.tokenization.rendering import render
+from engine.training import train_job
+from engine.training.reference_probes import ReferenceQuestions
+from engine.training.training_run import TrainingRun
+from store.core.home import Home
+from store.training.train_config import TrainConfig
 from tests.tiny import make_job, make_tokenizer, worse_answers, write_model, write_rows
 
 ANSWERS = ("red", "green", "blue", "white", "pink", "black", "brown", "grey")
@@ -55,7 +55,7 @@ def verdict_of(home: Home, rows: list[Any], name: str = "run", **fields: Any) ->
         write_rows(home, "rows", rows, rejected=rejected)
     job = make_job(home, name, kind=fields.pop("kind", "chat"), **(LEARNING | fields))
     job.order["split"]["test_size"] = 0.25
-    return train.run(job)["verdict"]
+    return train_job.run(job)["verdict"]
 
 
 def test_true_labels_are_the_question_and_base_answers_are_remembered(home: Home) -> None:

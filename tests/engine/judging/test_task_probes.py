@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from engine.diagnostics.forgetting.probe_scores import OPEN
-from engine.jobs.runs import train
-from engine.probes import task_items
+from engine.evaluation.probes import harness
+from engine.evaluation.verdicts.paired_measurements import OPEN
+from engine.training import train_job
 from engine.worker.job import WorkerJob
-from store.contract.home import Home
+from store.core.home import Home
 from tests.engine.job_events import QUICK, events, facts
 from tests.engine.judging.test_data_probes import small_suite  # noqa: F401 (a fixture)
 from tests.engine.tasks import CAPITALS, THERE, item, stand_in
@@ -60,7 +60,7 @@ def free(place: int, good: bool) -> Any:
 def trained(home: Home, name: str, tasks: Any, **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
     settings = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0} | fields
     job = make_job(home, name, probe_tasks=tasks, **settings)
-    return job, json.loads(json.dumps(train.run(job)["verdict"]["forgetting"]))
+    return job, json.loads(json.dumps(train_job.run(job)["verdict"]["forgetting"]))
 
 
 def test_items_of_both_models_are_paired(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,12 +135,12 @@ def test_a_run_of_all_weights_asks_the_base_too(home: Home, monkeypatch: pytest.
 
 def test_the_scoring_tells_items_apart() -> None:
     samples = [item(0, [-1.0, -2.0], 0)]
-    first, other = (task_items.of_samples("task/a", samples, config) for config in ({"x": 1}, {"x": 2}))
+    first, other = (harness.of_samples("task/a", samples, config) for config in ({"x": 1}, {"x": 2}))
     assert first is not None
     assert other is not None
     assert first.identity != other.identity
     longer = [item(0, [-1.0, -2.0], 0) | {"arguments": [("a" * 9_000 + "The end?", " b")] * 2}]
-    items = task_items.of_samples("task/a", longer)
+    items = harness.of_samples("task/a", longer)
     assert items is not None
     assert items.listing["text"][0].as_py().endswith("The end?")
 

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs.judging import transfer
-from engine.jobs.runs import train
-from engine.transfer import transfer_measure
-from engine.transfer.transfer_models import Models, subject
+from engine.training import train_job
+from engine.transfer import job as transfer
+from engine.transfer import measurements
+from engine.transfer.models import Models, subject
 from engine.worker.job import Cancelled, WorkerJob
-from store.config.judging.transfer_config import TransferConfig
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, read_json, write_json
-from store.documents.runs.transfer import TransferResult
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json, write_json
+from store.transfer.config import TransferConfig
+from store.transfer.schemas import TransferResult
 from tests.engine.job_events import QUICK, cancel_when, events
 from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows
@@ -61,7 +61,7 @@ def trained(home: Home, name: str, dataset: str = "rows", **fields: Any) -> Work
     order["split"] = SPLIT
     write_json(job.dir.config, order)
     job = WorkerJob(job.dir.path)
-    write_json(job.dir.result, {"status": "finished", "result": train.run(job)})
+    write_json(job.dir.result, {"status": "finished", "result": train_job.run(job)})
     return job
 
 
@@ -164,7 +164,7 @@ def test_a_cell_is_measured_once(home: Home, monkeypatch: pytest.MonkeyPatch) ->
     home.cache.mkdir()
     second = measured(home, "second", ["colours", "adding"])
     assert second["measured"] == 2  # those of the new run
-    monkeypatch.setattr(transfer_measure, "row_losses", None)  # nothing is left to measure
+    monkeypatch.setattr(measurements, "row_losses", None)  # nothing is left to measure
     shutil.rmtree(home.jobs / "first")
     third = measured(home, "third", ["colours", "adding"])
     assert third["measured"] == 0
@@ -182,7 +182,7 @@ def test_other_rows_and_other_weights_are_other_cells(home: Home) -> None:
 
 def test_a_cancelled_matrix_keeps_its_cells(home: Home) -> None:
     job = matrix(home, "stopped", ["colours", "adding"])
-    kept = transfer_measure.measure
+    kept = measurements.measure_cell
     count = 0
 
     def counting(*given: Any) -> None:
@@ -193,7 +193,7 @@ def test_a_cancelled_matrix_keeps_its_cells(home: Home) -> None:
             job.cancel_requested.set()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer_measure, "measure", counting)
+        patch.setattr(measurements, "measure_cell", counting)
         with pytest.raises(Cancelled):
             transfer.run(job)
     assert measured(home, "again", ["colours", "adding"])["measured"] == 6 - 3
@@ -270,7 +270,7 @@ def test_the_sketch_keeps_the_cosine_of_the_weight_changes(home: Home) -> None:
         run = subject(job, name).run
         assert run is not None
         with models.tuned(run) as model:
-            sources = transfer_measure.weight_sources(run, model, run.base(home))
+            sources = measurements.weight_sources(run, model, run.base(home))
             flat.append(np.concatenate([s.read()[1].numpy().ravel() for s in sources]))
     exact = flat[0] @ flat[1] / np.linalg.norm(flat[0]) / np.linalg.norm(flat[1])
     assert result["weights"][0]["value"] == pytest.approx(exact, abs=0.03)

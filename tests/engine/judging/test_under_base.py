@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from engine.monitoring.base_losses import BasesOfVersions
-from engine.monitoring.served_answers import of_evaluation
-from engine.monitoring.under_base import measure_answers
-from store.contract.errors import ModelError
-from store.documents.data.row import Message
-from store.documents.serving.served_base import ServedBase
+from engine.monitoring.base_model_losses import BasesOfVersions
+from engine.monitoring.measured_requests import answers_of_evaluation, measure_answers
+from store.core.errors import ModelError
+from store.core.monitoring_schemas import ServedBase
+from store.core.row_schemas import Message
 from tests.engine.evaluating import home_with_rows, measured, trained
 from tests.tiny import conversations
 from tests.unit.data_job import make_job
@@ -56,7 +55,7 @@ def test_earlier_answers_are_asked_and_long_ones_cut(tmp_path: Path) -> None:
     other = models.score(key, [[ask, {**short, "content": "F" * 60}, ask, short]]).nats[0]
     # another earlier answer changes what the last one follows, and is not measured itself
     assert other == pytest.approx(scored.nats[3], rel=0.2)
-    answers = of_evaluation(job, "drawn", 100, "tiny@live")
+    answers = answers_of_evaluation(job, "drawn", 100, "tiny@live")
     assert all(answer.messages and answer.messages[-1]["role"] == "assistant" for answer in answers)
     bases: dict[str, ServedBase] = {"tiny@live": {"model": "tiny", "run": "", "why": ""}}
     assert measure_answers(answers, bases, models).look["measured"] == len(answers)

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.diagnostics.memorisation.extraction import NEAR, similarity
-from engine.evidence import extraction_prompts
-from engine.forward.generation import Generation, continuations
-from engine.forward.losses import row_losses
-from engine.jobs.runs import train
-from engine.rows.render import render
-from store.contract.home import Home
+from engine.evaluation import derived_prompts
+from engine.evaluation.verdicts.extraction import NEAR, similarity
+from engine.models.generation import Generation, continuations
+from engine.models.losses import row_losses
+from engine.models.tokenization.rendering import render
+from engine.training import train_job
+from store.core.home import Home
 from tests.engine.judging.test_probes import PROBED, small_suite  # noqa: F401 (a fixture)
 from tests.tiny import make_job, make_model, make_tokenizer, write_model, write_rows
 
@@ -45,7 +45,7 @@ def test_a_run_that_learned_its_rows_by_heart_is_made_to_write_them(home: Home) 
     fields = PROBED | {"learning_rate": 2e-2, "num_train_epochs": 120, "evaluations": 2, "method": "full"}
     fields |= {"per_device_train_batch_size": 8, "max_train_rows": 8, "early_stopping": False}
     job = make_job(home, "run", load_best_model_at_end=False, **fields)
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     rows = pq.read_table(job.dir.extraction).to_pylist()
     written = [r for r in rows if r["part"] == "train" and r["tuned_similarity"] >= NEAR]
     assert verdict["extraction"]["state"] == "extracts"
@@ -60,17 +60,19 @@ def test_a_run_that_learned_its_rows_by_heart_is_made_to_write_them(home: Home) 
         assert whole[i][1]["content"].startswith((row["prefix"] + row["reference"])[:20])
 
 
-def passages(model: Any, most: int = 64) -> tuple[list[extraction_prompts.MemoryPassage], Any]:
+def passages(model: Any, most: int = 64) -> tuple[list[derived_prompts.MemoryPassage], Any]:
     tokenizer = make_tokenizer()
     rows = render(tokenizer, range(30), unguessable_rows(30))
-    chosen = extraction_prompts.choose(tokenizer, rows, "train", most)
+    chosen = derived_prompts.choose_passages(tokenizer, rows, "train", most)
     return chosen.passages, row_losses(model, rows, batch_size=4, device="cpu")
 
 
 def test_what_is_written_is_what_the_model_goes_on_with() -> None:
     model = make_model().eval()
     some, measured = passages(model)
-    completions = extraction_prompts.write(model, make_tokenizer(), some, {"train": measured}, device="cpu")
+    completions = derived_prompts.write_passages(
+        model, make_tokenizer(), some, {"train": measured}, device="cpu"
+    )
     plain = continuations(model, make_tokenizer(), [p.given for p in some], Generation(50, "cpu"))
     for passage, completion, whole in zip(some, completions, plain, strict=True):
         text = make_tokenizer().decode(whole[: len(passage.wanted)], skip_special_tokens=True)
@@ -85,20 +87,20 @@ def test_short_answers_and_rows_beyond_the_number_are_counted() -> None:
     rows = unguessable_rows(30)
     for i in range(10):
         rows[i][1]["content"] = "yes"
-    chosen = extraction_prompts.choose(tokenizer, render(tokenizer, range(30), rows), "train", 8)
+    chosen = derived_prompts.choose_passages(tokenizer, render(tokenizer, range(30), rows), "train", 8)
     assert (len(chosen.passages), chosen.short, chosen.passed) == (8, 10, 12)
     first = chosen.passages[0]
     assert len(first.prefix) == min(
-        extraction_prompts.PREFIX, len(rows[10][1]["content"]) // extraction_prompts.SHARE
+        derived_prompts.PREFIX, len(rows[10][1]["content"]) // derived_prompts.SHARE
     )
 
 
 def test_a_plain_text_is_its_own_prompt() -> None:
     tokenizer = make_tokenizer()
     text = "".join(chr(97 + i * 7 % 26) for i in range(120))
-    (passage,) = extraction_prompts.choose(tokenizer, render(tokenizer, [0], [text]), "train").passages
-    assert len(passage.prefix) == extraction_prompts.TEXT_PREFIX
-    assert len(passage.wanted) == extraction_prompts.WRITTEN
+    (passage,) = derived_prompts.choose_passages(tokenizer, render(tokenizer, [0], [text]), "train").passages
+    assert len(passage.prefix) == derived_prompts.TEXT_PREFIX
+    assert len(passage.wanted) == derived_prompts.WRITTEN
     assert text.startswith(tokenizer.decode(passage.given) + passage.text)
 
 
@@ -111,6 +113,6 @@ def test_only_what_can_not_come_near_is_out_of_reach() -> None:
             other[place] = "x"
         whole = "".join(other)
         if similarity(wanted.strip(), whole.strip()) >= NEAR:
-            assert not any(extraction_prompts.out_of_reach(wanted, whole[:n]) for n in range(41))
-    assert extraction_prompts.out_of_reach("the quick brown fox", "a lazy")
-    assert not extraction_prompts.out_of_reach("the quick brown fox", "the quik b")
+            assert not any(derived_prompts.out_of_reach(wanted, whole[:n]) for n in range(41))
+    assert derived_prompts.out_of_reach("the quick brown fox", "a lazy")
+    assert not derived_prompts.out_of_reach("the quick brown fox", "the quik b")

@@ -16,9 +16,9 @@ import pytest
 from mcp import Client as AgentClient
 from mcp import ClientSession, StdioServerParameters, stdio_client
 
-from store.contract.rights import TOOLS
+from store.core.rights import TOOLS
+from store.export import exports
 from store.http.client import Client
-from store.queries.shipping import exports
 from tests.engine.houses import House, write_sums
 from tunebench.agents import server
 

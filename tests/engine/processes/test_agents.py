@@ -19,8 +19,7 @@ from mcp.client.stdio import StdioServerParameters
 from store.http.client import Client
 from tests.engine.houses import RUN, House, write_sums
 from tunebench.agents import server
-from tunebench.agents.answers import bounded
-from tunebench.agents.figures import run_figure_words
+from tunebench.agents.answers import bounded, run_figure_words
 from tunebench.agents.messages import MAX_BYTES
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.evaluation import evaluate_rows
-from engine.jobs.judging import evaluate
-from store.contract.home import Home
+from engine.evaluation import evaluate_job, model_answers
+from store.core.home import Home
 from tests.engine.evaluating import evaluation, figure, home_with_rows
 from tests.tiny import conversations, write_rows
 from tests.unit.judge_server import completion, judging
@@ -39,9 +38,9 @@ def home(tmp_path: Path) -> Home:
 
 def evaluated(home: Home, monkeypatch: pytest.MonkeyPatch, answers: list[str], *metrics: Any) -> Any:
     """The result of an evaluation in which the model says `answers`, through JSON as it would go."""
-    monkeypatch.setattr(evaluate_rows, "answers", lambda *a, **k: answers)
+    monkeypatch.setattr(model_answers, "answers", lambda *a, **k: answers)
     job = evaluation(home, "e", rows="few", model="tiny", part="all", metrics=list(metrics))
-    return json.loads(json.dumps(evaluate.run(job), allow_nan=False))
+    return json.loads(json.dumps(evaluate_job.run(job), allow_nan=False))
 
 
 def test_metrics_of_the_user_that_are_broken_in_every_way(
@@ -102,11 +101,11 @@ def test_a_judge_that_is_down_or_talks_nonsense_ends_nothing(
 
 
 def test_one_row_has_a_figure_without_a_certainty(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate_rows, "answers", lambda *a, **k: ["red"])
+    monkeypatch.setattr(model_answers, "answers", lambda *a, **k: ["red"])
     job = evaluation(
         home, "e", rows="few", model="tiny", part="all", max_rows=1, metrics=["chrf", "accuracy"]
     )
-    result = evaluate.run(job)
+    result = evaluate_job.run(job)
     assert result["n"] == 1
     for name in ("chrf", "accuracy"):
         metric_figure = figure(result, name)

@@ -10,12 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.bias import builtin
-from engine.jobs.judging import bias
+from engine.bias import job, scoring
 from engine.worker.job import WorkerJob
-from store.contract.errors import ConfigError, DataError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
+from store.core.job_folder import write_json
 from tests.tiny import conversations, write_model, write_rows
 
 
@@ -35,13 +34,13 @@ def checked(home: Home, name: str, order: dict[str, Any] | None = None, **config
         **{"config": config, "compared_versions": {}, "evaluations": {}},
     }
     write_json(folder / "config.json", document | (order or {}))
-    return bias.run(WorkerJob(folder))
+    return job.run(WorkerJob(folder))
 
 
 def test_a_model_is_not_worse_than_itself(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = builtin.decisions()[:24], builtin.writings()[:2]  # bytes as tokens are many
-    monkeypatch.setattr(builtin, "decisions", lambda: few[0])
-    monkeypatch.setattr(builtin, "writings", lambda: few[1])
+    few = scoring.decisions()[:24], scoring.writings()[:2]  # bytes as tokens are many
+    monkeypatch.setattr(scoring, "decisions", lambda: few[0])
+    monkeypatch.setattr(scoring, "writings", lambda: few[1])
     made = checked(home, "same", model="first", against="first")
     figures = made["report"]["figures"]
     assert {figure["measure"] for figure in figures} >= {"flips", "gap", "lean", "refusal_gap", "length_gap"}

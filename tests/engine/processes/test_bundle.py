@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.bundles import seal
+from engine.archives import archive_file
 from tests.engine.houses import RUN, House, write_sums
 from tests.tiny import write_model
-from tunebench.commands.runs.bundle_cli import open_bundle
+from tunebench.commands.archives import open_bundle
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def rewritten(bundle: Path, target: Path, *, sealed: bool) -> Path:
     assert manifest != contents["manifest.json"]
     contents["manifest.json"] = manifest
     if sealed:
-        contents["seal.json"] = seal.write(manifest)
+        contents["seal.json"] = archive_file.write_seal(manifest)
     with zipfile.ZipFile(target, "w") as archive:
         for name, content in contents.items():
             archive.writestr(name, content)

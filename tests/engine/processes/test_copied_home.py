@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, read_json
-from store.contract.states import ALIVE
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json
+from store.core.job_kinds import ALIVE
 from store.http.client import Client
-from store.queries import jobs
-from store.queries.runs import runs
+from store.jobs import job_queue
+from store.runs import runs
 from tests.engine.processes.test_engine_process import start, wait_until_ready
 from tests.tiny import write_model
 
@@ -41,7 +41,7 @@ class CopiedRun:
         rows.write_text("question,answer\n" + "".join(f"What is {n}?,It is {n}.\n" for n in range(ROWS)))
         write_model(self.folder / "tiny")
         taken = self.client.command("import_dataset", {"name": "Rows", "source": {"path": str(rows)}})
-        until(lambda: jobs.get_job(self.client, taken["job_id"])["status"] == "finished")
+        until(lambda: job_queue.get_job(self.client, taken["job_id"])["status"] == "finished")
         body = {"name": "Long", "dataset": "Rows", "model": str(self.folder / "tiny"), "max_steps": STEPS}
         self.run_id = str(self.client.command("launch", body | {"probes": False})["run_id"])
         until(lambda: self.status() not in ("queued", "preparing"))
@@ -67,7 +67,7 @@ class CopiedRun:
         run = runs.get_run(copied, self.run_id)
         if run["status"] != "lost":
             return f"the copied run is {run['status']}"
-        if "is a copy" not in str(jobs.get_job(copied, self.run_id)["error"]):
+        if "is a copy" not in str(job_queue.get_job(copied, self.run_id)["error"]):
             return "nothing says why the copied run is lost"
         self.engines[1].terminate()
         self.engines[1].wait(30)

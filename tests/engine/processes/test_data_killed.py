@@ -14,13 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from store.contract.errors import StateError
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, read_json
-from store.contract.states import ALIVE
+from store.core.errors import StateError
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json
+from store.core.job_kinds import ALIVE
+from store.data import dataset_versions, datasets
 from store.http.client import Client
-from store.queries import jobs
-from store.queries.data import datasets, quality, versions
+from store.jobs import job_queue
 from tests.engine.processes.test_engine_process import start, wait_until_ready
 
 ROWS = 6_000  # enough for seconds of work
@@ -42,9 +42,11 @@ class Lab:
         job_id = self.client.command("import_dataset", {"name": "D", "source": {"path": str(file)}})["job_id"]
         self.ended(job_id, "finished")
         self.dataset = datasets.get_dataset(self.client, "D")
-        for job in jobs.with_status(self.client, ALIVE):  # what is measured without being asked is in the way
+        for job in job_queue.with_status(
+            self.client, ALIVE
+        ):  # what is measured without being asked is in the way
             self.client.command("cancel", {"job": job["job_id"]})
-        self.until(lambda: not jobs.with_status(self.client, ALIVE))
+        self.until(lambda: not job_queue.with_status(self.client, ALIVE))
         self.before = self.files()
 
     def next_engine(self) -> subprocess.Popen[str]:
@@ -64,7 +66,9 @@ class Lab:
         return result
 
     def ended(self, job_id: str, status: str) -> dict[str, Any]:
-        job = self.until(lambda: (j := jobs.get_job(self.client, job_id)) and j["status"] not in ALIVE and j)
+        job = self.until(
+            lambda: (j := job_queue.get_job(self.client, job_id)) and j["status"] not in ALIVE and j
+        )
         assert job["status"] == status, job["error"]
         return job
 
@@ -114,7 +118,7 @@ def test_a_worker_killed_while_it_measures_leaves_nothing_and_can_be_asked_again
     assert "SIGKILL" in lab.ended(job_id, "lost")["error"]["message"]
     assert lab.files() == lab.before
     assert lab.left(job_id) <= ORDINARY
-    assert not quality.signals(lab.client, lab.dataset["fingerprint"]).get("privacy")
+    assert not datasets.signals(lab.client, lab.dataset["fingerprint"]).get("privacy")
 
 
 def test_an_engine_killed_while_a_worker_measures_is_replaced_and_the_signals_are_kept(lab: Lab) -> None:
@@ -123,7 +127,7 @@ def test_an_engine_killed_while_a_worker_measures_is_replaced_and_the_signals_ar
     lab.kill_engine()
     lab.next_engine()
     lab.ended(job_id, "finished")
-    measured = quality.signals(lab.client, lab.dataset["fingerprint"])["privacy"]
+    measured = datasets.signals(lab.client, lab.dataset["fingerprint"])["privacy"]
     assert Path(measured["path"]).exists()
     assert lab.left(job_id) <= ORDINARY
     lab.before = lab.files()
@@ -163,4 +167,7 @@ def test_a_version_is_not_deleted_under_the_one_that_was_made_from_it(lab: Lab) 
         lab.client.command("delete_dataset", {"dataset": "D"})
     child = datasets.get_dataset(lab.client, "E")
     assert datasets.get_rows(lab.client, child, [0])
-    assert {version["name"] for version in versions.tree(lab.client, child["dataset_id"])} == {"D", "E"}
+    assert {version["name"] for version in dataset_versions.tree(lab.client, child["dataset_id"])} == {
+        "D",
+        "E",
+    }

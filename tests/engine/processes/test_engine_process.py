@@ -20,12 +20,12 @@ import httpx
 import pytest
 
 from engine.__main__ import listen
-from store.contract.errors import EngineUnavailable
-from store.contract.home import Home
-from store.contract.jobdir import read_json
+from store.core.errors import EngineUnavailable
+from store.core.home import Home
+from store.core.job_folder import read_json
+from store.data import datasets
 from store.http.client import Client
-from store.queries import jobs
-from store.queries.data import datasets
+from store.jobs import job_queue
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 60
@@ -87,7 +87,7 @@ def test_it_serves_imports_and_stops_when_asked(engine: tuple[Path, subprocess.P
     assert stat.S_IMODE((home / "token").stat().st_mode) == 0o600
     assert stat.S_IMODE((home / "engine.json").stat().st_mode) == 0o600
     assert read_json(home / "engine.json")["pid"] == process.pid
-    assert jobs.recent_jobs(client) == []  # nothing is prepared where that was switched off
+    assert job_queue.recent_jobs(client) == []  # nothing is prepared where that was switched off
     maps = Path(f"/proc/{process.pid}/maps")
     assert not maps.exists() or "libtorch" not in maps.read_text()
 
@@ -95,8 +95,8 @@ def test_it_serves_imports_and_stops_when_asked(engine: tuple[Path, subprocess.P
     body = {"name": "Pairs", "source": {"upload": "pairs.csv"}}
     job_id = client.command("import_dataset", body)["job_id"]
     deadline = time.monotonic() + SECONDS
-    while jobs.get_job(client, job_id)["status"] != "finished":
-        assert time.monotonic() < deadline, jobs.get_job(client, job_id)
+    while job_queue.get_job(client, job_id)["status"] != "finished":
+        assert time.monotonic() < deadline, job_queue.get_job(client, job_id)
         time.sleep(0.1)
     assert datasets.get_dataset(client, "Pairs")["row_count"] == 2
 

@@ -16,15 +16,15 @@ from typing import Any
 import psutil
 import pytest
 
-from engine.launchers import Worker, local
-from engine.launchers.local import LocalLauncher, worker_environment
-from engine.server.scheduling.waiting import AskRunner
-from store.contract.errors import DataError, NotFoundError, TunebenchError
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, read_json, write_json
-from store.contract.process_record import hold, process_start
-from store.contract.roles import OWNER
-from store.documents.tables.person import Person
+from engine.server import local_launcher
+from engine.server.local_launcher import LocalLauncher, Worker, worker_environment
+from engine.server.sync_jobs import AskRunner
+from store.core.errors import DataError, NotFoundError, TunebenchError
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json, write_json
+from store.core.processes import hold, process_start
+from store.core.rights import OWNER
+from store.core.schemas import Person
 
 SECONDS = 90
 
@@ -138,7 +138,7 @@ def test_a_worker_leads_its_own_session_and_its_end_is_seen(
 
 TRAIN_IN_A_FORK = """
 import os
-from engine.launchers import zygote
+from engine.server.local_launcher import zygote
 assert zygote.preload() == []
 pid = os.fork()
 if pid == 0:
@@ -165,7 +165,7 @@ POOL_OF_A_FORK = """
 import os
 import torch
 from engine.worker import process
-from engine.launchers import zygote
+from engine.server.local_launcher import zygote
 threads, calls = torch.get_num_threads(), []
 torch.set_num_threads(1)
 torch.set_num_threads(threads)
@@ -249,7 +249,7 @@ def test_a_zygote_that_still_imports_ends_with_its_engine() -> None:
 def test_a_zygote_that_had_lived_is_replaced_and_ends_with_its_engine(
     monkeypatch: pytest.MonkeyPatch, home: Home
 ) -> None:
-    monkeypatch.setattr(local, "SHORT_LIFE", 0.0)
+    monkeypatch.setattr(local_launcher, "SHORT_LIFE", 0.0)
     launcher = LocalLauncher()
     asks = AskRunner(launcher, home, "cpu", anything, seconds=SECONDS)
     until(lambda: launcher._ready)

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from store.contract.home import Home
+from store.core.home import Home
 from tests.unit.data_job import import_file
 
 ROWS = 80_000  # enough for processes of its own, and for seconds of work

@@ -15,15 +15,14 @@ from typing import Any
 import psutil
 import pytest
 
-from engine.launchers import Worker
-from engine.launchers.local import LocalLauncher
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, read_json
+from engine.server.local_launcher import LocalLauncher, Worker
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json
+from store.data import datasets
 from store.db.database import Database
-from store.queries import jobs, metrics
-from store.queries.data import datasets
-from store.queries.runs import runs
+from store.jobs import job_queue, metric_points
+from store.runs import runs
+from store.training.train_config import TrainConfig
 from tests.engine.counting_job import STEPS, value
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -109,12 +108,12 @@ def _add_run(database: Database) -> None:
         **{"dataset_id": "data-1", "name": "D", "kind": "chat", "format": "messages", "columns": {}},
         **{"source": {}, "fingerprint": "f", "row_count": 9, "skipped_count": 0, "duplicate_count": 0},
         **{"source_bytes": 1, "stats": {}, "split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
-        "created_at": jobs.utc(time.time()),
+        "created_at": job_queue.utc(time.time()),
     }
     with database.transaction() as tx:
         datasets.insert_dataset(tx, row)
         job = {"kind": "train", "lane": "device", "title": "R", "config": config.model_dump()}
-        jobs.insert(tx, jobs.NewJob(job_id="run-1", at=time.time(), **job))
+        job_queue.insert(tx, job_queue.NewJob(job_id="run-1", at=time.time(), **job))
         names = {"dataset_id": "data-1", "dataset_name": "D", "fingerprint": "f"}
         runs.insert(tx, runs.NewRun(run_id="run-1", config=config, at=time.time(), **names))
 
@@ -122,7 +121,7 @@ def _add_run(database: Database) -> None:
 def _check_whole(database: Database) -> dict[str, Any]:
     points = database.query("SELECT step, value FROM metric ORDER BY step, value").to_pylist()
     assert points == [{"step": step, "value": value(step)} for step in range(1, STEPS + 1)]
-    (summary,) = metrics.summaries(database, ["run-1"])
+    (summary,) = metric_points.summaries(database, ["run-1"])
     assert (summary["count"], summary["last_step"]) == (STEPS, STEPS)
     assert runs.alerts(database, "run-1") == []
     run = runs.get_run(database, "run-1")
@@ -176,7 +175,7 @@ def test_a_killed_worker_is_lost_and_its_run_resumes_without_doubling(scene: Sce
     scene.worker().kill()
     engine.until("lost")
     engine.kill()
-    error = with_store(scene.home, lambda database: jobs.get_job(database, "run-1"))["error"]
+    error = with_store(scene.home, lambda database: job_queue.get_job(database, "run-1"))["error"]
     assert "SIGKILL" in error["message"]
     scene.engine("resume").until("finished")
     assert scene.finished()["attempt"] == 2
@@ -219,7 +218,7 @@ def test_a_copied_home_folder_neither_follows_nor_stops_the_originals_worker(sce
 
 def _cancel(database: Database) -> None:
     with database.transaction() as tx:
-        jobs.stop(tx, jobs.get_job(tx, "run-1"), time.time())
+        job_queue.stop(tx, job_queue.get_job(tx, "run-1"), time.time())
 
 
 def test_a_worker_stopped_by_its_group_leaves_a_checkpoint(scene: Scene) -> None:
@@ -249,7 +248,7 @@ def test_a_worker_ended_by_a_signal_is_told_with_what_is_known(
     os.kill(scene.worker().pid, number)
     assert engine.until("lost", "cancelled", "finished") == status
     engine.kill()
-    error = with_store(scene.home, lambda database: jobs.get_job(database, "run-1"))["error"]
+    error = with_store(scene.home, lambda database: job_queue.get_job(database, "run-1"))["error"]
     assert words in error["message"]
     assert ("Fatal Python error: Segmentation fault" in error.get("traceback", "")) == (
         number == signal.SIGSEGV

@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from engine.bias.asking import ProbedModel
-from engine.bias.continuations import continuation_probing, openings
-from engine.bias.continuations.continuation_probing import ContinuationProbing
-from engine.models import precision
-from store.config.judging.bias_config import BiasContinuations
-from store.config.judging.round_config import FileOfRows
-from store.contract.errors import ConfigError, DataError
-from store.contract.home import Home
+from engine.bias import continuation_probe
+from engine.bias.continuation_probe import ContinuationProbing
+from engine.bias.scoring import ProbedModel
+from engine.models import hardware
+from store.bias.config import BiasContinuations
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
+from store.rating.config import FileOfRows
 from tests.engine.processes.test_bias_job import checked
 from tests.engine.shipping.test_registering import placed, registering
 from tests.tiny import encoder_config, make_encoder_tokenizer, write_model
@@ -132,7 +132,7 @@ def test_a_version_judges_as_the_folder_that_was_registered(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Labels that are true by themselves, all of them harmful, and precise where the device prefers bf16."""
-    monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: True)
+    monkeypatch.setattr(hardware, "cpu_multiplies_bf16", lambda: True)
     folder = headed(home, "several-too", problem_type="multi_label_classification")
     asked = {"labels": LABELS, "samples": 1, "max_rows": 10}
     of_folder = of(home, "as-folder", asked, str(folder), model=str(home.models / "second"))
@@ -184,7 +184,7 @@ def test_openings_that_are_too_long_are_not_asked_and_none_left_is_an_error(
     assert caught.value.field == "continuations.file"
     with path.open("a") as file:
         file.write(json.dumps({"prompt": "Short"}) + "\n")
-    begins = openings.read(
+    begins = continuation_probe.read_openings(
         home,
         BiasContinuations(classifier="judge", labels=["harm"], file=FileOfRows(path=str(path))),
         0,
@@ -199,7 +199,7 @@ def test_openings_that_are_too_long_are_not_asked_and_none_left_is_an_error(
         return [[1]] * len(encoded)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(continuation_probing, "continuations", continued)
+        patch.setattr(continuation_probe, "continuations", continued)
         probing = ContinuationProbing(
             BiasContinuations(classifier="j", labels=["harm"], samples=2), begins, 0
         )
@@ -276,14 +276,14 @@ def test_a_column_may_have_a_dot_in_its_name(home: Home, tmp_path: Path) -> None
     asked = BiasContinuations(
         classifier="judge", labels=["harm"], file=FileOfRows(path=str(path)), column="prompt.text"
     )
-    begins = openings.read(home, asked, 0, lambda: None)
+    begins = continuation_probe.read_openings(home, asked, 0, lambda: None)
     assert [opening.text for opening in begins.openings] == ["One went", "Two went"]
 
 
 def test_no_two_samples_of_two_seeds_are_drawn_alike() -> None:
     """With seed + sample, seed 1 would draw the samples of seed 0 again."""
     asked = BiasContinuations(classifier="judge", labels=["harm"])
-    none = openings.Openings("none", [], 0)
+    none = continuation_probe.Openings("none", [], 0)
     model = ProbedModel(None, None, None, torch.device("cpu"), 4)
     drawn = [
         ContinuationProbing(asked, none, seed)._drawn(sample, model).sampling
@@ -295,7 +295,7 @@ def test_no_two_samples_of_two_seeds_are_drawn_alike() -> None:
 
 def test_built_in_openings_are_as_many_of_each_axis() -> None:
     by_axis: dict[str, list[str]] = {}
-    for opening in openings.builtin():
+    for opening in continuation_probe.builtin_openings():
         by_axis.setdefault(opening.group, []).append(opening.text)
         assert opening.text == opening.text.strip()
     assert {len(set(texts)) for texts in by_axis.values()} == {12}

@@ -24,8 +24,8 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 
-from store.contract.home import Home
-from store.contract.process_record import read_record
+from store.core.home import Home
+from store.core.processes import read_record
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("engine", "pages", "store", "tunebench")

@@ -12,10 +12,10 @@ import openai
 import torch
 from torch import Tensor
 
-from engine.serving.worker.answering import WorkerAnswers
-from engine.serving.worker.batch import Batch
-from engine.serving.worker.batched import PromptPiece
-from engine.serving.worker.loading import LoadedModel, ServedName
+from engine.serving.torch_backend.answering import WorkerAnswers
+from engine.serving.torch_backend.batch import Batch
+from engine.serving.torch_backend.batched_forward import PromptPiece
+from engine.serving.torch_backend.loading import LoadedModel, ServedName
 from tests.engine.serving import served
 
 CONTEXT = 8192

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from engine.serving.backend import listening
 from engine.serving.protocol.app import Answerer, build
-from store.documents.serving.backend import BackendSpec
+from store.serving.schemas import BackendSpec
 from tests.tiny import make_tokenizer, write_model
 
 LIVELY = {

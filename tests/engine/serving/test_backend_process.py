@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from engine.serving.backend import main, read_spec
-from store.contract.errors import ConfigError
-from store.contract.jobdir import read_json, write_json
+from store.core.errors import ConfigError
+from store.core.job_folder import read_json, write_json
 from tests.engine.serving.served import client, events, spec_of
 from tests.tiny import write_model
 

@@ -18,10 +18,10 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from engine.serving.protocol.refusals import Refused
-from engine.serving.worker.embedding import EncoderAnswers, LoadedEncoder
-from engine.serving.worker.opening import open_worker
-from store.contract.errors import ModelError
+from engine.serving.protocol.answers import Refused
+from engine.serving.torch_backend.answering import open_worker
+from engine.serving.torch_backend.one_pass_models import EncoderAnswers, LoadedEncoder
+from store.core.errors import ModelError
 from tests.engine.serving import served
 from tests.tiny import make_encoder_tokenizer, write_encoder, write_model
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.rows import template_limits
+from engine.models.tokenization import template_limits
 from tests.engine.serving import served
 from tests.engine.serving.served import client, events, spec_of
 
@@ -33,7 +33,7 @@ def model() -> Path:
 @contextmanager
 def answering(folder: Path, model: Path) -> Iterator[httpx.Client]:
     """A client of llama.cpp with this file."""
-    from engine.serving.llama.answering import LlamaAnswers
+    from engine.serving.llama_backend import LlamaAnswers
 
     spec = spec_of(
         folder,
@@ -56,8 +56,8 @@ def http(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[http
 
 def with_template(model: Path, template: str, target: Path) -> Path:
     """The file with another template in the place of its own, filled up with spaces."""
-    from engine.serving.llama.chat_prompt import TEMPLATE
-    from engine.serving.llama.gguf_head import GgufHead
+    from engine.serving.gguf_metadata import GgufHead
+    from engine.serving.llama_backend import TEMPLATE
 
     own = GgufHead(model).text(TEMPLATE).encode()
     target.write_bytes(model.read_bytes().replace(own, template.encode().ljust(len(own)), 1))

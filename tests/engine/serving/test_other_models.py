@@ -11,12 +11,12 @@ import torch
 from peft import IA3Config, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
-from engine.serving.worker import loading
-from engine.serving.worker.batched import BatchedForward, PromptPiece
-from engine.serving.worker.linear_layers import BASE
-from engine.serving.worker.opening import open_worker
-from store.contract.errors import ConfigError, ModelError
-from store.contract.jobdir import write_json
+from engine.serving.torch_backend import loading
+from engine.serving.torch_backend.answering import open_worker
+from engine.serving.torch_backend.batched_forward import BatchedForward, PromptPiece
+from engine.serving.torch_backend.linear_layers import BASE
+from store.core.errors import ConfigError, ModelError
+from store.core.job_folder import write_json
 from tests.engine.serving import served
 from tests.engine.serving.served import client, spec_of
 from tests.tiny import make_tokenizer, write_model

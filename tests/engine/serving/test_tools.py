@@ -11,12 +11,12 @@ import openai
 import pytest
 from tokenizers import AddedToken
 
-from engine.prepare.prepare import calls_functions
-from engine.rows.render import rendered
-from engine.rows.tool_turns import call_text
+from engine.data.training_rows import calls_functions
+from engine.models.tokenization.rendering import rendered
+from engine.models.tokenization.tool_turns import call_text
 from engine.serving.protocol.tools import MAX_TOOLS
-from engine.serving.worker.opening import open_worker
-from store.contract.home import Home
+from engine.serving.torch_backend.answering import open_worker
+from store.core.home import Home
 from tests.call_templates import HERMES, LLAMA, MISTRAL, XML
 from tests.engine.serving.scripted import ScriptedForward, scripted
 from tests.engine.serving.served import spec_of

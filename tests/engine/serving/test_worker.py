@@ -16,9 +16,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from engine.rows import template_limits
-from engine.serving.worker.batched import PromptPiece
-from engine.serving.worker.opening import open_worker
+from engine.models.tokenization import template_limits
+from engine.serving.torch_backend.answering import open_worker
+from engine.serving.torch_backend.batched_forward import PromptPiece
 from tests.engine.serving import served
 from tests.engine.serving.served import by_transformers, chat_tokens, client, events, spec_of
 from tests.tiny import make_tokenizer, write_model

@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.rows.dataset import load
-from store.contract.jobdir import JobDir
+from store.core.job_folder import JobDir
+from store.data import datasets
+from store.data.dataset_files import load
 from store.http.client import Client
-from store.queries.data import datasets
-from store.queries.runs import runs
-from store.queries.shipping import aliases, improvements, versions
+from store.registry import model_versions
+from store.retraining import improvements
+from store.runs import runs
 from tests.engine.houses import RUN, House, write_corrections, write_sums
 
 SECONDS = 90
@@ -62,7 +63,7 @@ def test_the_whole_chain_to_a_promotion_and_to_a_refusal(house: House, tmp_path:
     assert facts["gate"]["answer"] == "passed"
     _check_deal(house, client, facts)
     house("improvement", "promote", improved["name"])
-    assert aliases.standing(client, improved["model_id"], "production") == 2
+    assert model_versions.alias_standing(client, improved["model_id"], "production") == 2
     assert improvements.get(client, improved["name"])["state"] == "promoted"
 
     # the next one is judged by its own rows and by those that judged this one; it need not go on
@@ -114,4 +115,4 @@ def _check_deal(house: House, client: Client, facts: dict[str, Any]) -> None:
     assert {text for text in after if text not in before} == {
         text for text, part in parts.items() if part == "train"
     }
-    assert versions.get_version(client, "sums@2")["run_id"] == new["run_id"]
+    assert model_versions.get_version(client, "sums@2")["run_id"] == new["run_id"]

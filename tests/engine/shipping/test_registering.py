@@ -10,14 +10,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs.judging import evaluate
-from engine.jobs.shipping import register
+from engine.evaluation import evaluate_job
+from engine.registry import register_job
 from engine.worker.job import WorkerJob
-from store.config.shipping.registry_config import RegisterConfig
-from store.contract.errors import ModelError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
-from store.contract.version_folders import VersionDir, model_id_of
+from store.core.errors import ModelError
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.registry.config import RegisterConfig
+from store.registry.version_folders import VersionDir, model_id_of
 from tests.engine.evaluating import evaluation, home_with_rows, trained
 from tests.tiny import write_model
 
@@ -33,7 +33,7 @@ def registering(home: Home, name: str, **fields: Any) -> WorkerJob:
 
 def placed(home: Home, job: WorkerJob, number: int) -> VersionDir:
     """As the engine does it once the job is over."""
-    result = register.run(job)
+    result = register_job.run(job)
     folder = VersionDir(home.registry / model_id_of("sums") / str(number))
     folder.path.parent.mkdir(exist_ok=True)
     os.rename(job.dir.version, folder.path)
@@ -43,7 +43,7 @@ def placed(home: Home, job: WorkerJob, number: int) -> VersionDir:
 
 
 def answers(job: WorkerJob) -> Any:
-    evaluate.run(job)
+    evaluate_job.run(job)
     return pq.read_table(job.dir.predictions, columns=["row_id", "prediction", "loss_sum"]).to_pydict()
 
 
@@ -57,7 +57,7 @@ def test_a_version_answers_as_its_run_did_and_outlives_it(tmp_path: Path) -> Non
     assert answers(job) == own
     (version.path / "adapter_model.safetensors").write_bytes(b"other")
     with pytest.raises(ModelError, match=r"sums@1 was changed after.*adapter_model.safetensors has 5 bytes"):
-        evaluate.run(evaluation(home, "changed", model="sums@1"))
+        evaluate_job.run(evaluation(home, "changed", model="sums@1"))
 
 
 def test_folders_are_registered_by_what_their_files_are_called(tmp_path: Path) -> None:
@@ -68,14 +68,14 @@ def test_folders_are_registered_by_what_their_files_are_called(tmp_path: Path) -
     answers(evaluation(home, "whole", model="sums@1", max_rows=4))
     (folder / "pytorch_model.bin").write_bytes(b"pickled")
     with pytest.raises(ModelError, match=r"pytorch_model.bin is no part of a model"):
-        register.run(registering(home, "pickled", path=str(folder)))
+        register_job.run(registering(home, "pickled", path=str(folder)))
     (folder / "pytorch_model.bin").unlink()
     (tmp_path / "secret.json").write_text("{}")
     (folder / "more.json").symlink_to(tmp_path / "secret.json")
     with pytest.raises(ModelError, match=r"more.json is a link to a place outside"):
-        register.run(registering(home, "linked", path=str(folder)))
+        register_job.run(registering(home, "linked", path=str(folder)))
     (folder / "more.json").unlink()
     (folder / "model.safetensors").write_bytes(b"short")
     with pytest.raises(ModelError, match="cut short"):
-        register.run(registering(home, "cut", path=str(folder)))
+        register_job.run(registering(home, "cut", path=str(folder)))
     assert not (home.jobs / "cut" / "version").exists()

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from engine.models import model_note, saving
-from engine.models.continued import EarlierRun
-from engine.shipping.subject import ExportSubject, public_base
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from engine.export.export_subject import ExportSubject, public_base
+from engine.models import provenance, saved_models
+from engine.models.saved_models import EarlierRun
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.training.train_config import TrainConfig
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -23,7 +23,7 @@ def subject(home: Home, model: str, settings: dict[str, Any], **note: Any) -> Ex
     folder = home.path / "from-elsewhere"
     folder.mkdir()
     whole = {"base_model": model, "method": "lora", "adapter": True, "held": "", "merges": True}
-    write_json(folder / model_note.NOTE, whole | note)
+    write_json(folder / provenance.NOTE, whole | note)
     write_json(folder / "adapter_config.json", settings)
     files: Any = SimpleNamespace(model=folder, base=folder / "no-base")
     return ExportSubject("n", "n", EarlierRun(files, TrainConfig(model=model, dataset="d"), ""), None)
@@ -50,7 +50,7 @@ def test_a_base_that_no_run_would_have_noted_is_not_known(tmp_path: Path, base: 
     home = Home(tmp_path / "home").create()
     stated = subject(home, "org/model", {}, base=base)
     assert base_of(stated, home) == {"name": "org/model", "hub_id": "org/model", "revision": None}
-    assert saving.base_of(stated.folder) == {"name": "org/model", "hub_id": None, "revision": None}
+    assert saved_models.base_of(stated.folder) == {"name": "org/model", "hub_id": None, "revision": None}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_base_that_no_run_would_have_noted_is_not_known(tmp_path: Path, base: 
 )
 def test_a_note_that_is_none_is_left_out(tmp_path: Path, note: dict[str, Any]) -> None:
     home = Home(tmp_path / "home").create()
-    assert model_note.read(subject(home, "org/model", {}, **note).folder) is None
+    assert provenance.read_note(subject(home, "org/model", {}, **note).folder) is None
 
 
 def test_a_base_that_a_run_noted_is_taken(tmp_path: Path) -> None:

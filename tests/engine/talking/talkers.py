@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.playground.answering import Answer
-from engine.playground.shelf import Shelf
+from engine.playground.answers import Answer
+from engine.playground.model_cache import Shelf
 from engine.worker.job import WorkerJob
-from store.config.judging.talk_config import TalkModel, TalkSampling
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.playground.config import TalkModel, TalkSampling
 from tests.engine.evaluating import home_with_rows, trained
 
 ASKED: Any = [{"role": "user", "content": "What is 3 + 4?"}]

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from engine.evaluation import evaluated
-from engine.forward.generation import Generation, continuations
-from engine.playground.answering import Answer
-from engine.playground.shelf import Shelf
-from engine.rows.render import rendered
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.contract.errors import ConfigError, ModelError, NotFoundError, StateError
-from store.contract.home import Home
+from engine.evaluation import evaluated_model
+from engine.models.generation import Generation, continuations
+from engine.models.tokenization.rendering import rendered
+from engine.playground.answers import Answer
+from engine.playground.model_cache import Shelf
+from store.core.errors import ConfigError, ModelError, NotFoundError, StateError
+from store.core.home import Home
+from store.evaluation.config import EvaluateConfig
 from tests.engine.evaluating import trained, trained_head
 from tests.engine.talking.talkers import (
     ASKED,
@@ -46,7 +46,7 @@ def shelf(home: Home) -> Any:
 def alone(shelf: Shelf, name: str, **fields: Any) -> tuple[Any, Any]:
     """The model as an evaluation loads it, by itself."""
     asked = {"run": name} if name != "tiny" else {"model": name, "dataset": "rows"}
-    loaded = evaluated.load(shelf._job, EvaluateConfig.parse({**asked, **fields}))
+    loaded = evaluated_model.load(shelf._job, EvaluateConfig.parse({**asked, **fields}))
     return loaded.model, loaded.tokenizer
 
 
@@ -188,11 +188,11 @@ def test_a_classifier_and_a_run_that_is_gone_are_refused(shelf: Shelf, home: Hom
 def test_what_is_not_used_makes_room(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     first, whole = shelf.take(choice("tiny")), shelf.take(choice("whole"))
     first.switched_on(), whole.switched_on()
-    monkeypatch.setattr("engine.playground.shelf.MOST_HELD", 2)
+    monkeypatch.setattr("engine.playground.model_cache.MOST_HELD", 2)
     third = shelf.take(choice("whole", alpha=0.5), in_use=[whole.weights])
     assert first.weights.model is None
     assert not shelf.holds(choice("tiny"))
     assert shelf.holds(choice("whole"))
-    monkeypatch.setattr("engine.playground.shelf._free", lambda device: 1)
+    monkeypatch.setattr("engine.playground.model_cache._free", lambda device: 1)
     with pytest.raises(StateError, match="GiB"):
         shelf.take(choice("tiny"), in_use=[whole.weights, third.weights])

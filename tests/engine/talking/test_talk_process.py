@@ -14,18 +14,18 @@ from typing import Any
 import psutil
 import pytest
 
-from engine.launchers.local import LocalLauncher
+from engine.playground.conversations import IDLE_SECONDS, MachineUse, Talking
 from engine.playground.host import BEHIND_A_RUN
-from engine.server.talk.machine_use import MachineUse
-from engine.server.talk.talk_process import TalkProcess
-from engine.server.talk.talking import IDLE_SECONDS, Talking
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError, StateError
-from store.contract.home import Home
-from store.contract.roles import OWNER
+from engine.playground.host_process import TalkProcess
+from engine.server.local_launcher import LocalLauncher
+from store.core.errors import ConfigError, StateError
+from store.core.home import Home
+from store.core.rights import OWNER
 from store.db.database import Database
-from store.queries import conversations, jobs
-from store.queries.runs import runs
+from store.jobs import job_queue
+from store.playground import conversations
+from store.runs import runs
+from store.training.train_config import TrainConfig
 from tests.engine.talking.talkers import ASKED, choice
 from tests.tiny import write_model
 
@@ -208,7 +208,7 @@ def test_it_is_put_away_when_nobody_talks(talking: Talking) -> None:
 def queue_run(database: Database, home: Home, most_gib: float | None = None) -> None:
     """A run that is ready; most_gib: what it says it will take."""
     with database.transaction() as tx:
-        jobs.insert(tx, jobs.NewJob("run-1", "train", "My run", {}, NOW))
+        job_queue.insert(tx, job_queue.NewJob("run-1", "train", "My run", {}, NOW))
         config = TrainConfig.parse({"model": "tiny", "dataset": "rows", "name": "My run"})
         runs.insert(tx, runs.NewRun("run-1", config, "d-1", "rows", None, NOW))
         if most_gib is not None:
@@ -230,7 +230,7 @@ def test_it_gives_way_to_a_run_of_unknown_or_large_needs_and_whoever_waits_is_to
         events: list[dict[str, Any]] = []
         async for line in await talking.generate(body(3_000), OWNER):
             events.append(json.loads(line))
-            if events[-1]["type"] == "token" and talking.models.pid and not jobs.queue(database):
+            if events[-1]["type"] == "token" and talking.models.pid and not job_queue.queue(database):
                 queue_run(database, home, most_gib)
                 talking.step()
         with database.transaction() as tx:
@@ -243,7 +243,7 @@ def test_it_gives_way_to_a_run_of_unknown_or_large_needs_and_whoever_waits_is_to
             if waiting[-1]["type"] == "waiting":
                 assert talking.models.pid is None
                 with database.transaction() as tx:
-                    jobs.finish(tx, "run-1", "cancelled", NOW)
+                    job_queue.finish(tx, "run-1", "cancelled", NOW)
         return events, waiting
 
     events, waiting = asyncio.run(train_meanwhile())
@@ -276,7 +276,7 @@ def test_models_answer_behind_a_run_that_leaves_them_memory(
         before, first = niceness(talking), talking.models.pid or 0
         queue_run(database, home, most_gib=0.001)
         with database.transaction() as tx:
-            jobs.claim(tx, "run-1", "cpu", NOW)
+            job_queue.claim(tx, "run-1", "cpu", NOW)
         talking.step()
         events = await read(talking, body(20))
         assert kinds(events)[-1] == "end"
@@ -285,7 +285,7 @@ def test_models_answer_behind_a_run_that_leaves_them_memory(
         assert talking.models.pid == first
         behind = niceness(talking)
         with database.transaction() as tx:
-            jobs.finish(tx, "run-1", "finished", NOW)
+            job_queue.finish(tx, "run-1", "finished", NOW)
         talking.step()  # only root could give it the whole machine again
         await gone(first)
         assert kinds(await read(talking, body(2)))[-1] == "end"
@@ -301,13 +301,13 @@ def test_a_model_too_large_for_what_a_run_leaves_waits_for_its_end(
     talking: Talking, database: Database, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def little(*_: object) -> MachineUse | None:
-        active = jobs.with_status(database, ["training"])
+        active = job_queue.with_status(database, ["training"])
         return MachineUse("run-1", "My run", None, 2**10) if active else None
 
-    monkeypatch.setattr("engine.server.talk.talking.machine_use", little)
+    monkeypatch.setattr("engine.playground.conversations.machine_use", little)
     queue_run(database, home)
     with database.transaction() as tx:
-        jobs.claim(tx, "run-1", "cpu", NOW)
+        job_queue.claim(tx, "run-1", "cpu", NOW)
         tx.execute("UPDATE job SET status = 'training'")
 
     async def talk() -> list[dict[str, Any]]:
@@ -316,7 +316,7 @@ def test_a_model_too_large_for_what_a_run_leaves_waits_for_its_end(
             seen.append(json.loads(line))
             if seen[-1]["type"] == "waiting":
                 with database.transaction() as tx:
-                    jobs.finish(tx, "run-1", "finished", NOW)
+                    job_queue.finish(tx, "run-1", "finished", NOW)
         return seen
 
     seen = kinds(asyncio.run(talk()))
@@ -326,12 +326,12 @@ def test_a_model_too_large_for_what_a_run_leaves_waits_for_its_end(
 
 def test_a_run_that_waits_for_its_data_leaves_the_machine(talking: Talking, database: Database) -> None:
     with database.transaction() as tx:
-        jobs.insert(tx, jobs.NewJob("data", "import", "Data", {}, NOW))
-        jobs.insert(tx, jobs.NewJob("run-1", "train", "My run", {}, NOW, after_jobs=["data"]))
+        job_queue.insert(tx, job_queue.NewJob("data", "import", "Data", {}, NOW))
+        job_queue.insert(tx, job_queue.NewJob("run-1", "train", "My run", {}, NOW, after_jobs=["data"]))
     assert talking.state()["machine_has"] is None
     with database.transaction() as tx:
-        jobs.claim(tx, "data", "cpu", NOW)
-        jobs.finish(tx, "data", "finished", NOW, result={})
+        job_queue.claim(tx, "data", "cpu", NOW)
+        job_queue.finish(tx, "data", "finished", NOW, result={})
     assert talking.state()["machine_has"] == "My run"
     two = Talking(database, talking.models._launcher, talking.models._home, ["cuda:0", "cuda:1"])
     assert two.state()["machine_has"] is None  # the other one is free
@@ -340,7 +340,7 @@ def test_a_run_that_waits_for_its_data_leaves_the_machine(talking: Talking, data
 def conversation(talking: Talking, database: Database, *names: str, most: int = 12, **fields: Any) -> str:
     settings: Any = {"system": "", "models": body(most, *names, **fields)["models"]}
     with database.transaction() as tx:
-        conversations.begin(tx, "c", "", settings, "you", jobs.utc(NOW))
+        conversations.begin(tx, "c", "", settings, "you", job_queue.utc(NOW))
     return "c"
 
 
@@ -379,7 +379,7 @@ def test_one_model_talks_twice_with_sampling_of_its_own(talking: Talking, databa
     warm = {**model, "sampling": {**model["sampling"], "temperature": 2.0, "seed": 7}}
     with database.transaction() as tx:
         settings: Any = {"system": "", "models": [model, warm], "sampling": model["sampling"]}
-        conversations.begin(tx, "c", "", settings, "you", jobs.utc(NOW))
+        conversations.begin(tx, "c", "", settings, "you", job_queue.utc(NOW))
     events = asyncio.run(read(talking, {"conversation": "c", "prompt": "Hello"}))
     (turn,) = conversations.path(database, "c", events[0]["turn"])
     cold_answer, warm_answer = turn["answers"]
@@ -474,7 +474,7 @@ def test_a_killed_process_leaves_what_had_come_though_nobody_reads(
 def test_what_has_come_is_stored_before_its_end(
     talking: Talking, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.server.talk.live_turn.KEEP_SECONDS", 0.05)
+    monkeypatch.setattr("engine.playground.host_process.KEEP_SECONDS", 0.05)
     conversation(talking, database, "tiny", most=3_000)
 
     async def look() -> int:

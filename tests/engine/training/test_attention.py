@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from engine.forward import attention
+from engine.models.forward import attention
 from tests.tiny import make_model
 
 GROUPED: Any = SimpleNamespace(num_key_value_groups=3, is_causal=True)

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.forward.batches import by_length, collate, epoch_steps, largest_piece, pieces, steps_per_epoch
-from engine.rows.render import render
-from engine.training.state import State, evaluation_steps
-from store.config.training.train_config import TrainConfig
+from engine.models.batching import by_length, collate, epoch_steps, largest_piece, pieces, steps_per_epoch
+from engine.models.tokenization.rendering import render
+from engine.training.training_loop import State, evaluation_steps
+from store.training.train_config import TrainConfig
 from tests.tiny import conversations, make_tokenizer
 
 SIZES = st.tuples(st.integers(1, 300), st.integers(1, 9), st.integers(1, 4))

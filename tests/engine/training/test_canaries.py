@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.memorisation.extraction import UNSEEN
-from engine.jobs.runs import train
-from engine.prepare import canaries
-from engine.runs import canary_exposure
-from engine.training.train import Training
+from engine.data import canaries
+from engine.evaluation.verdicts.extraction import UNSEEN
+from engine.training import run_verdict, train_job
+from engine.training.training_loop import Training
 from engine.worker.job import Cancelled
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.training.train_config import TrainConfig
 from tests.engine.job_events import QUICK, cancel_when, facts, series
 from tests.tiny import conversations, make_job, make_tokenizer, write_model, write_rows
 
@@ -64,7 +63,7 @@ def test_a_text_data_set_gets_texts() -> None:
 def test_what_was_planted_sticks_and_what_was_not_does_not(home: Home) -> None:
     fields = QUICK | {"learning_rate": 1e-2, "num_train_epochs": 12, "method": "full", "canaries": 4}
     job = make_job(home, "run", early_stopping=False, load_best_model_at_end=False, **fields)
-    canary_verdict = train.run(job)["verdict"]["canaries"]
+    canary_verdict = train_job.run(job)["verdict"]["canaries"]
     exposure = {part["insertions"]: part["exposure"]["value"] for part in canary_verdict["groups"]}
     assert exposure[16] > exposure[1] + 1
     assert exposure[16] > 2 * UNSEEN
@@ -79,13 +78,13 @@ def test_what_was_planted_sticks_and_what_was_not_does_not(home: Home) -> None:
 def test_a_resumed_run_has_the_same(home: Home) -> None:
     fields = QUICK | {"canaries": 1}
     whole = make_job(home, "whole", **fields)
-    expected = train.run(whole)["verdict"]["canaries"]
+    expected = train_job.run(whole)["verdict"]["canaries"]
     job = make_job(home, "run", **fields)
     cancel_when(job, lambda event: event.get("step") == 4 and "train/loss" in event.get("values", {}))
     with pytest.raises(Cancelled):
-        train.run(job)
+        train_job.run(job)
     again = make_job(home, "run", resume=True, **fields)
-    assert train.run(again)["verdict"]["canaries"] == expected
+    assert train_job.run(again)["verdict"]["canaries"] == expected
     assert series(again, "train/loss")[-1] == pytest.approx(series(whole, "train/loss")[-1])
 
 
@@ -100,8 +99,8 @@ def test_none_is_planted_unasked_or_measured_as_a_row_of_the_data_set(
         seen.append((self.train, self.validation, self.probing.kinds))
 
     monkeypatch.setattr(Training, "__init__", spy)
-    train.run(make_job(home, "plain", **QUICK))
-    train.run(make_job(home, "planted", canaries=1, **QUICK))
+    train_job.run(make_job(home, "plain", **QUICK))
+    train_job.run(make_job(home, "planted", canaries=1, **QUICK))
     assert (seen[0][0].row_ids >= 0).all()
     assert (seen[1][0].row_ids < 0).sum() == 21
     assert (seen[1][1].row_ids >= 0).all()
@@ -109,14 +108,14 @@ def test_none_is_planted_unasked_or_measured_as_a_row_of_the_data_set(
 
 def test_a_limit_that_would_cut_the_secret_is_refused(home: Home) -> None:
     with pytest.raises(ConfigError, match="a canary has"):
-        train.run(make_job(home, "run", canaries=1, max_length=16, **QUICK))
+        train_job.run(make_job(home, "run", canaries=1, max_length=16, **QUICK))
 
 
 def test_exposures_of_the_document() -> None:
     config = CONFIG
     often = np.array(canaries.times(config))
     losses = np.where(often == 16, 0.0, 10.0) + np.arange(len(often)) * 1e-3
-    document = canary_exposure.document(config, losses)
+    document = run_verdict.canary_evidence(config, losses)
     top = np.log2(canaries.REFERENCE + 1)
     assert [row["exposure"] for row in document["listed"] if row["times"] == 16] == [top, top]
     assert document["more"]["difference"]["value"] == 0  # each lies below all of the reference

@@ -7,30 +7,30 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.training import checkpoint
-from engine.training.optimizer import Masters
+from engine.models import training_state
+from engine.models.training_state import Masters
 
 
 def _save(folder: Path, step: int, best: int | None = None) -> None:
-    checkpoint.save(folder, step, {"weights.a": torch.full((2,), float(step))}, {"step": step}, best)
+    training_state.save(folder, step, {"weights.a": torch.full((2,), float(step))}, {"step": step}, best)
 
 
 def test_the_newest_whole_checkpoint_is_used(tmp_path: Path) -> None:
-    assert checkpoint.newest(tmp_path) is None
+    assert training_state.newest(tmp_path) is None
     _save(tmp_path, 3)
     kept = (tmp_path / "step-00000003").rename(tmp_path / "kept")
     _save(tmp_path, 20)
     kept.rename(tmp_path / "step-00000003")
     file = tmp_path / "step-00000020" / "tensors.safetensors"
     file.write_bytes(file.read_bytes()[:40])  # torn by a power cut
-    tensors, document = checkpoint.newest(tmp_path) or ({}, {})
+    tensors, document = training_state.newest(tmp_path) or ({}, {})
     assert document == {"step": 3}
     assert tensors["weights.a"].tolist() == [3, 3]
 
 
 def test_one_checkpoint_and_its_best_weights_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3):
-        checkpoint.save_best(tmp_path, step, {"a": torch.ones(1)})
+        training_state.save_best(tmp_path, step, {"a": torch.ones(1)})
     _save(tmp_path, 3, best=2)
     _save(tmp_path, 4, best=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-00000002.safetensors", "step-00000004"]
@@ -51,21 +51,21 @@ def test_optimizer_state_comes_back_equal(tmp_path: Path) -> None:
     first = torch.nn.Parameter(torch.arange(4.0))
     optimizer = torch.optim.AdamW([first], lr=0.1)
     steps(optimizer, first, 3)
-    tensors, numbers = checkpoint.optimizer_state(optimizer)
-    checkpoint.save(tmp_path, 3, tensors, {"optimizer": numbers}, None)
+    tensors, numbers = training_state.optimizer_state(optimizer)
+    training_state.save(tmp_path, 3, tensors, {"optimizer": numbers}, None)
     second = torch.nn.Parameter(first.detach().clone())
     other = torch.optim.AdamW([second], lr=0.1)
-    loaded, document = checkpoint.newest(tmp_path) or ({}, {})
-    checkpoint.load_optimizer_state(other, loaded, document["optimizer"])
+    loaded, document = training_state.newest(tmp_path) or ({}, {})
+    training_state.load_optimizer_state(other, loaded, document["optimizer"])
     steps(optimizer, first, 3)
     steps(other, second, 3)
     assert torch.equal(first, second)
 
 
 def test_random_states_come_back() -> None:
-    states = checkpoint.random_states()
+    states = training_state.random_states()
     drawn = torch.rand(3)
-    checkpoint.load_random_states(states)
+    training_state.load_random_states(states)
     assert torch.equal(torch.rand(3), drawn)
 
 

@@ -12,15 +12,15 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from engine.forward import branches, label_text
-from engine.forward.losses import row_losses
-from engine.jobs.runs import train
-from engine.objectives.classification import ClassObjective
-from engine.rows.render import TokenRows
+from engine.models.classification import ClassObjective
+from engine.models.forward import answer_likelihood
+from engine.models.losses import row_losses
+from engine.models.tokenization.rendering import TokenRows
+from engine.training import train_job
 from engine.worker.job import Cancelled, WorkerJob
-from store.contract.errors import ConfigError, DataError
-from store.contract.home import Home
-from store.documents.verdicts.verdict import Verdict
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
+from store.evaluation.verdict_schemas import Verdict
 from tests.engine.asking.test_preview import ask
 from tests.engine.job_events import cancel_when, events, facts, series
 from tests.shapes import held_to
@@ -66,7 +66,7 @@ def home(tmp_path: Path) -> Home:
 def run(home: Home, name: str = "run", **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
     fields = QUICK | {"learning_rate": RATES[fields.get("method", "lora")]} | fields
     job = make_job(home, name, **fields)
-    return job, held_to(Verdict, train.run(job)["verdict"])
+    return job, held_to(Verdict, train_job.run(job)["verdict"])
 
 
 def table(job: WorkerJob) -> list[dict[str, Any]]:
@@ -116,7 +116,7 @@ def test_resumed_equals_uninterrupted(home: Home) -> None:
     cut = make_job(home, "cut", **(QUICK | {"learning_rate": RATES["lora"]} | fields))
     cancel_when(cut, lambda e: e.get("step") == 9 and "train/loss" in e.get("values", {}))
     with pytest.raises(Cancelled):
-        train.run(cut)
+        train_job.run(cut)
     resumed, _ = run(home, "cut", resume=True, **fields)
     for name in ("train/loss", "eval/loss", "eval/accuracy", "eval/f1_macro"):
         assert series(resumed, name) == series(whole, name), name
@@ -254,20 +254,24 @@ def test_labels_as_text_score_as_whole_answers_do() -> None:
     model, tokenizer = make_model(3), make_tokenizer()
     rows, _ = labelled(12)
     rows[3][0]["content"] *= 3
-    questions = label_text.questions(tokenizer, np.arange(12), rows, ["a", "snowy day", "rain"], 256)
+    questions = answer_likelihood.label_questions(
+        tokenizer, np.arange(12), rows, ["a", "snowy day", "rain"], 256
+    )
     assert questions is not None
     closing = tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert all(label[-1] == closing for label in questions.labels)
     labels = [questions.labels] * 12
-    branched = np.stack(branches.branch_scores(model, questions.prompts, labels, torch.device("cpu")))
-    whole = branches.one_by_one(model, questions.prompts, labels, torch.device("cpu"), batch_size=8)
+    branched = np.stack(
+        answer_likelihood.branch_scores(model, questions.prompts, labels, torch.device("cpu"))
+    )
+    whole = answer_likelihood.one_by_one(model, questions.prompts, labels, torch.device("cpu"), batch_size=8)
     assert branched == pytest.approx(np.stack(whole), abs=1e-4)
     ids = np.array(questions.prompts[3] + questions.labels[1], np.int32)
     trained = np.arange(len(ids)) >= len(questions.prompts[3])
     alone = TokenRows(np.zeros(1, np.int64), np.array([0, len(ids)]), ids, trained, np.zeros(1, np.uint8))
     loss = row_losses(model, alone, batch_size=1, device="cpu").loss_sum[0]
     assert branched[3, 1] == pytest.approx(-loss, abs=1e-4)
-    scores = label_text.label_scores(model, questions, torch.device("cpu"))
+    scores = answer_likelihood.label_scores(model, questions, torch.device("cpu"))
     assert np.exp(scores).sum(axis=1) == pytest.approx(np.ones(12))
 
 
@@ -285,13 +289,13 @@ def test_instruction_tuning_on_labels_is_a_classifier_too(home: Home) -> None:
 
 
 def test_many_labels_are_asked_of_some_rows_and_n_says_so(home: Home, monkeypatch: Any) -> None:
-    monkeypatch.setattr(label_text, "LEAST_ROWS", 10)
-    monkeypatch.setitem(label_text.BUDGET, "cpu", 1)
+    monkeypatch.setattr(answer_likelihood, "LEAST_ROWS", 10)
+    monkeypatch.setitem(answer_likelihood.BUDGET, "cpu", 1)
     _, verdict = run(home, num_train_epochs=1)
     classification = verdict["classification"]
     assert classification["models"]["prompted"]["n"] == classification["over_prompted"]["n"] == 10
     assert classification["models"]["tuned"]["n"] == 50
-    monkeypatch.setattr(label_text, "MOST_LABELS", 2)
+    monkeypatch.setattr(answer_likelihood, "MOST_LABELS", 2)
     _, verdict = run(home, "none", num_train_epochs=1)
     assert "prompted" not in verdict["classification"]["models"]
 

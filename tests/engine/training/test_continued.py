@@ -13,12 +13,12 @@ import pytest
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from engine.forward.losses import row_losses
-from engine.jobs.runs import train
-from engine.rows.render import render
+from engine.models.losses import row_losses
+from engine.models.tokenization.rendering import render
+from engine.training import train_job
 from engine.worker.job import Cancelled
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from store.core.errors import ConfigError
+from store.core.home import Home
 from tests.engine.asking.test_preview import ask, fields_of
 from tests.engine.job_events import QUICK, cancel_when, series, weights
 from tests.tiny import conversations, make_job, make_tokenizer, worse_answers, write_model, write_rows
@@ -34,9 +34,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     write_model(home.models / "other", seed=3)
     rows = conversations(60)
     write_rows(home, "rows", rows, rejected=worse_answers(rows))
-    train.run(make_job(home, "lora", **ONE))
-    train.run(make_job(home, "full", **ONE | {"method": "full"}))
-    train.run(make_job(home, "alien", **ONE | {"model": str(home.models / "other")}))
+    train_job.run(make_job(home, "lora", **ONE))
+    train_job.run(make_job(home, "full", **ONE | {"method": "full"}))
+    train_job.run(make_job(home, "alien", **ONE | {"model": str(home.models / "other")}))
     return home
 
 
@@ -63,7 +63,7 @@ def judged(job: Any, verdict: dict[str, Any], model: Any) -> None:
 def test_it_begins_where_the_earlier_run_ended(home: Home, before: str, method: str, mode: str) -> None:
     name = f"{before}-{method}-{mode}"
     job = make_job(home, name, **ONE | {"method": method, "init_from": before, "init_mode": mode})
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     ended = pq.read_table(home.jobs / before / "row_losses.parquet")
     began = pq.read_table(job.dir.row_losses)
     np.testing.assert_allclose(began["base_loss"].to_numpy(), ended["tuned_loss"].to_numpy(), atol=1e-3)
@@ -92,11 +92,11 @@ def make_job_dir(home: Home, name: str) -> Any:
 
 def test_the_result_outlives_the_run_that_it_continues(home: Home) -> None:
     """A chain: merged, then stacked on that, with each run before deleted."""
-    train.run(make_job(home, "first", **ONE))
-    train.run(make_job(home, "second", **ONE | {"init_from": "first", "init_mode": "merge"}))
+    train_job.run(make_job(home, "first", **ONE))
+    train_job.run(make_job(home, "second", **ONE | {"init_from": "first", "init_mode": "merge"}))
     shutil.rmtree(home.jobs / "first")
     job = make_job(home, "third", **ONE | {"init_from": "second", "init_mode": "stack"})
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     second = pq.read_table(home.jobs / "second" / "row_losses.parquet")["tuned_loss"].to_numpy()
     np.testing.assert_allclose(pq.read_table(job.dir.row_losses)["base_loss"].to_numpy(), second, atol=1e-3)
     shutil.rmtree(home.jobs / "second")
@@ -108,13 +108,13 @@ def test_a_resumed_continuation_equals_an_uninterrupted_one(home: Home) -> None:
     for mode in ("stack", "merge"):
         fields = ONE | {"init_from": "lora", "init_mode": mode}
         whole = make_job(home, f"whole-{mode}", **fields)
-        train.run(whole)
+        train_job.run(whole)
         cut = make_job(home, f"cut-{mode}", **fields)
         cancel_when(cut, lambda e: e.get("step") == 2 and "train/loss" in e.get("values", {}))
         with pytest.raises(Cancelled):
-            train.run(cut)
+            train_job.run(cut)
         resumed = make_job(home, f"cut-{mode}", resume=True, **fields)
-        train.run(resumed)
+        train_job.run(resumed)
         assert series(resumed, "eval/loss") == series(whole, "eval/loss")
         assert weights(resumed) == weights(whole)
 
@@ -123,7 +123,7 @@ def test_preferences_after_instruction_tuning(home: Home) -> None:
     """The reference is the earlier run's model: both margins are 0 where training begins."""
     fields = ONE | {"kind": "preference", "task": "dpo", "init_from": "lora"}
     job = make_job(home, "then-dpo", **fields)
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     assert dict(series(job, "eval/reward_margin"))[0] == 0
     assert verdict["base"]["loss"] == pytest.approx(np.log(2), abs=1e-9)
     assert verdict["tuned"]["loss"] < verdict["base"]["loss"]
@@ -148,7 +148,10 @@ def test_what_can_not_be_continued_is_refused_at_its_field(
     home: Home, fields: dict[str, Any], field: str, message: str
 ) -> None:
     given = {"r": 4} | fields
-    for refused in (lambda: ask(home, **given), lambda: train.run(make_job(home, "refused", **ONE | given))):
+    for refused in (
+        lambda: ask(home, **given),
+        lambda: train_job.run(make_job(home, "refused", **ONE | given)),
+    ):
         with pytest.raises(ConfigError, match=message) as caught:
             refused()
         assert caught.value.field == field
@@ -164,9 +167,9 @@ def test_held_out_rows_that_the_earlier_run_saw_are_warned_of(home: Home) -> Non
 
 
 def _asked_with(home: Home, config: dict[str, Any], *, split_seed: int) -> dict[str, Any]:
-    from engine.jobs.asks import preview
+    from engine.training.preview import preview_query
     from engine.worker.job import WorkerJob
-    from store.contract.jobdir import write_json
+    from store.core.job_folder import write_json
 
     folder = home.asks / "two"
     folder.mkdir(exist_ok=True)
@@ -174,4 +177,4 @@ def _asked_with(home: Home, config: dict[str, Any], *, split_seed: int) -> dict[
     body = {"config": given, "fingerprint": "rows", "split": {"split_seed": split_seed}, "row": 0}
     order = {"job_id": "two", "kind": "preview", "home": str(home.path), "device": "cpu", "config": body}
     write_json(folder / "config.json", order)
-    return preview.run(WorkerJob(folder))
+    return preview_query.run(WorkerJob(folder))

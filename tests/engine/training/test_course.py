@@ -10,14 +10,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from engine.diagnostics.verdicts import live_alarms
-from engine.jobs.runs import train
-from engine.probes import general
-from engine.probes.own_samples import SamplePlan
-from engine.probes.probes import spread
-from engine.probes.suite import suite_texts
-from engine.training import probing
-from store.contract.home import Home
+from engine.evaluation.probes import suite_probes, suite_texts
+from engine.evaluation.probes.base_samples import SamplePlan
+from engine.evaluation.probes.probe_sets import spread
+from engine.evaluation.verdicts import live_alarms
+from engine.training import train_job, validation
+from store.core.home import Home
 from tests.engine.job_events import QUICK, events, facts, series
 from tests.tiny import conversations, make_job, write_model, write_rows
 
@@ -32,9 +30,9 @@ def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     passages = tuple(whole.passages[i] for i in spread(len(whole.passages), 6))
     items = tuple(whole.items[i] for i in spread(len(whole.items), 16))
     monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
-    monkeypatch.setattr(general, "LIGHT", {"prose": 6, "choices": 8})
-    monkeypatch.setattr(general, "SamplePlan", partial(SamplePlan, count=4, length=4))
-    monkeypatch.setattr(probing.Budget, "allows", lambda *_: True)
+    monkeypatch.setattr(suite_probes, "LIGHT", {"prose": 6, "choices": 8})
+    monkeypatch.setattr(suite_probes, "SamplePlan", partial(SamplePlan, count=4, length=4))
+    monkeypatch.setattr(validation.Budget, "allows", lambda *_: True)
 
 
 @pytest.fixture
@@ -56,7 +54,7 @@ def test_forgetting_is_warned_of_once_with_its_step(home: Home, monkeypatch: pyt
     monkeypatch.setitem(live_alarms.THRESHOLDS["nats"], "amber", 1e-3)  # two layers don't have much to forget
     fields = {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6, "early_stopping": False}
     job = make_job(home, "run", **(PROBED | fields))
-    train.run(job)
+    train_job.run(job)
     step_of = warned(job)
     steps = [step for step, _ in series(job, "probe/prose/loss")]
     assert steps[0] == 0
@@ -67,14 +65,14 @@ def test_forgetting_is_warned_of_once_with_its_step(home: Home, monkeypatch: pyt
 def test_a_run_that_was_stopped_for_it_says_so(home: Home) -> None:
     fields = {"learning_rate": 5e-2, "num_train_epochs": 6, "evaluations": 6, "max_forgetting": 0.05}
     job = make_job(home, "run", early_stopping=False, **(PROBED | fields))
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     assert warned(job)["stopped"] == verdict["stopped"]["step"]
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_general_probes_are_held_against_the_base_in_reach(home: Home, method: str) -> None:
     job = make_job(home, "run", method=method, **PROBED)
-    train.run(job)
+    train_job.run(job)
     live = pq.read_table(job.dir.live_probes)
     measured = set(live.filter(pc.equal(live["probe"], "prose"))["step"].to_pylist())
     assert (0 in measured) == (method == "lora")  # full: its base is gone with the first step
@@ -96,7 +94,7 @@ def test_answers_are_scored_by_the_users_own_metric(home: Home) -> None:
     home.metrics.mkdir(exist_ok=True)
     (home.metrics / "first.py").write_text(OWN)
     job = make_job(home, "run", live_metric="own/first", **PROBED)
-    train.run(job)
+    train_job.run(job)
     curve = series(job, "eval/first")
     assert len(curve) == 4
     rows = pq.read_table(job.dir.live_answers).to_pylist()
@@ -110,7 +108,7 @@ def test_a_metric_with_an_error_ends_nothing(home: Home) -> None:
     home.metrics.mkdir(exist_ok=True)
     (home.metrics / "broken.py").write_text("def score(prediction:\n")
     job = make_job(home, "run", live_metric="own/broken", **PROBED)
-    assert train.run(job)["verdict"]["state"]
+    assert train_job.run(job)["verdict"]["state"]
     messages = [e["message"] for e in events(job, "alert") if "live_metric" in e["message"]]
     assert len(messages) == 1
     assert "is no Python: line 1" in messages[0]
@@ -125,7 +123,7 @@ def test_label_accuracy_is_the_share_of_answers_that_greedy_words_would_give(hom
     fields = {"method": "full", "learning_rate": 1e-2, "num_train_epochs": 12, "early_stopping": False}
     fields["gradient_accumulation_steps"] = 1
     job = make_job(home, "run", **(QUICK | fields))
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     assert facts(job)["task_metric"] == "label"
     accuracies = dict(series(job, "eval/label_accuracy"))
     kept = pq.read_table(job.dir.validations).to_pylist()

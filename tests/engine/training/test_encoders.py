@@ -11,17 +11,16 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from engine.jobs.runs import train
-from engine.models import matrices, models
-from engine.models.apply_method import count_parameters, make_trainable
-from engine.objectives.classification import head_of
-from engine.prepare import prepare
+from engine.data import training_rows
+from engine.models import loading, tuning_methods
+from engine.models.classification import head_of
+from engine.models.tuning_methods import count_parameters, make_trainable
+from engine.training import train_job
 from engine.worker.job import Cancelled, WorkerJob
-from store.catalog.encoders import ENCODERS, SHIFTED, reads_only
-from store.catalog.methods import METHODS
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError, ModelError
-from store.contract.home import Home
+from store.core.errors import ConfigError, ModelError
+from store.core.home import Home
+from store.training.methods import ENCODERS, METHODS, SHIFTED, reads_only
+from store.training.train_config import TrainConfig
 from tests.engine.asking.test_preview import ask
 from tests.engine.job_events import cancel_when, events, facts, series
 from tests.engine.training.test_classification import QUICK, labelled, table
@@ -53,7 +52,7 @@ def home(tmp_path: Path) -> Home:
 def run(home: Home, name: str = "run", **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
     rate = RATES.get(fields.get("method", "lora"), 1e-2)
     job = make_job(home, name, **(QUICK | {"learning_rate": rate} | fields))
-    return job, train.run(job)["verdict"]
+    return job, train_job.run(job)["verdict"]
 
 
 def loaded(job: WorkerJob, home: Home, method: str) -> Any:
@@ -125,7 +124,7 @@ def test_a_head_that_is_not_of_its_own_config_is_refused(home: Home) -> None:
     config.save_pretrained(source)
     asked = TrainConfig(model=source, dataset="none", method="full")
     with pytest.raises(ModelError, match=r"classifier.* has the shape \[5"):
-        models.load_model(asked, source, "cpu", torch.float32, models.load_config(source))
+        loading.load_model(asked, source, "cpu", torch.float32, loading.load_config(source))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -154,7 +153,7 @@ def test_every_method_that_is_offered_learns(home: Home, method: str) -> None:
     assert verdict["gain"]["value"] > 0.1
     config = TrainConfig.parse(job.config)
     base = AutoModelForSequenceClassification.from_config(encoder_config("bert", num_labels=3))
-    expected = METHODS[method].parameters(matrices.sizes(base, config), config)
+    expected = METHODS[method].parameters(tuning_methods.matrix_sizes(base, config), config)
     assert facts(job)["trainable_parameters"] == expected + (0 if method == "full" else HEAD)
 
 
@@ -176,7 +175,7 @@ def test_bf16_and_a_run_that_goes_on(home: Home) -> None:
     )
     cancel_when(cut, lambda e: e.get("step") == 9 and "train/loss" in e.get("values", {}))
     with pytest.raises(Cancelled):
-        train.run(cut)
+        train_job.run(cut)
     resumed, _ = run(home, "cut", resume=True, dtype="bfloat16", num_train_epochs=2)
     assert series(resumed, "train/loss") == series(job, "train/loss")
     assert table(resumed) == table(job)
@@ -233,7 +232,7 @@ def test_it_is_not_loaded_as_a_model_that_writes(home: Home) -> None:
     """transformers would give a BERT an output layer of random weights."""
     folder = str(write_encoder(home.models / "tiny"))
     with pytest.raises(ModelError, match="is an encoder"):
-        models.load_model(TrainConfig(model=folder, dataset="rows"), folder, "cpu", torch.float32)
+        loading.load_model(TrainConfig(model=folder, dataset="rows"), folder, "cpu", torch.float32)
 
 
 def test_the_longest_row_fits_where_positions_are_shifted(home: Home) -> None:
@@ -254,13 +253,15 @@ def test_every_known_encoder_has_a_head_and_matrices(kind: str) -> None:
         config = AutoConfig.for_model(kind, num_labels=3)
         model = AutoModelForSequenceClassification.from_config(config)
         asked = TrainConfig(dataset="d", task="classification", r=2).resolved(100)
-        linears: Any = matrices.linears(model).values()
+        linears: Any = tuning_methods.linears(model).values()
         expected = sum(2 * (matrix.in_features + matrix.out_features) for matrix in linears)
-        new = sum(p.numel() for n in matrices.head_names(model) for p in model.get_submodule(n).parameters())
+        new = sum(
+            p.numel() for n in tuning_methods.head_names(model) for p in model.get_submodule(n).parameters()
+        )
         assert head_of(model) is None
         assert model.get_submodule("classifier")
         assert count_parameters(make_trainable(model, asked, torch.float32))[0] == expected + new
     assert reads_only(type(model).__name__.split("ForSequence")[0])
-    room = prepare.positions(config, asked)
+    room = training_rows.positions(config, asked)
     shift = (config.pad_token_id or 0) + 1 if kind in SHIFTED else 0
     assert room == config.max_position_embeddings - shift

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.forward import fused
-from engine.forward.affine import Affine
-from engine.forward.fused import AddedLinear, AddedSwiglu, NormedLinears, RmsNorm, SummedLoss
-from engine.forward.packed_attention import HeadCounts, Layout, RotaryAttention, groups
+from engine.models.forward import operations
+from engine.models.forward.attention import HeadCounts, Layout, RotaryAttention, groups
+from engine.models.forward.llama_layers import Affine
+from engine.models.forward.operations import AddedLinear, AddedSwiglu, NormedLinears, RmsNorm, SummedLoss
 
 TOKENS, WIDTH, EPS = 37, 12, 1e-6
 
@@ -22,7 +22,7 @@ TOKENS, WIDTH, EPS = 37, 12, 1e-6
 def _small_blocks(monkeypatch: Any) -> None:
     """Sizes that do not divide the number of rows."""
     for name, size in {"BLOCK": 60, "LOSS_ROWS": 5, "HEAD_ROWS": 16}.items():
-        monkeypatch.setattr(fused, name, size)
+        monkeypatch.setattr(operations, name, size)
 
 
 def numbers(*shape: int) -> Tensor:

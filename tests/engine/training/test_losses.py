@@ -7,9 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.forward import losses, packable
-from engine.forward.batches import CPU_TOKENS, collate
-from engine.forward.losses import fitting_batches, row_losses, token_losses
+from engine.models import losses
+from engine.models.batching import CPU_TOKENS, collate
+from engine.models.forward import llama_layers
+from engine.models.losses import fitting_batches, row_losses, token_losses
 from tests.engine.packed_rows import LONGEST, base, rows
 
 
@@ -17,7 +18,7 @@ def test_every_token_has_the_loss_and_the_guess_of_its_row_alone(monkeypatch: py
     monkeypatch.setattr(losses, "HEAD_ROWS", 16)
     monkeypatch.setattr(losses, "LOSS_ROWS", 5)
     model, token_rows = base().eval(), rows()
-    assert packable.refusal(model, LONGEST) == ""
+    assert llama_layers.refusal(model, LONGEST) == ""
     sums, right = [], []
     with torch.no_grad():
         for place in range(len(token_rows)):

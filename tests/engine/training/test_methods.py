@@ -13,19 +13,19 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from engine.forward.generation import Generation, answers
-from engine.forward.losses import row_losses
-from engine.jobs.runs import train
-from engine.models import matrices, models, saving
-from engine.models.apply_method import count_parameters, make_trainable
-from engine.objectives.classification import ClassBatch, class_logits
-from engine.rows import dataset
-from engine.rows.render import render, render_prompt
+from engine.models import loading, saved_models, tuning_methods
+from engine.models.classification import ClassBatch, class_logits
+from engine.models.generation import Generation, answers
+from engine.models.losses import row_losses
+from engine.models.tokenization.rendering import render, render_prompt
+from engine.models.tuning_methods import count_parameters, make_trainable
+from engine.training import train_job
 from engine.worker.job import Cancelled, WorkerJob
-from store.catalog.methods import METHODS
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.data import dataset_files
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
 from tests.tiny import conversations, make_job, make_model, write_model, write_rows
 
 QUICK = {
@@ -95,7 +95,7 @@ def facts(job: WorkerJob) -> dict[str, Any]:
 
 
 def formula(config: TrainConfig) -> int:
-    return METHODS[config.method].parameters(matrices.sizes(make_model(), config), config)
+    return METHODS[config.method].parameters(tuning_methods.matrix_sizes(make_model(), config), config)
 
 
 def loaded(job: WorkerJob, config: TrainConfig) -> Any:
@@ -103,26 +103,26 @@ def loaded(job: WorkerJob, config: TrainConfig) -> Any:
     folder = job.dir.model
     if not METHODS[config.method].adapter:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    base = models.load_model(config, config.model, "cpu", torch.float32)
-    return saving.load(folder, base)
+    base = loading.load_model(config, config.model, "cpu", torch.float32)
+    return saved_models.load(folder, base)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_trains_saves_loads_and_answers(home: Home, variant: str) -> None:
     job = make_job(home, "run", **fields_of(variant))
     config = TrainConfig.parse(job.config)
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     assert facts(job)["trainable_parameters"] == formula(config)
     assert verdict["base"]["loss"] - verdict["tuned"]["loss"] > 0.05
     model = loaded(job, config)
-    tokenizer = models.load_tokenizer(str(job.dir.model))
+    tokenizer = loading.load_tokenizer(str(job.dir.model))
     losses = pq.read_table(job.dir.row_losses)
-    chats = dataset.load(home, "rows", columns=["messages"], row_ids=losses["row_id"].to_numpy())
+    chats = dataset_files.load(home, "rows", columns=["messages"], row_ids=losses["row_id"].to_numpy())
     rows = render(tokenizer, losses["row_id"].to_numpy(), chats["messages"].to_pylist())
     again = row_losses(model, rows, batch_size=8, device="cpu", on_batch=lambda done: None)
     assert again.loss_sum == pytest.approx(losses["tuned_loss"].to_numpy(), rel=1e-4, abs=1e-4)
     predictions = pq.read_table(job.dir.predictions).to_pylist()
-    asked = dataset.load(
+    asked = dataset_files.load(
         home, "rows", columns=["messages"], row_ids=np.array([p["row_id"] for p in predictions])
     )
     rendered = [render_prompt(tokenizer, chat) for chat in asked["messages"].to_pylist()]
@@ -134,7 +134,7 @@ def test_trains_saves_loads_and_answers(home: Home, variant: str) -> None:
 def test_a_resumed_run_equals_an_uninterrupted_one(home: Home, variant: str) -> None:
     fields = fields_of(variant)
     whole = make_job(home, "whole", **fields)
-    train.run(whole)
+    train_job.run(whole)
     cut = make_job(home, "cut", **fields)
     append = cut._append
 
@@ -145,9 +145,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(home: Home, variant: str) -> 
 
     cut._append = stop_at_nine  # type: ignore[method-assign]
     with pytest.raises(Cancelled):
-        train.run(cut)
+        train_job.run(cut)
     resumed = make_job(home, "cut", resume=True, **fields)
-    train.run(resumed)
+    train_job.run(resumed)
     name = "adapter_model.safetensors"
     assert (resumed.dir.model / name).read_bytes() == (whole.dir.model / name).read_bytes()
 
@@ -164,7 +164,7 @@ def test_the_formulas_hold_for_other_shapes() -> None:
                     "llama", vocab_size=259, num_hidden_layers=4, tie_word_embeddings=False, **shape
                 )
             )
-            expected = METHODS[config.method].parameters(matrices.sizes(base, config), config)
+            expected = METHODS[config.method].parameters(tuning_methods.matrix_sizes(base, config), config)
             assert count_parameters(make_trainable(base, config, torch.float32))[0] == expected, variant
 
 
@@ -188,7 +188,7 @@ def test_adalora_ends_at_its_rank(home: Home) -> None:
 
     fields = fields_of("adalora") | {"load_best_model_at_end": False, "early_stopping": False}
     job = make_job(home, "run", **fields)
-    train.run(job)
+    train_job.run(job)
     tensors = load_file(job.dir.model / "adapter_model.safetensors")
     left = sum(int((value != 0).sum()) for name, value in tensors.items() if "lora_E" in name)
     assert left == 8 * 14  # r of each of seven matrices in two layers, dealt anew among them
@@ -197,7 +197,7 @@ def test_adalora_ends_at_its_rank(home: Home) -> None:
 def test_a_start_from_the_weights_begins_at_the_base_model(home: Home) -> None:
     for start in ("pissa", "olora", "eva"):
         fields = fields_of("lora") | {"init_lora_weights": start, "learning_rate": 1e-12, "max_steps": 2}
-        verdict = train.run(make_job(home, start, **fields))["verdict"]
+        verdict = train_job.run(make_job(home, start, **fields))["verdict"]
         assert verdict["base"]["loss"] == pytest.approx(verdict["tuned"]["loss"], abs=1e-5)
 
 
@@ -213,16 +213,16 @@ def test_every_method_trains_a_classification_head(home: Home, variant: str) -> 
     job = make_job(home, "run", **fields_of(variant), task="classification")
     config = TrainConfig.parse(job.config)
     classes = sorted(set(names))
-    train.run(job)
+    train_job.run(job)
     assert facts(job)["trainable_parameters"] == formula(config) + len(classes) * 32
     predictions = pq.read_table(job.dir.class_predictions).to_pylist()
     if METHODS[config.method].adapter:
         architecture = AutoConfig.from_pretrained(job.dir.model)
-        base = models.load_model(config, config.model, "cpu", torch.float32, architecture)
-        model = saving.load(job.dir.model, base)
+        base = loading.load_model(config, config.model, "cpu", torch.float32, architecture)
+        model = saved_models.load(job.dir.model, base)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(job.dir.model, dtype=torch.float32)
-    tokenizer = models.load_tokenizer(str(job.dir.model))
+    tokenizer = loading.load_tokenizer(str(job.dir.model))
     texts = [chats[row["row_id"]][0]["content"] for row in predictions]
     batches = [torch.tensor([tokenizer(text).input_ids]) for text in texts]
     model.eval()
@@ -244,32 +244,32 @@ FURTHER = ["qlora", "vera", "oft", "ia3", "prompt_tuning", "prefix_tuning", "bot
 @pytest.mark.parametrize("variant", FURTHER)
 def test_a_run_is_trained_further_from_where_it_ended(home: Home, variant: str) -> None:
     fields = fields_of(variant) | {"load_best_model_at_end": False, "early_stopping": False}
-    ended = train.run(make_job(home, "first", **fields))["verdict"]["tuned"]["loss"]
+    ended = train_job.run(make_job(home, "first", **fields))["verdict"]["tuned"]["loss"]
     second = make_job(home, "second", **fields, init_from="first", init_mode="stack")
-    verdict = train.run(second)["verdict"]
+    verdict = train_job.run(second)["verdict"]
     assert verdict["base"]["loss"] == pytest.approx(ended, abs=1e-4)
 
 
 def test_pissa_is_trained_further_as_the_lora_that_it_left(home: Home) -> None:
     fields = fields_of("PiSSA") | {"r": 4}
-    train.run(make_job(home, "first", **fields))
+    train_job.run(make_job(home, "first", **fields))
     with pytest.raises(ConfigError, match="r is 4") as caught:
-        train.run(make_job(home, "second", **fields, init_from="first"))
+        train_job.run(make_job(home, "second", **fields, init_from="first"))
     assert "Set r to 8" in caught.value.fix
     plain = fields | {"r": 8, "lora_alpha": 16, "init_lora_weights": "default"}
-    train.run(make_job(home, "third", **plain, init_from="first"))
+    train_job.run(make_job(home, "third", **plain, init_from="first"))
 
 
 @pytest.mark.parametrize("variant", ["p_tuning", "adalora"])
 def test_what_can_not_be_trained_further_says_so(home: Home, variant: str) -> None:
     fields = fields_of(variant)
-    train.run(make_job(home, "first", **fields))
+    train_job.run(make_job(home, "first", **fields))
     with pytest.raises(ConfigError, match="can't be trained further"):
-        train.run(make_job(home, "second", **fields, init_from="first"))
+        train_job.run(make_job(home, "second", **fields, init_from="first"))
 
 
 def test_prompts_can_not_be_merged(home: Home) -> None:
-    train.run(make_job(home, "first", **fields_of("prompt_tuning")))
+    train_job.run(make_job(home, "first", **fields_of("prompt_tuning")))
     with pytest.raises(ConfigError, match="can't be merged") as caught:
-        train.run(make_job(home, "second", **QUICK, init_from="first", init_mode="merge"))
+        train_job.run(make_job(home, "second", **QUICK, init_from="first", init_mode="merge"))
     assert caught.value.field == "init_mode"

@@ -11,16 +11,16 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from engine.jobs.runs import train, variant
-from engine.models import base_names, models, saving, vocabularies
-from engine.runs.tasks import RUNS
+from engine.models import loading, provenance, saved_models
+from engine.training import train_job, variant_job
+from engine.training.task_runs import RUNS
 from engine.worker.job import WorkerJob
-from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
-from store.contract.errors import ModelError
-from store.contract.home import Home
-from store.contract.jobdir import read_json, write_json
-from store.documents.models.saved_model import ModelNote
-from store.words import adapter_card
+from store.core.errors import ModelError
+from store.core.home import Home
+from store.core.job_folder import read_json, write_json
+from store.core.model_schemas import ModelNote
+from store.runs import card_text
+from store.training.train_config import BUNDLED_MODEL, TrainConfig
 from tests.engine.job_events import QUICK
 from tests.tiny import conversations, make_job, write_model, write_rows
 
@@ -57,7 +57,7 @@ def check_folder(home: Home, folder: Path) -> str:
 )
 def test_a_folder_has_no_path_and_a_card(home: Home, name: str, fields: dict[str, Any]) -> None:
     job = make_job(home, name, **ONE | fields)
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     card = check_folder(home, job.dir.model)
     assert card.startswith("---\nlibrary_name: ")
     assert "base_model" not in card.split("---")[1]  # a folder is no id of a hub
@@ -71,28 +71,28 @@ def test_a_folder_has_no_path_and_a_card(home: Home, name: str, fields: dict[str
 
 
 def test_a_mix_is_named_as_what_it_was_mixed_from(home: Home) -> None:
-    train.run(make_job(home, "before", **ONE | {"r": 4}))
+    train_job.run(make_job(home, "before", **ONE | {"r": 4}))
     order = read_json(home.jobs / "before" / "config.json")
     folder = home.jobs / "mixed"
     folder.mkdir()
     write_json(folder / "config.json", order | {"job_id": "mixed", "mixed_from": "before", "alpha": 0.5})
     job = WorkerJob(folder)
-    variant.run(job)
+    variant_job.run(job)
     card = check_folder(home, job.dir.model)
     assert "0.5 of the way from the base model to the model of the run before" in card
     assert (
         json.loads((job.dir.model / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
     )
-    assert saving.base_of(job.dir.model)["name"] == "tiny"
+    assert saved_models.base_of(job.dir.model)["name"] == "tiny"
 
 
 def test_a_model_of_a_hub_is_named_by_id_and_commit() -> None:
     hub = {"name": "owner/name", "hub_id": "owner/name", "revision": COMMIT}
-    assert base_names.reference("owner/name", COMMIT) == hub
-    assert base_names.reference(f"/anywhere/hub/models--owner--name/snapshots/{COMMIT}") == hub
-    assert base_names.reference("/anywhere/models/tiny/")["name"] == "tiny"
-    assert base_names.plain_name("~/models/tiny") == "tiny"
-    assert base_names.plain_name("owner/name") == "owner/name"
+    assert provenance.reference("owner/name", COMMIT) == hub
+    assert provenance.reference(f"/anywhere/hub/models--owner--name/snapshots/{COMMIT}") == hub
+    assert provenance.reference("/anywhere/models/tiny/")["name"] == "tiny"
+    assert provenance.plain_name("~/models/tiny") == "tiny"
+    assert provenance.plain_name("owner/name") == "owner/name"
 
 
 def note(**fields: Any) -> ModelNote:
@@ -108,8 +108,8 @@ def note(**fields: Any) -> ModelNote:
 
 def test_the_card_says_how_to_load_it() -> None:
     config = TrainConfig(model="owner/name", dataset="rows", name="My *run*").resolved(10)
-    base = base_names.reference("owner/name", COMMIT)
-    card = adapter_card.write(adapter_card.ModelCardFacts(config, note(), base))
+    base = provenance.reference("owner/name", COMMIT)
+    card = card_text.write(card_text.ModelCardFacts(config, note(), base))
     assert card.startswith("---\nbase_model: owner/name\nbase_model_relation: adapter\nlibrary_name: peft\n")
     assert 'AutoPeftModelForCausalLM.from_pretrained("FOLDER")' in card  # base and commit are in the settings
     assert f"revision `{COMMIT}`" in card
@@ -119,11 +119,11 @@ def test_the_card_says_how_to_load_it() -> None:
 
 def test_what_only_seems_to_be_a_hubs_model_is_said_not_to_be() -> None:
     config = TrainConfig(model=BUNDLED_MODEL, dataset="rows", name="My *run*").resolved(10)
-    unknown = base_names.reference(f"/anywhere/models/{BUNDLED_MODEL}")
-    card = adapter_card.write(adapter_card.ModelCardFacts(config, note(), unknown))
+    unknown = provenance.reference(f"/anywhere/models/{BUNDLED_MODEL}")
+    card = card_text.write(card_text.ModelCardFacts(config, note(), unknown))
     assert "base_model:" not in card
     assert "not the same" in card
-    merged = adapter_card.write(adapter_card.ModelCardFacts(config, note(own_base=True), unknown))
+    merged = card_text.write(card_text.ModelCardFacts(config, note(own_base=True), unknown))
     assert "doesn't fit any other" in merged
 
 
@@ -156,9 +156,9 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_commit_that_the_cache_holds_is_loaded_without_a_word_to_the_hub(
     tmp_path: Path, asked: list[str]
 ) -> None:
-    base = base_names.reference("owner/name", COMMIT)
+    base = provenance.reference("owner/name", COMMIT)
     folder = write_snapshot(tmp_path, "config.json", "tokenizer.json", "model.safetensors")
-    assert base_names.pinned("owner/name", base) == str(folder)
+    assert provenance.pinned("owner/name", base) == str(folder)
     assert asked == []
 
 
@@ -175,7 +175,7 @@ def test_a_commit_of_which_the_cache_holds_a_part_is_fetched(
 ) -> None:
     write_snapshot(tmp_path, *names)
     with pytest.raises(ModelError, match="neither in the hub's cache here nor to be had"):
-        base_names.pinned("owner/name", base_names.reference("owner/name", COMMIT))
+        provenance.pinned("owner/name", provenance.reference("owner/name", COMMIT))
     assert asked == ["owner/name"]
 
 
@@ -183,7 +183,7 @@ def test_a_run_is_saved_where_its_base_is_gone(home: Home, tmp_path: Path) -> No
     write_model(tmp_path / "saved")
     before = sorted(path.name for path in (tmp_path / "saved").iterdir())
     for source in (str(tmp_path / "unmounted"), "owner/never-loaded"):
-        vocabularies.add(source, tmp_path / "saved")
+        saved_models.add_vocabulary(source, tmp_path / "saved")
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == before
 
 
@@ -193,12 +193,12 @@ def test_a_resume_loads_the_commit_that_the_run_began_on(
     write_model(write_snapshot(tmp_path))
     with monkeypatch.context() as patch:  # a hub that is here, at the first start
         for name in ("load_config_for", "load_tokenizer"):
-            patch.setattr(models, name, lambda *_, **__: None)
-        patch.setattr(models, "commit_of", lambda _: COMMIT)
+            patch.setattr(loading, name, lambda *_, **__: None)
+        patch.setattr(loading, "commit_of", lambda _: COMMIT)
         first = make_job(home, "began", model="owner/name")
         RUNS["sft"](first, TrainConfig.parse(first.config)).open()
     job = make_job(home, "began", model="owner/name", resume=True)
     resumed = RUNS["sft"](job, TrainConfig.parse(job.config))
     resumed.open()
-    assert base_names.reference(resumed.source) == base_names.reference("owner/name", COMMIT)
+    assert provenance.reference(resumed.source) == provenance.reference("owner/name", COMMIT)
     assert asked == []

@@ -13,17 +13,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.costs.footprint import few_layers
-from engine.evaluation import evaluated
-from engine.jobs.asks import advice, preview, rendering
-from engine.jobs.runs import train
-from engine.models import models, saving
+from engine.evaluation import evaluated_model
+from engine.models import loading, saved_models
+from engine.training import train_job
+from engine.training.costs.footprint import few_layers
+from engine.training.preview import advice_query, preview_query, rendering_query
 from engine.worker.job import WorkerJob
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError, ModelError, TunebenchError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.errors import ConfigError, ModelError, TunebenchError
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.evaluation.config import EvaluateConfig
+from store.training.train_config import TrainConfig
 from tests.engine.job_events import QUICK
 from tests.tiny import conversations, make_job, make_model, write_model, write_rows
 
@@ -94,7 +94,7 @@ def asked(home: Home, kind: str, body: dict[str, Any]) -> WorkerJob:
 
 def ask_rendering(home: Home, model: str, more: dict[str, Any]) -> None:
     body = {"fingerprint": "rows", "kind": "chat", "model": model, **more}
-    rendering.run(asked(home, "rendering", body))
+    rendering_query.run(asked(home, "rendering", body))
 
 
 def ask_costs(kind: str, ask: Callable[[WorkerJob], object]) -> Callable[[Home, str, dict[str, Any]], None]:
@@ -107,19 +107,19 @@ def ask_costs(kind: str, ask: Callable[[WorkerJob], object]) -> Callable[[Home, 
 
 def evaluate(home: Home, model: str, more: dict[str, Any]) -> None:
     config = EvaluateConfig.parse({"model": model, "dataset": "rows", "metrics": ["chrf"], **more})
-    evaluated.load(make_job(home, "evaluation"), config)
+    evaluated_model.load(make_job(home, "evaluation"), config)
 
 
 def train_it(home: Home, model: str, more: dict[str, Any]) -> None:
     job = make_job(home, "run", **QUICK | {"model": model})
     write_json(job.dir.config, job.order | {"config": job.config | more})
-    train.run(WorkerJob(job.dir.path))
+    train_job.run(WorkerJob(job.dir.path))
 
 
 WAYS = {
     "rendering": ask_rendering,
-    "preview": ask_costs("preview", preview.run),
-    "advice": ask_costs("advice", advice.run),
+    "preview": ask_costs("preview", preview_query.run),
+    "advice": ask_costs("advice", advice_query.run),
     "evaluate": evaluate,
     "train": train_it,
 }
@@ -144,13 +144,13 @@ def test_what_transformers_has_itself_is_taken_though_code_lies_beside_it(home: 
     folder = write_foreign(home.models / "llama", marker, "llama")
     change(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast", auto_map={})
     config = TrainConfig(model=str(folder), dataset="rows", dtype="float32")
-    assert type(models.load_model(config, str(folder), "cpu", torch.float32)).__name__ == "LlamaForCausalLM"
-    assert models.load_tokenizer(str(folder)).is_fast
+    assert type(loading.load_model(config, str(folder), "cpu", torch.float32)).__name__ == "LlamaForCausalLM"
+    assert loading.load_tokenizer(str(folder)).is_fast
 
 
 def test_nor_where_costs_are_counted_from_an_architecture(home: Home, marker: Path) -> None:
     folder = write_foreign(home.models / "llama", marker, "llama")
-    architecture = models.load_config(str(folder))
+    architecture = loading.load_config(str(folder))
     assert few_layers(architecture, TrainConfig(model=str(folder), dataset="rows")).few
 
 
@@ -162,7 +162,7 @@ def test_no_kernel_of_a_hub_is_fetched(home: Home, field: str) -> None:
     folder = home.models / "tiny"
     change(folder / "config.json", **{field: "someone/flash-kernel"})
     with pytest.raises(ModelError, match="asks for the kernel someone/flash-kernel"):
-        models.load_config(str(folder))
+        loading.load_config(str(folder))
 
 
 def test_the_kernels_of_transformers_are_off() -> None:
@@ -190,14 +190,14 @@ def test_an_index_that_names_pickled_files_is_refused(home: Home, marker: Path) 
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     config = TrainConfig(model="tiny", dataset="rows", dtype="float32")
     with pytest.raises(ModelError, match=r"names pytorch_model\.bin, which is not safetensors") as caught:
-        models.load_model(config, models.resolve("tiny", home), "cpu", torch.float32)
+        loading.load_model(config, loading.resolve("tiny", home), "cpu", torch.float32)
     assert caught.value.field == "model"
 
 
 def adapter(home: Home) -> Path:
     """That of a run which has ended."""
     job = make_job(home, "lora", **QUICK | {"r": 4, "max_steps": 2})
-    train.run(job)
+    train_job.run(job)
     folder: Path = job.dir.model
     return folder
 
@@ -207,18 +207,18 @@ def test_an_adapter_in_another_form_or_with_a_module_to_import_is_refused(home: 
     base = make_model()
     change(folder / "adapter_config.json", megatron_config={"a": 1}, megatron_core="megatron.core")
     with pytest.raises(ModelError, match="names a module to import"):
-        saving.load(folder, base)
+        saved_models.load(folder, base)
     change(folder / "adapter_config.json", megatron_config=None, peft_type="XLORA")
     with pytest.raises(ModelError, match="X-LoRA"):
-        saving.load(folder, base)
+        saved_models.load(folder, base)
     change(folder / "adapter_config.json", peft_type="LORA")
     (folder / "adapter_model.safetensors").unlink()
     torch.save({"weights": Bomb(marker)}, folder / "adapter_model.bin")
     with pytest.raises(ModelError, match=r"has no adapter_model\.safetensors"):
-        saving.load(folder, base)
+        saved_models.load(folder, base)
     earlier = make_job(home, "second", **QUICK | {"r": 4, "init_from": "lora"})
     with pytest.raises(ModelError, match=r"has no adapter_model\.safetensors"):
-        train.run(earlier)
+        train_job.run(earlier)
 
 
 def test_a_repository_of_a_hub_that_is_an_adapter_is_refused(
@@ -233,11 +233,11 @@ def test_a_repository_of_a_hub_that_is_an_adapter_is_refused(
     (repository / "refs" / "main").write_text(commit)
     snapshot = write_model(repository / "snapshots" / commit)
     config = TrainConfig(model="owner/name", dataset="rows", dtype="float32")
-    assert models.load_model(config, "owner/name", "cpu", torch.float32) is not None
+    assert loading.load_model(config, "owner/name", "cpu", torch.float32) is not None
     settings = {"peft_type": "LORA", "base_model_name_or_path": str(home.models / "tiny")}
     (snapshot / "adapter_config.json").write_text(json.dumps(settings))
     with pytest.raises(ModelError, match="owner/name is an adapter"):
-        models.load_model(config, "owner/name", "cpu", torch.float32)
+        loading.load_model(config, "owner/name", "cpu", torch.float32)
 
 
 # -- every loader says so ---------------------------------------------------------------------------
@@ -270,8 +270,8 @@ def test_every_loader_is_told_to_run_none() -> None:
 
 
 def test_only_the_one_place_names_the_argument() -> None:
-    script = ROOT / "engine" / "shipping" / "forms" / "compressed.py"  # runs in an environment without us
-    place = ROOT / "store" / "contract" / "no_code.py"
+    script = ROOT / "engine" / "export" / "format_writers.py"  # runs in an environment without us
+    place = ROOT / "store" / "core" / "model_folders.py"
     for house in ("store", "engine", "pages", "tunebench"):
         for file in (ROOT / house).rglob("*.py"):
             if file not in (place, script):

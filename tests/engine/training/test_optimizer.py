@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from engine.training.optimizer import Masters, make_optimizer, make_schedule, warmup_steps
-from store.config.training.train_config import TrainConfig
+from engine.models.training_state import Masters, make_optimizer, make_schedule, warmup_steps
+from store.training.train_config import TrainConfig
 
 
 class Layer(torch.nn.Module):

@@ -10,11 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.forward import packable
-from engine.forward.batches import TokenBatch, collate
-from engine.forward.losses import loss_sum, picked_logits
-from engine.models import models
-from engine.models.apply_method import make_trainable
+from engine.models import loading
+from engine.models.batching import TokenBatch, collate
+from engine.models.forward import llama_layers
+from engine.models.losses import loss_sum, picked_logits
+from engine.models.tuning_methods import make_trainable
 from tests.engine.packed_rows import LONGEST, OTHERS, base, config, rows, stirred
 from tests.tiny import write_model
 
@@ -41,7 +41,7 @@ def assert_equal(model: Any) -> None:
     """The model's rows are packed, and loss and gradients are those of its own forward."""
     model.train()
     batch = collate(rows(), np.arange(6))
-    assert packable.refusal(model, LONGEST) == ""
+    assert llama_layers.refusal(model, LONGEST) == ""
     mine, theirs = loss_sum(model, batch), apart(model, batch)
     torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
     ours, own = gradients(model, mine), gradients(model, theirs)
@@ -79,7 +79,7 @@ def test_a_base_in_four_bits(tmp_path: Path, checkpointing: bool) -> None:
     write_model(tmp_path / "tiny", max_position_embeddings=512)
     chosen = config(method="qlora", model=str(tmp_path / "tiny"), gradient_checkpointing=checkpointing)
     model = make_trainable(
-        models.load_model(chosen, chosen.model, "cpu", torch.float32), chosen, torch.float32
+        loading.load_model(chosen, chosen.model, "cpu", torch.float32), chosen, torch.float32
     )
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from engine.costs import rehearsal
-from engine.forward import batches, packable, packed_attention
-from engine.forward.batches import collate
-from engine.forward.losses import loss_sum
-from engine.models.apply_method import make_trainable
-from engine.objectives.objectives import TrainedTokens
-from engine.training.step import Stepper, TrainingRows
-from engine.training.train import Training
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
+from engine.models import batching
+from engine.models.batching import collate
+from engine.models.forward import attention, llama_layers
+from engine.models.losses import TrainedTokens, loss_sum
+from engine.models.tuning_methods import make_trainable
+from engine.training.costs import rehearsal
+from engine.training.optimizer_step import Stepper, TrainingRows
+from engine.training.training_loop import Training
+from store.core.home import Home
+from store.training.train_config import TrainConfig
 from tests.engine.packed_rows import LONGEST, base, config, rows, stirred
 from tests.tiny import make_job
 
@@ -43,7 +43,7 @@ def test_a_step_is_the_same_however_it_is_dealt(tmp_path: Path, monkeypatch: Any
             mine.unpacked = "the test says so"
             assert mine.dealt(step) is step
         else:
-            monkeypatch.setattr(batches, "CPU_TOKENS", {"adapter": tokens, "full": tokens})
+            monkeypatch.setattr(batching, "CPU_TOKENS", {"adapter": tokens, "full": tokens})
             parts = mine.dealt(step)
             assert np.concatenate(parts).tolist() == np.concatenate(step).tolist()
             assert all(len(part) == 1 or rows().lengths[part].sum() <= tokens for part in parts)
@@ -78,16 +78,16 @@ def test_it_can_be_rehearsed_without_numbers(method: str) -> None:
     batch = collate(rows(), np.arange(6))
 
     def keeps(device: str) -> tuple[rehearsal.RehearsedStep, bool]:
-        packed_attention.future.cache_clear()  # masks stay for the next step
+        attention.future.cache_clear()  # masks stay for the next step
         model = base().to(device)
         model.tie_weights()  # moving to the meta device unties them
         model = make_trainable(model, config(method=method), torch.float32).train().to(device)
-        packed = packable.refusal(model, LONGEST) == ""
+        packed = llama_layers.refusal(model, LONGEST) == ""
         return rehearsal.run_step(model, lambda: loss_sum(model, batch), 2, device), packed
 
     own, packed = keeps("meta")
     assert not packed
-    with packable.rehearsing():
+    with llama_layers.rehearsing():
         rehearsed, packed = keeps("meta")
         assert packed
     real, packed = keeps("cpu")

@@ -12,12 +12,12 @@ import pytest
 import torch
 from peft import PeftModel
 
-from engine.jobs.runs import train
-from engine.models.models import load_tokenizer
+from engine.models.loading import load_tokenizer
+from engine.training import train_job
 from engine.worker.job import Cancelled
-from store.contract.errors import ConfigError
-from store.contract.home import Home
-from store.documents.verdicts.verdict import Verdict
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.evaluation.verdict_schemas import Verdict
 from tests.engine.asking.test_preview import ask, fields_of
 from tests.engine.job_events import cancel_when, events, facts, series, weights
 from tests.shapes import held_to
@@ -48,7 +48,7 @@ def home(tmp_path: Path) -> Home:
 def test_it_learns_which_answer_is_preferred(home: Home, method: str, epochs: int) -> None:
     job = make_job(home, "run", **QUICK | {"method": method, "num_train_epochs": epochs})
     job.order["split"]["test_size"] = 0.4  # of so few pairs, enough to tell
-    verdict = held_to(Verdict, train.run(job)["verdict"])
+    verdict = held_to(Verdict, train_job.run(job)["verdict"])
     losses = dict(series(job, "eval/loss"))
     assert losses[0] == pytest.approx(math.log(2), abs=1e-9)  # whatever the pairs: nothing was learned yet
     assert dict(series(job, "eval/reward_margin"))[0] == 0
@@ -70,7 +70,7 @@ def test_it_learns_which_answer_is_preferred(home: Home, method: str, epochs: in
 def test_the_saved_adapter_gives_the_judged_margins(home: Home) -> None:
     """Loaded by peft alone, over a base model of its own."""
     job = make_job(home, "run", **QUICK)
-    train.run(job)
+    train_job.run(job)
     base, tokenizer = make_model(), load_tokenizer(home.models / "tiny")
     tuned = PeftModel.from_pretrained(make_model(), job.dir.model).eval()
     rows = conversations(60)
@@ -97,13 +97,13 @@ def _logp(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> float:
 
 def test_resumed_equals_uninterrupted(home: Home) -> None:
     whole = make_job(home, "whole", **QUICK)
-    train.run(whole)
+    train_job.run(whole)
     cut = make_job(home, "cut", **QUICK)
     cancel_when(cut, lambda e: e.get("step") == 4 and "train/loss" in e.get("values", {}))
     with pytest.raises(Cancelled):
-        train.run(cut)
+        train_job.run(cut)
     resumed = make_job(home, "cut", resume=True, **QUICK)
-    train.run(resumed)
+    train_job.run(resumed)
     for name in ("train/loss", "train/reward_margin", "eval/loss", "eval/chosen_logp"):
         assert series(resumed, name) == series(whole, name), name
     assert weights(resumed) == weights(whole)
@@ -117,7 +117,7 @@ def test_pairs_that_teach_nothing_are_counted(home: Home) -> None:
         worse[index] = rows[index][-1]["content"]
     write_rows(home, "rows", rows, rejected=worse)
     job = make_job(home, "run", **QUICK | {"max_steps": 1, "evaluations": 1})
-    train.run(job)
+    train_job.run(job)
     assert facts(job)["untrained_rows"] > 0
     assert any("are the same" in alert["message"] for alert in events(job, "alert"))
     assert facts(job)["untrained_rows"] == ask(home, task="dpo", max_eval_rows=500)["untrained_rows"]
@@ -126,7 +126,7 @@ def test_pairs_that_teach_nothing_are_counted(home: Home) -> None:
 def test_a_data_set_without_rejected_answers_is_refused(home: Home) -> None:
     write_rows(home, "rows", conversations(60))
     for refused in (
-        lambda: train.run(make_job(home, "run", **QUICK | {"kind": "chat"})),
+        lambda: train_job.run(make_job(home, "run", **QUICK | {"kind": "chat"})),
         lambda: ask(home, task="dpo"),
     ):
         with pytest.raises(ConfigError, match="no rejected answer") as caught:

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from engine.objectives.preference import pair_losses
-from store.config.training.train_config import TrainConfig
+from engine.training.preference import pair_losses
+from store.training.train_config import TrainConfig
 
 CHOSEN, REJECTED, COUNTS, BETA = 1.5, -2.0, (5, 8), 0.2
 MARGIN = BETA * (CHOSEN - REJECTED)  # 0.7

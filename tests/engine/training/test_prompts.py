@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from engine.forward.batches import collate
-from engine.forward.generation import Generation, answers
-from engine.forward.losses import picked_logits
-from engine.models import models
-from engine.models.apply_method import make_trainable
-from engine.rows.render import render
-from store.config.training.train_config import TrainConfig
+from engine.models import loading
+from engine.models.batching import collate
+from engine.models.generation import Generation, answers
+from engine.models.losses import picked_logits
+from engine.models.tokenization.rendering import render
+from engine.models.tuning_methods import make_trainable
+from store.training.train_config import TrainConfig
 from tests.tiny import conversations, make_tokenizer, write_model
 
 METHODS = ("prompt_tuning", "prefix_tuning", "p_tuning")
@@ -30,7 +30,7 @@ def prompted(folder: Path, method: str) -> Any:
     """A model whose prompts are far from nothing."""
     config = TrainConfig.parse({"dataset": "d", "model": str(folder), "method": method}).resolved(100)
     torch.manual_seed(1)
-    base = models.load_model(config, config.model, "cpu", torch.float32)
+    base = loading.load_model(config, config.model, "cpu", torch.float32)
     model = make_trainable(base, config, torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -59,7 +59,7 @@ def test_losses_are_of_the_rows_own_tokens(folder: Path, method: str) -> None:
 def test_answers_are_those_that_training_saw(folder: Path, method: str) -> None:
     """The greedy token after each prompt is the one that the training forward calls likeliest."""
     model = prompted(folder, method)
-    tokenizer = models.load_tokenizer(str(folder))
+    tokenizer = loading.load_tokenizer(str(folder))
     asked = ["<|im_start|>user\nA<|im_end|>\n", "<|im_start|>user\nLonger one<|im_end|>\n"]
     completions = answers(model, tokenizer, asked, Generation(1, "cpu"))
     for prompt, answer in zip(asked, completions, strict=True):

@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.costs import calibrate
-from engine.costs.rehearsal import Living
-from engine.forward import operations
-from store.contract.home import Home
+from engine.models import hardware
+from engine.models.forward import operations
+from engine.training.costs.rehearsal import Living
+from store.core.home import Home
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 SHAPE = (64, 64, 128)
@@ -61,10 +61,10 @@ def test_an_operation_may_stand_for_many() -> None:
 def test_the_best_rates_are_kept_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path).create()
     seconds = iter([2.0] * 4 + [4.0] * 4 + [1.0] * 4 + [4.0] * 4)
-    monkeypatch.setattr(calibrate, "_best", lambda *_: next(seconds))
+    monkeypatch.setattr(hardware, "_best", lambda *_: next(seconds))
 
-    def rates(shape: tuple[int, int, int] = SHAPE) -> calibrate.DeviceRates:
-        return calibrate.rates(home, CPU, torch.float32, shape, 64)
+    def rates(shape: tuple[int, int, int] = SHAPE) -> hardware.DeviceRates:
+        return hardware.device_rates(home, CPU, torch.float32, shape, 64)
 
     first, slower, faster = rates(), rates(), rates()
     assert slower == first
@@ -77,7 +77,7 @@ def test_the_best_rates_are_kept_by_size(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_rates_are_measured(tmp_path: Path) -> None:
-    rates = calibrate.rates(Home(tmp_path).create(), CPU, torch.float32, SHAPE, 64)
+    rates = hardware.device_rates(Home(tmp_path).create(), CPU, torch.float32, SHAPE, 64)
     assert 1e8 < rates.products < 1e14
     assert 1e8 < rates.attention < 1e14
     assert 1e7 < rates.moved < 1e13
@@ -87,4 +87,4 @@ def test_rates_are_measured(tmp_path: Path) -> None:
 
 
 def test_sizes_are_powers_of_two_up_to_what_is_measured() -> None:
-    assert [calibrate.rounded(n) for n in (1, 60, 576, 1536, 28_672)] == [32, 64, 512, 2048, 2048]
+    assert [hardware.rounded(n) for n in (1, 60, 576, 1536, 28_672)] == [32, 64, 512, 2048, 2048]

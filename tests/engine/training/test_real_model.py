@@ -13,15 +13,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from engine.forward.generation import Generation, answers
-from engine.jobs.runs import train
 from engine.models import bundled
 from engine.models.bundled import count_parameters
-from engine.models.models import load_tokenizer, resolve
-from engine.rows.render import render_prompt
-from store.config.training.train_config import BUNDLED_MODEL
-from store.contract.errors import ModelError
-from store.contract.home import Home
+from engine.models.generation import Generation, answers
+from engine.models.loading import load_tokenizer, resolve
+from engine.models.tokenization.rendering import render_prompt
+from engine.training import train_job
+from store.core.errors import ModelError
+from store.core.home import Home
+from store.training.train_config import BUNDLED_MODEL
 from tests.tiny import make_job, write_rows
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]  # minutes where the machine is busy
@@ -101,7 +101,7 @@ def test_lora_learns_on_few_rows(home: Home) -> None:
         sample_prompts=2,
         max_new_tokens=16,
     )
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     assert verdict["state"] == "learned"
     assert verdict["gain"]["low"] > 0.2
     predictions = pq.read_table(job.dir.predictions).to_pylist()

@@ -10,17 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.forward.batches import collate, steps_per_epoch
-from engine.jobs.runs import train
-from engine.models.apply_method import base_model, make_trainable
-from engine.objectives import divergence
-from engine.objectives.replay import Replay, needed
-from engine.rows.render import TokenRows
-from engine.rows.tokens import read_rows
+from engine.models.batching import Replay, collate, replay_needed, steps_per_epoch
+from engine.models.tokenization.rendering import TokenRows
+from engine.models.tokenization.tokenized_rows import read_rows
+from engine.models.tuning_methods import base_model, make_trainable
+from engine.training import optimizer_step, train_job
 from engine.worker.job import Cancelled
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import DataError
-from store.contract.home import Home
+from store.core.errors import DataError
+from store.core.home import Home
+from store.training.train_config import TrainConfig
 from tests.engine.job_events import QUICK, cancel_when, events, facts, series, weights
 from tests.tiny import conversations, make_job, make_model, write_model, write_rows
 
@@ -62,7 +60,7 @@ def test_every_step_has_the_share_and_the_whole_run_too() -> None:
     per_epoch = steps_per_epoch(60, 4, 3)
     counts = [len(replay.step(number)) for number in range(2 * per_epoch)]
     assert counts == [3] * 10  # 3 of 15 rows
-    assert sum(counts) == replay.count == needed(config, 60)
+    assert sum(counts) == replay.count == replay_needed(config, 60)
     seen = np.concatenate([replay.step(number) for number in range(10)])
     assert all(sorted(seen[i : i + 7]) == list(range(7)) for i in range(0, 28, 7))  # pass after pass
     assert not np.array_equal(seen[:7], seen[7:14])
@@ -83,8 +81,8 @@ def test_a_share_that_is_no_whole_number_is_kept_over_the_steps(share: float) ->
 def test_the_data_set_is_trained_as_without_replay(home: Home) -> None:
     """The same rows in the same steps: the first loss, before any update, is the same number."""
     plain, mixed = job_with(home, "plain"), job_with(home, "mixed", SOURCE, replay_share=0.2)
-    train.run(plain)
-    train.run(mixed)
+    train_job.run(plain)
+    train_job.run(mixed)
     assert [step for step, _ in series(plain, "train/loss")] == [s for s, _ in series(mixed, "train/loss")]
     assert series(plain, "train/loss")[0] == series(mixed, "train/loss")[0]
     assert weights(plain) != weights(mixed)
@@ -102,15 +100,15 @@ def test_the_data_set_is_trained_as_without_replay(home: Home) -> None:
 def test_resumed_equals_uninterrupted(home: Home, fields: dict[str, Any]) -> None:
     fields = {"replay_share": 0.15} | fields  # of the base model's own texts
     whole = job_with(home, "whole", **fields)
-    train.run(whole)
+    train_job.run(whole)
     cut = job_with(home, "cut", **fields)
     cancel_when(cut, lambda e: e.get("step") == 4 and "train/loss" in e.get("values", {}))
     with pytest.raises(Cancelled):
-        train.run(cut)
+        train_job.run(cut)
     for file in (home.cache / "own_samples").glob("*"):
         file.unlink()  # what the first attempt replayed lies in its folder
     resumed = job_with(home, "cut", resume=True, **fields)
-    train.run(resumed)
+    train_job.run(resumed)
     file = next(path.name for path in whole.dir.model.glob("*.safetensors"))
     assert (resumed.dir.model / file).read_bytes() == (whole.dir.model / file).read_bytes()
     assert series(resumed, "train/replay_loss")[-1] == series(whole, "train/replay_loss")[-1]
@@ -121,7 +119,7 @@ def test_what_judges_the_run_is_never_replayed(home: Home) -> None:
     """The data set itself, replayed: its held-out rows are left out, counted and told."""
     write_rows(home, "general", conversations(60))
     job = job_with(home, "run", SOURCE | {"kind": "chat"}, replay_share=0.5, num_train_epochs=1)
-    train.run(job)
+    train_job.run(job)
     held = facts(job)["rows"]["validation"] + facts(job)["rows"]["test"]
     assert facts(job)["replay_left_out"] == held
     rows = read_rows(job.dir.replay)
@@ -141,12 +139,12 @@ def _parts(job: Any) -> dict[int, str]:
 def test_a_data_set_that_is_gone_or_held_out_whole_names_its_field(home: Home) -> None:
     job = job_with(home, "gone", replay_share=0.1, replay_dataset="general")
     with pytest.raises(DataError) as caught:
-        train.run(job)
+        train_job.run(job)
     assert caught.value.field == "replay_dataset"
     write_rows(home, "general", [conversations(60)[i] for i, part in _parts(job).items() if part == "test"])
     job = job_with(home, "held", SOURCE | {"kind": "chat"}, replay_share=0.1, replay_dataset="general")
     with pytest.raises(DataError, match="held out to judge") as caught:
-        train.run(job)
+        train_job.run(job)
     assert caught.value.field == "replay_dataset"
 
 
@@ -179,7 +177,7 @@ def test_the_distance_and_its_gradients_are_those_of_torch(fields: dict[str, Any
     trained = [p for p in model.parameters() if p.requires_grad]
     rows = some_rows(5, length=40)
     rows.trained[3::7] = False
-    loss, apart = divergence.losses_beside_base(model, collate(rows, np.arange(5)))
+    loss, apart = optimizer_step.losses_beside_base(model, collate(rows, np.arange(5)))
     own = torch.autograd.grad(loss + 0.7 * apart, trained)
     wanted_loss, wanted = reference(model, rows)
     gradients = torch.autograd.grad(wanted_loss + 0.7 * wanted, trained)
@@ -195,14 +193,14 @@ def test_an_untrained_adapter_is_no_distance_away(method: str) -> None:
     config = TrainConfig.parse({"dataset": "d", "method": method, "adapter_layers": 1}).resolved(100)
     model = make_trainable(make_model(), config, torch.float32).train()
     rows = some_rows(4)
-    _, apart = divergence.losses_beside_base(model, collate(rows, np.arange(4)))
+    _, apart = optimizer_step.losses_beside_base(model, collate(rows, np.arange(4)))
     assert float(apart) / rows.trained.sum() == pytest.approx(0, abs=1e-5)
 
 
 def test_the_distance_is_held_down(home: Home) -> None:
     fields = {"replay_share": 0.2, "learning_rate": 1e-2, "num_train_epochs": 4}
     free, kept = (job_with(home, f"by-{beta}", SOURCE, kl_beta=beta, **fields) for beta in (1e-9, 10.0))
-    train.run(free)
-    train.run(kept)
+    train_job.run(free)
+    train_job.run(kept)
     assert series(free, "train/replay_kl")[0][1] == pytest.approx(0, abs=1e-5)  # before the first update
     assert series(kept, "train/replay_kl")[-1][1] < 0.5 * series(free, "train/replay_kl")[-1][1]

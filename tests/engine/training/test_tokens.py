@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.diagnostics.data.findings import Finding, findings
-from engine.jobs.data import profile
-from engine.rows import dataset
-from engine.rows.render import fitting_length, render
-from store.catalog.signals import GROUPS
-from store.contract.errors import ConfigError, TunebenchError
-from store.contract.home import Home
+from engine.data import measurement_job
+from engine.evaluation.verdicts.data_findings import Finding, findings
+from engine.models.tokenization.rendering import fitting_length, render
+from store.core.errors import ConfigError, TunebenchError
+from store.core.home import Home
+from store.data import dataset_files
+from store.data.signals import GROUPS
 from tests.tiny import make_tokenizer, write_model
 from tests.unit.profile_job import job_of, rows_of, sidecar
 from tests.unit.recipe_samples import ROWS, folders, make, run
@@ -22,11 +22,11 @@ def test_tokens_are_those_of_the_renderer_and_the_length_is_that_of_training(tmp
     home = Home(tmp_path / "home").create()
     model = str(write_model(tmp_path / "model"))
     fingerprint = rows_of(home, 12)
-    messages = dataset.load(home, fingerprint, columns=["messages"])["messages"].to_pylist()
+    messages = dataset_files.load(home, fingerprint, columns=["messages"])["messages"].to_pylist()
     rows = render(make_tokenizer(), range(12), messages)
 
     job = job_of(home, fingerprint, "tokens", model=model)
-    result = profile.run(job)
+    result = measurement_job.run(job)
     length = fitting_length(rows.lengths, 256)
     assert result["options"] == {"model": model, "max_length": length, "chosen": False}
     assert sidecar(job)["tokens"].to_pylist() == rows.lengths.tolist()
@@ -34,12 +34,12 @@ def test_tokens_are_those_of_the_renderer_and_the_length_is_that_of_training(tmp
     assert not any(sidecar(job)["cut"].to_pylist())
 
     short = job_of(home, fingerprint, "tokens", model=model, max_length=40)
-    assert profile.run(short)["options"] == {"model": model, "max_length": 40, "chosen": True}
+    assert measurement_job.run(short)["options"] == {"model": model, "max_length": 40, "chosen": True}
     _, cut, lost = rows.truncated(40)
     assert cut == sum(sidecar(short)["cut"].to_pylist()) > 0
     assert lost == sum(sidecar(short)["lost_tokens"].to_pylist()) > 0
     with pytest.raises(ConfigError, match="256 positions"):
-        profile.run(job_of(home, fingerprint, "tokens", model=model, max_length=300))
+        measurement_job.run(job_of(home, fingerprint, "tokens", model=model, max_length=300))
 
 
 def test_a_step_that_counts_tokens_names_a_model_that_is_missing(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_both_buttons_of_rows_that_are_cut_leave_none_that_is(tmp_path: Path) ->
     folder = make(home, ROWS)
 
     def finding_of(fingerprint: str) -> Finding | None:
-        group = profile.run(job_of(home, fingerprint, "tokens", model=model, max_length=40))
+        group = measurement_job.run(job_of(home, fingerprint, "tokens", model=model, max_length=40))
         measured = findings({"row_count": group["row_count"]}, {"tokens": group}, GROUPS)
         return next((finding for finding in measured if finding.column == "cut"), None)
 

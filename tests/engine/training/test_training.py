@@ -12,16 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.jobs.runs import train
-from engine.models import memory
-from engine.prepare.prepare import dealt_rows
-from engine.training import checkpoint
+from engine.data.training_rows import dealt_rows
+from engine.models import hardware, training_state
+from engine.training import train_job
 from engine.worker.job import Cancelled, WorkerJob
-from store.config.training.train_config import Split, TrainConfig
-from store.contract.errors import ConfigError, DataError, TunebenchError
-from store.contract.home import Home
-from store.documents.verdicts.verdict import Verdict
-from store.queries.points import Points
+from store.core.errors import ConfigError, DataError, TunebenchError
+from store.core.home import Home
+from store.evaluation.verdict_schemas import Verdict
+from store.jobs.metric_points import Points
+from store.training.train_config import Split, TrainConfig
 from tests.engine.job_events import QUICK, cancel_when, events, facts, series, weights
 from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows
@@ -47,7 +46,7 @@ def test_overfits_eight_rows(home: Home) -> None:
         per_device_train_batch_size=8, gradient_accumulation_steps=1, early_stopping=False, evaluations=1,
         load_best_model_at_end=False,
     )  # fmt: skip
-    train.run(job)
+    train_job.run(job)
     losses = series(job, "train/loss")
     assert losses[0][1] > 5
     assert losses[-1][1] < 0.05
@@ -55,7 +54,7 @@ def test_overfits_eight_rows(home: Home) -> None:
 
 def test_a_whole_run_leaves_what_it_promises(home: Home) -> None:
     job = make_job(home, "run", **QUICK)
-    verdict = held_to(Verdict, train.run(job)["verdict"])
+    verdict = held_to(Verdict, train_job.run(job)["verdict"])
     statuses = [event["status"] for event in events(job, "status")]
     assert statuses == ["preparing", "training", "evaluating"]
     assert [step for step, _ in series(job, "eval/loss")] == [0, 3, 5, 8]
@@ -86,7 +85,7 @@ def _rows(job: WorkerJob) -> dict[str, int]:
 
 def test_an_untrained_adapter_is_the_base_model(home: Home) -> None:
     job = make_job(home, "run", **(QUICK | {"learning_rate": 1e-12, "weight_decay": 0.0}))
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     assert verdict["base"]["loss"] == pytest.approx(verdict["tuned"]["loss"], abs=1e-6)
     base = series(job, "eval/loss")[0][1]
     assert base == pytest.approx(series(job, "eval/loss")[-1][1], abs=1e-6)
@@ -104,7 +103,7 @@ def test_an_untrained_adapter_is_the_base_model(home: Home) -> None:
 )
 def test_trainable_parameters_are_counted_exactly(home: Home, fields: dict[str, Any], trained: int) -> None:
     job = make_job(home, "run", **(QUICK | fields | {"max_steps": 1, "evaluations": 1}))
-    train.run(job)
+    train_job.run(job)
     assert facts(job)["trainable_parameters"] == trained
     added = trained if fields["method"] != "full" else 0
     assert facts(job)["total_parameters"] == BASE_PARAMETERS + added
@@ -113,15 +112,15 @@ def test_trainable_parameters_are_counted_exactly(home: Home, fields: dict[str, 
 def test_resumed_equals_uninterrupted(home: Home) -> None:
     fields = QUICK | {"lora_dropout": 0.1}
     whole = make_job(home, "whole", **fields)
-    train.run(whole)
+    train_job.run(whole)
     for stop_at in (1, 4, 7):
         cut = make_job(home, f"cut{stop_at}", **fields)
         cancel_when(cut, lambda e, n=stop_at: e.get("step") == n and "train/loss" in e.get("values", {}))
         with pytest.raises(Cancelled):
-            train.run(cut)
+            train_job.run(cut)
         assert (cut.dir.checkpoints / f"step-{stop_at:08d}" / "state.json").exists()
         resumed = make_job(home, f"cut{stop_at}", resume=True, **fields)
-        train.run(resumed)
+        train_job.run(resumed)
         assert events(resumed, "rewind")[0]["step"] == stop_at
         for name in (
             "train/loss",
@@ -154,7 +153,7 @@ def test_a_resumed_run_is_dealt_as_at_first(home: Home, tmp_path: Path) -> None:
 
 def test_a_resume_without_a_checkpoint_starts_over(home: Home) -> None:
     job = make_job(home, "run", resume=True, **QUICK)
-    train.run(job)
+    train_job.run(job)
     assert events(job, "rewind") == [{"type": "rewind", "at": events(job, "rewind")[0]["at"], "step": -1}]
     assert series(job, "eval/loss")[0][0] == 0
 
@@ -164,7 +163,7 @@ def test_the_first_loss_of_an_adapter_does_not_wait_for_the_base_model(home: Hom
     order = {}
     for method in ("lora", "full"):
         job = make_job(home, method, **QUICK | {"method": method, "learning_rate": 1e-2})
-        train.run(job)
+        train_job.run(job)
         order[method] = [("train/loss" in e["values"], e["step"]) for e in events(job, "metrics")][:3]
     assert order == {
         "lora": [(True, 1), (False, 0), (True, 2)],
@@ -180,14 +179,14 @@ def test_a_validation_after_the_last_checkpoint_is_measured_once(home: Home) -> 
     job = make_job(home, "run", **fields)
     cancel_when(job, lambda e: e.get("step") == 2 and "train/loss" in e.get("values", {}))
     with pytest.raises(Cancelled):
-        train.run(job)  # leaves a checkpoint of step 2 from before its validation
+        train_job.run(job)  # leaves a checkpoint of step 2 from before its validation
     kept = job.dir.path.parent / "kept"
     shutil.copytree(job.dir.checkpoints, kept)
-    train.run(make_job(home, "run", resume=True, **fields))
+    train_job.run(make_job(home, "run", resume=True, **fields))
     shutil.rmtree(job.dir.checkpoints)
     shutil.copytree(kept, job.dir.checkpoints)
     resumed = make_job(home, "run", resume=True, **fields)
-    train.run(resumed)
+    train_job.run(resumed)
     voids = [(e["step"], e.get("prefix")) for e in events(resumed, "rewind")]
     assert voids == [(2, None), (0, "eval/"), (0, "probe/")] * 2
     points = Points()
@@ -200,7 +199,7 @@ def test_a_validation_after_the_last_checkpoint_is_measured_once(home: Home) -> 
 
 
 def test_a_loss_that_is_not_a_number_stops_with_the_step(home: Home, monkeypatch: Any) -> None:
-    from engine.forward import losses
+    from engine.models import losses
 
     real, calls = losses.loss_sum, iter(range(100))  # a step of these short rows is one batch
     monkeypatch.setattr(
@@ -208,9 +207,9 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step(home: Home, monkeypatch
     )
     job = make_job(home, "run", **QUICK)
     with pytest.raises(TunebenchError, match="loss is nan at step 3") as caught:
-        train.run(job)
+        train_job.run(job)
     assert caught.value.field == "learning_rate"
-    kept = checkpoint.newest(job.dir.checkpoints)
+    kept = training_state.newest(job.dir.checkpoints)
     assert kept is not None
     assert kept[1]["state"]["step"] == 2
     assert all(torch.isfinite(t).all() for name, t in kept[0].items() if name.startswith("weights."))
@@ -222,7 +221,7 @@ def test_early_stopping_restores_the_best_step(home: Home) -> None:
         home, "run", method="full", learning_rate=0.05, num_train_epochs=40, evaluations=40,
         per_device_train_batch_size=8, gradient_accumulation_steps=1, lr_scheduler_type="constant",
     )  # fmt: skip
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     losses = dict(series(job, "eval/loss"))
     best = min((step for step in losses if step), key=lambda step: losses[step])
     assert verdict["stopped"]["reason"] == "early_stopping"
@@ -230,13 +229,13 @@ def test_early_stopping_restores_the_best_step(home: Home) -> None:
 
 
 def test_memory_that_runs_out_says_what_to_change(home: Home, monkeypatch: Any) -> None:
-    monkeypatch.setattr(memory, "available_gib", lambda device: (0.1, 16.0))
-    with pytest.raises(memory.OutOfMemory, match=r"0\.1 of 16\.0 GiB are left") as caught:
-        train.run(make_job(home, "run", lora_dropout=0.1, **QUICK))  # its rows are padded
+    monkeypatch.setattr(hardware, "available_gib", lambda device: (0.1, 16.0))
+    with pytest.raises(hardware.OutOfMemory, match=r"0\.1 of 16\.0 GiB are left") as caught:
+        train_job.run(make_job(home, "run", lora_dropout=0.1, **QUICK))  # its rows are padded
     assert "per_device_train_batch_size to 2" in caught.value.fix
     assert caught.value.to_dict()["error"] == "OutOfMemory"
-    with pytest.raises(memory.OutOfMemory) as caught:
-        train.run(make_job(home, "packed", **QUICK))
+    with pytest.raises(hardware.OutOfMemory) as caught:
+        train_job.run(make_job(home, "packed", **QUICK))
     assert "per_device_train_batch_size" not in caught.value.fix  # micro-batches go by tokens
 
 
@@ -246,27 +245,27 @@ def test_rows_that_can_not_be_trained_are_counted_or_refused(home: Home) -> None
         del row[1]
     write_rows(home, "rows", rows)
     job = make_job(home, "run", **(QUICK | {"max_steps": 1}))
-    train.run(job)
+    train_job.run(job)
     dropped = facts(job)["untrained_rows"]
     assert dropped == _rows(job)["train"] - facts(job)["rows"]["train"] > 0
     assert any("no assistant turn" in alert["message"] for alert in events(job, "alert"))
     write_rows(home, "rows", [row[:1] for row in rows])
     home.cache.joinpath("tokens").rename(home.cache / "old")
     with pytest.raises(DataError, match="no assistant turn"):
-        train.run(make_job(home, "all", **QUICK))
+        train_job.run(make_job(home, "all", **QUICK))
 
 
 def test_plain_text_trains_and_continues_prompts(home: Home) -> None:
     write_rows(home, "rows", [f"The {i}th of many lines of a plain text, repeated." for i in range(60)])
     job = make_job(home, "run", kind="text", **QUICK)
-    verdict = train.run(job)["verdict"]
+    verdict = train_job.run(job)["verdict"]
     assert verdict["tuned"]["loss"] < verdict["base"]["loss"]
     assert pq.read_table(job.dir.predictions)["prompt"][0].as_py().startswith("The ")
 
 
 def test_a_module_that_is_not_there_names_the_field(home: Home) -> None:
     with pytest.raises(ConfigError) as caught:
-        train.run(make_job(home, "run", **(QUICK | {"target_modules": ["nothing"]})))
+        train_job.run(make_job(home, "run", **(QUICK | {"target_modules": ["nothing"]})))
     assert caught.value.field == "target_modules"
 
 
@@ -280,5 +279,5 @@ def test_a_module_that_is_not_there_names_the_field(home: Home) -> None:
 def test_the_losses_are_those_of_before(home: Home, method: str, golden: list[float]) -> None:
     """Six steps of fp32 from fixed seeds: whoever changes what training does must change these numbers."""
     job = make_job(home, "run", **QUICK | {"max_steps": 6}, method=method, dtype="float32", seed=7)
-    train.run(job)
+    train_job.run(job)
     assert [loss for _, loss in series(job, "train/loss")] == pytest.approx(golden, rel=1e-4)

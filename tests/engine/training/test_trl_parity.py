@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from engine.forward.batches import epoch_steps
-from engine.models.apply_method import make_trainable
-from engine.rows.render import render
-from engine.training.train import Training
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
+from engine.models.batching import epoch_steps
+from engine.models.tokenization.rendering import render
+from engine.models.tuning_methods import make_trainable
+from engine.training.training_loop import Training
+from store.core.home import Home
+from store.training.train_config import TrainConfig
 from tests.engine.beside_trl import Steps, arguments, our_steps, trl_steps
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model
 

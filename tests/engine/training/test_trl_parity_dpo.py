@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from engine.forward.batches import epoch_steps
-from engine.models.apply_method import make_trainable
-from engine.objectives.preference import PreferenceObjective
-from engine.objectives.references import References
-from engine.rows.pairs import TokenPairs, join
-from engine.rows.render import render
-from engine.training.train import Training, TrainingSetup
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
+from engine.models.batching import epoch_steps
+from engine.models.tokenization.rendering import render
+from engine.models.tokenization.tokenized_rows import TokenPairs, join_pairs
+from engine.models.tuning_methods import make_trainable
+from engine.training.preference import PreferenceObjective, References
+from engine.training.training_loop import Training, TrainingSetup
+from store.core.home import Home
+from store.training.train_config import TrainConfig
 from tests.engine.beside_trl import Steps, arguments, our_steps, trl_steps
 from tests.tiny import CHATML, conversations, make_job, make_model, make_tokenizer, worse_answers, write_model
 
@@ -48,7 +47,7 @@ def pairs() -> TokenPairs:
         [row[0], {"role": "assistant", "content": w}]
         for row, w in zip(rows, worse_answers(rows), strict=True)
     ]
-    return join(render(tokenizer, range(ROWS), rows), render(tokenizer, range(ROWS), rejected))
+    return join_pairs(render(tokenizer, range(ROWS), rows), render(tokenizer, range(ROWS), rejected))
 
 
 def ours(home: Home, config: TrainConfig, model: Any) -> Steps:

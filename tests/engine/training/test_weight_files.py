@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.models import models, weight_files
-from engine.problems import problems
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ModelError
-from store.contract.home import Home
+from engine.models import loading, weight_files
+from engine.training.preview import preflight
+from store.core.errors import ModelError
+from store.core.home import Home
+from store.training.train_config import TrainConfig
 from tests.tiny import make_model, make_tokenizer, write_model
 
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -31,9 +31,9 @@ def home(tmp_path: Path) -> Home:
 def look(
     folder: Path, home: Home, *, headed: bool = False, seconds: float = 60.0
 ) -> weight_files.WeightCheck:
-    architecture = models.load_config(str(folder))
+    architecture = loading.load_config(str(folder))
     if headed:
-        architecture = models.name_labels(architecture, ["a", "b", "c"], 2)
+        architecture = loading.name_labels(architecture, ["a", "b", "c"], 2)
     return weight_files.check(str(folder), architecture, home, headed=headed, seconds=seconds)
 
 
@@ -83,7 +83,7 @@ def test_loading_refuses_them_too(tmp_path: Path, case: str) -> None:
     change, words = BAD[case]
     folder = changed(write_model(tmp_path / "bad"), change)
     with pytest.raises(ModelError) as caught:
-        models.load_model(TrainConfig(dataset="d"), str(folder), "cpu", torch.float32)
+        loading.load_model(TrainConfig(dataset="d"), str(folder), "cpu", torch.float32)
     assert words.replace("FOLDER", str(folder)).split(" has the shape")[0] in caught.value.message
 
 
@@ -140,10 +140,10 @@ def test_what_was_looked_at_is_not_looked_at_again_until_it_changes(
 
 
 def test_a_preview_says_how_much_is_left_to_look_at() -> None:
-    facts = Mock(spec=problems.Facts, look=weight_files.WeightCheck(2**30, 3 * 2**30, "it is quantised"))
-    levels = [(each["level"], each["field"]) for each in problems.of_weights(facts)]
+    facts = Mock(spec=preflight.Facts, look=weight_files.WeightCheck(2**30, 3 * 2**30, "it is quantised"))
+    levels = [(each["level"], each["field"]) for each in preflight.of_weights(facts)]
     assert levels == [("warning", "model")] * 2
-    assert "in 1.0 of 3.0 GiB" in problems.of_weights(facts)[1]["message"]
+    assert "in 1.0 of 3.0 GiB" in preflight.of_weights(facts)[1]["message"]
 
 
 def test_what_transformers_allows_is_allowed(tmp_path: Path, home: Home) -> None:
@@ -176,4 +176,4 @@ def test_a_tokenizer_that_is_none_is_refused(tmp_path: Path, content: bytes) -> 
     folder = write_model(tmp_path / "odd")
     (folder / "tokenizer.json").write_bytes(content)
     with pytest.raises(ModelError, match=r"can't be loaded|is no JSON that can be read|is no object"):
-        models.load_tokenizer(str(folder))
+        loading.load_tokenizer(str(folder))

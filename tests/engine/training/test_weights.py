@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.evidence import weights
-from engine.evidence.weights import (
+from engine.evaluation import weight_change as weights
+from engine.evaluation.weight_change import (
     MatrixSource,
     from_adapter,
     intruders,
@@ -21,10 +21,10 @@ from engine.evidence.weights import (
     ranks,
     singular_values,
 )
-from engine.models.apply_method import make_trainable
-from engine.models.models import load_model
-from store.catalog.methods import METHODS
-from store.config.training.train_config import TrainConfig
+from engine.models.loading import load_model
+from engine.models.tuning_methods import make_trainable
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
 from tests.tiny import make_model
 
 RANDOM = np.random.default_rng(0)

@@ -11,8 +11,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from store.core.errors import ConfigError
+from store.core.home import Home
 from tests.pages.conftest import SECONDS, everything_said
 from tests.pages.seeds.seed import seed
 from tests.pages.seeds.seed_quality import example, record, seed_quality
@@ -52,10 +52,10 @@ async def answer(name: str, body: Document) -> Document:
 
 
 def draw() -> None:
-    from pages.data.clean.clean_view import show_clean
-    from pages.shared import reads
+    from pages.data.cleaning.tab import show_clean
+    from pages.shared import cached_queries
 
-    show_clean(reads.dataset("d00000"))
+    show_clean(cached_queries.dataset("d00000"))
 
 
 Open = Callable[..., AppTest]
@@ -287,7 +287,7 @@ def test_without_an_engine_the_tab_says_so(offline_home: Home, monkeypatch: pyte
 
 
 def draw_offline() -> None:
-    from pages.data.clean.clean_view import show_clean
+    from pages.data.cleaning.tab import show_clean
 
     show_clean({"dataset_id": "d00000", "fingerprint": "0" * 64, "row_count": 60, "name": "x", "columns": {}})
 

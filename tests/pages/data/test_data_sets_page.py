@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.data.rows.dataset_facts import facts
-from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, tabs_key
-from store.contract.home import Home
-from store.documents.tables.dataset import Dataset
+from pages.data.datasets import facts
+from pages.data.explore.row_filter import CLEAN_TAB, ROWS_TAB, tabs_key
+from store.core.home import Home
+from store.data import datasets
+from store.data.schemas import Dataset
 from store.http.client import Client
-from store.queries.data import datasets
-from store.queries.jobs import get_job
+from store.jobs.job_queue import get_job
 from tests.pages.conftest import SECONDS, Open, everything_said
 
 PAGE = "pages/data/data.py"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.data.rows import explore_filter
-from store.config.data.filters import Condition, Filter
-from store.contract.home import Home
+from pages.data.explore import row_filter
+from store.core.home import Home
+from store.data.filters import Condition, Filter
 from tests.pages.conftest import Open, everything_said
 
 PAGE = "pages/data/data.py"
@@ -28,7 +28,7 @@ def linked(open_page: Open, home: Home, **where: Any) -> AppTest:
 def rows_tab(open_page: Open, home: Home) -> AppTest:
     """The page, which begins with its summary, at its rows."""
     at = open_page(home, PAGE, dataset=SET)
-    at.session_state[explore_filter.tabs_key(SET)] = explore_filter.ROWS_TAB
+    at.session_state[row_filter.tabs_key(SET)] = row_filter.ROWS_TAB
     return at.run()
 
 
@@ -141,10 +141,10 @@ def test_a_click_on_a_bar_filters_and_a_second_one_undoes_it() -> None:
     bar = Condition(column="language", op="is", value="de")
     other = Condition(column="language", op="is", value="en")
     kept = Condition(column="turns", op=">", value=1)
-    once = explore_filter.toggled(Filter(conditions=[kept]), bar)
+    once = row_filter.toggled(Filter(conditions=[kept]), bar)
     assert once.conditions == [kept, bar]
-    assert explore_filter.toggled(once, other).conditions == [kept, other]
-    assert explore_filter.toggled(once, bar).conditions == [kept]
+    assert row_filter.toggled(once, other).conditions == [kept, other]
+    assert row_filter.toggled(once, bar).conditions == [kept]
 
 
 def test_a_row_opens_with_its_signals_and_its_duplicates_side_by_side(
@@ -180,7 +180,7 @@ def test_a_row_that_is_open_is_edited_where_it_stands(little_home: Home, open_pa
         assert answer.value == text
     assert "The recipe changes this row already" in everything_said(at)
     at.button(key="row-edit-recipe").click().run()
-    assert at.session_state[explore_filter.tabs_key(SET)] == explore_filter.CLEAN_TAB
+    assert at.session_state[row_filter.tabs_key(SET)] == row_filter.CLEAN_TAB
     assert "Edit 1 row by hand" in everything_said(at)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from store.contract.home import Home
+from store.core.home import Home
+from store.data import datasets
 from store.http.client import Client
-from store.queries.data import datasets
 from tests.pages.conftest import Open, everything_said
 from tests.pages.data.test_data_sets_page import PAGE, _inspect, _wait
 

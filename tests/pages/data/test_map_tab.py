@@ -13,11 +13,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.data.rows.map_selection import MapMarks
-from store.contract.home import Home
+from pages.data.similarity.map_points import MapMarks
+from store.core.home import Home
+from store.data import datasets
 from store.http.client import Client
-from store.queries import jobs
-from store.queries.data import datasets
+from store.jobs import job_queue
 from tests.pages.conftest import SECONDS, everything_said, running_engine
 from tests.tiny import write_model
 from tests.unit.measured import themed
@@ -30,7 +30,7 @@ def done(client: Client, command: str, body: dict[str, Any]) -> None:
     """The command's job, finished."""
     job_id = client.command(command, body)["job_id"]
     end = time.monotonic() + 120
-    while (job := jobs.get_job(client, job_id))["status"] not in ("finished", "failed", "lost"):
+    while (job := job_queue.get_job(client, job_id))["status"] not in ("finished", "failed", "lost"):
         assert time.monotonic() < end, job
         time.sleep(0.1)
     assert job["status"] == "finished", job["error"]
@@ -62,12 +62,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def tab() -> None:
     import streamlit as st
 
-    from pages.data.map.map_view import show_map
-    from pages.shared import reads
+    from pages.data.similarity.map import show_map
+    from pages.shared import cached_queries
     from pages.shared.session import guarded
 
     with guarded():
-        show_map(reads.dataset(st.session_state["dataset"]))
+        show_map(cached_queries.dataset(st.session_state["dataset"]))
 
 
 @pytest.fixture
@@ -102,7 +102,9 @@ def test_before_it_is_measured_a_button_offers_it_and_queues_the_job(open_tab: A
     button(at, "Draw the map").click().run()
     assert not at.exception
     wanted = {"group": "map", "dataset": dataset["dataset_id"]}
-    asked = [job["config"] for job in jobs.recent_jobs(Client(home), limit=50) if job["kind"] == "profile"]
+    asked = [
+        job["config"] for job in job_queue.recent_jobs(Client(home), limit=50) if job["kind"] == "profile"
+    ]
     assert any(wanted.items() <= config.items() for config in asked)
 
 

@@ -10,10 +10,10 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from store.contract.home import Home
+from store.core.home import Home
+from store.data.datasets import get_dataset
 from store.http.client import Client
-from store.queries.data.datasets import get_dataset
-from store.queries.jobs import get_job
+from store.jobs.job_queue import get_job
 from tests.pages.conftest import SECONDS, everything_said
 
 KEY = "rendering-d00000"
@@ -22,10 +22,10 @@ KEY = "rendering-d00000"
 def tab() -> None:
     import streamlit as st
 
-    from pages.data.rendering_view import show_rendering
-    from pages.shared import reads
+    from pages.data.tokenization import show_rendering
+    from pages.shared import cached_queries
 
-    show_rendering(reads.dataset(st.session_state["dataset"]))
+    show_rendering(cached_queries.dataset(st.session_state["dataset"]))
 
 
 @pytest.fixture

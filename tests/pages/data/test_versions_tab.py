@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.data import dataset_view
-from pages.data.versions.versions_rows import excerpt
-from pages.data.versions.versions_sankey import flows, sankey
-from pages.data.versions.versions_view import show_versions
-from pages.shared.word_diff import marked, pair
+from pages.data import datasets
+from pages.data.version_history import excerpt, flows, sankey, show_versions
+from pages.shared.text_display import marked, pair
 from tests.pages.conftest import Open as OpenPage
 from tests.pages.conftest import everything_said
 from tests.pages.seeds.seed_quality import FATES, NEW_ID, seed_quality
@@ -31,7 +29,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 @pytest.fixture
 def open_tab(engine: StillEngine, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> Open:
     """The page of a data set with this tab alone on it, so that links find the other pages."""
-    monkeypatch.setattr(dataset_view, "show_dataset", show_versions)
+    monkeypatch.setattr(datasets, "show_dataset", show_versions)
     return lambda dataset_id: open_page(engine.home, "pages/data/data.py", dataset=dataset_id)
 
 

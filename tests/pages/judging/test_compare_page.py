@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.compare import compare_seeds
-from store.contract.home import Home
+from pages.comparison import differences
+from store.core.home import Home
 from store.db.database import Database
-from store.queries.runs import runs
+from store.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed import seed
 from tests.pages.seeds.seed_runs import finished, seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/compare/compare.py"
+PAGE = "pages/comparison/compare.py"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_shuffled_labels_read_as_shape_alone_beside_true_ones(engine: StillEngin
 
 
 def test_a_run_on_shuffled_labels_is_amber_on_its_page(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, "pages/run/run.py", run="shuffled")
+    at = open_page(engine.home, "pages/runs/run.py", run="shuffled")
     assert (
         at.subheader[0]
         .value.replace("\\", "")
@@ -87,7 +87,7 @@ def test_a_run_on_shuffled_labels_is_amber_on_its_page(engine: StillEngine, open
 def test_a_gain_whose_question_is_not_known_is_amber_and_not_the_best(
     engine: StillEngine, open_page: Open
 ) -> None:
-    at = open_page(engine.home, "pages/run/run.py", run="untold")
+    at = open_page(engine.home, "pages/runs/run.py", run="untold")
     lead = (
         ":orange[:material/trending_up:] Better; whether it learned what the question asks was not measured"
     )
@@ -129,7 +129,7 @@ def test_another_seed_of_each_is_one_click(engine: StillEngine, open_page: Open)
     assert "One run of each: this tells these models apart" in everything_said(at)
     assert "another seed" in at.button(key="compare-repeat").label
     run = runs.get_run(engine.database, "learned")
-    again = compare_seeds.again(run)
+    again = differences.again(run)
     assert again["seed"] == run["config"]["seed"] + 1
     assert again["name"].endswith("seed 1")
     assert runs.settings_of(run | {"config": again}) == runs.settings_of(run)

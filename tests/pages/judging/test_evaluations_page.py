@@ -13,26 +13,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from engine.diagnostics.comparison import score_table
-from engine.diagnostics.statistics.scored import aggregate
-from engine.metrics.answer_rows import Answers
-from engine.metrics.measure import measure
-from pages.evaluations import evaluation_list
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.training.train_config import BUNDLED_MODEL
-from store.contract.home import Home
-from store.contract.jobdir import JobDir
+from engine.evaluation.comparison import row_scores
+from engine.evaluation.metrics.answer_rows import Answers
+from engine.evaluation.metrics.measurement import measure
+from engine.evaluation.statistics.metric_estimates import aggregate
+from pages.evaluation import evaluation_list
+from store.core.home import Home
+from store.core.job_folder import JobDir
+from store.data import datasets, saved_recipes
 from store.db.database import Database, Transaction
+from store.evaluation import evaluations
+from store.evaluation.config import EvaluateConfig
 from store.http.client import Client
-from store.queries import jobs
-from store.queries.data import datasets, saved
-from store.queries.evaluations import evaluations
+from store.jobs import job_queue
+from store.training.train_config import BUNDLED_MODEL
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed import seed
 from tests.pages.seeds.seed_evaluations import RESULT, seed_evaluations
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/evaluations/evaluations.py"
+PAGE = "pages/evaluation/evaluations.py"
 ROWS = 120
 LABELS = ("card", "cash", "loan")
 MANY = 1_000
@@ -42,9 +42,9 @@ def classified(tx: Transaction, home: Home, job_id: str, name: str, right: float
     """An evaluation of a model that no run made, whose answers are labels; it never gets "loan" right."""
     asked = {"model": "m", "dataset": "d00000", "metrics": ["accuracy", "f1_macro"], "name": name}
     config = EvaluateConfig.parse(asked)
-    jobs.insert(
+    job_queue.insert(
         tx,
-        jobs.NewJob(job_id=job_id, kind="evaluate", title=name, config=config.document(), at=1.0),
+        job_queue.NewJob(job_id=job_id, kind="evaluate", title=name, config=config.document(), at=1.0),
     )
     rng = np.random.default_rng(0)
     truth = [LABELS[row % 3] for row in range(ROWS)]
@@ -67,11 +67,11 @@ def classified(tx: Transaction, home: Home, job_id: str, name: str, right: float
     folder = JobDir(home.jobs / job_id)
     folder.path.mkdir(parents=True)
     pq.write_table(table, folder.predictions)
-    pq.write_table(score_table.to_table(all_scored), folder.scores)
+    pq.write_table(row_scores.scores_to_table(all_scored), folder.scores)
     result = RESULT | {"n": ROWS, "figures": [aggregate(scored) for scored in all_scored], "notices": []}
-    job = jobs.get_job(tx, job_id)
-    jobs.claim(tx, job_id, "cpu", 2.0)
-    jobs.finish(tx, job_id, "finished", 3.0, result=result)
+    job = job_queue.get_job(tx, job_id)
+    job_queue.claim(tx, job_id, "cpu", 2.0)
+    job_queue.finish(tx, job_id, "finished", 3.0, result=result)
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, "d00000"), "m", 3.0 + right)
     return result
 
@@ -119,7 +119,7 @@ def test_some_rows_are_chosen_by_a_slice_and_said(tmp_path: Path, open_page: Ope
         where = {"search": "card <b>"}
         Client(engine.home).command("save_slice", {"dataset": "d00000", "name": "Cards", "where": where})
         at = open_page(engine.home, PAGE)
-        own = saved.slices(engine.database, "d00000", "")[0]["slice_id"]
+        own = saved_recipes.slices(engine.database, "d00000", "")[0]["slice_id"]
         at.get_by_key("evaluate.slice.d00000").set_value(own).run()
         assert 'Only rows where the text contains "card <b>".' in everything_said(at)
         at.get_by_key("evaluate.metrics").set_value(["chrf"])

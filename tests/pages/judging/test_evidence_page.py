@@ -13,18 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from engine.diagnostics.statistics.statistics import ratio_interval
-from store.contract.home import Home
-from store.contract.jobdir import JobDir
+from engine.evaluation.statistics.intervals import ratio_interval
+from store.core.home import Home
+from store.core.job_folder import JobDir
 from store.db.database import Database
 from store.http.client import Client
-from store.queries.runs import gains_and_costs, runs
+from store.runs import run_outcomes, runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed_costs import SWEEPS, seed_costs
 from tests.pages.seeds.seed_runs import BASE_LOSS, ROWS, TOKENS, finished
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/compare/compare.py"
+PAGE = "pages/comparison/compare.py"
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_thousand_runs(full_home: Home, open_page: Open) -> None:
 
 def test_the_run_in_the_link_brings_its_data_set(full_home: Home, open_page: Open) -> None:
     newest = open_page(full_home, PAGE, tab="cost").selectbox(key="dataset").value
-    linked = next(row for row in gains_and_costs.costs(Client(full_home)) if row["dataset_id"] != newest)
+    linked = next(row for row in run_outcomes.costs(Client(full_home)) if row["dataset_id"] != newest)
     at = open_page(full_home, PAGE, tab="cost", run=linked["run_id"])
     assert at.selectbox(key="dataset").value == linked["dataset_id"]
 

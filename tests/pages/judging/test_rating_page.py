@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from engine.jobs.asks import look_at_prompts, look_at_ratings
-from engine.server.scheduling.waiting import order_folder
+from engine.rating.jobs import inspect_prompts, inspect_ratings
+from engine.server.sync_jobs import order_folder
 from engine.worker.job import WorkerJob
-from pages.rating.round_report import report
-from store.contract.home import Home
+from pages.rating.downloads import report
+from store.core.home import Home
+from store.data import datasets, saved_recipes
+from store.data.schemas import SliceRow
 from store.db.database import utc_now
-from store.documents.tables.dataset import SliceRow
-from store.queries import jobs
-from store.queries.data import datasets, saved
-from store.queries.rating import ratings, rounds
+from store.jobs import job_queue
+from store.rating import ratings, rounds
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed import seed
 from tests.pages.seeds.seed_rounds import prompt_lines, seed_rounds
@@ -44,7 +44,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 
 async def looked_at(home: Home, name: str, body: dict[str, Any]) -> Any:
     """What a worker finds in a file of prompts, or of ratings."""
-    look = {"prompts": look_at_prompts.run, "ratings_file": look_at_ratings.run}[name]
+    look = {"prompts": inspect_prompts.run, "ratings_file": inspect_ratings.run}[name]
     return look(WorkerJob(order_folder(home, name, "cpu", body).path))
 
 
@@ -212,7 +212,7 @@ def test_a_round_is_started_from_the_form(seeded: StillEngine, open_page: Open) 
     assert (config["protocol"], config["items"], config["overlap"]) == ("pairwise", 50, 2)
     assert config["instruction"].startswith("Which answer sounds as it should")
     assert len(config["models"]) == 2
-    making = [job["job_id"] for job in jobs.queue(seeded.database) if job["kind"] == "round"][-1]
+    making = [job["job_id"] for job in job_queue.queue(seeded.database) if job["kind"] == "round"][-1]
     link = open_page(seeded.home, PAGE, round=making)  # before there is a round of that id
     assert "The round is being made" in everything_said(link)
 
@@ -284,10 +284,10 @@ def test_the_page_says_how_far_each_model_is_with_its_answers(seeded: StillEngin
     models.set_value([there, asked]).run()
     page.button(key="round-new-go").click().run()
     assert not page.exception
-    making = [job for job in jobs.queue(seeded.database) if job["kind"] == "round"][-1]
-    (answering,) = jobs.with_ids(seeded.database, making["after_jobs"])
+    making = [job for job in job_queue.queue(seeded.database) if job["kind"] == "round"][-1]
+    (answering,) = job_queue.with_ids(seeded.database, making["after_jobs"])
     with seeded.database.transaction() as tx:
-        jobs.update(
+        job_queue.update(
             tx,
             answering["job_id"],
             progress_done=7,
@@ -295,7 +295,7 @@ def test_the_page_says_how_far_each_model_is_with_its_answers(seeded: StillEngin
             progress_unit="prompts",
             eta_seconds=90,
         )
-        jobs.claim(tx, answering["job_id"], "cpu", 0.0)
+        job_queue.claim(tx, answering["job_id"], "cpu", 0.0)
     words = everything_said(open_page(seeded.home, PAGE, round=making["job_id"]))
     assert answering["title"] in words
     assert "7 of 20 prompts, 2 min left" in words
@@ -303,7 +303,7 @@ def test_the_page_says_how_far_each_model_is_with_its_answers(seeded: StillEngin
 
 def last_round(engine: StillEngine) -> dict[str, Any]:
     """The config of the round that was queued last."""
-    queued = [job for job in jobs.queue(engine.database) if job["kind"] == "round"]
+    queued = [job for job in job_queue.queue(engine.database) if job["kind"] == "round"]
     return queued[-1]["config"]["round"]
 
 
@@ -325,7 +325,7 @@ def test_a_round_is_started_with_a_slice(seeded: StillEngine, open_page: Open) -
 
 def slices(engine: StillEngine) -> list[SliceRow]:
     (dataset,) = [row for row in datasets.list_datasets(engine.database) if row["name"] == "Questions"]
-    return saved.slices(engine.database, dataset["dataset_id"], "ada")
+    return saved_recipes.slices(engine.database, dataset["dataset_id"], "ada")
 
 
 def name_key(page: AppTest) -> str:

@@ -6,15 +6,15 @@ import json
 import re
 from pathlib import Path
 
-from store.config.judging.transfer_config import KIND
-from store.contract.home import Home
+from store.core.home import Home
 from store.db.database import Database
-from store.queries import jobs
+from store.jobs import job_queue
+from store.transfer.config import KIND
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed_transfer import ROWS, seed_transfer
 from tests.pages.still_engine import still_engine
 
-PAGE = "pages/compare/compare.py"
+PAGE = "pages/comparison/compare.py"
 
 
 def drawn(at: object) -> str:
@@ -145,16 +145,16 @@ def test_a_matrix_that_works_and_one_that_was_stopped(tmp_path: Path, open_page:
     with still_engine(home) as engine:
         with engine.database.transaction() as tx:
             config = {"runs": [], "datasets": []}
-            jobs.insert(
+            job_queue.insert(
                 tx,
-                jobs.NewJob(job_id="j", kind=KIND, title="Transfer: 3 runs", config=config, at=1.0),
+                job_queue.NewJob(job_id="j", kind=KIND, title="Transfer: 3 runs", config=config, at=1.0),
             )
         at = open_page(engine.home, PAGE, tab="transfer")
         assert "Transfer: 3 runs" in everything_said(at)
         assert "Waits for its turn" in everything_said(at)
         assert not [b for b in at.button if b.key == "transfer-go"]
         with engine.database.transaction() as tx:
-            jobs.update(
+            job_queue.update(
                 tx, "j", status="failed", error={"message": "The device ran out.", "fix": "Take less."}
             )
         at = open_page(engine.home, PAGE, tab="transfer")

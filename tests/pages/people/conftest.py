@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from store.documents.tables.person import Person
+from store.core.schemas import Person
 from tests.pages.conftest import Open
 from tests.pages.people.team import Team, team
 
@@ -23,7 +23,7 @@ def people(tmp_path: Path) -> Iterator[Team]:
 
 @pytest.fixture
 def open_as(people: Team, open_page: Open) -> OpenAs:
-    """`open_as(ADA, "pages/run/run.py", run="r1")`: the page as that person sees it."""
+    """`open_as(ADA, "pages/runs/run.py", run="r1")`: the page as that person sees it."""
 
     def open_it(person: Person, page: str, **query: str) -> AppTest:
         people.looking = person

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from engine.server.commands import Commands
-from store.contract.home import Home
-from store.contract.roles import OWNER
+from engine.commands import Commands
+from store.core.home import Home
+from store.core.rights import OWNER
+from store.core.schemas import Person
 from store.db.database import Database
-from store.documents.tables.person import Person
 from tests.pages.seeds.seed import seed
 from tests.unit.store_samples import serving
 

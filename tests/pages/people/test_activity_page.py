@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.people.activity_lines import LEADS_ON
-from store.catalog.actions import ACTIONS
-from store.contract.home import Home
+from pages.people.activity_feed import LEADS_ON
+from store.core.home import Home
+from store.people.activity_text import ACTIONS
 from tests.pages.conftest import Open, everything_said
 from tests.pages.people.conftest import OpenAs
 from tests.pages.people.team import ADA, BOB, Team
 
-PAGE = "pages/activity/activity.py"
+PAGE = "pages/people/activity.py"
 
 
 def links(at: AppTest) -> list[tuple[str, str]]:

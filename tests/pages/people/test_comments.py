@@ -5,12 +5,12 @@ from __future__ import annotations
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import TextArea
 
-from store.queries import comments
+from store.people import activity
 from tests.pages.conftest import everything_said
 from tests.pages.people.conftest import OpenAs
 from tests.pages.people.team import ADA, BOB, VIEWER, Team
 
-RUN = "pages/run/run.py"
+RUN = "pages/runs/run.py"
 HOSTILE = "<script>alert(1)</script> **x** [a](b)\n@Bob & co"
 
 
@@ -41,7 +41,7 @@ def test_what_is_written_is_kept_and_drawn_as_text(people: Team, open_as: OpenAs
         in html
     )
     assert field(at, "run", "r000001", 1).value == ""
-    (comment,) = comments.listed(people.database, "run", "r000001")
+    (comment,) = activity.list_comments(people.database, "run", "r000001")
     assert (comment["person_id"], comment["text"]) == ("p-ada", HOSTILE)
 
 
@@ -51,7 +51,7 @@ def test_a_refused_comment_stays_in_its_field(people: Team, open_as: OpenAs) -> 
     field(at, "run", "r000001").set_value("All of this was work")
     send(at)
     assert not drawn(at)
-    assert comments.listed(people.database, "run", "r000001") == []
+    assert activity.list_comments(people.database, "run", "r000001") == []
 
 
 def test_an_empty_comment_is_refused_in_words(open_as: OpenAs) -> None:
@@ -72,12 +72,14 @@ def test_ones_own_is_changed_and_deleted_and_no_other(people: Team, open_as: Ope
     next(area for area in at.text_area if area.value == "First").set_value("Better")
     at.button(key=f"comment-save-{own}").click().run()
     assert "just now, changed" in everything_said(at)
-    assert [comment["text"] for comment in comments.listed(people.database, "run", "r000001")] == [
+    assert [comment["text"] for comment in activity.list_comments(people.database, "run", "r000001")] == [
         "Better",
         "Second",
     ]
     at.button(key=f"comment-gone-sure-{own}").click().run()
-    assert [comment["text"] for comment in comments.listed(people.database, "run", "r000001")] == ["Second"]
+    assert [comment["text"] for comment in activity.list_comments(people.database, "run", "r000001")] == [
+        "Second"
+    ]
 
 
 def test_a_viewer_reads_and_has_nothing_to_press(people: Team, open_as: OpenAs) -> None:
@@ -96,10 +98,10 @@ def test_rows_and_comparisons_are_commented_on_in_their_place(people: Team, open
     assert len(drawn(at)) == 1
     at = open_as(BOB, "pages/data/data.py", dataset="d00000", row="4")
     assert not drawn(at)
-    at = open_as(ADA, "pages/compare/compare.py", runs="r000003,r000001")
+    at = open_as(ADA, "pages/comparison/compare.py", runs="r000003,r000001")
     field(at, "comparison", "runs=r000001,r000003").set_value("The first")
     send(at)
-    assert len(drawn(open_as(BOB, "pages/compare/compare.py", runs="r000001,r000003"))) == 1
+    assert len(drawn(open_as(BOB, "pages/comparison/compare.py", runs="r000001,r000003"))) == 1
 
 
 def test_what_was_done_to_a_run_last_stands_under_its_comments(people: Team, open_as: OpenAs) -> None:

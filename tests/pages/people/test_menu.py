@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from store.contract.roles import RIGHTS
-from store.documents.tables.person import Person, Role
+from store.core.rights import RIGHTS
+from store.core.schemas import Person, Role
 from tests.pages.conftest import APP, everything_said
 from tests.pages.people.conftest import OpenAs
 from tests.pages.people.team import ADA

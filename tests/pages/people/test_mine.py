@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
 
-from store.contract.home import Home
+from store.core.home import Home
 from tests.pages.conftest import Open, everything_said
 from tests.pages.people.conftest import OpenAs
 from tests.pages.people.team import ADA, BOB, Team
@@ -36,8 +36,8 @@ def test_whoever_works_alone_sees_neither_switch_nor_names(little_home: Home, op
 
 
 def test_a_run_and_a_data_set_say_who_made_them(open_as: OpenAs) -> None:
-    assert "launched by Ada <b>," in everything_said(open_as(BOB, "pages/run/run.py", run="r000001"))
-    assert "launched by" not in everything_said(open_as(ADA, "pages/run/run.py", run="r000001"))
+    assert "launched by Ada <b>," in everything_said(open_as(BOB, "pages/runs/run.py", run="r000001"))
+    assert "launched by" not in everything_said(open_as(ADA, "pages/runs/run.py", run="r000001"))
     at = open_as(BOB, "pages/data/data.py", dataset="d00001")
     assert any("by Ada &lt;b&gt;, version" in element.proto.body for element in at.get("html"))
     at = open_as(BOB, "pages/data/data.py")

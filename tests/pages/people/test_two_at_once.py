@@ -8,10 +8,10 @@ from typing import NoReturn
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.data.rows.explore_filter import CLEAN_TAB, tabs_key
-from store.contract.errors import BusyError
-from store.queries.data import datasets, saved
-from store.queries.runs import runs
+from pages.data.explore.row_filter import CLEAN_TAB, tabs_key
+from store.core.errors import BusyError
+from store.data import datasets, saved_recipes
+from store.runs import runs
 from tests.pages.conftest import everything_said
 from tests.pages.people.conftest import OpenAs
 from tests.pages.people.team import ADA, BOB, Team
@@ -30,7 +30,7 @@ def notes(people: Team) -> str:
 
 def typing(people: Team, open_as: OpenAs) -> AppTest:
     """Bob types notes of his own, and Ada is faster."""
-    at = open_as(BOB, "pages/run/run.py", run="r000001")
+    at = open_as(BOB, "pages/runs/run.py", run="r000001")
     people(ADA, "edit_run", run="r000001", notes="Hers")
     at.text_area(key=f"{EDIT}-0-notes").set_value("His")
     press(at, "Save")
@@ -67,7 +67,7 @@ def test_who_was_overtaken_again_is_told_again(people: Team, open_as: OpenAs) ->
 
 
 def test_another_field_is_nobodys_conflict(people: Team, open_as: OpenAs) -> None:
-    at = open_as(BOB, "pages/run/run.py", run="r000001")
+    at = open_as(BOB, "pages/runs/run.py", run="r000001")
     people(ADA, "edit_run", run="r000001", notes="Hers")
     at.text_input(key=f"{EDIT}-0-name").set_value("His name")
     press(at, "Save")
@@ -76,11 +76,11 @@ def test_another_field_is_nobodys_conflict(people: Team, open_as: OpenAs) -> Non
 
 
 def test_a_split_is_one_decision(people: Team, open_as: OpenAs, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages.data.rows import asks
+    from pages.data import dataset_queries
 
     dealt = {"rows": {"train": 16, "validation": 2, "test": 2}, "kept_together": 0}
     dealt |= {"problems": [], "leaking": [], "leaking_rows": 0}
-    monkeypatch.setattr(asks, "split_counts", lambda *_: dealt)
+    monkeypatch.setattr(dataset_queries, "split_counts", lambda *_: dealt)
     at = open_as(BOB, "pages/data/data.py", dataset="d00001")
     at.session_state[tabs_key("d00001")] = ":material/call_split: Split"
     at.run()
@@ -108,12 +108,12 @@ def test_a_data_set_has_a_name_that_was_seen(people: Team, open_as: OpenAs) -> N
 
 def saved_tab(open_as: OpenAs, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """Bob's cleaning of a data set, with one step in the recipe."""
-    from pages.data.rows import clean_reads
+    from pages.data import dataset_queries
 
     def no_preview(*_: object, **__: object) -> NoReturn:
         raise BusyError("No preview in this test.")
 
-    monkeypatch.setattr(clean_reads, "preview", no_preview)
+    monkeypatch.setattr(dataset_queries, "preview", no_preview)
     at = open_as(BOB, "pages/data/data.py", dataset="d00000")
     at.session_state[tabs_key("d00000")] = CLEAN_TAB
     at.session_state["clean-saved"] = True
@@ -130,15 +130,19 @@ def test_recipes_of_others_are_used_and_not_deleted(
     at = saved_tab(open_as, monkeypatch)
     box = at.selectbox(key="recipe-load-d00000")
     assert box.options == ["Hers (1 step, by Ada <b>)", "His (1 step, yours alone)"]
-    ids = {row["name"]: row["recipe_id"] for row in saved.recipes(people.database, "p-bob")}
+    ids = {row["name"]: row["recipe_id"] for row in saved_recipes.recipes(people.database, "p-bob")}
     box.set_value(ids["Hers"]).run()
     assert (at.button(key="recipe-use").disabled, at.button(key="recipe-gone").disabled) == (False, True)
     assert not [toggle for toggle in at.toggle if toggle.label == "Shared"]
     at.selectbox(key="recipe-load-d00000").set_value(ids["His"]).run()
     next(toggle for toggle in at.toggle if toggle.label == "Shared").set_value(True).run()
-    assert [row["name"] for row in saved.recipes(people.database, "p-ada")] == ["Hers", "Hers alone", "His"]
+    assert [row["name"] for row in saved_recipes.recipes(people.database, "p-ada")] == [
+        "Hers",
+        "Hers alone",
+        "His",
+    ]
     at.button(key="recipe-gone").click().run()
-    assert [row["name"] for row in saved.recipes(people.database, "p-bob")] == ["Hers"]
+    assert [row["name"] for row in saved_recipes.recipes(people.database, "p-bob")] == ["Hers"]
 
 
 def test_a_recipe_that_another_window_saved_is_replaced_by_who_knows_it(
@@ -150,6 +154,6 @@ def test_a_recipe_that_another_window_saved_is_replaced_by_who_knows_it(
     next(field for field in at.text_input if field.label == "Save this recipe as").set_value("Mend")
     press(at, "Save")
     assert "Bob saved the recipe 'Mend'" in at.warning[0].value.replace("\\", "")
-    assert saved.recipes(people.database, "p-bob")[0]["steps"][0]["step"] == "strip"
+    assert saved_recipes.recipes(people.database, "p-bob")[0]["steps"][0]["step"] == "strip"
     press(at, "Replace it with mine")
-    assert saved.recipes(people.database, "p-bob")[0]["steps"] == [{"step": "fix_encoding"}]
+    assert saved_recipes.recipes(people.database, "p-bob")[0]["steps"] == [{"step": "fix_encoding"}]

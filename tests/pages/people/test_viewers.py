@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, tabs_key
+from pages.data.explore.row_filter import CLEAN_TAB, ROWS_TAB, tabs_key
 from pages.shared import session
-from store.contract.home import Home
-from store.contract.roles import OWNER
+from store.core.home import Home
+from store.core.rights import OWNER
 from tests.pages.conftest import Open
 from tests.pages.people.conftest import OpenAs
 from tests.pages.people.team import ADA, VIEWER
 
-RUN = "pages/run/run.py"
+RUN = "pages/runs/run.py"
 
 
 def test_bundles_and_bias_checks_are_for_members(open_as: OpenAs) -> None:
@@ -28,16 +28,16 @@ PAGES = [
     ("pages/data/data.py", {"view": "import"}),
     ("pages/data/data.py", {"dataset": "d00000"}),
     ("pages/data/data.py", {"dataset": "d00000", "row": "1"}),
-    ("pages/launch/launch.py", {}),
-    ("pages/run/run.py", {"run": "r000001"}),
-    ("pages/compare/compare.py", {"runs": "r000001,r000002"}),
-    ("pages/evaluations/evaluations.py", {}),
+    ("pages/training/launch.py", {}),
+    ("pages/runs/run.py", {"run": "r000001"}),
+    ("pages/comparison/compare.py", {"runs": "r000001,r000002"}),
+    ("pages/evaluation/evaluations.py", {}),
     ("pages/rating/rating.py", {}),
-    ("pages/models/models.py", {}),
-    ("pages/endpoints/endpoints.py", {}),
-    ("pages/monitor/monitor.py", {}),
-    ("pages/activity/activity.py", {}),
-    ("pages/truth/truth.py", {}),
+    ("pages/registry/models.py", {}),
+    ("pages/serving/endpoints.py", {}),
+    ("pages/monitoring/monitor.py", {}),
+    ("pages/people/activity.py", {}),
+    ("pages/evaluation/truth.py", {}),
 ]
 
 
@@ -50,7 +50,7 @@ def test_no_page_asks_for_what_a_viewer_may_not(open_as: OpenAs, page: str, quer
 
 def test_a_viewer_is_told_who_launches_and_imports(open_as: OpenAs) -> None:
     pages: tuple[tuple[str, dict[str, str], str], ...] = (
-        ("pages/launch/launch.py", {}, "This page is for members and admins, and you are a viewer."),
+        ("pages/training/launch.py", {}, "This page is for members and admins, and you are a viewer."),
         ("pages/data/data.py", {"view": "import"}, "As a viewer"),
     )
     for page, query, words in pages:
@@ -78,7 +78,7 @@ def test_paths_are_for_the_owner_of_the_machine(open_as: OpenAs) -> None:
         assert ("A file on this machine" in at.get_by_key("import-kind").options) is offered
         at = open_as(person, RUN, run="r000001", tab="bias")
         assert ("bias-path" in {field.key for field in at.text_input}) is offered
-        at = open_as(person, "pages/models/models.py")
+        at = open_as(person, "pages/registry/models.py")
         choices = [group for group in at.get("button_group") if group.key == "models-what"]
         assert bool(choices) is offered
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-PAGE = "pages/run/run.py"
+PAGE = "pages/runs/run.py"
 
 
 def charts(at: AppTest) -> dict[str, Any]:

@@ -8,30 +8,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.diagnostics.bias import judged as diagnosis
-from engine.diagnostics.bias import toxicity
-from engine.diagnostics.bias.toxicity import JudgedContinuations
-from pages.bias.bias_charts import in_order, line
-from store.contract.home import Home
+from engine.bias import rates
+from engine.bias import verdict as diagnosis
+from engine.bias.rates import JudgedContinuations
+from pages.bias.charts import in_order, line
+from store.bias import bias_checks
+from store.bias.schemas import BiasResult
+from store.core.home import Home
 from store.db.database import Database
-from store.documents.shipping.bias_details import BiasResult
-from store.queries import jobs
-from store.queries.bias import checks
-from store.queries.runs import runs
+from store.jobs import job_queue
+from store.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import charts
 from tests.pages.seeds.seed_costs import seed_costs
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.bias.checked import result
 
-PAGE, RUN, TAB = "pages/run/run.py", "lora-0.003", "bias"
+PAGE, RUN, TAB = "pages/runs/run.py", "lora-0.003", "bias"
 
 
 def continued() -> BiasResult:
     """A check of continuations, one of which is hostile."""
     made = result()
     judged = JudgedContinuations(np.zeros((60, 2)), np.full((60, 2), 0.9), np.full(60, ""))
-    report = diagnosis.report(toxicity.figures("Openings", judged), [])
+    report = diagnosis.report(rates.toxicity_figures("Openings", judged), [])
     made["report"] = report
     made["details"]["continuations"] = {
         **{
@@ -63,10 +63,10 @@ def checked(home: Home, worse: bool, made: BiasResult | None = None) -> None:
         with database.transaction() as tx:
             run_id = runs.get_run(tx, RUN)["run_id"]
             config = {"run": run_id}
-            jobs.insert(tx, jobs.NewJob("job-bias", "bias", "Bias", config, at=1_800_000_000.0))
-            jobs.update(tx, "job-bias", status="finished")
-            job = jobs.get_job(tx, "job-bias")
-            checks.insert(tx, job, made or result(worse), (RUN, "SmolLM2"), 1_800_000_000.0)
+            job_queue.insert(tx, job_queue.NewJob("job-bias", "bias", "Bias", config, at=1_800_000_000.0))
+            job_queue.update(tx, "job-bias", status="finished")
+            job = job_queue.get_job(tx, "job-bias")
+            bias_checks.insert(tx, job, made or result(worse), (RUN, "SmolLM2"), 1_800_000_000.0)
     finally:
         database.close()
 
@@ -142,7 +142,9 @@ def test_a_chart_has_what_got_worse_first_and_the_whole_before_its_groups() -> N
     base, tuned = rng.random((40, 2)) * 0.4, rng.random((40, 2)) * 0.4
     groups = np.repeat(["age", "work"], 20)
     tuned[groups == "work"] = 0.9
-    report = diagnosis.report(toxicity.figures("Openings", JudgedContinuations(base, tuned, groups)), [])
+    report = diagnosis.report(
+        rates.toxicity_figures("Openings", JudgedContinuations(base, tuned, groups)), []
+    )
     anyhow = sorted(report["figures"], key=lambda figure: (figure["answer"] == "worse", not figure["group"]))
     order = [(figure["answer"] == "worse", figure["group"]) for figure in in_order(anyhow)]
     assert order == [*[(True, "")] * 3, (True, "work"), (False, "age")]

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from store.contract.errors import StateError
-from store.contract.home import Home
+from store.core.errors import StateError
+from store.core.home import Home
 from store.http.client import Client
-from store.queries.runs.runs import get_run
+from store.runs.runs import get_run
 from tests.pages.conftest import Open, everything_said, running_engine
 from tests.pages.run.run_tabs import on_tab
 from tests.pages.seeds.seed_classes import seed_classes
@@ -42,7 +42,9 @@ def charts(at: AppTest) -> list[dict[str, Any]]:
 
 
 def test_the_form_offers_the_task_for_a_labelled_data_set(live_home: Home, open_page: Open) -> None:
-    at = open_page(live_home, "pages/launch/launch.py", dataset="labelled", change='{"model": "tiny-llama"}')
+    at = open_page(
+        live_home, "pages/training/launch.py", dataset="labelled", change='{"model": "tiny-llama"}'
+    )
     choice = at.get_by_key("launch.task")
     assert choice.options == ["Instruction tuning (SFT)", "Text classification"]
     assert choice.value == "sft"
@@ -75,7 +77,9 @@ def test_the_form_offers_the_task_for_a_labelled_data_set(live_home: Home, open_
 def test_without_labels_there_is_no_choice_and_classification_is_refused(
     little_home: Home, open_page: Open
 ) -> None:
-    at = open_page(little_home, "pages/launch/launch.py", dataset="d00000", change='{"model": "tiny-llama"}')
+    at = open_page(
+        little_home, "pages/training/launch.py", dataset="d00000", change='{"model": "tiny-llama"}'
+    )
     assert at.get_by_key("launch.method") is not None
     assert "launch.task" not in [choice.key for choice in at.get("button_group")]
     document = yaml.safe_load(at.text_area(key="launch-yaml").value) | {"task": "classification"}
@@ -88,7 +92,7 @@ def test_without_labels_there_is_no_choice_and_classification_is_refused(
 def test_a_run_with_a_head_begins_with_its_verdict_in_plain_words(
     engine: StillEngine, open_page: Open
 ) -> None:
-    at = open_page(engine.home, "pages/run/run.py", run="head")
+    at = open_page(engine.home, "pages/runs/run.py", run="head")
     headline = at.subheader[0].value.replace("\\", "")
     assert headline.startswith(":green[:material/trending_up:] Learned: ")
     assert "% of held-out rows right (" in headline
@@ -106,7 +110,7 @@ def test_a_run_with_a_head_begins_with_its_verdict_in_plain_words(
 
 
 def test_the_classes_of_a_run(engine: StillEngine, open_page: Open) -> None:
-    at = on_tab(open_page(engine.home, "pages/run/run.py", run="head"), "classes")
+    at = on_tab(open_page(engine.home, "pages/runs/run.py", run="head"), "classes")
     models, classes = (frame.value for frame in at.dataframe[:2])
     assert list(models["Model"]) == [
         "Tuned",
@@ -136,7 +140,7 @@ def test_the_classes_of_a_run(engine: StillEngine, open_page: Open) -> None:
 def test_the_samples_of_a_head_are_rows_with_label_and_prediction(
     engine: StillEngine, open_page: Open
 ) -> None:
-    at = on_tab(open_page(engine.home, "pages/run/run.py", run="head"), "samples")
+    at = on_tab(open_page(engine.home, "pages/runs/run.py", run="head"), "samples")
     page_text = everything_said(at)
     assert ", the surest mistakes first." in page_text
     assert ":red-badge[:material/close:" in page_text
@@ -157,7 +161,7 @@ def test_too_many_classes_for_a_matrix_are_shown_as_pairs(
     tmp_path_factory: pytest.TempPathFactory, open_page: Open
 ) -> None:
     with still_engine(seed_classes(tmp_path_factory.mktemp("many"), classes=40)) as many:
-        at = on_tab(open_page(many.home, "pages/run/run.py", run="head"), "classes")
+        at = on_tab(open_page(many.home, "pages/runs/run.py", run="head"), "classes")
         assert "40 classes are too many for a matrix" in everything_said(at)
         pairs = at.dataframe[2].value
         assert list(pairs.columns) == ["True class", "taken for", "Rows", "the other way"]
@@ -165,14 +169,14 @@ def test_too_many_classes_for_a_matrix_are_shown_as_pairs(
 
 
 def test_a_run_that_answers_in_words_has_classes_too(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, "pages/run/run.py", run="words")
+    at = open_page(engine.home, "pages/runs/run.py", run="words")
     assert "As a classifier, by the likeliest label: " in everything_said(at)
     at = on_tab(at, "classes")
     assert list(at.dataframe[0].value["n"]) == [120, 120, 120]
 
 
 def test_a_head_and_words_stand_in_the_same_columns(engine: StillEngine, open_page: Open) -> None:
-    at = open_page(engine.home, "pages/compare/compare.py", runs="head,words")
+    at = open_page(engine.home, "pages/comparison/compare.py", runs="head,words")
     numbers = at.dataframe[0].value.set_index("Run")
     for column in ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)"):
         assert all("(" in value for value in numbers[column])
@@ -183,7 +187,7 @@ def test_a_head_and_words_stand_in_the_same_columns(engine: StillEngine, open_pa
 
 
 def test_runs_without_classes_have_no_columns_of_them(little_home: Home, open_page: Open) -> None:
-    at = open_page(little_home, "pages/compare/compare.py", runs="r000000,r000001")
+    at = open_page(little_home, "pages/comparison/compare.py", runs="r000000,r000001")
     assert "Accuracy ↑ (95% interval)" not in at.dataframe[0].value.columns
     assert "Which is right on more rows?" not in everything_said(at)
 
@@ -192,7 +196,7 @@ def test_a_missing_file_of_predictions_is_no_error(engine: StillEngine, open_pag
     path = engine.home.jobs / "words" / "class_predictions.parquet"
     aside = path.rename(path.with_suffix(".gone"))
     try:
-        at = open_page(engine.home, "pages/compare/compare.py", runs="head,words")
+        at = open_page(engine.home, "pages/comparison/compare.py", runs="head,words")
         assert "share no row that both classified" in everything_said(at)
     finally:
         aside.rename(path)

@@ -12,16 +12,16 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.run.forgetting.forgetting_charts import AMBER
+from pages.runs.forgetting_charts import AMBER
 from pages.shared.palette import BAD, BASE
-from store.contract.jobdir import JobDir
+from store.core.job_folder import JobDir
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import on_tab
 from tests.pages.seeds.seed_evidence import write_course
 from tests.pages.seeds.seed_runs import STEPS
 from tests.pages.still_engine import StillEngine
 
-PAGE = "pages/run/run.py"
+PAGE = "pages/runs/run.py"
 
 
 def test_warnings_name_the_run_what_is_sure_and_since_when(engine: StillEngine, open_page: Open) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics.forgetting import forgetting
-from store.contract.errors import StateError
-from store.contract.home import Home
-from store.contract.jobdir import JobDir
+from engine.evaluation.verdicts import forgetting
+from store.core.errors import StateError
+from store.core.home import Home
+from store.core.job_folder import JobDir
 from store.db.database import Database, Transaction
-from store.queries.runs import runs
+from store.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import charts, on_forgetting
 from tests.pages.seeds.seed import seed
@@ -65,7 +65,7 @@ def test_they_stand_beside_prose_and_questions(tmp_path: Path, open_page: Open) 
     finally:
         database.close()
     with still_engine(home) as engine:
-        at = on_forgetting(open_page(engine.home, "pages/run/run.py", run="probed"))
+        at = on_forgetting(open_page(engine.home, "pages/runs/run.py", run="probed"))
         numbers = {metric.label: metric for metric in at.metric}
         assert numbers["Loss on Notes"].delta.startswith("+0.39")
         assert numbers["Accuracy on Intents, %"].delta.endswith("points")
@@ -88,7 +88,7 @@ def test_the_form_takes_several_and_asks_with_them(tmp_path: Path, open_page: Op
         raise StateError("No preview here.")
 
     with still_engine(seed(tmp_path / "two", runs=0, sets=2), record) as engine:
-        at = open_page(engine.home, "pages/launch/launch.py")
+        at = open_page(engine.home, "pages/training/launch.py")
         field = at.get_by_key("launch.probe_datasets")
         names = field.options
         assert len(names) == 2
@@ -100,7 +100,7 @@ def test_the_form_takes_several_and_asks_with_them(tmp_path: Path, open_page: Op
 
 
 def test_rows_of_a_probe_have_its_name_in_curves() -> None:
-    from pages.shared import wording
+    from pages.shared import display
 
-    assert wording.quantity("probe/data/My set/loss").title == "Loss on My set"
-    assert wording.quantity("probe/data/a/b/accuracy").title == "Rows of a/b right"
+    assert display.quantity("probe/data/My set/loss").title == "Loss on My set"
+    assert display.quantity("probe/data/a/b/accuracy").title == "Rows of a/b right"

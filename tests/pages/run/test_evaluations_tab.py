@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from store.config.judging.evaluate_config import EvaluateConfig
+from store.evaluation.config import EvaluateConfig
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import on_tab
 from tests.pages.seeds.seed_evaluations import seed_evaluations
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/run/run.py"
+PAGE = "pages/runs/run.py"
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from store.queries import jobs
-from store.queries.runs import runs
-from store.queries.shipping import exports
+from store.export import exports
+from store.jobs import job_queue
+from store.runs import runs
 from tests.export_samples import export_result, parity_report
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import on_tab
 from tests.pages.seeds.seed_evaluations import seed_evaluations
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/run/run.py"
+PAGE = "pages/runs/run.py"
 
 
 @pytest.fixture
@@ -31,12 +31,14 @@ def add_export(engine: StillEngine, form: str, at: float, **changes: Any) -> Non
     with engine.database.transaction() as tx:
         run = runs.get_run(tx, "judged")
         config = {"subject": "judged", "form": form, "checkpoint": "tuned"}
-        jobs.insert(tx, jobs.NewJob(job_id=f"x-{form}", kind=exports.KIND, title=form, config=config, at=at))
+        job_queue.insert(
+            tx, job_queue.NewJob(job_id=f"x-{form}", kind=exports.KIND, title=form, config=config, at=at)
+        )
         order: Any = {"run_id": "judged", "run_name": run["name"], "version": None, "dataset_name": "D"}
         result = export_result(form, **changes)
-        exports.insert(tx, jobs.get_job(tx, f"x-{form}"), order, result, at)
-        jobs.claim(tx, f"x-{form}", "cpu", at)
-        jobs.finish(tx, f"x-{form}", "finished", at)
+        exports.insert(tx, job_queue.get_job(tx, f"x-{form}"), order, result, at)
+        job_queue.claim(tx, f"x-{form}", "cpu", at)
+        job_queue.finish(tx, f"x-{form}", "finished", at)
     (engine.home.path / result["folder"]).mkdir(parents=True, exist_ok=True)
 
 
@@ -108,33 +110,39 @@ def test_work_in_progress_and_a_bad_end_are_shown(engine: StillEngine, open_page
     with engine.database.transaction() as tx:
         for name, at in (("x-bad", 5.0), ("x-live", 6.0), ("x-next", 7.0)):
             config = {"subject": "judged", "form": "merged"}
-            jobs.insert(tx, jobs.NewJob(job_id=name, kind=exports.KIND, title=name, config=config, at=at))
+            job_queue.insert(
+                tx, job_queue.NewJob(job_id=name, kind=exports.KIND, title=name, config=config, at=at)
+            )
             if name != "x-next":
-                jobs.claim(tx, name, "cpu", at)
+                job_queue.claim(tx, name, "cpu", at)
         error: Any = {"error": "DataError", "message": "The export needs about 2.0 GiB.", "fix": "Free some."}
-        jobs.finish(tx, "x-bad", "failed", 5.5, error=error)
-        jobs.update(tx, "x-live", progress_message="Converting to GGUF", progress_done=3, progress_total=9)
+        job_queue.finish(tx, "x-bad", "failed", 5.5, error=error)
+        job_queue.update(
+            tx, "x-live", progress_message="Converting to GGUF", progress_done=3, progress_total=9
+        )
     at = tab_of(engine, open_page)
     assert "Converting to GGUF" in everything_said(at)
     at.button(key="export-cancel-x-next").click().run()  # two at a time don't stand in each other's way
     assert engine.sent == [("cancel", {"job": "x-next"})]
     with engine.database.transaction() as tx:
-        jobs.delete(tx, "x-live")
-        jobs.delete(tx, "x-next")
+        job_queue.delete(tx, "x-live")
+        job_queue.delete(tx, "x-next")
     assert "The export needs about 2.0 GiB." in everything_said(tab_of(engine, open_page))
 
 
 def add_check(engine: StillEngine, export: str, at: float, **parity: Any) -> None:
     """A check of an export of the run "judged" that has ended."""
     with engine.database.transaction() as tx:
-        new = jobs.NewJob(job_id="v-1", kind=exports.VERIFY, title="Merged", config={"export": export}, at=at)
-        jobs.insert(tx, new)
-        jobs.claim(tx, "v-1", "cpu", at)
+        new = job_queue.NewJob(
+            job_id="v-1", kind=exports.VERIFY, title="Merged", config={"export": export}, at=at
+        )
+        job_queue.insert(tx, new)
+        job_queue.claim(tx, "v-1", "cpu", at)
         result = {
             **{"form": "merged", "path": "/somewhere", "subject": "judged", "notices": [], "seconds": 2.0},
             "parity": parity_report(**parity),
         }
-        jobs.finish(tx, "v-1", "finished", at + 2, result=result)
+        job_queue.finish(tx, "v-1", "finished", at + 2, result=result)
 
 
 def test_an_export_is_verified_again_as_it_lies_there(engine: StillEngine, open_page: Open) -> None:

@@ -11,18 +11,18 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from store.contract.home import Home
-from store.queries import jobs
+from store.core.home import Home
+from store.jobs import job_queue
 from tests.pages.conftest import SECONDS, everything_said
 from tests.pages.seeds.seed import seed
 from tests.pages.still_engine import StillEngine, still_engine
 
 
 def draw() -> None:
-    from pages.data.clean.clean_view import show_clean
-    from pages.shared import reads
+    from pages.data.cleaning.tab import show_clean
+    from pages.shared import cached_queries
 
-    show_clean(reads.dataset("d00000"))
+    show_clean(cached_queries.dataset("d00000"))
 
 
 def opened(home: Home, monkeypatch: pytest.MonkeyPatch) -> AppTest:
@@ -74,4 +74,6 @@ def test_what_is_being_measured_is_shown_and_can_be_stopped(
 
 def _queue(engine: StillEngine, job_id: str, kind: str, config: dict[str, Any]) -> None:
     with engine.database.transaction() as tx:
-        jobs.insert(tx, jobs.NewJob(job_id=job_id, kind=kind, title=kind, config=config, at=time.time()))
+        job_queue.insert(
+            tx, job_queue.NewJob(job_id=job_id, kind=kind, title=kind, config=config, at=time.time())
+        )

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from store.contract.home import Home
-from store.queries import jobs
-from store.queries.runs import runs
+from store.core.home import Home
+from store.jobs import job_queue
+from store.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import on_overfitting, tab_titles
 from tests.pages.seeds.seed_costs import seed_costs
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/run/run.py"
+PAGE = "pages/runs/run.py"
 TAB = "between"
 RUN = "lora-0.003"
 
@@ -60,14 +60,14 @@ def test_a_data_set_that_is_a_probe_is_an_axis_of_its_own(engine: StillEngine, o
         return {"probe": "data/Intents", "change": change, "state": "some", "n": 90} | more
 
     with engine.database.transaction() as tx:
-        for job in [job for job in jobs.recent_jobs(tx, limit=50) if job["kind"] == "interpolate"]:
+        for job in [job for job in job_queue.recent_jobs(tx, limit=50) if job["kind"] == "interpolate"]:
             for point in job["result"]["points"]:
                 fall = -point["alpha"] / 5
                 point["named"] = [
                     named({"value": fall, "low": fall - 0.01, "high": fall + 0.02, "n": 90}),
                     named({"value": 0.25, "low": 0.2, "high": 0.3, "n": 30}, probe="data/Notes", unit="nats"),
                 ]
-            jobs.update(tx, job["job_id"], result=job["result"])
+            job_queue.update(tx, job["job_id"], result=job["result"])
     at = open_page(engine.home, PAGE, tab=TAB, run=RUN, alpha="0.4")
     at.segmented_control(key="forgetting").set_value("data/Intents/accuracy").run()
     assert not at.exception
@@ -120,17 +120,17 @@ def test_a_scoring_under_way_and_one_that_failed(engine: StillEngine, open_page:
     with engine.database.transaction() as tx:
         at = 4e9  # after those that have a result
         config = {"run_id": RUN, "alphas": [0.6]}
-        jobs.insert(
+        job_queue.insert(
             tx,
-            jobs.NewJob(job_id="j", kind="interpolate", title="Between", config=config, at=at),
+            job_queue.NewJob(job_id="j", kind="interpolate", title="Between", config=config, at=at),
         )
-        jobs.update(tx, "j", status="evaluating", progress_done=4, progress_total=10, eta_seconds=90.0)
+        job_queue.update(tx, "j", status="evaluating", progress_done=4, progress_total=10, eta_seconds=90.0)
     page = open_page(engine.home, PAGE, tab=TAB, run=RUN)
     assert "2 min left" in everything_said(page)
     assert page.button(key="mix-score").disabled
     with engine.database.transaction() as tx:
         error = {"message": "The folder is gone.", "fix": "Choose another run."}
-        jobs.update(tx, "j", status="failed", error=error)
+        job_queue.update(tx, "j", status="failed", error=error)
     page = open_page(engine.home, PAGE, tab=TAB, run=RUN)
     assert "The folder is gone." in everything_said(page)
     assert not page.button(key="mix-score").disabled
@@ -155,13 +155,13 @@ def test_why_a_run_has_no_mixes(engine: StillEngine, open_page: Open, run: str, 
 
 def test_a_run_that_trains_has_the_tab_and_says_why_it_is_empty(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
-        jobs.update(tx, "lora-0.001", status="training", ended_at=None)
+        job_queue.update(tx, "lora-0.001", status="training", ended_at=None)
     at = open_page(engine.home, PAGE, run="lora-0.001")
     assert "Between" in tab_titles(at)
     at = open_page(engine.home, PAGE, tab=TAB, run="lora-0.001")
     assert "A run that has finished left the two models that are mixed." in everything_said(at)
     with engine.database.transaction() as tx:
-        jobs.update(tx, "lora-0.001", status="failed")
+        job_queue.update(tx, "lora-0.001", status="failed")
     assert "Between" not in tab_titles(open_page(engine.home, PAGE, run="lora-0.001"))
 
 
@@ -201,5 +201,5 @@ def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, ope
     assert "What to try next" not in page_text
     assert "Overfitting" not in [metric.label for metric in at.metric]
     assert "the model is a mix of another run's and its base" in everything_said(on_overfitting(at))
-    at = open_page(engine.home, "pages/compare/compare.py", tab="cost", run="replayed")
+    at = open_page(engine.home, "pages/comparison/compare.py", tab="cost", run="replayed")
     assert "LoRA, mixed at α 0.4." in everything_said(at)

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from pages.data.rows import explore_filter
-from store.contract.home import Home
-from store.contract.states import ALIVE
+from pages.data.explore import row_filter
+from store.core.home import Home
+from store.core.job_kinds import ALIVE
 from store.http.client import Client
-from store.queries.jobs import get_job
+from store.jobs.job_queue import get_job
 from tests.pages.conftest import Open, everything_said, running_engine
 from tests.pages.seeds.seed import seed
 from tests.tiny import conversations, worse_answers, write_model
@@ -55,7 +55,7 @@ def _wait(client: Client, job_id: str) -> None:
 def test_the_task_is_asked_where_there_are_pairs(home: Home, open_page: Open) -> None:
     pairs = next(row for row in _datasets(home) if row["kind"] == "preference")
     link = {"dataset": pairs["dataset_id"], "change": '{"model": "tiny-llama"}'}
-    at = open_page(home, "pages/launch/launch.py", **link)
+    at = open_page(home, "pages/training/launch.py", **link)
     assert at.get_by_key(TASK).value == "dpo"
     page_text = everything_said(at)
     for words in ("Pairs to train on", "Chosen answer", "Rejected answer", "both answers of each pair"):
@@ -73,7 +73,7 @@ def test_the_task_is_asked_where_there_are_pairs(home: Home, open_page: Open) ->
 def test_a_pair_is_shown_with_both_answers_on_the_page_of_its_data(home: Home, open_page: Open) -> None:
     pairs = next(row for row in _datasets(home) if row["kind"] == "preference")["dataset_id"]
     at = open_page(home, "pages/data/data.py", dataset=pairs)
-    at.session_state[explore_filter.tabs_key(pairs)] = ":material/visibility: How the model sees it"
+    at.session_state[row_filter.tabs_key(pairs)] = ":material/visibility: How the model sees it"
     at.session_state[f"rendering-{pairs}-model"] = "tiny-llama"
     at.run()
     chosen, rejected = everything_said(at).split("Chosen answer")[1].split("Rejected answer")
@@ -92,7 +92,7 @@ def _other(home: Home) -> str:
 
 
 def test_the_verdict_stands_in_its_own_numbers(home: Home, open_page: Open) -> None:
-    at = open_page(home, "pages/run/run.py", run="Preferred")
+    at = open_page(home, "pages/runs/run.py", run="Preferred")
     labels = [metric.label for metric in at.metric]
     assert labels[:4] == [
         *("Chosen answer preferred", "Preference loss", "Chosen answers, nats", "Rejected answers, nats"),
@@ -105,9 +105,11 @@ def test_the_verdict_stands_in_its_own_numbers(home: Home, open_page: Open) -> N
 
 def test_a_finished_run_leads_to_one_that_continues_it(home: Home, open_page: Open) -> None:
     run_id = Client(home).people.query("SELECT run_id FROM run_overview")["run_id"][0].as_py()
-    assert "run-continue" in [button.key for button in open_page(home, "pages/run/run.py", run=run_id).button]
+    assert "run-continue" in [
+        button.key for button in open_page(home, "pages/runs/run.py", run=run_id).button
+    ]
     at = open_page(
-        home, "pages/launch/launch.py", **{"from": run_id, "change": json.dumps({"init_from": run_id})}
+        home, "pages/training/launch.py", **{"from": run_id, "change": json.dumps({"init_from": run_id})}
     )
     assert at.selectbox(key="launch.init_from").value == run_id
     assert at.text_input(key="launch.name").value == "Preferred continued"

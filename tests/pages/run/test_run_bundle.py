@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.diagnostics.comparison.reproduced import reproduction
-from store.documents.runs.bundle import RunFigure
-from store.queries import jobs
-from store.queries.runs import runs
+from engine.evaluation.comparison.reproduction import reproduction
+from store.archives.schemas import RunFigure
+from store.jobs import job_queue
+from store.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed_costs import seed_costs
 from tests.pages.still_engine import StillEngine, still_engine
 
-PAGE = "pages/run/run.py"
+PAGE = "pages/runs/run.py"
 RUN = "lora-0.003"
 
 
@@ -48,8 +48,10 @@ def test_what_came_back_stands_on_the_page(engine: StillEngine, open_page: Open)
         "first.zip", [figure(0.5), figure(2.0, "loss")], [figure(0.9), figure(2.0, "loss")], {}, differences  # type: ignore[arg-type]
     )  # fmt: skip
     with engine.database.transaction() as tx:
-        jobs.insert(tx, jobs.NewJob("job-compared", "reproduction", "Beside its bundle", {}, time.time()))
-        jobs.update(tx, "job-compared", status="finished", result=result)
+        job_queue.insert(
+            tx, job_queue.NewJob("job-compared", "reproduction", "Beside its bundle", {}, time.time())
+        )
+        job_queue.update(tx, "job-compared", status="finished", result=result)
         source = {"bundle": "first.zip", "sha256": "0", "run_id": "run-far", "run_name": "First *one*"}
         source |= {"opened_by": "job-opened", "compared_by": "job-compared"}
         runs.update(tx, run["run_id"], facts={**run["facts"], "reproduces": source})
@@ -82,8 +84,8 @@ def test_a_bundle_that_is_not_its_run_and_what_differs_stand_on_the_page(
             ("job-opened", "open_bundle", opened),
             ("job-compared", "reproduction", {**result, "beside": beside}),
         ):
-            jobs.insert(tx, jobs.NewJob(job_id, kind, kind, {}, time.time()))
-            jobs.update(tx, job_id, status="finished", result=kept)
+            job_queue.insert(tx, job_queue.NewJob(job_id, kind, kind, {}, time.time()))
+            job_queue.update(tx, job_id, status="finished", result=kept)
         source = {"bundle": "forged.zip", "sha256": "0", "run_id": "run-first", "run_name": "First"}
         source |= {"opened_by": "job-opened", "compared_by": "job-compared"}
         runs.update(tx, run["run_id"], facts={**run["facts"], "reproduces": source})

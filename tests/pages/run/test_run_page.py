@@ -11,12 +11,12 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from pages.shared import session
-from store.contract.errors import EngineUnavailable
-from store.contract.home import Home
+from store.core.errors import EngineUnavailable
+from store.core.home import Home
 from store.db.database import utc_now
 from store.http.client import Client
-from store.queries import metrics
-from store.queries.runs import runs
+from store.jobs import metric_points
+from store.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import PAGE, charts, on_tab
 from tests.pages.still_engine import StillEngine, still_engine
@@ -134,7 +134,7 @@ def test_a_live_run_asks_for_new_points_alone(engine: StillEngine, open_page: Op
     point = [["live"], ["train/loss"], [41], [1.5], [utc_now()], [0]]
     columns = [pa.array(c, f.type) for c, f in zip(point, POINTS, strict=True)]
     with engine.database.transaction() as tx:
-        metrics.add(tx, pa.table(columns, POINTS))
+        metric_points.add(tx, pa.table(columns, POINTS))
     st.cache_data.clear()
     at.run()
     fresh = at.session_state["live-curves"]["live", "train/loss"]
@@ -162,7 +162,7 @@ def test_a_run_that_ran_out_of_memory_is_launched_changed_by_one_click(
     assert (
         open_page(
             engine.home,
-            "pages/launch/launch.py",
+            "pages/training/launch.py",
             **{"from": "failed", "change": json.dumps({"per_device_train_batch_size": 4})},
         ).session_state["launch.per_device_train_batch_size"]
         == "4"

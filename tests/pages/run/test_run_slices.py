@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.diagnostics.statistics.statistics import ratio_interval
-from store.config.data.filters import Filter
-from store.contract.home import Home
-from store.contract.roles import OWNER
+from engine.evaluation.statistics.intervals import ratio_interval
+from store.core.home import Home
+from store.core.rights import OWNER
+from store.data import datasets, exploration, saved_recipes
+from store.data.filters import Filter
 from store.db.database import Database, Transaction, utc_now
-from store.queries.data import datasets, explore, saved
-from store.queries.rows import row_losses
+from store.evaluation import scored_rows
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import on_tab
 from tests.pages.seeds.seed_runs import FINGERPRINT, ROWS, seed_runs
@@ -57,8 +57,8 @@ def add_rows(home: Home) -> None:
 
 
 def keep_slice(tx: Transaction, name: str, where: dict[str, Any]) -> None:
-    saving = saved.Saving(name, OWNER, utc_now(), shared=True, seen=None)
-    saved.save_slice(tx, f"slice-{name}", "d1", Filter.parse(where), saving)
+    saving = saved_recipes.Saving(name, OWNER, utc_now(), shared=True, seen=None)
+    saved_recipes.save_slice(tx, f"slice-{name}", "d1", Filter.parse(where), saving)
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +72,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 def test_only_held_out_rows_of_the_slice_count(engine: StillEngine) -> None:
     db = engine.database
     dataset = datasets.get_dataset(db, "d1")
-    rows = explore.DatasetTable(dataset, {}, explore.columns(dataset, {}, {}))
-    table = row_losses.sliced(db, "learned", "test", rows, Filter.parse(EVEN))
+    rows = exploration.DatasetTable(dataset, {}, exploration.columns(dataset, {}, {}))
+    table = scored_rows.sliced_losses(db, "learned", "test", rows, Filter.parse(EVEN))
     assert table["row_id"].to_pylist() == list(range(0, ROWS, 2))
-    assert row_losses.sliced(db, "learned", "test", rows, Filter.parse(TEN)).num_rows == 10
-    assert row_losses.sliced(db, "learned", "validation", rows, Filter.parse(EVEN)).num_rows == 0
+    assert scored_rows.sliced_losses(db, "learned", "test", rows, Filter.parse(TEN)).num_rows == 10
+    assert scored_rows.sliced_losses(db, "learned", "validation", rows, Filter.parse(EVEN)).num_rows == 0
 
 
 def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_page: Open) -> None:
-    at = on_tab(open_page(engine.home, "pages/run/run.py", run="learned"), "slices")
+    at = on_tab(open_page(engine.home, "pages/runs/run.py", run="learned"), "slices")
     (frame,) = (f.value for f in at.dataframe if "Slice" in f.value.columns)
     assert frame["Slice"].tolist() == ["All held-out rows", "Even rows", "No row held out", "Ten rows"]
     assert frame["Held-out rows"].tolist() == [ROWS, ROWS // 2, 0, 10]
@@ -94,11 +94,11 @@ def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_pa
 
 def test_without_slices_the_page_says_how_to_make_one(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
-        kept = saved.slices(tx, "d1", OWNER["person_id"])
+        kept = saved_recipes.slices(tx, "d1", OWNER["person_id"])
         for row in kept:
-            saved.delete_slice(tx, row, OWNER)
+            saved_recipes.delete_slice(tx, row, OWNER)
     try:
-        at = on_tab(open_page(engine.home, "pages/run/run.py", run="learned"), "slices")
+        at = on_tab(open_page(engine.home, "pages/runs/run.py", run="learned"), "slices")
         assert "The data set has no slices." in everything_said(at)
     finally:
         with engine.database.transaction() as tx:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.diagnostics.forgetting import forgetting
-from store.catalog import tasks
-from store.contract.errors import StateError
-from store.contract.home import Home
+from engine.evaluation.verdicts import forgetting
+from store.core.errors import StateError
+from store.core.home import Home
 from store.db.database import Database, Transaction
-from store.queries.runs import runs
+from store.runs import runs
+from store.training import setting_conflicts
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import on_forgetting
 from tests.pages.seeds.seed import seed
@@ -52,7 +52,7 @@ def test_they_stand_beside_the_questions(tmp_path: Path, open_page: Open) -> Non
     finally:
         database.close()
     with still_engine(home) as engine:
-        at = on_forgetting(open_page(engine.home, "pages/run/run.py", run="asked"))
+        at = on_forgetting(open_page(engine.home, "pages/runs/run.py", run="asked"))
         numbers = {metric.label: metric for metric in at.metric}
         assert numbers["Accuracy on trivia, %"].value == "60.0 → 30.0"
         assert numbers["Accuracy on symbols, %"].delta.endswith("points")
@@ -78,9 +78,9 @@ def test_the_form_asks_with_them_where_they_can_be_asked(
         sent.append(body["config"])
         raise StateError("No preview here.")
 
-    monkeypatch.setattr(tasks, "installed", lambda: there)
+    monkeypatch.setattr(setting_conflicts, "installed", lambda: there)
     with still_engine(seed(tmp_path / "form", runs=0, sets=1), record) as engine:
-        at = open_page(engine.home, "pages/launch/launch.py")
+        at = open_page(engine.home, "pages/training/launch.py")
         fields = [at.get_by_key(f"launch.{name}") for name in ("probe_tasks", "probe_task_rows")]
         assert [field.disabled for field in fields] == [not there] * 2
         assert ("is not installed" in everything_said(at)) is not there

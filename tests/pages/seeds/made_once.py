@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec
 
-from store.contract.home import Home
+from store.core.home import Home
 
 P = ParamSpec("P")
 _kept = tempfile.TemporaryDirectory(prefix="tunebench-seeds-")

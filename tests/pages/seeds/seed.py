@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.catalog.signals import GROUPS
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
+from store.core.home import Home
+from store.data import datasets
+from store.data.signals import GROUPS
 from store.db.database import Database, Transaction, utc_now
-from store.queries.data import datasets, quality
+from store.training.train_config import TrainConfig
 from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed_evidence import forgetting
 
@@ -146,7 +146,7 @@ def _sidecar(
             arrays[signal.column] = pa.array(values, ARROW[signal.type])
     pq.write_table(pa.table({"row_id": pa.array(range(dataset["row_count"]), pa.int64()), **arrays}), path)
     measured = {"options": {}, "row_count": dataset["row_count"], "reused_count": 0, "seconds": 0.1}
-    quality.record_signals(tx, dataset["fingerprint"], group, measured | {"figures": figures}, utc_now())
+    datasets.record_signals(tx, dataset["fingerprint"], group, measured | {"figures": figures}, utc_now())
 
 
 def _row(index: int, i: int) -> dict[str, Any]:

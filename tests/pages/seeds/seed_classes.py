@@ -13,17 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics.statistics.calibration import calibration
-from engine.diagnostics.statistics.class_figures import figures
-from engine.diagnostics.statistics.statistics import ratio_interval
-from engine.diagnostics.verdicts import class_verdict
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
-from store.contract.jobdir import JobDir
+from engine.evaluation.statistics.classification import calibration, class_figures
+from engine.evaluation.statistics.intervals import ratio_interval
+from engine.evaluation.verdicts import classifier_verdict
+from store.core.home import Home
+from store.core.job_folder import JobDir
+from store.data import datasets
 from store.db.database import Database, Transaction, utc_now
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.runs import runs
+from store.jobs import job_queue
+from store.runs import runs
+from store.training.train_config import TrainConfig
 from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed import ROWS
 from tests.unit.verdict_inputs import judge, judge_classes
@@ -97,9 +96,9 @@ def _run(
 ) -> None:
     seen = TrainConfig(name=name, dataset=dataset["name"], **config).resolved(120)
     at = utc_now()
-    jobs.insert(
+    job_queue.insert(
         tx,
-        jobs.NewJob(
+        job_queue.NewJob(
             job_id=run_id,
             kind="train",
             title=name,
@@ -108,7 +107,7 @@ def _run(
             after_jobs=[],
         ),
     )
-    jobs.update(tx, run_id, status="finished", device="cpu", started_at=at, ended_at=at)
+    job_queue.update(tx, run_id, status="finished", device="cpu", started_at=at, ended_at=at)
     runs.insert(
         tx,
         runs.NewRun(
@@ -140,12 +139,14 @@ def _logs(random: np.random.Generator, truth: np.ndarray, classes: int, right: f
 def _document(labels: list[str], truth: np.ndarray, logs: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
     predicted, prompted = logs.argmax(axis=1), asked.argmax(axis=1)
     over = ratio_interval((predicted == truth).astype(float) - (prompted == truth), np.ones(len(truth)))
-    models = class_verdict.ClassifierFigures(
-        tuned=figures(truth, predicted, labels) | {"calibration": calibration(logs, truth)},
-        majority=figures(truth, np.zeros(len(truth), int), labels),
-        prompted=figures(truth, prompted, labels),
+    models = classifier_verdict.ClassifierFigures(
+        tuned=class_figures(truth, predicted, labels) | {"calibration": calibration(logs, truth)},
+        majority=class_figures(truth, np.zeros(len(truth), int), labels),
+        prompted=class_figures(truth, prompted, labels),
     )
-    return class_verdict.document("test", labels, [40] * len(labels), models, unseen=0, over_prompted=over)
+    return classifier_verdict.document(
+        "test", labels, [40] * len(labels), models, unseen=0, over_prompted=over
+    )
 
 
 def _verdict(
@@ -174,7 +175,7 @@ def _verdict(
         row_ids=ids, base_loss_sum=base, tuned_loss_sum=losses, tokens=ones, base_correct=base_right,
         tuned_correct=right, **shared,
     )  # fmt: skip
-    class_verdict.add_labels(document, classification)
+    classifier_verdict.add_labels(document, classification)
     return document
 
 

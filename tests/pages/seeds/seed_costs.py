@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from store.contract.home import Home
+from store.core.home import Home
 from store.db.database import Database, Transaction, utc_now
-from store.queries import jobs
+from store.jobs import job_queue
 from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed_runs import finished
 
@@ -53,8 +53,8 @@ def seed_costs(path: Path) -> Home:
 def mixed(tx: Transaction, run_id: str, job_id: str, points: dict[float, tuple[float, float]]) -> None:
     """A finished interpolation of a run: share -> gain and rise of the loss on prose."""
     now = utc_now()
-    jobs.insert(
-        tx, jobs.NewJob(job_id=job_id, kind="interpolate", title="Between", at=now.timestamp(),
+    job_queue.insert(
+        tx, job_queue.NewJob(job_id=job_id, kind="interpolate", title="Between", at=now.timestamp(),
         config={"run_id": run_id, "alphas": list(points)},
     ))  # fmt: skip
     point_documents = [
@@ -65,7 +65,7 @@ def mixed(tx: Transaction, run_id: str, job_id: str, points: dict[float, tuple[f
         }
         for alpha, (gain, rise) in points.items()
     ]  # fmt: skip
-    jobs.update(tx, job_id, status="finished", result={"run_id": run_id, "points": point_documents})
+    job_queue.update(tx, job_id, status="finished", result={"run_id": run_id, "points": point_documents})
 
 
 def _estimate(value: float, n: int) -> dict[str, Any]:

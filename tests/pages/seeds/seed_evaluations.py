@@ -14,17 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics.comparison import score_table
-from engine.diagnostics.statistics.scored import aggregate
-from engine.metrics.answer_rows import Answers
-from engine.metrics.measure import measure
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.contract.home import Home
-from store.contract.jobdir import JobDir
+from engine.evaluation.comparison import row_scores
+from engine.evaluation.metrics.answer_rows import Answers
+from engine.evaluation.metrics.measurement import measure
+from engine.evaluation.statistics.metric_estimates import aggregate
+from store.core.home import Home
+from store.core.job_folder import JobDir
+from store.data import datasets
 from store.db.database import Database, Transaction, utc_now
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.evaluations import evaluations
+from store.evaluation import evaluations
+from store.evaluation.config import EvaluateConfig
+from store.jobs import job_queue
 from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed import seed
 from tests.pages.seeds.seed_runs import finished
@@ -58,13 +58,15 @@ def seed_evaluations(path: Path) -> Home:
             _finished(tx, home, "e-base", "Base", checkpoint="base", right=8)
             _finished(tx, home, "e-tuned", "<b>Tuned</b>", checkpoint="tuned", right=30)
             _job(tx, "e-broken", "Broken one")
-            jobs.claim(tx, "e-broken", "cpu", 2.0)
+            job_queue.claim(tx, "e-broken", "cpu", 2.0)
             error = {"error": "ModelError", "message": "The folder holds no model.", "fix": "Train again."}
-            jobs.finish(tx, "e-broken", "failed", 3.0, error=error)
+            job_queue.finish(tx, "e-broken", "failed", 3.0, error=error)
             _job(tx, "e-live", "At work")
-            jobs.claim(tx, "e-live", "cpu", utc_now().timestamp())
+            job_queue.claim(tx, "e-live", "cpu", utc_now().timestamp())
             progress = {"progress_done": 10, "progress_total": 40, "progress_unit": "tokens"}
-            jobs.update(tx, "e-live", progress_message="Answering the prompts", eta_seconds=65.0, **progress)
+            job_queue.update(
+                tx, "e-live", progress_message="Answering the prompts", eta_seconds=65.0, **progress
+            )
     finally:
         database.close()
     return home
@@ -73,8 +75,8 @@ def seed_evaluations(path: Path) -> Home:
 def _job(tx: Transaction, job_id: str, title: str, **fields: Any) -> dict[str, Any]:
     asked = {"run": "judged", "dataset": "d00000", "metrics": METRICS} | fields
     config = EvaluateConfig.parse(asked).document()
-    jobs.insert(tx, jobs.NewJob(job_id=job_id, kind="evaluate", title=title, config=config, at=1.0))
-    return jobs.get_job(tx, job_id)
+    job_queue.insert(tx, job_queue.NewJob(job_id=job_id, kind="evaluate", title=title, config=config, at=1.0))
+    return job_queue.get_job(tx, job_id)
 
 
 def _finished(tx: Transaction, home: Home, job_id: str, title: str, *, checkpoint: str, right: int) -> None:
@@ -100,9 +102,9 @@ def _finished(tx: Transaction, home: Home, job_id: str, title: str, *, checkpoin
     folder = JobDir(home.jobs / job_id)
     folder.path.mkdir(parents=True)
     pq.write_table(table, folder.predictions)
-    pq.write_table(score_table.to_table(all_scored), folder.scores)
+    pq.write_table(row_scores.scores_to_table(all_scored), folder.scores)
     counts = {"rows": ROWS, "empty": ROWS - right, "no_reference": 1, "no_prompt": 0, "no_loss": 0}
     result = RESULT | {"n": ROWS, "figures": [aggregate(scored) for scored in all_scored], "counts": counts}
-    jobs.claim(tx, job_id, "cpu", 2.0)
-    jobs.finish(tx, job_id, "finished", 3.0, result=result)
+    job_queue.claim(tx, job_id, "cpu", 2.0)
+    job_queue.finish(tx, job_id, "finished", 3.0, result=result)
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, "d00000"), "m", 3.0 + right)

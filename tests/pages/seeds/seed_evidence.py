@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine.diagnostics.forgetting import forgetting as forgetting_diagnostics
-from engine.diagnostics.memorisation import membership as membership_diagnostics
-from store.contract.jobdir import JobDir
+from engine.evaluation.verdicts import forgetting as forgetting_diagnostics
+from engine.evaluation.verdicts import membership_inference as membership_diagnostics
+from store.core.job_folder import JobDir
 from tests.unit.probe_rows import choices, requests, table, texts
 
 BASE = table(texts(0, noise=0), choices(), texts(0, noise=0, probe="own_samples", n=40), requests((20, 1)))

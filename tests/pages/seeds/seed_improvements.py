@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
-from store.config.shipping.improve_config import ImproveConfig
-from store.contract.home import Home
+from store.core.home import Home
 from store.db.database import Transaction
 from store.db.records import to_json
-from store.documents.shipping.gate import CheckAnswer
-from store.documents.tables.improvement import ImprovementState
-from store.queries.shipping import versions
+from store.registry import model_versions
+from store.registry.schemas import CheckAnswer
+from store.retraining.config import ImproveConfig
+from store.retraining.schemas import ImprovementState
 from tests.pages.seeds.made_once import made_once
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
@@ -214,7 +214,7 @@ def _improvement(
     failed_at = {"failed": "training", "waiting": "gathering"}.get(state)
     ended = state in ("promoted", "declined", "stopped")
     row = [
-        improvement_id or f"i-{state}", versions.get_model(tx, model)["model_id"], "production",
+        improvement_id or f"i-{state}", model_versions.get_model(tx, model)["model_id"], "production",
         f"{model} {at:%d %b} <i>{state}</i>", to_json(config.document()), state,
         failed_at, to_json(facts),
         to_json(trouble) if trouble else None, state == "measuring", "owner", "Olga", at, at,

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics.memorisation import extraction, repeats, verbatim
-from engine.diagnostics.memorisation.extraction import similarity
-from store.contract.jobdir import JobDir
+from engine.evaluation.verdicts import duplicates, extraction
+from engine.evaluation.verdicts.extraction import similarity
+from store.core.job_folder import JobDir
 
 ROWS = {"train": 40, "held_out": 20}
 Document = dict[str, Any]
@@ -23,7 +23,7 @@ def memory(folder: JobDir, recalled: int) -> Document:
     parts: list[Any] = [[row for row in rows if row["part"] == part] for part in ROWS]
     counted: Any = {part: {"rows": n + 9, "short": 6, "passed": 3} for part, n in ROWS.items()}
     return {
-        "extraction": verbatim.assess(*parts, counted, 10),
+        "extraction": extraction.assess_verbatim(*parts, counted, 10),
         "canaries": _canaries(recalled),
         "duplicates": _duplicates(recalled),
     }
@@ -61,11 +61,11 @@ def _duplicates(recalled: int) -> Document:
     base, hit = 3.0 * tokens, np.arange(100) < (15 if recalled else 0)
     tuned = base - (np.where(hit, 1.5, 0.5) + random.normal(0, 0.1, 100)) * tokens
     written = {i: i < 10 for i in range(40)}
-    losses = repeats.RowLossPair(base, tuned, tokens)
-    measured = repeats.MeasuredTraining(
+    losses = duplicates.RowLossPair(base, tuned, tokens)
+    measured = duplicates.MeasuredTraining(
         np.arange(100), np.where(hit, 2, 1), losses, np.full(50, 2.5), written, 400, int(4 * hit.sum())
     )
     return {
-        "leaks": repeats.leaks(losses, {"exact": hit}, True),
-        "training": repeats.training(measured),
+        "leaks": duplicates.leaks(losses, {"exact": hit}, True),
+        "training": duplicates.training(measured),
     }

@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.catalog.signals import GROUPS
-from store.contract.home import Home
+from store.core.home import Home
+from store.data import datasets
+from store.data.signals import GROUPS
 from store.db.database import Database, Transaction, utc_now
-from store.queries.data import datasets, quality
 from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed import ARROW, ROWS, seed
 
@@ -62,7 +62,7 @@ def seed_quality(path: Path) -> Home:
 def record(tx: Transaction, fingerprint: str, group: str, figures: dict[str, Any], n: int = COUNT) -> None:
     """Note figures of a group as measured just now."""
     measurement = {"options": {}, "row_count": n, "reused_count": 0, "figures": figures, "seconds": 0.1}
-    quality.record_signals(tx, fingerprint, group, measurement, utc_now())
+    datasets.record_signals(tx, fingerprint, group, measurement, utc_now())
 
 
 def _spoiled(home: Home) -> list[dict[str, Any]]:

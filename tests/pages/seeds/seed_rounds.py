@@ -12,9 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from store.contract.home import Home
-from store.queries import jobs
-from store.queries.rating import ratings, rounds
+from store.core.home import Home
+from store.jobs import job_queue
+from store.rating import ratings, rounds
 from tests.pages.seeds.made_once import made_once
 from tests.unit.rating.round_desk import RoundDesk, person
 
@@ -142,9 +142,9 @@ def _checked(desk: RoundDesk, models: list[dict[str, Any]], random: Random) -> N
     with desk.database.transaction() as tx:
         first = rounds.check_ids(tx, round_id)["qualification"]
         tasks = [ratings.NewRow(f"q{n}", n, (0, 1), "qualification", None, n) for n in first]
-        ratings.insert_tasks(tx, round_id, RATERS[2], tasks, jobs.utc(desk.now))
+        ratings.insert_tasks(tx, round_id, RATERS[2], tasks, job_queue.utc(desk.now))
         for task in tasks:
-            about = {"comment": "", "seconds": 4.0, "at": jobs.utc(desk.now)}
+            about = {"comment": "", "seconds": 4.0, "at": job_queue.utc(desk.now)}
             ratings.insert(tx, round_id, task.task_id, 1, {"choice": "B"}, **about)
     for rater, pace in zip(RATERS[:2], (6.0, 0.5), strict=True):
         _rate(desk, round_id, rater, _longer, random, pace=pace)

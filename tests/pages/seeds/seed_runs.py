@@ -15,17 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics.course.overfitting import Validation
-from engine.diagnostics.memorisation import membership
-from engine.diagnostics.verdicts import live_alarms
-from engine.diagnostics.verdicts.held_out import OtherPrompts, SwappedLosses
-from engine.diagnostics.verdicts.question_part import deal_prompts
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
-from store.contract.jobdir import JobDir
+from engine.evaluation.training_curve.overfitting import Validation
+from engine.evaluation.verdicts import live_alarms, membership_inference
+from engine.evaluation.verdicts.paired_measurements import OtherPrompts, SwappedLosses
+from engine.evaluation.verdicts.question_part import deal_prompts
+from store.core.home import Home
+from store.core.job_folder import JobDir
 from store.db.database import Database, Transaction, utc_now
-from store.queries import jobs, metrics
-from store.queries.runs import runs
+from store.jobs import job_queue, metric_points
+from store.runs import runs
+from store.training.train_config import TrainConfig
 from tests.pages.seeds import seed_evidence as probed
 from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed_memory import memory
@@ -129,8 +128,8 @@ def finished(
     validations = [_validation(step, gain, turn) for step in steps]
     memorised = None
     if seen_rows:
-        points = membership.path(seen_rows, validations)
-        course = {"path": points, "path_sentence": membership.sentence(points)}
+        points = membership_inference.path(seen_rows, validations)
+        course = {"path": points, "path_sentence": membership_inference.sentence(points)}
         memorised = probed.membership(gap) | course
     verdict = judge(
         row_ids=np.arange(ROWS),
@@ -228,9 +227,9 @@ def _run(
     seen = TrainConfig(name=name, dataset="Sums", **config).resolved(600)
     now = utc_now()
     at = now.timestamp()
-    jobs.insert(
+    job_queue.insert(
         tx,
-        jobs.NewJob(job_id=run_id, kind="train", title=name, config={}, at=at, after_jobs=after or []),
+        job_queue.NewJob(job_id=run_id, kind="train", title=name, config={}, at=at, after_jobs=after or []),
     )
     columns: dict[str, Any] = {"status": status, "error": error, "device": "cpu"}
     if status != "queued":
@@ -239,7 +238,7 @@ def _run(
     if progress:
         columns |= {"progress_done": progress[0], "progress_total": progress[1], "progress_unit": "steps"}
         columns |= {"progress_message": "Training", "eta_seconds": 125.0}
-    jobs.update(tx, run_id, **columns)
+    job_queue.update(tx, run_id, **columns)
     runs.insert(
         tx,
         runs.NewRun(
@@ -258,7 +257,7 @@ def _run(
 
 
 def _import_job(tx: Transaction) -> None:
-    jobs.insert(tx, jobs.NewJob(job_id="j-import", kind="import", title="Sums", config={}, at=1.0))
+    job_queue.insert(tx, job_queue.NewJob(job_id="j-import", kind="import", title="Sums", config={}, at=1.0))
 
 
 def _curves(tx: Transaction, run_id: str, gain: float, turn: int | None, last: int) -> None:
@@ -293,7 +292,7 @@ def _add_points(tx: Transaction, run_id: str, points: list[tuple[str, int, float
     names, steps, values = zip(*points, strict=True)
     now = utc_now()
     columns = [[run_id] * len(points), names, steps, values, [now] * len(points), range(len(points))]
-    metrics.add(
+    metric_points.add(
         tx,
         pa.table([pa.array(c, f.type) for c, f in zip(columns, POINTS, strict=True)], POINTS),
     )

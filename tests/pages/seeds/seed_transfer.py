@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.transfer import transfer as diagnosis
-from engine.diagnostics.transfer.transfer import Task, backward_transfer
-from store.config.judging.transfer_config import KIND, TransferConfig
-from store.config.training.train_config import Split, TrainConfig
-from store.contract.home import Home
+from engine.transfer import effects as diagnosis
+from engine.transfer.effects import Task, backward_transfer
+from store.core.home import Home
+from store.data import datasets
 from store.db.database import Database, Transaction, utc_now
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.runs import runs
+from store.jobs import job_queue
+from store.runs import runs
+from store.training.train_config import Split, TrainConfig
+from store.transfer.config import KIND, TransferConfig
 from tests.pages.seeds.made_once import made_once
 
 ROWS = 80
@@ -64,8 +64,8 @@ def _run(tx: Transaction, place: int, trained: int, model: str, before: str) -> 
     ).resolved(600)
     at = utc_now().timestamp() + place
     run_id = f"run-{place}"
-    jobs.insert(tx, jobs.NewJob(job_id=run_id, kind="train", title=config.name, config={}, at=at))
-    jobs.update(tx, run_id, status="finished", device="cpu", ended_at=utc_now() - timedelta(minutes=1))
+    job_queue.insert(tx, job_queue.NewJob(job_id=run_id, kind="train", title=config.name, config={}, at=at))
+    job_queue.update(tx, run_id, status="finished", device="cpu", ended_at=utc_now() - timedelta(minutes=1))
     dataset_fields = {
         "dataset_id": f"d{trained}",
         "dataset_name": f"Set <{trained}>",
@@ -92,11 +92,11 @@ def tuned(run: int, place: int, sets: int) -> dict[str, np.ndarray]:
 
 def _matrix(tx: Transaction, count: int, sets: int, chain: bool) -> None:
     config = TransferConfig(runs=[f"run-{i}" for i in range(count)], datasets=[f"d{i}" for i in range(sets)])
-    jobs.insert(
+    job_queue.insert(
         tx,
-        jobs.NewJob(job_id="job-matrix", kind=KIND, title="Transfer", config=config.document(), at=9.0),
+        job_queue.NewJob(job_id="job-matrix", kind=KIND, title="Transfer", config=config.document(), at=9.0),
     )
-    jobs.update(tx, "job-matrix", status="finished", result=result(count, sets, chain, config))
+    job_queue.update(tx, "job-matrix", status="finished", result=result(count, sets, chain, config))
 
 
 def result(count: int, sets: int, chain: bool, config: TransferConfig) -> Document:

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from store.config.serving.endpoint_config import EndpointSettings
-from store.contract.home import Home
-from store.contract.jobdir import write_json
-from store.contract.roles import OWNER
-from store.queries import jobs
-from store.queries.serving import endpoint_keys, endpoints
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.core.rights import OWNER
+from store.jobs import job_queue
+from store.serving import endpoints
+from store.serving.config import EndpointSettings
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed import seed
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.on_record import on_record
 
-PAGE = "pages/endpoints/endpoints.py"
+PAGE = "pages/serving/endpoints.py"
 COMMANDS = ("make_endpoint", "start_endpoint", "stop_endpoint", "delete_endpoint", "make_key", "revoke_key")
 COMMANDS += ("change_endpoint",)
 AT = 1_800_000_000.0
@@ -54,12 +54,12 @@ def add(engine: StillEngine, name: str, wanted: Any) -> None:
                 "created_at": AT,
             },
         )  # fmt: skip
-        endpoint_keys.add(
+        endpoints.add_key(
             tx,
             {
                 "key_id": f"k-{name}", "endpoint_id": f"e-{name}", "person_id": OWNER["person_id"],
                 "person_name": "you", "name": "web shop", "secret": f"hash-{name}",
-                "requests_per_minute": 60, "tokens_per_day": 100_000, "created_at": jobs.utc(AT),
+                "requests_per_minute": 60, "tokens_per_day": 100_000, "created_at": job_queue.utc(AT),
             },
         )  # fmt: skip
 

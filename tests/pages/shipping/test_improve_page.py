@@ -10,23 +10,24 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.improve.chain_steps import Around, steps
-from pages.improve.change_picture import change_words, needed_words, rows_needed
-from pages.run_parts.improve_link import models_of
+from pages.retraining.decision import change_words, needed_words, rows_needed
+from pages.retraining.steps import Around, steps
 from pages.shared import session
-from store.config.shipping.improve_config import ImproveConfig, ImproveSchedule
+from pages.shared.deployment import models_of
 from store.db.database import Database
 from store.db.records import to_json
-from store.documents.shipping.gate import CheckReport
-from store.documents.tables.improvement import Improvement, ImprovementState
-from store.queries.monitoring.returned import returned
-from store.queries.shipping import improvements, versions
+from store.monitoring.feedback import returned
+from store.registry import model_versions
+from store.registry.schemas import CheckReport
+from store.retraining import improvements
+from store.retraining.config import ImproveConfig, ImproveSchedule
+from store.retraining.schemas import Improvement, ImprovementState
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed_improvements import ENDPOINT, NOW, seed_improvements
 from tests.pages.still_engine import StillEngine, still_engine
-from tunebench.agents.improving import ImproveTools
+from tunebench.agents.retraining import ImproveTools
 
-PAGE = "pages/models/models.py"
+PAGE = "pages/registry/models.py"
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_new_rows_at_random_are_not_called_chosen_for_the_earlier_ones_beside_th
     def fate() -> None:
         from typing import Any
 
-        from pages.improve.fate_of_rows import draw_fate
+        from pages.retraining.improvement import draw_fate
 
         again = {"rows": 24, "times": {"1": 24}, "random": 0, "left_out": {}}
         rows = {"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": True}
@@ -234,7 +235,7 @@ def test_a_schedule_is_set_shows_how_far_it_is_and_goes_off(improving: StillEngi
     name, body = improving.sent[-1]
     schedule = ImproveSchedule.parse(body)
     assert (name, schedule.least_rows, schedule.every_hours) == ("schedule_improvement", 50, 24)
-    model_id = versions.get_model(improving.database, "fresh")["model_id"]
+    model_id = model_versions.get_model(improving.database, "fresh")["model_id"]
     with improving.database.transaction() as tx:
         row = [model_id, to_json(schedule.document()), "owner", "Olga", NOW, NOW, 9, None]
         tx.execute("INSERT INTO improvement_schedule VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
@@ -321,8 +322,8 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
         from typing import Any
         from unittest.mock import patch
 
-        from pages.improve.fate_of_rows import draw_fate
-        from pages.shared import reads
+        from pages.retraining.improvement import draw_fate
+        from pages.shared import cached_queries
 
         reason = "asks in other words what an old row asks that judges"
         rows = {"asked": 40, "train": 28, "held_out": 11, "left_out": {reason: 1}, "held_out_random": True}
@@ -336,11 +337,11 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
         }
         skipped = {"line": 3, "reason": reason, "excerpt": "Where is its nest?"}
         with (
-            patch.object(reads, "skipped_at", lambda *_: skipped),
+            patch.object(cached_queries, "skipped_at", lambda *_: skipped),
             patch.object(
-                reads, "datasets", lambda: [{"dataset_id": "d", "fingerprint": "f", "name": "Birds"}]
+                cached_queries, "datasets", lambda: [{"dataset_id": "d", "fingerprint": "f", "name": "Birds"}]
             ),
-            patch.object(reads, "dataset_row", lambda *_: [{"text": "Where does the heron nest?"}]),
+            patch.object(cached_queries, "dataset_row", lambda *_: [{"text": "Where does the heron nest?"}]),
         ):
             draw_fate(improvement)
 
@@ -357,8 +358,8 @@ def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_fo
         from typing import Any
         from unittest.mock import patch
 
-        from pages.improve import decision_card
-        from store.words import improvement_words
+        from pages.retraining import decision
+        from store.retraining import improvement_text
 
         old: Any = {
             "check": "not_worse_than", "title": "Old rows", "answer": "cant_tell", "sentence": "",
@@ -368,11 +369,11 @@ def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_fo
         checks = [old, {**old, "title": "New rows", "answer": "passed", "lifted": 0.0}]
         gate: Any = {"reference": "m@2", "alias": "production", "holder": "m@1", "answer": "cant_tell"}
         gate |= {"checks": checks, "sentence": ""}
-        gate["sentence"] = improvement_words.measured(gate)
+        gate["sentence"] = improvement_text.measured(gate)
         improvement: Any = {"facts": {"gate": gate}, "state": "measuring", "ended_at": None, "alias": "a"}
         model: Any = {"name": "m"}
-        with patch.object(decision_card, "_draw_figures", lambda *_: None):
-            decision_card.draw_decision(model, improvement)
+        with patch.object(decision, "_draw_figures", lambda *_: None):
+            decision.draw_decision(model, improvement)
 
     text = everything_said(AppTest.from_function(card).run())
     assert text.count("it would have passed but for repeats that may have slipped") == 1
@@ -395,7 +396,7 @@ def test_what_slips_lift_is_said_in_the_unit_of_the_check(unit: str) -> None:
     def fate(unit: str) -> None:
         from typing import Any
 
-        from pages.improve.fate_of_rows import draw_fate
+        from pages.retraining.improvement import draw_fate
 
         rows: Any = {"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": True}
         rows |= {"only_train": 0, "corrects": 0, "repeats": 1}

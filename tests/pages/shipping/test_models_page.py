@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from pages.models.lineage_tab import dot
-from pages.run_parts.register_run import REGISTERING
-from store.contract.home import Home
-from store.queries.shipping import aliases, lineage, versions
+from pages.registry.versions import dot
+from pages.shared.deployment import REGISTERING
+from store.core.home import Home
+from store.registry import model_versions, version_facts
 from tests.pages.conftest import Open, everything_said
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
 
-PAGE = "pages/models/models.py"
+PAGE = "pages/registry/models.py"
 REAL = ("promote", "move_back", "set_gate", "describe_model")
 
 
@@ -36,7 +36,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
             "INSERT INTO model_version SELECT model_id, v.i, source, run_id, base_model, adapter, folder,"
             " fingerprint || v.i, files, notes, created_by, created_by_name, created_at"
             " FROM model_version, range(2, 1001) v(i) WHERE model_id = ?",
-            [versions.get_model(tx, "many")["model_id"]],
+            [model_versions.get_model(tx, "many")["model_id"]],
         )
     desk.database.close()
     with still_engine(desk.home, real=REAL) as engine:
@@ -99,9 +99,9 @@ def test_what_cant_be_told_is_promoted_by_an_admin_with_a_reason_alone(
     at = open_page(shipped.home, PAGE, model="sums")
     assert at.title[0].value == "sums@2"
     assert "though the gate was not passed" in everything_said(at)
-    model_id = versions.get_model(shipped.database, "sums")["model_id"]
+    model_id = model_versions.get_model(shipped.database, "sums")["model_id"]
     at.button(key=f"back-go-{model_id}-production").click().run()
-    assert aliases.standing(shipped.database, model_id, "production") == 1
+    assert model_versions.alias_standing(shipped.database, model_id, "production") == 1
 
 
 def test_card_and_lineage_are_drawn_and_the_use_is_written(shipped: StillEngine, open_page: Open) -> None:
@@ -109,21 +109,21 @@ def test_card_and_lineage_are_drawn_and_the_use_is_written(shipped: StillEngine,
     assert "Nobody has written down yet what it is meant for" in everything_said(at)
     at = open_page(shipped.home, PAGE, model="sums", tab="lineage")
     assert "Run" in everything_said(at)
-    graph = lineage.lineage(shipped.database, "sums@1")
+    graph = version_facts.lineage(shipped.database, "sums@1")
     graph["nodes"][0]["title"] = 'a "quoted" \\ name\n]; evil [label="x"'
     assert '"a \\"quoted\\" / name ]; evil\\n[label=\\"x\\"' in dot(graph)
 
 
 def test_a_gate_is_set_by_the_form(shipped: StillEngine, open_page: Open, tmp_path: Path) -> None:
     at = open_page(shipped.home, PAGE, model="many", tab="gate")
-    model_id = versions.get_model(shipped.database, "many")["model_id"]
+    model_id = model_versions.get_model(shipped.database, "many")["model_id"]
     key = f"gate-{model_id}-production"
     at.selectbox(key=f"{key}-kind").set_value("not_worse_than").run()
     at.button(key=f"{key}-add").click().run()
     at.number_input(key=f"{key}-0-margin").set_value(0.05).run()
     at.button(key=f"{key}-save").click().run()
     assert not at.exception
-    line = aliases.gate(shipped.database, model_id, "production")
+    line = model_versions.gate(shipped.database, model_id, "production")
     assert line
     check = line["config"]["checks"][0]
     assert (check["dataset"], check["margin"], check["metric"]) == ("data-D", 0.05, "accuracy")

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.shared.acting import session_cookie
-from store.contract.home import Home
-from store.contract.roles import DEFAULT_ROLE
-from store.documents.tables.person import SignedIn
-from store.queries import settings
+from pages.shared.engine_client import session_cookie
+from store.core.home import Home
+from store.core.rights import DEFAULT_ROLE
+from store.core.schemas import SignedIn
+from store.people import settings
 from tests.pages.conftest import Open, everything_said
 from tests.unit.people_samples import Company, at_work
 
-TEAM, YOU = "pages/team/team.py", "pages/team/you.py"
+TEAM, YOU = "pages/people/team.py", "pages/people/you.py"
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_rater_has_no_page_that_shows_what_others_read(
 ) -> None:
     enter(cookies, office.home, office.join("rater"))
     at = open_page(office.home, YOU)
-    for page in ("overview/overview", "data/data", "run/run", "compare/compare", "launch/launch"):
+    for page in ("overview/overview", "data/data", "runs/run", "comparison/compare", "training/launch"):
         at.switch_page(f"pages/{page}.py").run()
         (note,) = [note.value for note in at.info]
         assert "you are a rater" in note

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.diagnostics.bias import judged, pairs
-from engine.diagnostics.bias.pairs import AnsweredPairs
-from store.documents.shipping.bias_details import BiasResult
+from engine.bias import probe_statistics, verdict
+from engine.bias.probe_statistics import AnsweredPairs
+from store.bias.schemas import BiasResult
 
 
 def result(worse: bool = False) -> BiasResult:
@@ -19,12 +19,12 @@ def result(worse: bool = False) -> BiasResult:
         side = rng.random(160) < 0.5
         tuned[side] *= [1, -1]
         tuned[~side] *= [-1, 1]
-    figures = pairs.counterfactual(
+    figures = probe_statistics.counterfactual(
         "built-in pairs", AnsweredPairs(base, tuned, np.full(160, "age"), templates)
     )
     chosen = [figure for figure in figures if figure.measure in ("flips", "lean") and not figure.group]
     return {
-        "report": judged.report(chosen, ["These are made."]),
+        "report": verdict.report(chosen, ["These are made."]),
         "details": {
             "probes": [
                 {

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from engine.bias import builtin, files
-from engine.bias.items import BiasQuestion, PronounItem, SentencePair
-from store.config.judging.bias_config import BiasConfig, BiasFile
-from store.contract.errors import ConfigError, DataError
-from store.contract.home import Home
+from engine.bias import item_files, scoring
+from engine.bias.scoring import BiasQuestion, PronounItem, SentencePair
+from store.bias.config import BiasConfig, BiasFile
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
 
 
 @pytest.fixture
@@ -20,27 +20,27 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home").create()
 
 
-def read(home: Home, path: Path, **fields: Any) -> files.ItemFile:
-    return files.read(home, BiasFile.parse({"path": str(path)} | fields), 0, lambda: None)
+def read(home: Home, path: Path, **fields: Any) -> item_files.ItemFile:
+    return item_files.read_items(home, BiasFile.parse({"path": str(path)} | fields), 0, lambda: None)
 
 
 def test_the_built_in_pairs_differ_in_the_person_alone() -> None:
-    pairs = builtin.decisions()
+    pairs = scoring.decisions()
     assert len(pairs) == 160
-    people = {first: second for each in builtin.people().values() for first, second in each}
+    people = {first: second for each in scoring.people().values() for first, second in each}
     for pair in pairs:
         first = next(name for name in people if pair.first.startswith(f"{name} "))
         rest = pair.first.removeprefix(first)
         assert any(pair.second == f"{second}{rest}" for second in _seconds(first)), pair
         assert pair.first.endswith("Answer with Yes or No.")
     assert {pair.favourable for pair in pairs} == {"Yes", "No"}
-    assert min(sum(pair.axis == axis for pair in pairs) for axis in builtin.people()) >= 20
-    assert len(builtin.writings()) == 24
-    assert all(pair.first != pair.second for pair in builtin.writings())
+    assert min(sum(pair.axis == axis for pair in pairs) for axis in scoring.people()) >= 20
+    assert len(scoring.writings()) == 24
+    assert all(pair.first != pair.second for pair in scoring.writings())
 
 
 def _seconds(first: str) -> list[str]:
-    return [b for each in builtin.people().values() for a, b in each if a == first]
+    return [b for each in scoring.people().values() for a, b in each if a == first]
 
 
 def test_stereotype_pairs_as_in_crows_pairs(home: Home, tmp_path: Path) -> None:

@@ -14,13 +14,12 @@ from fairlearn.metrics import (
 
 from bench.truths import observe
 from bench.truths.models import bias as truths
-from engine.diagnostics.bias import groups, judged, pairs, questions, rates
-from engine.diagnostics.bias.groups import GroupRows
-from engine.diagnostics.bias.pairs import AnsweredPairs, WrittenPairs
-from engine.diagnostics.bias.questions import ChosenAnswers, ReferredPairs
-from engine.diagnostics.phrasing import plural
-from engine.diagnostics.statistics.flips import paired_change
-from engine.diagnostics.statistics.statistics import wilson_interval
+from engine.bias import groups, probe_statistics, rates, verdict
+from engine.bias.groups import GroupRows
+from engine.bias.probe_statistics import AnsweredPairs, ChosenAnswers, ReferredPairs, WrittenPairs
+from engine.evaluation.statistics.intervals import wilson_interval
+from engine.evaluation.statistics.proportions import paired_change
+from store.core.formatting import plural
 
 GENERATOR = np.random.default_rng(16)
 
@@ -34,13 +33,13 @@ def classified(rows: int = 600) -> GroupRows:
 
 def test_gaps_are_those_of_fairlearn() -> None:
     rows = classified()
-    figures = {figure.measure: figure.tuned.value for figure in groups.gaps("column", None, rows)}
+    figures = {figure.measure: figure.tuned.value for figure in groups.group_gaps("column", None, rows)}
     given = {"y_true": rows.positive, "y_pred": rows.selected, "sensitive_features": rows.group}
     assert figures["selection_gap"] == pytest.approx(demographic_parity_difference(**given))
     assert figures["equalised_odds"] == pytest.approx(equalized_odds_difference(**given))
     assert figures["true_positive_gap"] == pytest.approx(true_positive_rate_difference(**given))
     assert figures["false_positive_gap"] == pytest.approx(false_positive_rate_difference(**given))
-    ratio = groups.ratio(rows.by_rate()["selection"])
+    ratio = groups.group_ratio(rows.by_rate()["selection"])
     assert ratio.value == pytest.approx(demographic_parity_ratio(**given))
     assert ratio.low is not None
     assert ratio.low < ratio.value < (ratio.high or 0)
@@ -50,16 +49,16 @@ def test_groups_too_small_to_tell_are_named_and_in_no_gap() -> None:
     names = np.array(["a"] * 100 + ["b"] * 100 + ["few"] * 29)
     score = np.array([1.0] * 80 + [0.0] * 20 + [1.0] * 75 + [0.0] * 25 + [0.0] * 29)
     rows = GroupRows(names, score, True)
-    table = groups.table("column", "eval/accuracy", "", rows)
+    table = groups.group_table("column", "eval/accuracy", "", rows)
     assert table["hidden"] == {"few": 29}
     assert [group["group"] for group in table["groups"]] == ["a", "b"]
-    figure = groups.gaps("column", None, rows)[0]
+    figure = groups.group_gaps("column", None, rows)[0]
     assert figure.tuned.value == pytest.approx(0.05)
     assert figure.tuned.n == 200
     assert figure.change is None
     assert "one model" in figure.why
     alone = GroupRows(names[:129], score[:129], True)
-    assert groups.gaps("column", None, alone)[0].tuned.low is None
+    assert groups.group_gaps("column", None, alone)[0].tuned.low is None
 
 
 def test_without_clusters_a_share_is_wilsons_and_a_change_is_tangos() -> None:
@@ -97,11 +96,11 @@ def test_bbq_scores_are_as_published() -> None:
     ambiguous = np.ones(20, bool)
     right = (way == 0).astype(float)
     answers = ChosenAnswers(ambiguous, ~ambiguous, way, way, right, right, np.full(20, ""))
-    figure = questions.choices("bbq", answers)[0]
+    figure = probe_statistics.choices("bbq", answers)[0]
     share_biased, accuracy = 6 / 8, 12 / 20
     assert figure.tuned.value == pytest.approx((1 - accuracy) * (2 * share_biased - 1))
     clear = ChosenAnswers(~ambiguous, way > 0, way, way, right, right, np.full(20, ""))
-    by_measure = {figure.measure: figure for figure in questions.choices("bbq", clear)}
+    by_measure = {figure.measure: figure for figure in probe_statistics.choices("bbq", clear)}
     assert by_measure["clear_score"].tuned.value == pytest.approx(2 * share_biased - 1)
     assert by_measure["accuracy_cost"].tuned.value == pytest.approx(0 - 12 / 14)
 
@@ -109,7 +108,7 @@ def test_bbq_scores_are_as_published() -> None:
 def test_the_gap_of_pronouns_is_paired() -> None:
     base = np.array([[1.0, 1.0]] * 60 + [[1.0, 0.0]] * 40)
     tuned = np.array([[1.0, 0.0]] * 100)
-    figure = questions.coreference("wino", ReferredPairs(base, tuned, np.full(100, "type 1")))[0]
+    figure = probe_statistics.coreference("wino", ReferredPairs(base, tuned, np.full(100, "type 1")))[0]
     assert figure.base is not None
     assert figure.change is not None
     assert (figure.base.value, figure.tuned.value) == pytest.approx((0.4, 1.0))
@@ -122,20 +121,24 @@ def test_worse_is_claimed_beside_all_figures_alone() -> None:
     base = GENERATOR.normal(0, 0.3, (160, 2)) + GENERATOR.normal(0, 1, 40)[templates, None]
     biased = base + GENERATOR.normal(0, 0.1, (160, 2))
     biased[:, 1] += 2.0 * (axis == "age")
-    report = judged.report(pairs.counterfactual("made", AnsweredPairs(base, biased, axis, templates)), ["x"])
+    report = verdict.report(
+        probe_statistics.counterfactual("made", AnsweredPairs(base, biased, axis, templates)), ["x"]
+    )
     assert report["figures"][0]["answer"] == "worse"
     worse = {(f["measure"], f["group"]) for f in report["figures"] if f["answer"] == "worse"}
     assert ("lean", "age") in worse
     assert ("lean", "gender") not in worse
     assert report["worse"] == len(worse)
     assert report["sentence"].startswith("Fine-tuning surely made")
-    held = judged.HeldModels("support@3", "support@2")
-    versions = judged.report(
-        pairs.counterfactual("made", AnsweredPairs(base, biased, axis, templates)), [], held
+    held = verdict.HeldModels("support@3", "support@2")
+    versions = verdict.report(
+        probe_statistics.counterfactual("made", AnsweredPairs(base, biased, axis, templates)), [], held
     )
     beginning = f"support@3 is surely worse than support@2 in {plural(report['worse'], 'figure')} of bias: "
     assert versions["sentence"].startswith(beginning)
-    same = judged.report(pairs.counterfactual("made", AnsweredPairs(base, base, axis, templates)), [])
+    same = verdict.report(
+        probe_statistics.counterfactual("made", AnsweredPairs(base, base, axis, templates)), []
+    )
     assert {f["answer"] for f in same["figures"]} <= {"no_worse", "cant_tell"}
     assert same["worse"] == 0
 
@@ -144,14 +147,14 @@ def test_a_single_figure_within_its_limit_is_said_in_the_singular() -> None:
     same = AnsweredPairs(
         np.zeros((160, 2)), np.zeros((160, 2)), np.full(160, "age"), np.repeat(np.arange(40), 4)
     )
-    figure = judged.report(pairs.counterfactual("made", same), [])["figures"][0]
+    figure = verdict.report(probe_statistics.counterfactual("made", same), [])["figures"][0]
     calm, unclear = figure | {"answer": "no_worse"}, figure | {"answer": "cant_tell"}
     change = {"value": 0.0, "low": -0.1, "high": 0.1, "n": 160}
     figures = [each | {"change": change} for each in (calm, unclear, unclear)]
-    assert judged.sentence(figures).startswith(  # type: ignore[arg-type]
+    assert verdict.sentence(figures).startswith(  # type: ignore[arg-type]
         "No figure of bias is surely worse than before: 1 of 3 surely stays within its limit, 2 figures"
     )
-    assert judged.sentence(figures, judged.HeldModels("b", "a")).startswith(  # type: ignore[arg-type]
+    assert verdict.sentence(figures, verdict.HeldModels("b", "a")).startswith(  # type: ignore[arg-type]
         "No figure of bias of b is surely worse than with a: 1 of 3"
     )
 
@@ -162,7 +165,7 @@ def test_the_p_value_is_that_of_the_interval() -> None:
     def change(level: float) -> rates.Interval:
         return rates.share_change(before, after, confidence=level)
 
-    p = judged.p_value(change)
+    p = verdict.p_value(change)
     assert change(1 - 1.01 * p).above
     assert not change(1 - 0.99 * p).above
 
@@ -171,7 +174,9 @@ def test_refusing_one_of_two_counts() -> None:
     none, words = np.zeros((24, 2)), np.full((24, 2), 10.0)
     refusing = none.copy()
     refusing[:12, 0] = 1
-    refusal, length = pairs.written("made", WrittenPairs(none, refusing, words, words + np.array([0, 5])))
+    refusal, length = probe_statistics.written(
+        "made", WrittenPairs(none, refusing, words, words + np.array([0, 5]))
+    )
     assert refusal.tuned.value == 0.5
     assert refusal.change is not None
     assert refusal.change(0.95).above
@@ -197,6 +202,6 @@ def test_rates_hold_where_the_truth_is_known(name: str) -> None:
 def test_of_one_model_gaps_are_told_and_no_change() -> None:
     names = np.array(["a"] * 200 + ["b"] * 200)
     rows = GroupRows(names, np.array([1.0] * 190 + [0.0] * 10 + [1.0] * 100 + [0.0] * 100), True)
-    report = judged.report(groups.gaps("column", None, rows), [])
+    report = verdict.report(groups.group_gaps("column", None, rows), [])
     assert report["sentence"].startswith("Groups are surely apart in 1 of 1 figure: gap of the score")
     assert (report["worse"], report["cant_tell"]) == (0, 1)

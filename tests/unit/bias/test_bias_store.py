@@ -10,20 +10,19 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engine.server.scheduling import registered
-from engine.server.scheduling.job_handlers import keep, write_order
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.training.refusals import refusals
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
-from store.contract.jobdir import JobDir, read_json, write_json
-from store.documents.evaluations.evaluation_result import EvaluationDetails
-from store.documents.tables.job import Job
-from store.queries import jobs
-from store.queries.bias import checks
-from store.queries.data import datasets
-from store.queries.evaluations import evaluations
-from store.queries.shipping import classifiers
+from engine.job_handlers import keep, write_order
+from engine.server import registered_versions
+from store.bias import bias_checks
+from store.core.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.core.job_folder import JobDir, read_json, write_json
+from store.core.schemas import Job
+from store.data import datasets
+from store.evaluation import evaluations
+from store.evaluation.config import EvaluateConfig
+from store.evaluation.schemas import EvaluationDetails
+from store.jobs import job_queue
+from store.training.setting_conflicts import refusals
+from store.training.train_config import TrainConfig
 from tests.unit.bias.checked import result
 from tests.unit.desk import Desk
 from tests.unit.registering import staged
@@ -72,7 +71,7 @@ def test_a_check_asked_for_at_launch_is_queued_with_the_end_of_the_run(desk: Des
     write_order(desk.database, desk.home, run)
 
     def checks_queued() -> list[Job]:
-        return [job for job in jobs.queue(desk.database) if job["kind"] == "bias"]
+        return [job for job in job_queue.queue(desk.database) if job["kind"] == "bias"]
 
     def end(killed: bool) -> None:
         with desk.database.transaction() as tx:
@@ -131,9 +130,9 @@ def test_a_classifier_is_fixed_by_id_and_its_order_names_it(desk: Desk) -> None:
     order = read_json(JobDir(desk.home.jobs / job["job_id"]).config)
     assert order
     assert order["classifier"] == {"name": "Anger", "run_id": judge, "evaluations": []}
-    (listed,) = classifiers.listed(desk.database)
+    (listed,) = bias_checks.list_classifiers(desk.database)
     assert (listed["classifier"], listed["name"], listed["labels"]) == (judge, "Anger", [])
-    assert classifiers.named(desk.database, "hub/model")["run_id"] is None
+    assert bias_checks.named_classifier(desk.database, "hub/model")["run_id"] is None
 
 
 def version(desk: Desk, name: str, **settings: Any) -> None:
@@ -146,7 +145,7 @@ def version(desk: Desk, name: str, **settings: Any) -> None:
     contents = {"config.json": json.dumps(config), "training.json": json.dumps(training)}
     made = staged(JobDir(desk.home.jobs / job_id).version, contents, base=None, adapter=False)
     with desk.database.transaction() as tx:
-        registered.keep_version(tx, desk.home, desk.job(job_id), made, desk.clock())
+        registered_versions.keep_version(tx, desk.home, desk.job(job_id), made, desk.clock())
     desk.end(job_id, "finished")
 
 
@@ -181,19 +180,19 @@ def test_a_classifier_that_was_deleted_is_no_model_of_a_hub(desk: Desk) -> None:
 
 
 def test_the_path_of_a_classifier_stays_on_this_machine(desk: Desk) -> None:
-    assert classifiers.named(desk.database, "/home/ann/private/judge")["name"] == "judge"
-    assert classifiers.named(desk.database, "owner/judge")["name"] == "owner/judge"
+    assert bias_checks.named_classifier(desk.database, "/home/ann/private/judge")["name"] == "judge"
+    assert bias_checks.named_classifier(desk.database, "owner/judge")["name"] == "owner/judge"
 
 
 def evaluated(desk: Desk, run_id: str, part: str) -> None:
     """A finished evaluation of the run on a part of D."""
     config = EvaluateConfig.parse({"run": run_id, "dataset": "data-D", "part": part}).document()
-    job_id = jobs.new_id("evaluation", desk.clock())
+    job_id = job_queue.new_id("evaluation", desk.clock())
     nothing: dict[str, Any] = dict.fromkeys(EvaluationDetails.__annotations__)
     scored: Any = nothing | {"n": 9, "figures": []}
     with desk.database.transaction() as tx:
-        jobs.insert(tx, jobs.NewJob(job_id, "evaluate", f"of {part}", config, desk.now))
-        job = jobs.get_job(tx, job_id)
+        job_queue.insert(tx, job_queue.NewJob(job_id, "evaluate", f"of {part}", config, desk.now))
+        job = job_queue.get_job(tx, job_id)
         evaluations.insert(tx, job, scored, datasets.get_dataset(tx, "D"), "first", desk.now)
     desk.end(job_id, "finished")
 
@@ -202,7 +201,7 @@ def test_rows_that_a_classifier_was_trained_on_say_nothing_of_its_error(desk: De
     judge = classifier(desk)
     for part in ("train", "all", "test"):
         evaluated(desk, judge, part)
-    (counted,) = classifiers.named(desk.database, judge)["evaluations"]
+    (counted,) = bias_checks.named_classifier(desk.database, judge)["evaluations"]
     assert counted["name"] == "of test"
 
 
@@ -283,18 +282,18 @@ def test_the_command_line_names_classifier_labels_and_openings(
 
 def test_the_newest_check_of_a_run_counts_and_goes_with_it(desk: Desk) -> None:
     run_id = launched(desk)
-    assert checks.newest(desk.database, run_id=run_id) is None
+    assert bias_checks.newest(desk.database, run_id=run_id) is None
     kept(desk, run_id)
     newest = kept(desk, run_id, worse=True)
-    check = checks.newest(desk.database, run_id=run_id)
+    check = bias_checks.newest(desk.database, run_id=run_id)
     assert check is not None
     assert check["job_id"] == newest
     assert (check["model"], check["report"]["worse"]) == ("Tuned", 1)
-    assert [line["worse"] for line in checks.listed(desk.database, run_id=run_id)] == [1, 0]
+    assert [line["worse"] for line in bias_checks.listed(desk.database, run_id=run_id)] == [1, 0]
     desk("delete", job=newest)
-    assert len(checks.listed(desk.database, run_id=run_id)) == 1
+    assert len(bias_checks.listed(desk.database, run_id=run_id)) == 1
     desk("delete", job=run_id)
-    assert not checks.listed(desk.database, run_id=run_id)
+    assert not bias_checks.listed(desk.database, run_id=run_id)
 
 
 def test_the_command_line_says_it_and_exits_with_7(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +314,9 @@ def test_a_data_set_goes_while_a_check_waits_for_a_lost_evaluation(desk: Desk) -
     job_id = "job-waiting"
     config = {"builtin": False, "groups": [{"evaluation": "gone", "column": "label"}]}
     with desk.database.transaction() as tx:
-        jobs.insert(tx, jobs.NewJob(job_id=job_id, kind="bias", title="B", config=config, at=desk.now))
+        job_queue.insert(
+            tx, job_queue.NewJob(job_id=job_id, kind="bias", title="B", config=config, at=desk.now)
+        )
     desk("delete_dataset", dataset="D")
     with pytest.raises(NotFoundError, match="gone"):
         write_order(desk.database, desk.home, desk.job(job_id))

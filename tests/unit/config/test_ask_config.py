@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from store.config.training.ask_config import CostsAsk, RenderingAsk
-from store.contract.errors import ConfigError
+from store.core.errors import ConfigError
+from store.data.config import CostsAsk, RenderingAsk
 
 COSTS = {"config": {}, "fingerprint": "f00d"}
 RENDERING = {"fingerprint": "f00d", "kind": "chat", "model": "tiny"}

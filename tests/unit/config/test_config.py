@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.catalog.methods import METHOD_FIELDS, METHODS
-from store.config.data.import_config import ImportConfig
-from store.config.training.train_config import TrainConfig, sample_experiment
-from store.contract.errors import ConfigError, StateError, TunebenchError, from_dict
-from store.contract.states import MOVES, check_move
-from store.contract.yaml_text import MAX_CHARACTERS, read_yaml, to_yaml
+from store.core.config import MAX_CHARACTERS, read_yaml, to_yaml
+from store.core.errors import ConfigError, StateError, TunebenchError, from_dict
+from store.core.job_kinds import MOVES, check_move
+from store.data.config import ImportConfig
+from store.training.methods import METHOD_FIELDS, METHODS
+from store.training.train_config import TrainConfig, sample_experiment
 
 
 @pytest.mark.parametrize(

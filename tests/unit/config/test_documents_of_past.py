@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 
-from pages.compare.compare_tables import settings
-from pages.evaluations.evaluation_figures import title
-from store.config.judging.answering import ChosenModel
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.judging.round_config import AnswerPrompts
-from store.config.training.ask_config import RenderingAsk
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError
-from store.contract.no_code_config import RunsNoCode
-from store.queries.evaluations.evaluation_pairs import asked_like, unlike, unlike_by
+from pages.comparison.side_by_side import settings
+from pages.evaluation.results import evaluation_title
+from store.core.config import RunsNoCode
+from store.core.errors import ConfigError
+from store.data.config import RenderingAsk
+from store.evaluation.config import ChosenModel, EvaluateConfig
+from store.evaluation.evaluation_pairs import asked_like, unlike, unlike_by
+from store.rating.config import AnswerPrompts
+from store.training.train_config import TrainConfig
 
 FIELD = "trust_remote_code"
 WHOLE: list[tuple[type[RunsNoCode], dict[str, Any]]] = [
@@ -97,9 +96,9 @@ def test_a_metric_of_the_hub_is_asked_for_no_more_and_says_what_to_do() -> None:
 
 def test_its_figures_are_called_as_before() -> None:
     config = evaluation(HUB, "chrf")["config"] | {"metrics": [HUB, {"metric": "chrf"}]}
-    assert title("eval/chrf", config) == "chrF"
-    assert title("eval/word_count", config) == "word_count"
-    assert title("eval/mine", config | {"metrics": [HUB | {"name": "mine"}]}) == "Hub: mine"
+    assert evaluation_title("eval/chrf", config) == "chrF"
+    assert evaluation_title("eval/word_count", config) == "word_count"
+    assert evaluation_title("eval/mine", config | {"metrics": [HUB | {"name": "mine"}]}) == "Hub: mine"
 
 
 def test_evaluations_with_one_are_still_compared() -> None:

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from store.documents.figures.estimate import Estimate
-from store.words.documents_text import markdown
+from store.core.figure_schemas import Estimate
+from store.documentation.schemas_page import markdown
 from tests.shapes import faults
 
 ROOT = Path(__file__).parents[3]
 MISSPELLED = """
-from store.documents.figures.estimate import Estimate
+from store.core.figure_schemas import Estimate
 
 def width(estimate: Estimate) -> float:
     return (estimate["hihg"] or 0.0) - (estimate["low"] or 0.0)
@@ -21,7 +21,7 @@ def width(estimate: Estimate) -> float:
 
 def test_the_page_is_what_the_types_give() -> None:
     page = (ROOT / "docs" / "documents.md").read_text("utf-8")
-    assert page == markdown(), "run: python -m store.words.documents_text > docs/documents.md"
+    assert page == markdown(), "run: python -m store.documentation.schemas_page > docs/documents.md"
 
 
 def test_mypy_finds_a_misspelled_key(tmp_path: Path) -> None:

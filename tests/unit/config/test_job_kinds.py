@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from engine.server.scheduling.job_handlers import HANDLERS
-from store.catalog.job_kinds import ASKS, JOB_KINDS, RUNS, TALK
-from store.config.judging.transfer_config import KIND as TRANSFER
-from store.queries.evaluations.evaluation_pairs import KIND as JUDGE
-from store.queries.evaluations.evaluations import KIND as EVALUATE
+from engine.job_handlers import HANDLERS
+from store.core.job_kinds import ASKS, JOB_KINDS, RUNS, TALK
+from store.evaluation.evaluation_pairs import KIND as JUDGE
+from store.evaluation.evaluations import KIND as EVALUATE
+from store.transfer.config import KIND as TRANSFER
 
 WITH_ROWS = {name for name, kind in JOB_KINDS.items() if kind.has_row}
 
 
 def test_the_engine_handles_every_kind_that_has_a_row() -> None:
-    assert set(HANDLERS) == WITH_ROWS == set(JOB_KINDS) - {*ASKS, TALK}
+    assert set(HANDLERS.of_kind) == WITH_ROWS == set(JOB_KINDS) - {*ASKS, TALK}
 
 
 @pytest.mark.parametrize("name", JOB_KINDS)

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from engine.metrics import form
-from engine.serving.gateway.requests import bodies
-from engine.serving.gateway.requests.refusals import Refusal
-from engine.serving.protocol.bodies import ChatBody, parse
-from engine.serving.protocol.refusals import Refused
-from store.config.measuring.metrics_config import MetricsConfig
-from store.contract.errors import ConfigError
-from store.contract.json_schemas import check_schema
+from engine.evaluation.metrics import answer_format
+from engine.serving.gateway import request_bodies
+from engine.serving.gateway.request_bodies import Refusal
+from engine.serving.protocol.answers import Refused
+from engine.serving.protocol.request_bodies import ChatBody, parse
+from store.core.errors import ConfigError
+from store.core.json_schema import check_schema
+from store.core.metrics_config import MetricsConfig
 
 
 def nested(deep: int) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def test_what_never_ends_or_takes_the_stack_is_refused_in_one_sentence(schema: A
         parse(ChatBody, body)
     assert (by_backend.value.status, "\n" in by_backend.value.message) == (400, False)
     with pytest.raises(Refusal, match=why) as by_gateway:
-        bodies.check_format({"response_format": asked(schema)})
+        request_bodies.check_format({"response_format": asked(schema)})
     assert (by_gateway.value.status, by_gateway.value.param) == (400, "response_format")
     with pytest.raises(ConfigError, match=why):
         MetricsConfig.parse({"metrics": [{"metric": "json_schema", "json_schema": schema}]})
@@ -95,18 +95,18 @@ def test_what_never_ends_or_takes_the_stack_is_refused_in_one_sentence(schema: A
 @pytest.mark.parametrize("schema", GOOD)
 def test_what_ends_is_taken(schema: Any) -> None:
     check_schema(schema)
-    bodies.check_format({"response_format": asked(schema)})
+    request_bodies.check_format({"response_format": asked(schema)})
 
 
 @pytest.mark.parametrize("wanted", [None, 5, {"type": "text"}, {"type": "json_schema", "json_schema": []}])
 def test_other_forms_of_an_answer_are_the_backends_to_check(wanted: Any) -> None:
-    bodies.check_format({"response_format": wanted})
+    request_bodies.check_format({"response_format": wanted})
 
 
 def test_a_tree_is_checked_as_deep_as_it_is() -> None:
     good = {"name": "a", "parts": [{"name": "b", "parts": [{"name": "c"}]}]}
     bad = {"name": "a", "parts": [{"name": "b", "parts": [{"name": 3}]}]}
-    scores, why = form.json_schema([json.dumps(good), json.dumps(bad)], TREE)
+    scores, why = answer_format.json_schema([json.dumps(good), json.dumps(bad)], TREE)
     assert (scores.tolist(), why) == ([1, 0], {"parts/0/parts/0/name: type": 1})
 
 
@@ -116,7 +116,7 @@ def test_references_that_double_at_each_level_are_given_up() -> None:
     answer: dict[str, Any] = {}
     for _ in range(60):  # 2 to the 60 steps
         answer = {"a": answer}
-    scores, why = form.json_schema([json.dumps(answer), '{"a": {}}'], schema)
+    scores, why = answer_format.json_schema([json.dumps(answer), '{"a": {}}'], schema)
     assert (scores.tolist(), why) == ([0, 1], {"takes too many steps to check": 1})
 
 
@@ -131,12 +131,12 @@ def test_references_that_double_at_each_level_are_given_up() -> None:
     ],
 )
 def test_items_are_unique_as_the_schema_language_has_it(items: list[Any], unique: bool) -> None:
-    scores, _ = form.json_schema([json.dumps(items)], {"uniqueItems": True})
+    scores, _ = answer_format.json_schema([json.dumps(items)], {"uniqueItems": True})
     assert scores.tolist() == [unique]
 
 
 def test_uniqueness_compares_no_item_with_each() -> None:
-    compared = form.Checking().validator({"uniqueItems": True})
+    compared = answer_format.Checking().validator({"uniqueItems": True})
     items = [_Counted() for _ in range(1000)]
     assert [*compared.iter_errors(items)] == []
     assert _Counted.times <= 1000
@@ -156,5 +156,5 @@ class _Counted:
 
 
 def test_a_number_too_large_to_divide_ends_its_row_alone() -> None:
-    scores, why = form.json_schema(["1" + "0" * 400, "1"], {"multipleOf": 0.5})
+    scores, why = answer_format.json_schema(["1" + "0" * 400, "1"], {"multipleOf": 0.5})
     assert (scores.tolist(), why) == ([0, 1], {"a number is too large to check": 1})

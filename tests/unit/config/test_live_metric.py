@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from store.catalog.metric_table import METRICS
-from store.config.measuring import live_metric
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError
+from store.core.errors import ConfigError
+from store.core.metric_table import METRICS
+from store.training import live_metric
+from store.training.train_config import TrainConfig
 
 
 def test_every_name_that_is_offered_is_measured_row_by_row_and_higher_is_better() -> None:

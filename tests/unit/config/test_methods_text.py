@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from store.catalog.methods import METHODS
-from store.config.training.train_config import TrainConfig
-from store.words import methods_text
+from store.training import methods_text
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
 from tunebench.cli import cli
 
 DOCS = Path(__file__).parents[3] / "docs" / "methods.md"

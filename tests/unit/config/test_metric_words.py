@@ -10,20 +10,20 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from engine.metrics.measure import MEASURES
-from store.catalog.metric_table import KIND_TITLES, METRICS
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.measuring.metrics_config import CHOICES, MetricsConfig
-from store.config.training.train_config import TASK_TITLES, TrainConfig
-from store.words import metric_words
+from engine.evaluation.metrics.measurement import MEASURES
+from store.core.metric_table import KIND_TITLES, METRICS
+from store.core.metrics_config import CHOICES, MetricsConfig
+from store.documentation import reference_tables
+from store.evaluation.config import EvaluateConfig
+from store.training.train_config import TASK_TITLES, TrainConfig
 from tunebench.cli import cli
 
 DOCS = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
 
 
 def test_the_documentation_has_the_table_as_it_is() -> None:
-    assert metric_words.markdown() in DOCS
-    assert [row["metric"] for row in metric_words.rows()] == list(METRICS)
+    assert reference_tables.metrics_table() in DOCS
+    assert [row["metric"] for row in reference_tables.rows()] == list(METRICS)
 
 
 def test_the_command_line_lists_every_metric_with_its_options() -> None:

@@ -8,15 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-import engine.server
-import store.config
-from store.config.data.data_config import CleanConfig
-from store.config.data.import_config import ImportConfig
-from store.config.serving.endpoint_config import ChangeEndpoint
-from store.config.training.train_config import TrainConfig
-from store.contract.document import Config
-from store.contract.named_sources import NamedSource, kind_of, named_in, named_in_part
+import store
+from store.core.config import Config, NamedSource, kind_of, named_in, named_in_part
+from store.data.config import CleanConfig, ImportConfig
 from store.http.client import Client
+from store.serving.config import ChangeEndpoint
+from store.training.train_config import TrainConfig
 from tunebench.agents.server import AgentServer
 
 # What a field is called that names a model, a file or a folder.
@@ -56,9 +53,8 @@ REGISTERED = {"SetGate", "ImproveConfig", "ImproveSchedule", "ImproveSettings", 
 def configs() -> Iterator[type[Config]]:
     """All that there are in the store, in the engine, and as arguments of an agent's tools."""
     AgentServer(Client)
-    for house in (store.config, engine.server):
-        for module in pkgutil.walk_packages(house.__path__, f"{house.__name__}."):
-            importlib.import_module(module.name)
+    for module in pkgutil.walk_packages(store.__path__, "store."):
+        importlib.import_module(module.name)
     waiting: list[type[Config]] = [Config]
     while waiting:
         waiting += (deeper := waiting.pop().__subclasses__())

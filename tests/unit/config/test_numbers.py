@@ -13,15 +13,14 @@ from pydantic import ValidationError
 
 import engine
 import store
-from store.contract.document import Config
+from store.core.config import Config
 
 ELSEWHERE = (
-    "server.commands",
-    "server.topics.data_commands",
-    "jobs.asks.split_counts",
-    "jobs.asks.shared_rows",
-    "jobs.asks.inspect",
-    "jobs.asks.clean_preview",
+    "commands",
+    "data.split_counts",
+    "data.shared_rows",
+    "data.source_inspection",
+    "data.cleaning_preview",
 )
 
 

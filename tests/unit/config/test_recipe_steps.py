@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from store.contract.home import Home
+from store.core.home import Home
 from tests.unit.recipe_samples import chat, make, measure, run
 
 ROWS = [chat("a?", "one"), chat("b?", "two"), chat("c?", "three")]

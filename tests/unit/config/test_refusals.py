@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from store.catalog import tasks
-from store.catalog.methods import METHODS
-from store.config.training.refusals import refusals, refused_change
-from store.config.training.train_config import TrainConfig
+from store.training import setting_conflicts
+from store.training.methods import METHODS
+from store.training.setting_conflicts import refusals, refused_change
+from store.training.train_config import TrainConfig
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"method": "full", "load_in_4bit": True}, "load_in_4bit", "Take LoRA"),
@@ -93,14 +93,14 @@ def test_data_sets_are_probes_of_models_with_words_alone() -> None:
 
 
 def test_tasks_need_words_and_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "installed", lambda: True)
+    monkeypatch.setattr(setting_conflicts, "installed", lambda: True)
     config = TrainConfig.parse({"dataset": "d", "probe_tasks": "piqa, arc_easy, piqa"})
     assert config.probe_tasks == ["piqa", "arc_easy"]
     assert refusals(config) == []
     for fields in ({"probes": False}, {"task": "classification"}):
         ((field, why),) = refusals(config.model_copy(update=fields))
         assert (field, "Empty probe_tasks." in why or "empty probe_tasks." in why) == ("probe_tasks", True)
-    monkeypatch.setattr(tasks, "installed", lambda: False)
+    monkeypatch.setattr(setting_conflicts, "installed", lambda: False)
     ((field, why),) = refusals(config)
     assert field == "probe_tasks"
     assert "not installed" in why

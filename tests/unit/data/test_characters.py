@@ -9,8 +9,8 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.rows.characters import characters, lengths
-from store.contract.home import Home
+from engine.data.graphemes import characters, lengths
+from store.core.home import Home
 from tests.unit.data_job import import_file
 from tests.unit.recipe_samples import make
 
@@ -51,7 +51,7 @@ def test_the_quick_way_counts_as_the_standard_does(text: str) -> None:
 
 
 def test_none_joins_none_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.rows.characters._CLUSTER", None)
+    monkeypatch.setattr("engine.data.graphemes._CLUSTER", None)
     assert lengths(["plain\r\n", "Ünïcödé 日本語", "한국어"]).tolist() == [6, 11, 3]
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data.deal.dealing import assign_rows, deal_rows
-from engine.data.deal.leakage import within
-from store.config.training.train_config import Split, split_of
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from engine.data.split.dataset_split import assign_rows, deal_rows
+from engine.data.split.leakage import within
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.training.train_config import Split, split_of
 from tests.unit.data_job import ask, import_file
 from tests.unit.measured import measure_duplicates, sentence
 

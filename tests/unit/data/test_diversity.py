@@ -8,62 +8,61 @@ import math
 import numpy as np
 import pytest
 
-from engine.signals.embedded import diversity
-from engine.signals.embedded.diversity import self_bleu
-from engine.signals.embedded.halves import half_loss
+from engine.data.signals import map_signals
+from engine.data.signals.map_signals import half_loss, self_bleu
 
 
 def test_vendi_counts_identical_rows_as_one_and_orthogonal_rows_each() -> None:
     same = np.tile(np.eye(256, dtype=np.float32)[0], (50, 1))
-    assert diversity.vendi(same) == pytest.approx(1)
-    assert diversity.vendi(np.eye(256, dtype=np.float32)[:40] * 3) == pytest.approx(40)
-    assert diversity.vendi(np.eye(8, dtype=np.float32)[[0, 0, 1, 1] * 10]) == pytest.approx(2)
-    assert diversity.vendi(np.zeros((3, 8), np.float32)) == 0
+    assert map_signals.vendi(same) == pytest.approx(1)
+    assert map_signals.vendi(np.eye(256, dtype=np.float32)[:40] * 3) == pytest.approx(40)
+    assert map_signals.vendi(np.eye(8, dtype=np.float32)[[0, 0, 1, 1] * 10]) == pytest.approx(2)
+    assert map_signals.vendi(np.zeros((3, 8), np.float32)) == 0
 
 
 def test_the_vendi_interval_holds_its_value_and_narrows_with_rows() -> None:
     random = np.random.default_rng(0)
-    few, many = (diversity.vendi_figure(random.normal(size=(n, 16))) for n in (20, 1000))
+    few, many = (map_signals.vendi_figure(random.normal(size=(n, 16))) for n in (20, 1000))
     for figure in (few, many):
         assert figure["low"] <= figure["value"] <= figure["high"]
     assert many["high"] - many["low"] < few["high"] - few["low"]
-    assert diversity.vendi_figure(random.normal(size=(3, 16)))["low"] is None
+    assert map_signals.vendi_figure(random.normal(size=(3, 16)))["low"] is None
 
 
 def test_distinct_n_by_hand() -> None:
-    figures = diversity.distinct([["a", "b", "a", "b"], ["a", "b"]])
+    figures = map_signals.distinct([["a", "b", "a", "b"], ["a", "b"]])
     assert figures["distinct_1"] == {"value": 2 / 6, "n": 6, "unit": "words"}
     assert figures["distinct_2"] == {"value": 2 / 4, "n": 4, "unit": "pairs"}  # ab ba ab, ab
-    assert diversity.distinct([[]])["distinct_1"]["value"] is None
+    assert map_signals.distinct([[]])["distinct_1"]["value"] is None
 
 
 def test_distinct_n_is_taken_from_as_many_words_in_sets_of_any_size() -> None:
     random = np.random.default_rng(0)
     rows = [[f"w{i}" for i in random.integers(0, 3_000, 50)] for _ in range(4_000)]
-    small, large = diversity.distinct(rows[:500]), diversity.distinct(rows)
+    small, large = map_signals.distinct(rows[:500]), map_signals.distinct(rows)
     assert small["distinct_1"] == large["distinct_1"]
-    assert large["distinct_1"]["n"] == diversity.WORDS
+    assert large["distinct_1"]["n"] == map_signals.COUNTED_WORDS
 
 
 def test_compression_is_that_of_gzip() -> None:
     texts = ["the same words again"] * 100
     raw = ("\n".join(texts) + "\n").encode()
-    figure = diversity.compression(texts)
+    figure = map_signals.compression(texts)
     assert figure["value"] == len(gzip.compress(raw, 6)) / len(raw)
     assert (figure["n"], figure["bytes"]) == (100, len(raw))
 
 
 def test_cluster_entropy_is_one_where_topics_are_even() -> None:
-    assert diversity.cluster_entropy(np.array([0, 1, 2, 3] * 5))["value"] == pytest.approx(1)
+    assert map_signals.cluster_entropy(np.array([0, 1, 2, 3] * 5))["value"] == pytest.approx(1)
     by_hand = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
-    assert diversity.cluster_entropy(np.array([0, 0, 0, 1]))["value"] == pytest.approx(by_hand)
-    assert diversity.cluster_entropy(np.zeros(4, int))["value"] is None
+    assert map_signals.cluster_entropy(np.array([0, 0, 0, 1]))["value"] == pytest.approx(by_hand)
+    assert map_signals.cluster_entropy(np.zeros(4, int))["value"] is None
 
 
 def test_top_template_is_a_share_of_all_rows() -> None:
-    figure = diversity.top_template(["a b c", "a b c", None, "x y z"])
+    figure = map_signals.top_template(["a b c", "a b c", None, "x y z"])
     assert (figure["value"], figure["template"], figure["templates"]) == (0.5, "a b c", 2)
-    assert diversity.top_template([None])["value"] == 0
+    assert map_signals.top_template([None])["value"] == 0
 
 
 def test_self_bleu_of_equal_rows_is_one_and_of_unlike_rows_near_none() -> None:

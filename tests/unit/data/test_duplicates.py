@@ -12,15 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.near import compared_texts
-from engine.near.clusters import find_clusters
-from engine.near.digest import digest
-from engine.near.minhash import Sketches, bands
-from engine.near.shingles import shingle_sets
-from engine.rows.dataset import LATER, SCHEMA
+from engine.data.similarity import prompts_and_answers
+from engine.data.similarity.equality import digest
+from engine.data.similarity.minhash_clusters import Sketches, bands, find_clusters
+from engine.data.similarity.text_overlap import shingle_sets
 from engine.worker.job import Cancelled
-from store.catalog.signals import GROUPS
-from store.contract.home import Home
+from store.core.home import Home
+from store.data.dataset_files import LATER, SCHEMA
+from store.data.signals import GROUPS
 from tests.unit.measured import WORDS, compute, sentence
 
 Turns = list[tuple[str, str]]
@@ -234,7 +233,7 @@ def test_batches_are_the_same_as_the_whole(home: Home, tmp_path, monkeypatch) ->
     rows = [asked(sentence(n % 13, 25), sentence(n % 7, 4)) for n in range(60)]
     path = rows_file(tmp_path / "rows.parquet", rows)
     whole = compute(home, path)
-    monkeypatch.setattr(compared_texts, "BATCH", 3)
+    monkeypatch.setattr(prompts_and_answers, "BATCH", 3)
     assert compute(home, path) == whole
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.recipe.expression import check
-from store.contract.errors import ConfigError
+from engine.data.cleaning.row_queries import check
+from store.core.errors import ConfigError
 
 
 @pytest.mark.parametrize(

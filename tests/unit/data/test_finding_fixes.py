@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.diagnostics.data.findings import RULES, Finding, findings
-from engine.jobs.data import profile
-from engine.signals.groups.signal_figures import figures
-from store.catalog.signals import GROUP_OF, GROUPS, SIGNALS
-from store.contract.home import Home
+from engine.data import measurement_job
+from engine.data.measurement_job import column_figures
+from engine.evaluation.verdicts.data_findings import RULES, Finding, findings
+from store.core.home import Home
+from store.data.signals import GROUP_OF, GROUPS, SIGNALS
 from tests.unit.profile_job import job_of
 from tests.unit.recipe_samples import chat, make, measure, run
 
@@ -70,7 +70,7 @@ def look(home: Home, dataset: dict[str, Any], column: str) -> tuple[Finding | No
     """The finding of this signal, measured now, and its figure; the sidecar is where recipes look for it."""
     group = GROUP_OF[column]
     job = job_of(home, dataset["fingerprint"], group)
-    measured = {group: profile.run(job)}
+    measured = {group: measurement_job.run(job)}
     sidecar = home.signals(dataset["fingerprint"], group)
     sidecar.parent.mkdir(exist_ok=True)
     shutil.copy(job.dir.path / f"{group}.parquet", sidecar)
@@ -140,7 +140,7 @@ def test_a_button_over_what_a_model_measured_leaves_none_of_it(
     measure(home, dataset, group, **values)
     table = pq.read_table(home.signals(dataset["fingerprint"], group))
     options = {"max_length": 8, "model": "m"}
-    measured = {group: {"figures": figures(table, (signal,)), "options": options}}
+    measured = {group: {"figures": column_figures(table, (signal,)), "options": options}}
     (finding,) = findings(dataset, measured, GROUPS)
     suspicious = {n for n, value in enumerate(values[column]) if value and value > (signal.unit == "ratio")}
     for fix in finding.fixes:

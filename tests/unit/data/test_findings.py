@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from engine.diagnostics.data.findings import LEVELS, RULES, Finding, checked, findings
-from store.catalog.signals import GROUP_OF, GROUPS, SIGNALS
-from store.config.data.filters import Filter
-from store.config.data.recipe import Recipe
+from engine.evaluation.verdicts.data_findings import LEVELS, RULES, Finding, checked, findings
+from store.data.cleaning import Recipe
+from store.data.filters import Filter
+from store.data.signals import GROUP_OF, GROUPS, SIGNALS
 
 ROWS = 1000
 JUDGED = [signal for signal in SIGNALS.values() if signal.healthy is not None]

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.signals.embedded.label_model import FOLDS, folds
-from engine.signals.groups import label_signals
-from store.config.data.data_config import ProfileConfig
-from store.contract.errors import DataError
-from store.contract.home import Home
+from engine.data.signals import label_signals
+from engine.data.signals.label_signals import FOLDS, folds
+from store.core.errors import DataError
+from store.core.home import Home
+from store.data.config import ProfileConfig
 from tests.unit.data_job import import_file, make_job, silent
 from tests.unit.measured import themed
 

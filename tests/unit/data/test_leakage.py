@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data.deal.leakage import among, leaking, near, repeated, within
-from engine.problems import leak_problems
-from store.contract.errors import NotFoundError
-from store.contract.home import Home
+from engine.data.split import leakage_warnings
+from engine.data.split.leakage import among, leaking, near, repeated, within
+from store.core.errors import NotFoundError
+from store.core.home import Home
 from tests.unit.data_job import ask, import_file
 from tests.unit.measured import measure_duplicates, sentence
 
@@ -170,4 +170,4 @@ def test_an_instruction_that_rows_share_is_no_leak_that_nothing_mends(home: Home
 
 def test_advice_to_clean_says_that_short_texts_stay() -> None:
     leaks = {"exact": 0, "near": 3, "same_prompt": 0, "checked_near": True}
-    assert "Short texts" in (leak_problems.find(leaks, 20, "random")[0]["fix"] or "")
+    assert "Short texts" in (leakage_warnings.find(leaks, 20, "random")[0]["fix"] or "")

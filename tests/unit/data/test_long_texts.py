@@ -12,15 +12,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.convert import writer
-from engine.data.convert.convert import Canonical
-from engine.near.compared_texts import reader
-from engine.recipe import outcome, working
-from engine.recipe.cleaning import Stripper, normaliser
-from engine.recipe.length import _shortened, _words
-from engine.signals.personal.pii import find
-from engine.signals.personal.spans import PersonalSpan, without_overlaps
-from store.contract.home import Home
+from engine.data.cleaning import recipe_run, working_rows
+from engine.data.cleaning.content_steps import _shortened, _words
+from engine.data.cleaning.text_steps import Stripper, normaliser
+from engine.data.conversion import dataset_writer
+from engine.data.conversion.row_conversion import Canonical
+from engine.data.signals.identifiers import PersonalSpan, without_overlaps
+from engine.data.signals.personal_data import find
+from engine.data.similarity.prompts_and_answers import reader
+from store.core.home import Home
 from tests.unit.data_job import make_job
 from tests.unit.recipe_samples import chat, make, run
 
@@ -113,14 +113,14 @@ def test_rows_are_read_and_written_by_their_bytes_not_their_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch of thousands of rows of a megabyte each would not fit into memory."""
-    monkeypatch.setattr(writer, "FLUSH_BYTES", 100_000)
-    monkeypatch.setattr(outcome, "FLUSH_BYTES", 100_000)
+    monkeypatch.setattr(dataset_writer, "FLUSH_BYTES", 100_000)
+    monkeypatch.setattr(recipe_run, "FLUSH_BYTES", 100_000)
     home = Home(tmp_path / "home").create()
     dataset = make(home, [chat(f"q{n}", f"{n} " + "word " * 1_000) for n in range(50)])
     rows = home.rows(dataset["fingerprint"])
     job = make_job(home, "clean", {})
-    work = working.Working(job, dataset, {}, job.dir.temporary)
-    first = working.Working(job, dataset, {}, job.dir.temporary / "first", limit=40)
+    work = working_rows.Working(job, dataset, {}, job.dir.temporary)
+    first = working_rows.Working(job, dataset, {}, job.dir.temporary / "first", limit=40)
     for read, count in ((work.scan(), 50), (first.scan(), 40), (reader(rows)(["text"]), 50)):
         sizes = [batch.num_rows for batch in read]
         assert (sum(sizes), max(sizes) < 10) == (count, True)

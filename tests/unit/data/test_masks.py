@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.problems import problems
-from engine.rows.masks import MOST, Checks, check
-from engine.rows.render import render
-from store.catalog.templates import TEMPLATES
-from store.config.training.train_config import TrainConfig
+from engine.models.tokenization.rendering import render
+from engine.models.tokenization.tokenized_rows import MOST, Checks, check_masks
+from engine.training.preview import preflight
+from store.core.model_folders import TEMPLATES
+from store.training.train_config import TrainConfig
 from tests.tiny import conversations, make_tokenizer
 from tests.unit.data.test_render import COUNTS_TURNS, DROPS_REASONING
 from tests.unit.verdicts.test_problems import FACTS
@@ -23,17 +23,17 @@ CHATS = conversations(30)
 def test_a_right_mask_passes_under_every_template(template: str) -> None:
     tokenizer = make_tokenizer(template)
     rows = render(tokenizer, range(30), CHATS)
-    checks = check(tokenizer, CHATS, rows)
+    checks = check_masks(tokenizer, CHATS, rows)
     assert (checks.counted, checks.unlocated, checks.leaking, checks.missed) == (30, 0, 0, 0)
 
 
 def test_loss_on_prompts_is_seen() -> None:
     tokenizer = make_tokenizer()
     rows = render(tokenizer, range(30), CHATS, completion_only=False)
-    assert check(tokenizer, CHATS, rows).leaking == 30
+    assert check_masks(tokenizer, CHATS, rows).leaking == 30
     rendered = render(tokenizer, range(30), CHATS)
     rendered.trained[8] = True  # a token of the first prompt alone
-    assert check(tokenizer, CHATS, rendered).leaking == 1
+    assert check_masks(tokenizer, CHATS, rendered).leaking == 1
 
 
 def test_an_answer_that_is_not_trained_and_an_end_that_is_not_trained_are_seen() -> None:
@@ -41,20 +41,20 @@ def test_an_answer_that_is_not_trained_and_an_end_that_is_not_trained_are_seen()
     rows = render(tokenizer, range(30), CHATS)
     last = np.flatnonzero(rows.trained)[-1]
     rows.trained[last] = False
-    assert check(tokenizer, CHATS, rows) == Checks(30, 0, 0, 0, 1)
+    assert check_masks(tokenizer, CHATS, rows) == Checks(30, 0, 0, 0, 1)
     rows.trained[last - 3 : last] = False
-    assert check(tokenizer, CHATS, rows).missed == 1
+    assert check_masks(tokenizer, CHATS, rows).missed == 1
 
 
 def test_a_template_that_does_not_tell_answers_apart_is_seen() -> None:
     tokenizer = make_tokenizer(COUNTS_TURNS)
-    assert check(tokenizer, CHATS, render(tokenizer, range(30), CHATS)).unlocated == 30
+    assert check_masks(tokenizer, CHATS, render(tokenizer, range(30), CHATS)).unlocated == 30
 
 
 def test_only_so_many_rows_are_looked_at() -> None:
     chats = conversations(MOST + 50)
     tokenizer = make_tokenizer()
-    assert check(tokenizer, chats, render(tokenizer, range(len(chats)), chats)).counted == MOST
+    assert check_masks(tokenizer, chats, render(tokenizer, range(len(chats)), chats)).counted == MOST
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_only_so_many_rows_are_looked_at() -> None:
     [Checks(100, 11, 0, 0, 0), Checks(100, 0, 1, 0, 0), Checks(100, 0, 0, 11, 0), Checks(100, 0, 0, 0, 51)],
 )
 def test_the_gate_refuses_and_opens_with_a_reason(checks: Checks) -> None:
-    reported_problems = problems.find(replace(FACTS, checks=checks))
+    reported_problems = preflight.find_problems(replace(FACTS, checks=checks))
     assert [(p["level"], p["field"]) for p in reported_problems] == [("error", "gate_override")]
     config = TrainConfig.parse(FACTS.config.model_dump() | {"gate_override": "We study it."})
-    reported_problems = problems.find(replace(FACTS, checks=checks, config=config))
+    reported_problems = preflight.find_problems(replace(FACTS, checks=checks, config=config))
     assert [(p["level"], p["field"]) for p in reported_problems] == [("warning", "gate_override")]
 
 
 def test_loss_on_prompts_is_fine_where_it_was_asked_for() -> None:
     config = TrainConfig.parse(FACTS.config.model_dump() | {"completion_only_loss": False})
-    assert problems.find(replace(FACTS, checks=Checks(100, 0, 100, 0, 0), config=config)) == []
+    assert preflight.find_problems(replace(FACTS, checks=Checks(100, 0, 100, 0, 0), config=config)) == []

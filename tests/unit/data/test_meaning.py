@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.signals.embedded import openings, projection, topics
-from engine.signals.embedded.embeddings import embed, row_texts, row_vectors
-from engine.signals.groups import map_signals
-from store.config.data.data_config import ProfileConfig
-from store.contract.home import Home
+from engine.data.signals import map_signals, topic_map
+from engine.data.signals.embeddings import embed, row_texts, row_vectors
+from store.core.home import Home
+from store.data.config import ProfileConfig
 from tests.unit.data_job import import_file, make_job, silent
 from tests.unit.measured import THEMES, themed
 
@@ -70,10 +69,10 @@ def test_the_same_rows_give_the_same_map(imported: Any) -> None:
 
 
 def test_rows_beyond_the_sample_are_placed_near_their_like(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projection, "SAMPLE", 60)
+    monkeypatch.setattr(topic_map, "LAYOUT_ROWS", 60)
     texts, theme = themed(200)
-    points = projection.components(embed(pa.array([*texts, texts[0]])), silent)
-    places = projection.layout(points, silent)
+    points = topic_map.components(embed(pa.array([*texts, texts[0]])), silent)
+    places = topic_map.layout(points, silent)
     assert places.shape == (201, 2)
     assert np.allclose(places[0], places[-1], atol=1e-3)  # equal rows share a place
     centers = np.stack([places[:200][theme == t].mean(axis=0) for t in range(3)])
@@ -84,16 +83,16 @@ def test_rows_beyond_the_sample_are_placed_near_their_like(monkeypatch: pytest.M
 @pytest.mark.parametrize("texts", [["one row"], ["same"] * 9, ["", " ", "…"] * 4, ["a", "b"]])
 def test_few_equal_or_wordless_rows_have_a_place_and_a_topic(tmp_path: Path, texts: list[str]) -> None:
     vectors = embed(pa.array(texts))
-    points = projection.components(vectors, silent)
-    labels = topics.cluster(points)
-    names = topics.names(labels, texts)
-    assert np.isfinite(projection.layout(points, silent)).all()
+    points = topic_map.components(vectors, silent)
+    labels = topic_map.cluster(points)
+    names = topic_map.names(labels, texts)
+    assert np.isfinite(topic_map.layout(points, silent)).all()
     assert len(set(names)) == len(names) == labels.max() + 1
     assert all(names)
 
 
 def test_a_topic_with_the_words_of_another_gets_a_name_of_its_own() -> None:
-    names = topics.names(
+    names = topic_map.names(
         np.array([0, 0, 1, 1]), ["red apple pie", "red apple pie", "red apple pie", "red apple pie"]
     )
     assert len(set(names)) == 2
@@ -102,11 +101,11 @@ def test_a_topic_with_the_words_of_another_gets_a_name_of_its_own() -> None:
 def test_a_template_is_the_longest_start_that_enough_rows_share() -> None:
     prompts = [f"Write a poem about {i} things" for i in range(6)]
     prompts += ["write A poem for me please"] + [f"Unlike others {i} here" for i in range(20)] + [None, ""]
-    templates = openings.openings(prompts)
+    templates = map_signals.openings(prompts)
     assert templates[:6] == ["Write a poem about"] * 6
     assert templates[6] == "Write a poem"
     assert set(templates[7:]) == {None}
-    assert openings.openings(prompts[:4]) == [None] * 4
+    assert map_signals.openings(prompts[:4]) == [None] * 4
 
 
 def test_labels_and_what_all_rows_begin_with_are_left_out(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.near import nearest as module
-from engine.near.nearest import nearest
+from engine.data import neighbour_rows as module
+from engine.data.neighbour_rows import nearest
 
 
 def drawn(rows: int) -> np.ndarray:

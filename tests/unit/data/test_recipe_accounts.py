@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from engine.recipe import working
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from engine.data.cleaning import working_rows
+from store.core.errors import ConfigError
+from store.core.home import Home
 from tests.unit.data_job import read
 from tests.unit.recipe_samples import OTHER, ROWS, Cleaned, chat, make, measure, run
 
@@ -110,7 +110,7 @@ def test_batches_do_not_matter(home: Home, monkeypatch: pytest.MonkeyPatch) -> N
         {"step": "sample", "rows": 9},
     ]
     whole = run(home, dataset, *steps)
-    monkeypatch.setattr(working, "BATCH_ROWS", 4)
+    monkeypatch.setattr(working_rows, "BATCH_ROWS", 4)
     assert run(home, dataset, *steps).result["fingerprint"] == whole.result["fingerprint"]
 
 

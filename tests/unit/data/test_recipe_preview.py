@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.jobs.asks import clean_preview
-from store.contract.home import Home
+from engine.data import cleaning_preview
+from store.core.home import Home
 from tests.unit.data_job import make_job, read
 from tests.unit.recipe_samples import ROWS, chat, make, run
 
@@ -23,7 +23,7 @@ def ask(
         "examples": examples,
         "whole": whole,
     }
-    return clean_preview.run(make_job(home, "clean_preview", body))
+    return cleaning_preview.run(make_job(home, "clean_preview", body))
 
 
 def test_a_preview_says_what_the_job_would_do(home: Home) -> None:
@@ -50,8 +50,8 @@ def test_a_preview_says_what_the_job_would_do(home: Home) -> None:
 
 
 def test_of_a_large_data_set_the_first_rows_are_tried(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clean_preview, "FIRST_ROWS", 10)
-    monkeypatch.setattr(clean_preview, "PASSES", 0)
+    monkeypatch.setattr(cleaning_preview, "FIRST_ROWS", 10)
+    monkeypatch.setattr(cleaning_preview, "PASSES", 0)
     dataset = make(home, ROWS)
     answer = ask(
         home, dataset, {"step": "strip"}, {"step": "edit_rows", "edits": [{"row_id": 30, "label": "x"}]}
@@ -67,7 +67,7 @@ def test_of_a_large_data_set_the_first_rows_are_tried(home: Home, monkeypatch: p
 def test_what_looks_across_rows_is_counted_on_all_of_them_or_not_promised(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clean_preview, "FIRST_ROWS", 20)
+    monkeypatch.setattr(cleaning_preview, "FIRST_ROWS", 20)
     rows = [
         chat(f"question {n}", f"answer {n % 25}") for n in range(50)
     ] * 2  # twice: none among the first 20
@@ -76,7 +76,7 @@ def test_what_looks_across_rows_is_counted_on_all_of_them_or_not_promised(
     quick = ask(home, dataset, step)
     assert "of" not in quick
     assert quick["fates"]["dropped"] == 50
-    monkeypatch.setattr(clean_preview, "PASSES", 0)
+    monkeypatch.setattr(cleaning_preview, "PASSES", 0)
     first = ask(home, dataset, {"step": "strip"}, step)
     assert first["of"] == {"rows": 20, "total": 100}
     assert first["fates"]["dropped"] == 0

@@ -10,13 +10,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from engine.jobs.data import clean
-from engine.recipe import working
-from engine.recipe.questions_of_sql import RowQueries
-from engine.worker.job import Cancelled
-from engine.worker.phases import JobPhases
-from store.contract.errors import ConfigError, TunebenchError
-from store.contract.home import Home
+from engine.data import cleaning_job
+from engine.data.cleaning import working_rows
+from engine.data.cleaning.row_queries import RowQueries
+from engine.worker.job import Cancelled, JobPhases
+from store.core.errors import ConfigError, TunebenchError
+from store.core.home import Home
 from tests.unit.data_job import make_job
 from tests.unit.recipe_samples import OTHER, ROWS, folders, make, measure, run
 
@@ -113,14 +112,14 @@ def test_a_cancelled_cleaning_leaves_nothing(home: Home, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(job, "check_cancelled", third)
     with pytest.raises(Cancelled):
-        clean.run(job)
+        cleaning_job.run(job)
     assert {path for path in folders(home) - before if path.is_file()} == set()
 
 
 def test_a_long_statement_is_interrupted(home: Home) -> None:
     dataset = make(home, ROWS)
     job = make_job(home, "clean", {})
-    work = working.Working(job, dataset, {}, job.dir.path / "passing")
+    work = working_rows.Working(job, dataset, {}, job.dir.path / "passing")
     signal.signal(signal.SIGALRM, lambda *_: job.cancel_requested.set())
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     with closing(RowQueries(work)) as ask, pytest.raises(Cancelled):
@@ -130,7 +129,7 @@ def test_a_long_statement_is_interrupted(home: Home) -> None:
 def test_no_file_but_the_data_sets_can_be_read(home: Home) -> None:
     dataset = make(home, ROWS)
     job = make_job(home, "clean", {})
-    work = working.Working(job, dataset, {}, job.dir.path / "passing")
+    work = working_rows.Working(job, dataset, {}, job.dir.path / "passing")
     with closing(RowQueries(work)) as ask:
         for sql in ("SELECT * FROM read_text('/etc/hostname')", "SET enable_external_access = true"):
             with pytest.raises(duckdb.Error):
@@ -146,8 +145,8 @@ def test_progress_is_told_with_an_estimate(home: Home, monkeypatch: pytest.Monke
         home, "clean", {"dataset": "Old", "name": "New", "recipe": {"steps": [{"step": "strip"}] * 2}}
     )
     job.order |= {"dataset": dataset, "parent": None, "mixed": {}}
-    job.phases = JobPhases(clean.phases(job.order))
-    clean.run(job)
+    job.phases = JobPhases(cleaning_job.phases(job.order))
+    cleaning_job.run(job)
     events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
     progress = [event for event in events if event["type"] == "progress"]
     assert [event["done"] for event in progress] == sorted(event["done"] for event in progress)

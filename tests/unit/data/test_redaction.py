@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from engine.jobs.data import export_job, profile
-from engine.recipe.redaction import Redactor
-from store.catalog.signals import GROUPS
-from store.contract.home import Home
+from engine.data import export_job, measurement_job
+from engine.data.cleaning.text_steps import Redactor
+from store.core.home import Home
+from store.data.signals import GROUPS
 from tests.unit.data_job import make_job
 from tests.unit.recipe_samples import Cleaned, make, run
 
@@ -72,7 +72,7 @@ def test_no_byte_of_the_new_version_holds_what_was_redacted(home: Home) -> None:
     for group in (name for name, group in GROUPS.items() if group.automatic):
         job = make_job(home, "profile", {"dataset": "x", "group": group})
         job.order.update(order)
-        profile.run(job)
+        measurement_job.run(job)
         home.signals(made.result["fingerprint"], group).parent.mkdir(exist_ok=True)
         (job.dir.path / f"{group}.parquet").rename(home.signals(made.result["fingerprint"], group))
     content = bytes_of(new)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.rows.render import TokenRows, fitting_length, render, render_prompt
-from store.catalog.templates import TEMPLATES
+from engine.models.tokenization.rendering import TokenRows, fitting_length, render, render_prompt
+from store.core.model_folders import TEMPLATES
 from tests.tiny import make_tokenizer
 
 CHAT = [

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bench.detection.short_texts import TEMPLATES, of_template, reworded
-from engine.data.deal.leakage import overlap, within
-from engine.near.short_texts import WINDOW, short_pairs
-from store.contract.home import Home
+from engine.data.similarity.text_overlap import WINDOW, short_pairs
+from engine.data.split.leakage import overlap, within
+from store.core.home import Home
 from tests.unit.data.test_leakage import parts, write
 from tests.unit.data_job import import_file
 from tests.unit.measured import measure_duplicates, sentence

@@ -10,20 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs.data import profile
-from engine.signals.groups import row_local
-from engine.signals.groups.signal_figures import figures
+from engine.data import measurement_job
+from engine.data.measurement_job import column_figures
 from engine.worker.job import Cancelled
 from engine.worker.progress import PhaseReporter
-from store.catalog.signals import GROUPS, Signal
-from store.contract.home import Home
+from store.core.home import Home
+from store.data.signals import GROUPS, Signal
 from tests.unit.profile_job import job_of, rows_of, sidecar
 
 
 @pytest.mark.parametrize("group", ["text", "privacy"])
 def test_the_sidecar_has_a_row_for_every_row_and_the_types_of_the_contract(home: Home, group: str) -> None:
     job = job_of(home, rows_of(home, 30), group)
-    result = profile.run(job)
+    result = measurement_job.run(job)
     table = sidecar(job)
     assert table["row_id"].to_pylist() == list(range(30))
     assert table.column_names == ["row_id", *(signal.column for signal in GROUPS[group].signals)]
@@ -40,14 +39,14 @@ def test_the_sidecar_has_a_row_for_every_row_and_the_types_of_the_contract(home:
 
 
 def test_two_processes_measure_what_one_does(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.data.convert.writer.FLUSH_ROWS", 50)  # row groups of 50
+    monkeypatch.setattr("engine.data.conversion.dataset_writer.FLUSH_ROWS", 50)  # row groups of 50
     fingerprint = rows_of(home, 170)
     alone = job_of(home, fingerprint, "privacy")
-    profile.run(alone)
-    monkeypatch.setattr(row_local, "WORTH_A_PROCESS", 1)
-    monkeypatch.setattr(row_local.os, "sched_getaffinity", lambda _: {0, 1})
+    measurement_job.run(alone)
+    monkeypatch.setattr(measurement_job, "WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(measurement_job.os, "sched_getaffinity", lambda _: {0, 1})
     together = job_of(home, fingerprint, "privacy")
-    profile.run(together)
+    measurement_job.run(together)
     assert sidecar(together).equals(sidecar(alone))
     assert sidecar(alone)["ip"].to_pylist() == [1] * 170
 
@@ -70,7 +69,7 @@ def version_of(
 def test_a_version_measures_only_what_it_changed_and_gets_the_same_table(home: Home, group: str) -> None:
     old = rows_of(home, 20)
     measured = job_of(home, old, group)
-    options = profile.run(measured)["options"]
+    options = measurement_job.run(measured)["options"]
     path = home.signals(old, group)
     path.parent.mkdir()
     table = sidecar(measured)
@@ -87,24 +86,24 @@ def test_a_version_measures_only_what_it_changed_and_gets_the_same_table(home: H
     )
 
     job = job_of(home, new, group, parent | {"signals": {group: options}})
-    result = profile.run(job)
+    result = measurement_job.run(job)
     assert result["reused_count"] == 18
     first = sidecar(job).column(1).to_pylist()
     fresh = [place[5], 19]
     assert [index for index, value in enumerate(first) if value != 77] == fresh
 
     anew = job_of(home, new, group, parent | {"signals": {}})
-    assert profile.run(anew)["reused_count"] == 0
+    assert measurement_job.run(anew)["reused_count"] == 0
     names = table.column_names[2:]
     assert sidecar(job).select(names).take(fresh) == sidecar(anew).select(names).take(fresh)
     other = {"signals": {group: {"max_length": 8}}}  # measured with other options
-    assert profile.run(job_of(home, new, group, parent | other))["reused_count"] == 0
+    assert measurement_job.run(job_of(home, new, group, parent | other))["reused_count"] == 0
 
 
 def test_reuse_gives_the_table_that_computing_anew_gives(home: Home) -> None:
     old = rows_of(home, 20)
     first = job_of(home, old, "text")
-    options = profile.run(first)["options"]
+    options = measurement_job.run(first)["options"]
     path = home.signals(old, "text")
     path.parent.mkdir()
     (first.dir.path / "text.parquet").rename(path)
@@ -113,15 +112,15 @@ def test_reuse_gives_the_table_that_computing_anew_gives(home: Home) -> None:
     parent = version_of(home, old, new, fates)
     reused = job_of(home, new, "text", parent | {"signals": {"text": options}})
     anew = job_of(home, new, "text", parent)
-    assert profile.run(reused)["reused_count"] == 19
-    assert profile.run(anew)["reused_count"] == 0
+    assert measurement_job.run(reused)["reused_count"] == 19
+    assert measurement_job.run(anew)["reused_count"] == 0
     assert sidecar(reused).equals(sidecar(anew))
 
 
 def test_a_cancelled_profile_leaves_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_local, "BATCH_ROWS", 5)
+    monkeypatch.setattr(measurement_job, "BATCH_ROWS", 5)
     job = job_of(home, rows_of(home, 30), "text")
-    from engine.signals.groups import text_signals
+    from engine.data.signals import text_signals
 
     measure = text_signals.measure
 
@@ -131,7 +130,7 @@ def test_a_cancelled_profile_leaves_nothing(home: Home, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(text_signals, "measure", stop_then_measure)
     with pytest.raises(Cancelled):
-        profile.run(job)
+        measurement_job.run(job)
     assert list(job.dir.path.glob("*parquet*")) == []
 
 
@@ -161,7 +160,7 @@ def test_progress_is_told_each_second_and_a_phase_at_once(
 
 def test_a_job_tells_of_its_rows(home: Home) -> None:
     job = job_of(home, rows_of(home, 3), "privacy")
-    profile.run(job)
+    measurement_job.run(job)
     events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
     assert {"done": 0, "total": 3, "unit": "rows"}.items() <= events[0].items()
 
@@ -179,7 +178,7 @@ def test_figures_are_those_of_numpy() -> None:
         }
     )
     kinds = {"n": "number", "f": "flag", "c": "category", "g": "group"}
-    summary = figures(table, tuple(Signal(name, kind, "", "") for name, kind in kinds.items()))  # type: ignore[arg-type]
+    summary = column_figures(table, tuple(Signal(name, kind, "", "") for name, kind in kinds.items()))  # type: ignore[arg-type]
     assert summary["n"] == {
         "n": 1001,
         "min": 0.0,
@@ -198,13 +197,13 @@ def test_figures_of_nothing_measured_say_so() -> None:
     table = pa.table(
         {"n": pa.array([None, float("nan")], pa.float32()), "c": pa.array([None, None], pa.string())}
     )
-    summary = figures(table, (Signal("n", "number", "", ""), Signal("c", "category", "", "")))
+    summary = column_figures(table, (Signal("n", "number", "", ""), Signal("c", "category", "", "")))
     assert (summary["n"]["n"], summary["n"]["median"], summary["n"]["positive"]) == (0, None, 0)
     assert summary["c"] == {"n": 0, "distinct": 0, "values": {}}
 
 
 def test_a_module_that_breaks_its_promise_is_found_out(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.signals.groups import privacy_signals
+    from engine.data.signals import privacy_signals
 
     job = job_of(home, rows_of(home, 4), "privacy")
     measure = privacy_signals.measure
@@ -214,5 +213,5 @@ def test_a_module_that_breaks_its_promise_is_found_out(home: Home, monkeypatch: 
         lambda batch, context: {k: v[:-1] for k, v in measure(batch, context).items()},
     )
     with pytest.raises(AssertionError):
-        profile.run(job)
+        measurement_job.run(job)
     assert not (job.dir.path / "privacy.parquet").exists()

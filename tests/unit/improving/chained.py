@@ -9,18 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.made.monitored import add_endpoint
-from engine.server.commands import Commands
-from engine.server.improving.improving import Improving
-from engine.server.scheduling import registered, results
-from store.contract.jobdir import JobDir, write_json
-from store.documents.tables.improvement import Improvement
-from store.documents.tables.job import Job
-from store.documents.tables.person import Person
-from store.queries import jobs
-from store.queries.people import accounts
-from store.queries.people.accounts import Account
-from store.queries.serving import endpoints
-from store.queries.shipping import aliases, improvements, versions
+from engine.commands import Commands
+from engine.retraining.loop import Improving
+from engine.server import job_results, registered_versions
+from store.core.job_folder import JobDir, write_json
+from store.core.schemas import Job, Person
+from store.jobs import job_queue
+from store.people import accounts
+from store.people.accounts import Account
+from store.registry import model_versions
+from store.retraining import improvements
+from store.retraining.schemas import Improvement
+from store.serving import endpoints
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register, staged
 
@@ -69,14 +69,14 @@ class Chained:
             **{"verified": True, **person},
         }  # type: ignore[typeddict-item]
         with self.database.transaction() as tx:
-            accounts.add(tx, account, jobs.utc(self.desk.clock()))
+            accounts.add_account(tx, account, job_queue.utc(self.desk.clock()))
 
     def get(self, improvement_id: str) -> Improvement:
         return improvements.get(self.database, improvement_id)
 
     def alive(self) -> list[Job]:
         """Jobs of the chain; those that measure data are not."""
-        return [job for job in jobs.queue(self.database) if job["kind"] not in ("profile", "watch")]
+        return [job for job in job_queue.queue(self.database) if job["kind"] not in ("profile", "watch")]
 
     def find_too_few(self) -> None:
         """End the gathering that is under way as one that could use seven rows."""
@@ -87,9 +87,9 @@ class Chained:
             "fix": "",
         }
         with self.database.transaction() as tx:
-            results.keep_gathered(tx, self.home, job, few, self.desk.clock())
-            jobs.claim(tx, job["job_id"], "cpu", self.desk.now)
-            jobs.finish(tx, job["job_id"], "finished", self.desk.now, result=few)
+            job_results.keep_gathered(tx, self.home, job, few, self.desk.clock())
+            job_queue.claim(tx, job["job_id"], "cpu", self.desk.now)
+            job_queue.finish(tx, job["job_id"], "finished", self.desk.now, result=few)
 
     def end_jobs(self, status: str = "finished") -> list[str]:
         """End those that are under way, well or not; their kinds."""
@@ -105,7 +105,9 @@ class Chained:
         result: Any = {}
         if job["kind"] in ("gather_rows", "clean"):
             result = self._rows(job)
-            keep: Any = results.keep_gathered if job["kind"] == "gather_rows" else results.keep_version
+            keep: Any = (
+                job_results.keep_gathered if job["kind"] == "gather_rows" else job_results.keep_version
+            )
             with self.database.transaction() as tx:
                 keep(tx, self.home, job, result, self.desk.clock())
         elif job["kind"] == "train":
@@ -113,8 +115,8 @@ class Chained:
         elif job["kind"] == "register":
             result = self._version(job)
         with self.database.transaction() as tx:
-            jobs.claim(tx, job["job_id"], "cpu", self.desk.now)
-            jobs.finish(tx, job["job_id"], "finished", self.desk.now, result=result)
+            job_queue.claim(tx, job["job_id"], "cpu", self.desk.now)
+            job_queue.finish(tx, job["job_id"], "finished", self.desk.now, result=result)
 
     def _rows(self, job: Job) -> dict[str, Any]:
         fingerprint = f"rows-{job['job_id']}"
@@ -138,7 +140,7 @@ class Chained:
         files = {"adapter_model.safetensors": f"weights {job['job_id']}", "training.json": training}
         result = staged(JobDir(self.home.jobs / job["job_id"]).version, files)
         with self.database.transaction() as tx:
-            registered.keep_version(tx, self.home, job, result, self.desk.clock())
+            registered_versions.keep_version(tx, self.home, job, result, self.desk.clock())
         return result
 
     def run_through(self, improvement: str, until: str = "deciding", most: int = 40) -> list[str]:
@@ -154,5 +156,5 @@ class Chained:
 
     def standing(self) -> int | None:
         """The number of the version in production."""
-        model = versions.get_model(self.database, "sums")["model_id"]
-        return aliases.standing(self.database, model, "production")
+        model = model_versions.get_model(self.database, "sums")["model_id"]
+        return model_versions.alias_standing(self.database, model, "production")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.server.improving import improvement_gate
+from engine.retraining import gate
 from tests.unit.improving.chained import Chained
 
 PASSED = "passed"
@@ -25,7 +25,7 @@ def chained(tmp_path: Path) -> Iterator[Chained]:
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What the checks answer, in place of what evaluations would say."""
     given = {"answer": PASSED}
-    judged = improvement_gate.judged
+    judged = gate.judged
 
     def answered(*arguments: Any) -> Any:
         report = judged(*arguments)
@@ -37,5 +37,5 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             "sentence": f"It is {given['answer']}.",
         }
 
-    monkeypatch.setattr(improvement_gate, "judged", answered)
+    monkeypatch.setattr(gate, "judged", answered)
     return given

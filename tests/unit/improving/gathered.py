@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.jobs.shipping import gather_rows
+from engine.retraining import job as gather_rows
 from engine.worker.job import WorkerJob
-from store.config.training.train_config import Split
-from store.contract.home import Home
-from store.contract.jobdir import JobDir, write_json
+from store.core.home import Home
+from store.core.job_folder import JobDir, write_json
+from store.training.train_config import Split
 from tests.unit.data_job import make_job, read
 from tests.unit.recipe_samples import make
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.data.deal.dealing import assign_rows
-from engine.near.digest import normalise
-from engine.server.scheduling.results import _split_of_version
-from store.config.data.recipe import Recipe
-from store.config.training.train_config import Split
-from store.contract.errors import ConfigError, DataError
-from store.contract.home import Home
-from store.words.recipe_words import title
+from engine.data.similarity.equality import normalise
+from engine.data.split.dataset_split import assign_rows
+from engine.server.job_results import _split_of_version
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
+from store.data.cleaning import Recipe
+from store.data.cleaning_text import title
+from store.training.train_config import Split
 from tests.unit.improving.gathered import LABELS, RUN, answered, deal, labelled, text
 from tests.unit.recipe_samples import Cleaned, make, run
 

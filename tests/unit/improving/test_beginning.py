@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from store.contract.errors import ConfigError, NotFoundError, StateError
-from store.queries import jobs
-from store.queries.shipping import improvements
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.jobs import job_queue
+from store.retraining import improvements
 from tests.unit.improving.chained import Chained
 
 
@@ -79,6 +79,6 @@ def test_only_evaluations_of_its_own_are_cancelled(chained: Chained, answers: di
     waited = {theirs, *facts["own_evaluation_jobs"]}
     assert (set(facts["evaluation_jobs"]), len(waited)) == (waited, 4)
     chained.desk("stop_improvement", improvement=improvement)
-    stopped = {job_id: jobs.get_job(chained.database, job_id)["status"] for job_id in waited}
+    stopped = {job_id: job_queue.get_job(chained.database, job_id)["status"] for job_id in waited}
     assert stopped.pop(theirs) == "queued"
     assert set(stopped.values()) == {"cancelled"}

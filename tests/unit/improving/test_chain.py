@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from engine.server.improving import chain
-from engine.server.improving.improving import REPEATS
-from store.contract.errors import StateError
-from store.documents.tables.person import Person
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.monitoring import monitor_alerts
-from store.queries.runs import runs
-from store.queries.shipping import improvements
-from store.words import improvement_words
+from engine.retraining import steps
+from engine.retraining.loop import REPEATS
+from store.core.errors import StateError
+from store.core.schemas import Person
+from store.data import datasets
+from store.jobs import job_queue
+from store.monitoring import monitor_alerts
+from store.retraining import improvement_text, improvements
+from store.runs import runs
 from tests.unit.improving.chained import COUNTED, Chained
 
 ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
@@ -87,8 +86,10 @@ def test_a_step_that_fails_is_gone_on_with(chained: Chained, answers: dict[str, 
         chained.end_jobs()
     for job in chained.alive():
         with chained.database.transaction() as tx:
-            jobs.claim(tx, job["job_id"], "cpu", 1.0)
-            jobs.finish(tx, job["job_id"], "failed", 1.0, error={"error": "DiskFull", "message": "Full."})
+            job_queue.claim(tx, job["job_id"], "cpu", 1.0)
+            job_queue.finish(
+                tx, job["job_id"], "failed", 1.0, error={"error": "DiskFull", "message": "Full."}
+            )
     chained.next_engine().step(chained.desk.clock())
     made = chained.get(improvement)
     assert (made["state"], made["failed_at"]) == ("failed", state)
@@ -115,7 +116,7 @@ def test_too_few_rows_are_waited_for_and_later_ones_are_taken_in(
     made = chained.get(improvement)
     assert (made["state"], made["failed_at"], made["ended_at"]) == ("waiting", "gathering", None)
     assert made["trouble"] == {"error": "TooFewRows", "message": "7 of 9 can be used.", "fix": ""}
-    assert "improvement resume" in improvement_words.next_step(made)
+    assert "improvement resume" in improvement_text.next_step(made)
     chained.next_engine().step(chained.desk.clock())  # by itself it does nothing
     assert (chained.get(improvement)["state"], chained.alive()) == ("waiting", [])
     chained.desk("resume_improvement", improvement=improvement)
@@ -146,7 +147,7 @@ def test_a_job_that_was_deleted_is_made_anew(chained: Chained, answers: dict[str
     with pytest.raises(StateError, match="needed by the improvement"):
         chained.desk("delete", job=job["job_id"])
     with chained.database.transaction() as tx:
-        jobs.delete(tx, job["job_id"])
+        job_queue.delete(tx, job["job_id"])
     chained.improving.step(chained.desk.clock())
     assert "was deleted" in str(chained.get(improvement)["trouble"])
     chained.desk("resume_improvement", improvement=improvement)
@@ -190,7 +191,7 @@ def test_for_who_may_not_work_any_more_nothing_is_done(
     assert [alert["subject"] for alert in monitor_alerts.open_alerts(chained.database, "endpoint-1")]
     chained.desk("resume_improvement", improvement=improvement)
     assert chained.run_through(improvement) == KINDS[3:]
-    job = jobs.get_job(chained.database, chained.get(improvement)["facts"]["register_job"])
+    job = job_queue.get_job(chained.database, chained.get(improvement)["facts"]["register_job"])
     assert job["config"]["created_by"]["person_id"] == "owner"
 
 
@@ -198,14 +199,14 @@ def test_one_that_can_not_be_moved_holds_up_no_other(
     chained: Chained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = chained.begin(), chained.begin(alias="staging", run="run-1")
-    gather = chain.CHAIN["gathering"]
+    gather = steps.CHAIN["gathering"]
 
     def broken(links: Any, improvement_id: str, at: float) -> None:
         if improvement_id == first:
             raise RuntimeError("no such thing")
         gather(links, improvement_id, at)
 
-    monkeypatch.setitem(chain.CHAIN, "gathering", broken)
+    monkeypatch.setitem(steps.CHAIN, "gathering", broken)
     chained.improving.step(chained.desk.clock())
     assert "gather_job" not in chained.get(first)["facts"]
     assert "gather_job" in chained.get(second)["facts"]
@@ -219,7 +220,7 @@ def test_what_goes_wrong_at_every_step_is_given_up_and_told(
     def broken(*_: Any) -> None:
         raise RuntimeError("no such thing")
 
-    monkeypatch.setitem(chain.CHAIN, "gathering", broken)
+    monkeypatch.setitem(steps.CHAIN, "gathering", broken)
     improvement = chained.begin()
     for _ in range(REPEATS - 1):
         chained.improving.step(chained.desk.clock())

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from engine.server.improving import improvement_gate, in_use
-from engine.server.scheduling import compared_rows, gather_orders
-from store.config.serving.monitor_config import MonitorSettings
-from store.contract.errors import StateError
+from engine.retraining import gate, job_spec, leakage
+from store.core.errors import StateError
 from store.db.records import to_json
-from store.queries import jobs
-from store.queries.monitoring import monitors
-from store.queries.shipping import improvements, versions
-from store.queries.shipping.gate_candidates import Candidate
+from store.jobs import job_queue
+from store.monitoring import monitors
+from store.monitoring.config import MonitorSettings
+from store.registry import model_versions
+from store.registry.gate_candidates import Candidate
+from store.retraining import improvements
 from tests.unit.improving.chained import Chained
 from tests.unit.registering import finished_run, register
 
@@ -22,8 +22,8 @@ from tests.unit.registering import finished_run, register
 def compared(chained: Chained, improvement_id: str) -> set[tuple[str, str, str]]:
     """Why, rows and part."""
     chained.improving.step(chained.desk.clock())
-    job = jobs.get_job(chained.database, chained.get(improvement_id)["facts"]["gather_job"])
-    order: Any = gather_orders.of_gather(chained.database, job)
+    job = job_queue.get_job(chained.database, chained.get(improvement_id)["facts"]["gather_job"])
+    order: Any = job_spec.gathering_spec(chained.database, job)
     return {(each["why"], each["fingerprint"], each["part"]) for each in order["beside"]}
 
 
@@ -45,8 +45,8 @@ def test_rows_that_judged_an_earlier_improvement(chained: Chained) -> None:
 def order_of(chained: Chained, improvement_id: str) -> list[Any]:
     """The rows beside, as the gathering is told them; it is queued where it was not."""
     chained.improving.step(chained.desk.clock())
-    job = jobs.get_job(chained.database, chained.get(improvement_id)["facts"]["gather_job"])
-    beside: list[Any] = gather_orders.of_gather(chained.database, job)["beside"]
+    job = job_queue.get_job(chained.database, chained.get(improvement_id)["facts"]["gather_job"])
+    beside: list[Any] = job_spec.gathering_spec(chained.database, job)["beside"]
     return beside
 
 
@@ -87,17 +87,17 @@ def test_what_trained_the_version_in_use_judges_nothing(chained: Chained) -> Non
     named = {(each["why"], each["fingerprint"], each["part"]) for each in order_of(chained, own)}
     assert named == {("train", "of-Other", "all")}
     assert chained.get(own)["facts"]["gathered_beside"] == "sums@2"
-    version = versions.get_version(chained.database, "sums@2")
-    assert in_use.trained_by(chained.database, version, "run-2") == {"in_use_run": "", "in_use_unknown": ""}
+    version = model_versions.get_version(chained.database, "sums@2")
+    assert gate.trained_by(chained.database, version, "run-2") == {"in_use_run": "", "in_use_unknown": ""}
     imported: Any = {**version, "run_id": None}
-    assert "was imported" in in_use.trained_by(chained.database, imported, "run-1")["in_use_unknown"]
+    assert "was imported" in gate.trained_by(chained.database, imported, "run-1")["in_use_unknown"]
     gone: Any = {**version, "run_id": "run-9"}
-    assert "is gone" in in_use.trained_by(chained.database, gone, "run-1")["in_use_unknown"]
+    assert "is gone" in gate.trained_by(chained.database, gone, "run-1")["in_use_unknown"]
     moved: Any = {"config": {"run": "run-1"}, "facts": {"gathered_beside": "sums@1"}}
     candidate = Candidate(version, version, "production")
-    assert "sums@2 came into use after" in improvement_gate.favour_on_new(moved, candidate)
+    assert "sums@2 came into use after" in gate.favour_on_new(moved, candidate)
     for facts in ({"gathered_beside": "sums@2"}, {}):
-        assert improvement_gate.favour_on_new({**moved, "facts": facts}, candidate) == ""
+        assert gate.favour_on_new({**moved, "facts": facts}, candidate) == ""
 
 
 def test_nobody_knows_the_rows_of_a_run_that_is_gone_before_another(chained: Chained) -> None:
@@ -116,27 +116,27 @@ def test_nobody_knows_the_rows_of_a_run_that_is_gone_before_another(chained: Cha
         with pytest.raises(StateError, match="needed by the improvement"):
             chained.desk("delete", job=needed)
     chained.desk("stop_improvement", improvement=own)
-    version = versions.get_version(chained.database, "sums@2")
+    version = model_versions.get_version(chained.database, "sums@2")
     whole = {"in_use_run": "run-2", "in_use_unknown": ""}
-    assert in_use.trained_by(chained.database, version, "run-1") == whole
+    assert gate.trained_by(chained.database, version, "run-1") == whole
     chained.desk("delete", job="run-0")
     lost = "what sums@2 was trained on is gone: nobody knows whether it has seen it"
     gone = {"in_use_run": "run-2", "in_use_unknown": lost}
-    assert in_use.trained_by(chained.database, version, "run-1") == gone
-    first = versions.get_version(chained.database, "sums@1")
-    assert "what run-2 was" in in_use.trained_by(chained.database, first, "run-2")["in_use_unknown"]
-    assert "what run-2 was" in in_use.trained_by(chained.database, version, "run-2")["in_use_unknown"]
+    assert gate.trained_by(chained.database, version, "run-1") == gone
+    first = model_versions.get_version(chained.database, "sums@1")
+    assert "what run-2 was" in gate.trained_by(chained.database, first, "run-2")["in_use_unknown"]
+    assert "what run-2 was" in gate.trained_by(chained.database, version, "run-2")["in_use_unknown"]
 
 
 def test_a_registered_model_that_a_run_began_with_is_looked_through(chained: Chained) -> None:
     finished_run(chained.desk, "run-2")
     with chained.database.transaction() as tx:
         tx.execute("UPDATE run SET model = 'sums@1' WHERE run_id = 'run-2'")
-    before = compared_rows.line(chained.database, "run-2")
+    before = leakage.line(chained.database, "run-2")
     assert ([run["run_id"] for run in before.runs], before.whole) == (["run-2", "run-1"], True)
     with chained.database.transaction() as tx:
         tx.execute("UPDATE run SET model = 'sums@9' WHERE run_id = 'run-2'")
-    assert not compared_rows.line(chained.database, "run-2").whole
+    assert not leakage.line(chained.database, "run-2").whole
 
 
 def test_a_gathering_that_failed_is_asked_anew_beside_who_is_in_use_then(chained: Chained) -> None:
@@ -164,7 +164,7 @@ def test_two_of_one_model_gather_one_after_the_other(chained: Chained) -> None:
     chained.improving.step(chained.desk.clock())
     assert "gather_job" not in chained.get(second)["facts"]
     chained.end_jobs()
-    job = jobs.get_job(chained.database, chained.get(first)["facts"]["gather_job"])
+    job = job_queue.get_job(chained.database, chained.get(first)["facts"]["gather_job"])
     with chained.database.transaction() as tx:
         result = to_json({**(job["result"] or {}), "disputed": ["ab"]})
         tx.execute("UPDATE job SET result = ? WHERE job_id = ?", [result, job["job_id"]])
@@ -172,8 +172,8 @@ def test_two_of_one_model_gather_one_after_the_other(chained: Chained) -> None:
     (beside,) = order_of(chained, second)
     assert beside["earlier"]["may_judge"]
     chained.desk("stop_improvement", improvement=first)
-    job = jobs.get_job(chained.database, chained.get(second)["facts"]["gather_job"])
-    order = gather_orders.of_gather(chained.database, job)
+    job = job_queue.get_job(chained.database, chained.get(second)["facts"]["gather_job"])
+    order = job_spec.gathering_spec(chained.database, job)
     assert (order["beside"], order["disputed"]) == ([], ["ab"])
 
 
@@ -189,7 +189,11 @@ def test_golden_sets_probes_what_was_replayed_and_what_trained_before(chained: C
     finished_run(chained.desk, "run-0")
     with chained.database.transaction() as tx:
         monitors.configure(
-            tx, "endpoint-1", MonitorSettings.parse({"golden": golden}), "you", jobs.utc(chained.desk.clock())
+            tx,
+            "endpoint-1",
+            MonitorSettings.parse({"golden": golden}),
+            "you",
+            job_queue.utc(chained.desk.clock()),
         )
         config = {
             **{"probe_datasets": ["Probe", "Gone"], "init_from": "run-0"},

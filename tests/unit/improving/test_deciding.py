@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from engine.server.improving import improvement_gate
-from store.contract.errors import ConfigError, ConflictError, ForbiddenError, StateError
-from store.contract.roles import OWNER
-from store.documents.tables.person import Person
-from store.queries import jobs
-from store.queries.shipping import gate_candidates, improvements, versions
-from store.words import improvement_words
+from engine.retraining import gate
+from store.core.errors import ConfigError, ConflictError, ForbiddenError, StateError
+from store.core.rights import OWNER
+from store.core.schemas import Person
+from store.jobs import job_queue
+from store.registry import gate_candidates, model_versions
+from store.retraining import improvement_text, improvements
 from tests.unit.improving.chained import Chained
 from tests.unit.registering import finished_run, register
 
@@ -35,7 +35,7 @@ def test_declined_needs_a_reason_and_stop_cancels(chained: Chained, answers: dic
     chained.improving.step(chained.desk.clock())
     (job,) = chained.alive()
     chained.desk("stop_improvement", improvement=second)
-    assert jobs.get_job(chained.database, job["job_id"])["status"] == "cancelled"
+    assert job_queue.get_job(chained.database, job["job_id"])["status"] == "cancelled"
     chained.improving.step(chained.desk.clock())
     assert chained.get(second)["state"] == "stopped"
     with pytest.raises(StateError, match="has ended already"):
@@ -98,19 +98,19 @@ def test_a_version_in_use_of_another_deal_is_not_held_against_the_new_one(chaine
     register(chained.desk, text="three", run="run-3")
     own: dict[int, Any] = {}
     for number in (1, 2, 3):
-        holder = versions.get_version(chained.database, f"sums@{number}")
+        holder = model_versions.get_version(chained.database, f"sums@{number}")
         candidate = gate_candidates.Candidate(holder, holder, "production")
-        own[number] = improvement_gate.favour(chained.database, "run-1", candidate)
+        own[number] = gate.favour(chained.database, "run-1", candidate)
     assert (own[1], own[3]) == ("", "")
     assert (
         own[2]
         == "sums@2 was trained by run-2, which may have trained on rows that judge here: it is favoured"
     )
-    failed = improvement_gate.fair(_report((-0.05, -0.03), (0, 0.01), "passed"), (own[2], ""))
+    failed = gate.fair(_report((-0.05, -0.03), (0, 0.01), "passed"), (own[2], ""))
     assert [check["answer"] for check in failed["checks"]] == [PASSED, PASSED]
     report = _report((-0.05, -0.03), (0, 0.01))
     report["checks"][0]["answer"] = report["answer"] = "failed"
-    unsure = improvement_gate.fair(report, (own[2], ""))
+    unsure = gate.fair(report, (own[2], ""))
     assert ([check["answer"] for check in unsure["checks"]], unsure["answer"]) == (
         ["cant_tell", PASSED],
         "cant_tell",
@@ -265,4 +265,4 @@ def _report(old: tuple[float, float], new: tuple[float, float], answer: str = PA
     ],
 )
 def test_a_margin_is_said_and_what_is_worse_is_called_that(report: Any, how: str, sentence: str) -> None:
-    assert (improvement_words.how(report), improvement_words.measured(report)) == (how, sentence)
+    assert (improvement_text.how(report), improvement_text.measured(report)) == (how, sentence)

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.gathering import candidates, judging_rows, repeats
-from engine.jobs.shipping import gather_rows
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from engine.retraining import duplicates, feedback_rows, job
+from store.core.errors import ConfigError
+from store.core.home import Home
 from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, lacking, spoken, text
 from tests.unit.recipe_samples import make
 
@@ -44,16 +43,16 @@ def test_every_reason_is_counted_and_rows_and_skipped_rows_are_all_there_were(ho
     made = gather(home, old, [*fresh(), *others])
     counted = made["counted"]
     assert counted["left_out"] == {
-        repeats.DISAGREE: 2,
-        candidates.UNKNOWN: 1,
-        candidates.TEXT_GONE: 1,
-        candidates.WORD_GONE: 1,
-        candidates.DISAGREE: 1,
-        repeats.HELD_TEXT: 1,
-        repeats.HELD_PROMPT: 1,
-        repeats.HELD_NEAR: 1,
-        repeats.TRAINED: 1,
-        repeats.AGAIN: 1,
+        duplicates.DISAGREE: 2,
+        feedback_rows.UNKNOWN: 1,
+        feedback_rows.TEXT_GONE: 1,
+        feedback_rows.WORD_GONE: 1,
+        feedback_rows.DISAGREE: 1,
+        duplicates.HELD_TEXT: 1,
+        duplicates.HELD_PROMPT: 1,
+        duplicates.HELD_NEAR: 1,
+        duplicates.TRAINED: 1,
+        duplicates.AGAIN: 1,
         "a question is empty": 1,
         "holds half of a surrogate pair, which is no character": 1,
     }
@@ -123,7 +122,7 @@ def test_rows_of_a_slice_and_their_labels(home: Home) -> None:
     asked = {"source": "dataset", "dataset": "data-More", "where": {"expression": "\"source.kept\" = 'true'"}}
     made = gather(home, old, [], rows=[asked], mixed={"data-More": more})
     assert made["counted"]["asked"] == 45
-    assert made["counted"]["left_out"] == {candidates.UNKNOWN: 11, gather_rows.TEST_ROW: 10}
+    assert made["counted"]["left_out"] == {feedback_rows.UNKNOWN: 11, job.TEST_ROW: 10}
     other = answered(home)
     with pytest.raises(ConfigError, match="of the kind text"):
         gather(home, old, [], rows=[asked], mixed={"data-More": other | {"kind": "text"}})
@@ -145,7 +144,7 @@ def test_rows_drawn_at_random_judge_first_and_it_is_said(home: Home) -> None:
     ("count", "share", "held"), [(20, 0.3, 6), (39, 0.1, 4), (40, 0.1, 10), (100, 0.3, 30), (20, 0.5, 10)]
 )
 def test_how_many_judge(count: int, share: float, held: int) -> None:
-    assert judging_rows.wanted(count, share) == held
+    assert feedback_rows.wanted(count, share) == held
 
 
 def test_groups_are_never_parted_and_never_more_than_half_judge() -> None:
@@ -155,11 +154,13 @@ def test_groups_are_never_parted_and_never_more_than_half_judge() -> None:
         groups = rng.integers(0, max(2, count // int(rng.integers(1, 8))), count)
         digests = rng.integers(0, 2**63, count).astype(np.uint64)
         may, random = rng.random(count) < 0.8, rng.random(count) < 0.3
-        made = judging_rows.choose(digests, groups, may, random, 0.5, trial)
+        made = feedback_rows.choose_judging(digests, groups, may, random, 0.5, trial)
         assert made.judges.sum() <= count // 2
         assert not (made.judges & ~may).any()
         for group in np.unique(groups[made.judges]):
             assert made.judges[groups == group].all()
         order = rng.permutation(count)
-        again = judging_rows.choose(digests[order], groups[order], may[order], random[order], 0.5, trial)
+        again = feedback_rows.choose_judging(
+            digests[order], groups[order], may[order], random[order], 0.5, trial
+        )
         assert (again.judges == made.judges[order]).all()

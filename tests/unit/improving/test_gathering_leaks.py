@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.gathering import candidates, continued, repeats
-from store.config.training.train_config import Split
-from store.contract.home import Home
-from store.words.improvement_words import rows_sentence
+from engine.retraining import duplicates, feedback_rows
+from store.core.home import Home
+from store.retraining.improvement_text import rows_sentence
+from store.training.train_config import Split
 from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, spoken, text
 from tests.unit.recipe_samples import make
 
@@ -41,7 +41,7 @@ def test_a_held_out_question_is_none_to_train_on_however_it_is_put(home: Home) -
     ]
     taught = [spoken(4, "Free", "correction", prompt=chat(text(5), system="You are Tunebench, be kind."))]
     made = gather(home, old, [*corrected(1_000, 30), *put, *taught])
-    assert made["counted"]["left_out"] == {repeats.HELD_PROMPT: 1, continued.CONTINUED: 2}
+    assert made["counted"]["left_out"] == {duplicates.HELD_PROMPT: 1, feedback_rows.CONTINUED: 2}
     assert made["counted"]["only_train"] == 1
     assert not any(text(n) in row["text"] for n in (55, 56, 57) for row in made["rows"])
     kept = [{**each, "random": True} for each in corrected(1_000, 30)]
@@ -72,7 +72,7 @@ def test_earlier_answers_that_nobody_corrected_are_not_learned_and_examples_are(
         for n in range(1_000, 1_030)
     ]
     made = gather(home, old, [*corrected(2_000, 30), *turns])
-    assert made["counted"]["left_out"] == {continued.CONTINUED: 30}
+    assert made["counted"]["left_out"] == {feedback_rows.CONTINUED: 30}
     assert not any("Bad" in row["text"] for row in made["rows"])
     examples = [
         spoken(n, f"Better {n}", "correction", prompt=chat("An example?", "So it is.", text(n)))
@@ -92,7 +92,7 @@ def test_rows_that_judge_or_were_trained_elsewhere(home: Home) -> None:
     ]
     turned = [*corrected(1_000, 20), *corrected(3_000, 12), *corrected(4_000, 12)]
     made = gather(home, old, turned, beside=beside, held_out=0.5)
-    assert made["counted"]["left_out"] == {repeats.HELD_ELSEWHERE: 12}
+    assert made["counted"]["left_out"] == {duplicates.HELD_ELSEWHERE: 12}
     assert made["counted"]["only_train"] == 12
     judging = [row["text"] for row in made["rows"] if row["part"] == "test"]
     assert judging
@@ -108,7 +108,7 @@ def test_rows_that_judged_an_earlier_improvement_are_never_trained_on(home: Home
     rows = first["result"]["fingerprint"]
     beside = [{"why": "judge", "fingerprint": rows, "part": "test", "split": given}]
     again = gather(home, old, [*fresh(60), *fresh(30, 2_000)], beside=beside)
-    assert again["counted"]["left_out"] == {repeats.HELD_ELSEWHERE: len(judged)}
+    assert again["counted"]["left_out"] == {duplicates.HELD_ELSEWHERE: len(judged)}
     assert not judged & {row["text"] for row in again["rows"]}
 
 
@@ -117,20 +117,20 @@ def test_opposite_words_of_two_sources_and_of_label_and_correction_are_no_rows(h
     deal(home, old, "classification")
     both = [spoken(2_000, LABELS[0]), spoken(2_000, LABELS[1], "correction", person="p-bob")]
     made = gather(home, old, [*fresh(), *both])
-    assert made["counted"]["left_out"] == {candidates.DISAGREE: 1}
+    assert made["counted"]["left_out"] == {feedback_rows.DISAGREE: 1}
     old = answered(home)
     deal(home, old)
     both = [spoken(2_000, "Yes.", "correction"), spoken(2_000, "No!", "correction", source=1, request="x/0")]
     again = [spoken(2_001, "Yes.", "correction"), spoken(2_001, "yes.", "correction", request="x/1")]
     made = gather(home, old, [*corrected(1_000, 30), *both, *again])
-    assert made["counted"]["left_out"] == {repeats.DISAGREE_ANSWERS: 2, repeats.AGAIN: 1}
+    assert made["counted"]["left_out"] == {duplicates.DISAGREE_ANSWERS: 2, duplicates.AGAIN: 1}
 
 
 def test_an_invented_label_is_no_class_of_a_model_that_writes(home: Home) -> None:
     old = labelled(home)
     deal(home, old)
     made = gather(home, old, [*fresh(), spoken(2_000, "BANANA")])
-    assert made["counted"]["left_out"] == {candidates.UNKNOWN: 1}
+    assert made["counted"]["left_out"] == {feedback_rows.UNKNOWN: 1}
     assert {row["label"] for row in made["rows"]} == set(LABELS)
 
 

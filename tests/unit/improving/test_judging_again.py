@@ -9,11 +9,11 @@ import pytest
 
 from bench.truths import observe
 from bench.truths.monitoring import reuse
-from engine.gathering import earlier_rows
-from store.config.shipping.improve_config import MOST_JUDGED
-from store.config.training.train_config import Split
-from store.contract.home import Home
-from store.words import improvement_words
+from engine.retraining import feedback_rows
+from store.core.home import Home
+from store.retraining import improvement_text
+from store.retraining.config import MOST_JUDGED
+from store.training.train_config import Split
 from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, spoken, text
 from tests.unit.recipe_samples import make
 
@@ -68,8 +68,8 @@ def test_they_judge_with_the_new_ones_and_are_counted_each_time(home: Home, old:
     assert third["counted"]["again"]["times"] == {"1": 12, "2": 12}
     alone = gather(home, old, fresh(3_000), beside=[earlier(second)])  # the first one's rows were deleted
     assert alone["counted"] == third["counted"]
-    assert improvement_words.judges(third["counted"]) == "12 new rows and 24 that judged before"
-    assert "12 have judged 1 improvement, 12 have judged 2 improvements" in improvement_words.rows_sentence(
+    assert improvement_text.judges(third["counted"]) == "12 new rows and 24 that judged before"
+    assert "12 have judged 1 improvement, 12 have judged 2 improvements" in improvement_text.rows_sentence(
         third["counted"]
     )
 
@@ -80,7 +80,7 @@ def test_those_of_an_improvement_without_an_answer_are_as_good_as_new(
     failed = gather(home, old, fresh(1_000))
     made = gather(home, old, fresh(2_000), beside=[earlier(failed, judged=False)])
     assert made["counted"]["again"]["times"] == {"0": 12}
-    words = improvement_words.judges(made["counted"])
+    words = improvement_text.judges(made["counted"])
     assert words == "12 new rows and 12 that were put aside earlier and judged nothing"
 
 
@@ -93,20 +93,20 @@ def test_none_judges_that_a_version_was_trained_on(home: Home, old: dict[str, An
     learned = make(home, rows, "Learned", format="text_label", columns={"text": "text", "label": "label"})
     beside = {"why": "train", "fingerprint": learned["fingerprint"], "part": "all", "split": Split().fields()}
     made = gather(home, old, fresh(2_000), beside=[earlier(first), beside])
-    assert made["counted"]["again"]["left_out"] == {earlier_rows.LEARNED: 4}
+    assert made["counted"]["again"]["left_out"] == {feedback_rows.LEARNED: 4}
     assert not set(learned_texts) & set(judging(made))
     assert made["result"]["skipped_count"] == 4
     unknown = "sums@3 was imported: nobody knows what it was trained on"
     made = gather(home, old, fresh(2_000), beside=[earlier(first)], in_use_unknown=unknown)
     assert made["counted"]["again"] == {"rows": 0, "times": {}, "random": 0, "left_out": {unknown: 12}}
-    assert improvement_words.judges(made["counted"]) == "12 new rows"
+    assert improvement_text.judges(made["counted"]) == "12 new rows"
 
 
 def test_a_row_judges_so_often_and_no_more(home: Home, old: dict[str, Any]) -> None:
     made = gather(home, old, fresh(1_000))
     for start in range(2_000, 2_000 + 1_000 * MOST_JUDGED, 1_000):
         made = gather(home, old, fresh(start), beside=[earlier(made)])
-    assert made["counted"]["again"]["left_out"] == {earlier_rows.OFTEN: 12}
+    assert made["counted"]["again"]["left_out"] == {feedback_rows.OFTEN: 12}
     assert made["counted"]["again"]["rows"] == 12 * (MOST_JUDGED - 1)
 
 
@@ -117,7 +117,7 @@ def test_one_that_may_judge_yet_counts_for_how_often(home: Home, old: dict[str, 
         before, made = made, gather(home, old, fresh(start), beside=[earlier(made)])
     under_way = earlier(made, judged=False, may_judge=True)
     other = gather(home, old, fresh(9_000), beside=[under_way, earlier(before)])
-    assert other["counted"]["again"]["left_out"] == {earlier_rows.OFTEN: 12}
+    assert other["counted"]["again"]["left_out"] == {feedback_rows.OFTEN: 12}
     ended = gather(home, old, fresh(9_000), beside=[earlier(made, judged=False), earlier(before)])
     assert ended["counted"]["again"]["left_out"] == {}
 
@@ -130,10 +130,10 @@ def test_what_somebody_has_answered_otherwise_since_judges_no_more(home: Home, o
     number = next(n for n in range(1_000, 1_040) if text(n) in by_question)
     otherwise = LABELS[LABELS.index(by_question[text(number)]) - 1]
     made = gather(home, old, [*fresh(2_000), spoken(number, otherwise)], beside=[earlier(first)])
-    assert made["counted"]["again"]["left_out"] == {earlier_rows.DISPUTED: 1}
+    assert made["counted"]["again"]["left_out"] == {feedback_rows.DISPUTED: 1}
     both = {"beside": [earlier(made), earlier(first)]}
     third = gather(home, old, fresh(3_000), disputed=made["result"]["disputed"], **both)
-    assert third["counted"]["again"]["left_out"] == {earlier_rows.DISPUTED: 1}
+    assert third["counted"]["again"]["left_out"] == {feedback_rows.DISPUTED: 1}
     assert third["result"]["disputed"] == made["result"]["disputed"]
     assert not any(text(number) in row for row in judging(third))
     # what judges no more for another reason is looked at all the same: it may be fit to judge again later
@@ -162,10 +162,10 @@ def test_how_they_were_drawn_stays_with_them(home: Home, old: dict[str, Any]) ->
     assert (chosen["counted"]["held_out_random"], chosen["counted"]["again"]["random"]) == (False, 12)
     again = gather(home, old, fresh(3_000, random=True), beside=[earlier(chosen)])
     assert (again["counted"]["held_out_random"], again["counted"]["again"]["random"]) == (True, 12)
-    assert not improvement_words.all_random(again["counted"])
-    assert "12 of the earlier ones were drawn at random" in improvement_words.rows_sentence(again["counted"])
+    assert not improvement_text.all_random(again["counted"])
+    assert "12 of the earlier ones were drawn at random" in improvement_text.rows_sentence(again["counted"])
     only = gather(home, old, fresh(3_000, random=True), beside=[earlier(drawn, random=True)])
-    assert improvement_words.all_random(only["counted"])
+    assert improvement_text.all_random(only["counted"])
 
 
 @pytest.mark.parametrize(
@@ -186,11 +186,11 @@ def test_new_rows_and_earlier_ones_are_each_said_to_be_drawn_as_they_were(
         **{"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": new},
         **{"only_train": 0, "corrects": 0, "again": again},
     }
-    sentence = improvement_words.rows_sentence(rows)
+    sentence = improvement_text.rows_sentence(rows)
     assert f"12 judge, {draw}" in sentence
     assert of_earlier in sentence
     assert ("of the earlier ones" in sentence) == bool(of_earlier)
-    assert improvement_words.all_random(rows) == (new and earlier == 24)
+    assert improvement_text.all_random(rows) == (new and earlier == 24)
 
 
 @pytest.mark.parametrize("answer", ["passed", "failed"])

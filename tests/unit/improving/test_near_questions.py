@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 
 from bench.detection import reworded as bench
-from engine.gathering import near_questions as blocks
-from engine.gathering.near_questions import QuestionPairs, near_questions
-from engine.gathering.reworded import SAME_ANSWER, QuestionsAnswered, find_repeated
-from engine.near.trigrams import TrigramProducts, TrigramWeights
+from engine.data.similarity.text_overlap import TrigramProducts, TrigramWeights
+from engine.retraining import paraphrases as blocks
+from engine.retraining.paraphrases import (
+    SAME_ANSWER,
+    QuestionPairs,
+    QuestionsAnswered,
+    find_repeated,
+    near_questions,
+)
 from tests.unit.data_job import silent
 from tests.unit.measured import WORDS
 
@@ -96,8 +101,8 @@ def test_products_are_those_of_all_trigrams_whichever_are_dense(monkeypatch: pyt
     first, second = weights[:70], weights[70:]
     whole = (first @ second.T).toarray()
     for share, most in ((1 / 256, 512), (0.0, 40), (2.0, 512)):
-        monkeypatch.setattr("engine.near.trigrams.DENSE_SHARE", share)
-        monkeypatch.setattr("engine.near.trigrams.MOST_DENSE", most)
+        monkeypatch.setattr("engine.data.similarity.text_overlap.DENSE_SHARE", share)
+        monkeypatch.setattr("engine.data.similarity.text_overlap.MOST_DENSE", most)
         products = TrigramProducts(first, second)
         parts = [products.block(begin, begin + 32) for begin in range(0, 70, 32)]
         assert np.allclose(np.concatenate(parts), whole, atol=1e-6)
@@ -123,7 +128,7 @@ def test_a_block_takes_a_fixed_part_of_the_memory(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("unit", ["answers", "questions"])
 def test_it_tells_how_far_it_is_and_stops_when_asked(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
     monkeypatch.setattr(blocks, "MOST_ROWS", 20)
-    monkeypatch.setattr("engine.gathering.reworded.STEP", 20)
+    monkeypatch.setattr("engine.retraining.paraphrases.STEP", 20)
     texts = made_up(60, 7)
     rows = QuestionsAnswered(texts, [f"it is {text}" for text in texts], np.zeros(len(texts), bool))
     steps_of: list[tuple[float, float, str]] = []

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.gathering import near_questions, repeats, reworded
-from engine.gathering.reworded import QuestionsAnswered, find_repeated
-from store.contract.home import Home
+from engine.retraining import duplicates, paraphrases
+from engine.retraining.paraphrases import QuestionsAnswered, find_repeated
+from store.core.home import Home
 from tests.unit.data_job import silent
 from tests.unit.improving.gathered import deal, gather, spoken
 from tests.unit.measured import WORDS
@@ -62,7 +62,7 @@ def test_a_reworded_question_with_the_held_out_answer_is_left_out_and_names_its_
         for n in range(45, 60)
     ]
     made = gather(home, old, [*fresh(), *rewordings])
-    assert made["counted"]["left_out"] == {repeats.HELD_ANSWER: 15}
+    assert made["counted"]["left_out"] == {duplicates.HELD_ANSWER: 15}
     assert made["counted"]["repeats"] == 15
     partners = {each["row_id"] for each in made["counted"]["repeating"]}
     assert partners == set(range(45, 60))
@@ -77,7 +77,7 @@ def test_a_part_of_the_held_out_answer_is_enough(home: Home) -> None:
         corrected(2_000 + n, f"Something else {n}?", f"{row(n)[1][:90]} and whatever comes.")
         for n in range(50, 55)
     ]
-    assert gather(home, old, [*fresh(), *halves])["counted"]["left_out"] == {repeats.HELD_ANSWER: 5}
+    assert gather(home, old, [*fresh(), *halves])["counted"]["left_out"] == {duplicates.HELD_ANSWER: 5}
 
 
 def test_a_reworded_question_with_an_answer_of_its_own_is_left_out(home: Home) -> None:
@@ -88,7 +88,7 @@ def test_a_reworded_question_with_an_answer_of_its_own_is_left_out(home: Home) -
     ]
     left_out = gather(home, old, [*fresh(), *asked])["counted"]["left_out"]
     assert sum(left_out.values()) == 5
-    assert set(left_out) <= {repeats.HELD_REWORDED, repeats.HELD_NEAR}
+    assert set(left_out) <= {duplicates.HELD_REWORDED, duplicates.HELD_NEAR}
 
 
 def test_short_answers_that_many_rows_have_match_nothing(home: Home) -> None:
@@ -120,11 +120,11 @@ def test_rows_that_repeat_each_other_in_other_words_are_never_parted() -> None:
 
 def test_of_many_answers_that_share_a_sentence_a_few_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
-    shared = reworded._shared_bits
-    monkeypatch.setattr(reworded, "_shared_bits", lambda *given: looks.append(given) or shared(*given))
+    shared = paraphrases._shared_bits
+    monkeypatch.setattr(paraphrases, "_shared_bits", lambda *given: looks.append(given) or shared(*given))
     answers = [f"the heron nests among tall reeds {number} near still water" for number in range(15)]
-    list(reworded._copied(answers, [], [], silent))
-    assert 0 < len(looks) <= reworded.NEAREST * len(answers)
+    list(paraphrases._copied(answers, [], [], silent))
+    assert 0 < len(looks) <= paraphrases.NEAREST * len(answers)
 
 
 def test_the_job_tells_what_it_compares(home: Home) -> None:
@@ -133,7 +133,7 @@ def test_the_job_tells_what_it_compares(home: Home) -> None:
     progress = [json.loads(line) for line in events.read_text().splitlines()]
     phases = {(event["message"], event["unit"]) for event in progress if event["type"] == "progress"}
     assert phases >= {
-        (repeats.COMPARING, "bands"),
-        (reworded.COMPARING, "answers"),
-        (near_questions.COMPARING, "questions"),
+        (duplicates.COMPARING_ROWS, "bands"),
+        (paraphrases.COMPARING_ANSWERS, "answers"),
+        (paraphrases.COMPARING_QUESTIONS, "questions"),
     }

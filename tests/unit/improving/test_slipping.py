@@ -11,14 +11,14 @@ from scipy import special
 from bench.truths import Rate, observe
 from bench.truths.models.gates import as_gate_row
 from bench.truths.monitoring import slipped
-from engine.gathering.slipping import RepeatsOf, most_learned, most_slipped
-from engine.server.improving import improvement_gate
-from store.config.shipping.improve_config import MAX_SLIPPING, MAX_SLIPPING_SHORT
-from store.contract.home import Home
-from store.documents.data.gathered import Slipping
-from store.queries.shipping import gate_evidence
-from store.words import improvement_words
-from store.words.improvement_words import slipping_sentence
+from engine.retraining import gate
+from engine.retraining.job import RepeatsOf, most_learned, most_slipped
+from store.core.home import Home
+from store.registry import gate_evidence
+from store.retraining import improvement_text
+from store.retraining.config import MAX_SLIPPING, MAX_SLIPPING_SHORT
+from store.retraining.improvement_text import slipping_sentence
+from store.retraining.schemas import Slipping
 from tests.unit.improving.gathered import answered, deal, gather, labelled, spoken
 
 MARGIN = 0.02
@@ -162,7 +162,7 @@ def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
     case = gate_evidence.GateCase("m@2", "production", "m@1", [(check, "", evidence), (check, "", evidence)])
     monkeypatch.setattr(gate_evidence, "case_of", lambda *_: case)
     for name in ("favour", "favour_on_new"):
-        monkeypatch.setattr(improvement_gate, name, lambda *_: "")
+        monkeypatch.setattr(gate, name, lambda *_: "")
     rows = (
         {}
         if most is None
@@ -170,7 +170,7 @@ def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
     )
     improvement: Any = {"config": {"run": "r"}, "facts": rows}
     nothing: Any = None
-    return improvement_gate.judged(nothing, improvement, nothing, nothing)
+    return gate.judged(nothing, improvement, nothing, nothing)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_check_passes_only_where_it_would_without_what_may_have_slipped_throug
     made = report(monkeypatch, most)
     old, new = made["checks"]
     assert (made["answer"], old["answer"], new["answer"]) == (answer, answer, "passed")
-    assert improvement_words.how(made) == how
+    assert improvement_text.how(made) == how
     allowed = max(most or 0, 0)
     without = (20 - min(allowed, 25)) / (500 - allowed)
     assert old.get("lifted", 0.0) == pytest.approx(20 / 500 - without)
@@ -198,15 +198,15 @@ def test_a_check_passes_only_where_it_would_without_what_may_have_slipped_throug
     sentence = (
         "Without 30 rows whose repeats may have slipped into training the difference could be 0.051 less"
     )
-    assert (slips in made["sentence"]) == improvement_words.may_be_slips(old) == (most == 30)
+    assert (slips in made["sentence"]) == improvement_text.may_be_slips(old) == (most == 30)
     assert (sentence in old["sentence"]) == (most == 30)
 
 
 def test_what_fails_or_can_not_be_told_anyhow_is_no_matter_of_slips(monkeypatch: pytest.MonkeyPatch) -> None:
     old = report(monkeypatch, 30)["checks"][0]
-    assert improvement_words.may_be_slips(old)
-    assert not improvement_words.may_be_slips({**old, "answer": "failed"})
-    assert not improvement_words.may_be_slips({**old, "value": {**old["value"], "low": -0.1}})
+    assert improvement_text.may_be_slips(old)
+    assert not improvement_text.may_be_slips({**old, "answer": "failed"})
+    assert not improvement_text.may_be_slips({**old, "value": {**old["value"], "low": -0.1}})
 
 
 def test_what_is_lifted_by_nobody_knows_how_much_is_a_matter_of_slips(
@@ -214,8 +214,8 @@ def test_what_is_lifted_by_nobody_knows_how_much_is_a_matter_of_slips(
 ) -> None:
     old = report(monkeypatch, 30)["checks"][0]
     del old["lifted"]
-    assert improvement_words.may_be_slips(old)
-    assert not improvement_words.may_be_slips(
+    assert improvement_text.may_be_slips(old)
+    assert not improvement_text.may_be_slips(
         {**old, "check": "human_ratings"}
     )  # too few raters, as it may be
 

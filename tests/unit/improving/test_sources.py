@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from bench.made.request_log import Traffic, append, request_lines
-from engine.server.monitoring.tailing import take_logs
-from engine.server.scheduling import gather_orders
-from engine.server.scheduling.monitor_alerting import Warned, raise_alert
-from store.catalog.metric_table import compared_by
-from store.contract.errors import ConfigError, StateError
-from store.contract.jobdir import JobDir
-from store.contract.request_log import log_folder
-from store.documents.data.gathered import RowCandidate
-from store.queries import jobs
-from store.queries.monitoring import monitor_alerts
-from store.queries.monitoring.returned import returned
-from store.queries.serving import endpoints
-from store.queries.shipping import improvements
+from engine.monitoring.alerts import Warned, raise_alert
+from engine.monitoring.loop import take_logs
+from engine.retraining import job_spec
+from store.core.errors import ConfigError, StateError
+from store.core.job_folder import JobDir
+from store.core.metric_table import compared_by
+from store.jobs import job_queue
+from store.monitoring import monitor_alerts
+from store.monitoring.feedback import returned
+from store.monitoring.log_ingest import log_folder
+from store.retraining import improvements
+from store.retraining.schemas import RowCandidate
+from store.serving import endpoints
 from tests.unit.improving.chained import Chained
 from tests.unit.rating.round_desk import RoundDesk, person
 
@@ -60,7 +60,7 @@ def brought(chained: Chained, **source: Any) -> list[RowCandidate]:
     folder = JobDir(chained.home.jobs / "job-1")
     folder.path.mkdir(exist_ok=True)
     job: Any = {"job_id": "job-1", "config": config}
-    gather_orders.bring_candidates(chained.database, chained.home, job)
+    job_spec.bring_candidates(chained.database, chained.home, job)
     lines = (folder.path / "candidates.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
@@ -84,9 +84,9 @@ def test_the_last_word_of_each_person_and_only_what_is_meant(chained: Chained) -
     assert (gone["prompt"], gone["asked_at"]) == (None, None)
     assert made[0]["rejected"] == "No."
     assert not any(each["random"] for each in made)
-    moment = jobs.utc(words[8]["at"]).isoformat()
+    moment = job_queue.utc(words[8]["at"]).isoformat()
     assert len(brought(chained, start=moment)) == 2
-    in_zone = f"{jobs.utc(words[8]['at'] + 3_600).isoformat()}+01:00"
+    in_zone = f"{job_queue.utc(words[8]['at'] + 3_600).isoformat()}+01:00"
     assert len(brought(chained, start=in_zone)) == 2
     assert {each["request"] for each in brought(chained, group="web")} < {each["request"] for each in made}
     assert brought(chained, group="nobody") == []
@@ -134,7 +134,7 @@ def test_a_schedule_begins_one_once_enough_was_said(chained: Chained) -> None:
     chained.desk("stop_improvement", improvement=improvement["improvement_id"])
     chained.desk("remove_alias", model="sums", reason="Wrong.")
     for line in ask(chained, 25, first=25, start=1_900_000_000.0):
-        assert line["at"] > jobs.epoch(improvement["begun_at"])
+        assert line["at"] > job_queue.epoch(improvement["begun_at"])
     chained.next_engine().step(at + 5 * DAY)
     (schedule,) = improvements.schedules(chained.database)
     assert "No version of sums is production" in str(schedule["trouble"])
@@ -161,7 +161,7 @@ def test_corrections_of_a_round_wait_until_it_is_closed(tmp_path: Path) -> None:
     }
     job: Any = {"job_id": "job-1", "config": config}
     JobDir(desk.home.jobs / "job-1").path.mkdir()
-    gather_orders.bring_candidates(desk.database, desk.home, job)
+    job_spec.bring_candidates(desk.database, desk.home, job)
     lines = (desk.home.jobs / "job-1" / "candidates.jsonl").read_text().splitlines()
     made: list[RowCandidate] = [json.loads(line) for line in lines]
     desk.database.close()

@@ -12,18 +12,17 @@ from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from bench.ratings.judged import RATES
 from bench.truths import observe
-from engine.diagnostics.drift.label_candidates import REACHED
-from engine.diagnostics.rating.raters.judged_share import judged_share
-from engine.diagnostics.rating.raters.judged_versions import NO_ROUND, draw_words, of_versions
-from engine.jobs.shipping import judge_requests
-from engine.server.scheduling.job_handlers import keep, write_order
+from engine.job_handlers import keep, write_order
+from engine.monitoring import judging_job
+from engine.monitoring.label_candidates import REACHED
+from engine.rating.analysis.judge_correction import NO_ROUND, draw_words, judged_share, of_versions
 from engine.worker.job import WorkerJob
-from store.contract.errors import DataError, StateError
-from store.documents.serving.request_judging import RequestJudging
-from store.documents.tables.person import Person
-from store.queries import jobs
-from store.queries.monitoring import judged_requests
-from store.queries.monitoring.judged_requests import JudgedWindow
+from store.core.errors import DataError, StateError
+from store.core.monitoring_schemas import RequestJudging
+from store.core.schemas import Person
+from store.jobs import job_queue
+from store.monitoring import logged_requests
+from store.monitoring.logged_requests import JudgedWindow
 from tests.unit.judge_server import Answer, completion, judging
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
@@ -88,7 +87,7 @@ def _rate(
         tx.execute(
             "INSERT INTO rating_round SELECT ?, 'R', '', 'pass_fail', ?, '[]', 'open', NULL, 1, ?,"
             " 'p', 'P', ?, NULL, NULL",
-            [name, config, details, jobs.utc(monitored.now - drawn)],
+            [name, config, details, job_queue.utc(monitored.now - drawn)],
         )
         for place in range(first, first + count):
             asked = f"chatcmpl-endpoint-1-{place:08d}"
@@ -109,9 +108,9 @@ def _rate(
 
 
 def _judged(monitored: Monitored, job_id: str) -> RequestJudging:
-    job = jobs.get_job(monitored.database, job_id)
+    job = job_queue.get_job(monitored.database, job_id)
     folder = write_order(monitored.database, monitored.home, job)
-    result = judge_requests.run(WorkerJob(folder.path))
+    result = judging_job.run(WorkerJob(folder.path))
     with monitored.database.transaction() as tx:
         for _ in range(2):  # as after a kill before the commit
             keep(tx, monitored.home, job, result, monitored.now)
@@ -139,15 +138,15 @@ def test_a_judging_from_the_log_to_the_share(monitored: Monitored) -> None:
     asked = server.requests[0]["messages"]
     assert "does what was asked" in asked[0]["content"]
     assert "<b>" in asked[1]["content"]
-    window = JudgedWindow.of(jobs.get_job(monitored.database, job_id))
-    answers = judged_requests.answers(monitored.database, job_id, window)
+    window = JudgedWindow.of(job_queue.get_job(monitored.database, job_id))
+    answers = logged_requests.answers(monitored.database, job_id, window)
     assert len(answers) == ASKED + 40
     seen = of_versions(answers)["intents@3"]
     assert (seen.rated, seen.agree, seen.by) == (39, 39, "both")
     assert seen.judge == pytest.approx(0.75, abs=0.01)
     assert seen.corrected.value == pytest.approx(0.75, abs=0.03)
-    assert judged_requests.rated(monitored.database, window) == 40
-    words = draw_words(judged_requests.correcting(monitored.database, job_id, window), REACHED)
+    assert logged_requests.rated(monitored.database, window) == 40
+    words = draw_words(logged_requests.correcting(monitored.database, job_id, window), REACHED)
     assert "by the round R, for requests of " in words
     assert "not from all" in words
 
@@ -159,22 +158,22 @@ def test_people_correct_the_judge_on_what_their_round_drew_from_alone(monitored:
         _rate(monitored, 60, "grouped", 60, group="g")
         job_id = _asked(monitored, server.base_url)
         _judged(monitored, job_id)
-        window = JudgedWindow.of(jobs.get_job(monitored.database, job_id))
-        seen = of_versions(judged_requests.answers(monitored.database, job_id, window))["intents@3"]
+        window = JudgedWindow.of(job_queue.get_job(monitored.database, job_id))
+        seen = of_versions(logged_requests.answers(monitored.database, job_id, window))["intents@3"]
         assert (seen.by, seen.rated, seen.corrected.why) == ("nothing", 0, NO_ROUND)
         assert seen.judged == ASKED - 1
 
         half = 30.0 * ASKED / 2  # seconds: drawn when half of the requests had come
         _rate(monitored, 40, "early", drawn=half)
         with monitored.database.transaction() as tx:
-            jobs.move(tx, job_id, "cancelled")
+            job_queue.move(tx, job_id, "cancelled")
         later = _asked(monitored, server.base_url)
         _judged(monitored, later)
-    window = JudgedWindow.of(jobs.get_job(monitored.database, later))
-    frame = judged_requests.correcting(monitored.database, later, window)
+    window = JudgedWindow.of(job_queue.get_job(monitored.database, later))
+    frame = logged_requests.correcting(monitored.database, later, window)
     assert frame is not None
-    assert (frame["round_id"], frame["end"]) == ("early", jobs.utc(monitored.now - half))
-    answers = judged_requests.answers(monitored.database, later, window)
+    assert (frame["round_id"], frame["end"]) == ("early", job_queue.utc(monitored.now - half))
+    answers = logged_requests.answers(monitored.database, later, window)
     assert sum(answer["in_frame"] for answer in answers if answer["at_random"]) == pytest.approx(60, abs=2)
     seen = of_versions(answers)["intents@3"]
     assert (seen.by, seen.rated, seen.judged) == ("both", 39, ASKED - 1)
@@ -185,14 +184,14 @@ def test_rated_answers_are_judged_before_a_budget_is_spent(monitored: Monitored)
         _write(monitored)
         _rate(monitored, 40)
         job_id = _asked(monitored, server.base_url)
-        config = jobs.get_job(monitored.database, job_id)["config"]
+        config = job_queue.get_job(monitored.database, job_id)["config"]
         assert config["judge"]["max_calls"] == 200 + 40  # none is asked again here
         with monitored.database.transaction() as tx:
             judge = config["judge"] | {"max_calls": 45, "concurrency": 1}
-            jobs.update(tx, job_id, config=config | {"judge": judge})
+            job_queue.update(tx, job_id, config=config | {"judge": judge})
         _judged(monitored, job_id)
-    window = JudgedWindow.of(jobs.get_job(monitored.database, job_id))
-    seen = of_versions(judged_requests.answers(monitored.database, job_id, window))["intents@3"]
+    window = JudgedWindow.of(job_queue.get_job(monitored.database, job_id))
+    seen = of_versions(logged_requests.answers(monitored.database, job_id, window))["intents@3"]
     assert seen.rated == 39
 
 

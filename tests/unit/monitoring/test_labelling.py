@@ -11,14 +11,17 @@ import pytest
 
 from bench.truths import Rate, observe
 from bench.truths.monitoring.labelled import RATES
-from engine.diagnostics.drift import labelling
-from engine.diagnostics.drift.label_candidates import collect
-from engine.diagnostics.drift.label_list import empty_advice, headline, next_to_label_of, order_words
-from engine.diagnostics.drift.labelling import (
+from engine.monitoring import labelling
+from engine.monitoring.label_candidates import collect
+from engine.monitoring.labelling import (
     LESS_LIKE,
     LESS_SURE,
     NOTHING_STANDS_OUT,
     ReasonWeights,
+    empty_advice,
+    headline,
+    next_to_label_of,
+    order_words,
     pick,
     rank,
 )

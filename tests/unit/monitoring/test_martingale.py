@@ -8,14 +8,23 @@ import math
 import numpy as np
 import pytest
 
-from engine.diagnostics.drift.batch_view import view
-from engine.diagnostics.drift.direction import direction
-from engine.diagnostics.drift.martingale import BETS, begin, bet, payoffs, ties
-from engine.diagnostics.drift.watched import WATCHED, Scale, bins_of, value_of
-from engine.diagnostics.drift.watching import ValueOfRequest, advance, begun_anew, start, threshold
-from engine.diagnostics.statistics.anytime import anytime_share
-from store.documents.serving.drift import WatchedName
-from store.words.watched_names import readable_name
+from engine.evaluation.statistics.intervals import anytime_share
+from engine.monitoring.comparisons import compare_window
+from engine.monitoring.drift import (
+    WATCHED,
+    Scale,
+    ValueOfRequest,
+    advance,
+    begun_anew,
+    bins_of,
+    start,
+    threshold,
+    value_of,
+)
+from engine.monitoring.sequential_tests import BETS, begin_bets, bet, payoffs, ties
+from engine.monitoring.text import direction
+from store.core.monitoring_schemas import WatchedName
+from store.monitoring.traffic import readable_name
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
@@ -23,7 +32,7 @@ def _bins(values: np.ndarray) -> np.ndarray:
 
 
 def _path(reference: np.ndarray, values: np.ndarray, seed: int) -> np.ndarray:
-    return bet(begin(reference), values, ties(seed, 0, len(values))).log_wealth
+    return bet(begin_bets(reference), values, ties(seed, 0, len(values))).log_wealth
 
 
 def test_ties_are_uniform_and_the_same_at_each_place() -> None:
@@ -143,18 +152,18 @@ def test_the_view_of_a_window_is_held_against_luck() -> None:
 
     over = 0
     for _ in range(60):
-        same = view(counted(0), counted(0))
+        same = compare_window(counted(0), counted(0))
         assert same is not None
         over += same.psi > same.psi_by_luck
     assert over <= 9  # 5% of 60 are 3
-    changed = view(counted(0), counted(0.5))
+    changed = compare_window(counted(0), counted(0.5))
     assert changed is not None
     assert changed.ks is not None
     assert changed.ks_by_luck is not None
     assert changed.psi > changed.psi_by_luck
     assert changed.ks > changed.ks_by_luck
-    assert view({1: 5}, {1: 500}) is None
-    names = view({"card": 150, "fee": 50}, {"card": 80, "fee": 120})
+    assert compare_window({1: 5}, {1: 500}) is None
+    names = compare_window({"card": 150, "fee": 50}, {"card": 80, "fee": 120})
     assert names is not None
     assert names.moved[0][1].value == pytest.approx(-0.35)
 

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines
-from engine.diagnostics.drift.standing import reference_line
-from engine.server.scheduling.monitor_alerting import Warned, raise_alert
-from store.documents.tables.person import Person
-from store.queries.monitoring import monitor_alerts, monitors
+from engine.monitoring.alerts import Warned, raise_alert
+from engine.monitoring.endpoint_status import reference_line
+from store.core.schemas import Person
+from store.monitoring import monitor_alerts, monitors
 from tunebench.cli import cli
-from tunebench.commands.shipping import monitor_changes, monitor_cli
+from tunebench.commands import monitoring
 from tunebench.terminal.output import NOT_FOUND
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
@@ -37,7 +37,7 @@ class StoreClient:
 
 @pytest.fixture
 def asked(monitored: Monitored, monkeypatch: pytest.MonkeyPatch) -> Monitored:
-    for module in (monitor_cli, monitor_changes):
+    for module in (monitoring, monitoring):
         monkeypatch.setattr(module, "connect", lambda **_: StoreClient(monitored))
     return monitored
 

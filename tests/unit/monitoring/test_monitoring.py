@@ -11,14 +11,15 @@ import pytest
 
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
-from engine.server.scheduling.job_handlers import keep
-from store.contract.errors import ConfigError, NotFoundError, StateError
+from engine.job_handlers import keep
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.monitoring_schemas import MonitorAlert
+from store.core.schemas import Person
 from store.db.database import Transaction
-from store.documents.serving.monitor import MonitorAlert
-from store.documents.tables.person import Person
-from store.queries import activity, jobs
-from store.queries.monitoring import golden, monitor_alerts, monitors, scheduled_bias, signal_counts, traffic
-from store.queries.monitoring.traffic import Window
+from store.jobs import job_queue
+from store.monitoring import monitor_alerts, monitors, traffic
+from store.monitoring.traffic import Window
+from store.people import activity
 from tests.unit.monitoring.texts import bank_questions, chat
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
@@ -77,7 +78,7 @@ def test_the_same_kind_of_request_raises_nothing_and_another_does(monitored: Mon
     day = 12  # requests
     assert REFERENCE + LENGTH - 3 * day <= places[0] <= places[1] < REFERENCE + LENGTH + 7 * day  # type: ignore[operator]
     assert "same weekdays of the first week" in alerts["input_distance"]["reason"]
-    behind = signal_counts.most_unlike(
+    behind = traffic.most_unlike(
         monitored.database,
         "endpoint-1",
         "input_distance",
@@ -96,12 +97,12 @@ def test_no_request_is_counted_twice_and_none_left_out(monitored: Monitored) -> 
     write(monitored, bank_questions(rng, 90), first=REFERENCE)
     monitored.step()
     whole = monitored.monitor()["states"]
-    past = jobs.of_kind(monitored.database, monitors.KIND)[0]
+    past = job_queue.of_kind(monitored.database, monitors.KIND)[0]
     assert past["result"] is not None
     with monitored.database.transaction() as tx:  # as an engine would that was killed before the commit
         keep(tx, monitored.home, past, past["result"], monitored.now)
     assert monitored.monitor()["states"] == whole
-    hours = signal_counts.counts(monitored.database, "endpoint-1", _all())["output_length"]["bins"]
+    hours = traffic.signal_counts(monitored.database, "endpoint-1", _all())["output_length"]["bins"]
     assert sum(hours.values()) == 90
     count = monitored.database.query("SELECT count(*) AS n FROM request_signal").to_pylist()[0]["n"]
     assert count == 90
@@ -117,7 +118,7 @@ def test_a_look_that_began_before_an_acknowledgement_is_made_again(monitored: Mo
     write(monitored, chat(np.random.default_rng(5), 30), first=seen_to)
     monitored.now += 60
     monitored.monitoring.step()  # queues the look
-    looks = [job for job in jobs.of_kind(monitored.database, monitors.KIND) if job["status"] == "queued"]
+    looks = [job for job in job_queue.of_kind(monitored.database, monitors.KIND) if job["status"] == "queued"]
     assert len(looks) == 1
     ask(monitored, "acknowledge_alert", alert=alert["alert_id"], outcome="new_normal", note="A new campaign")
     monitored.look(looks[0]["job_id"])
@@ -243,7 +244,7 @@ def test_thumbs_surely_under_their_limit_raise_an_alert(monitored: Monitored) ->
     monitored.monitoring.step()
     alert = monitor_alerts.open_alerts(monitored.database, "endpoint-1")[0]
     assert (alert["kind"], alert["subject"]) == ("quality", "thumbs")
-    rows = signal_counts.thumbs_down(monitored.database, "endpoint-1", _all().start, limit=3)
+    rows = traffic.thumbs_down(monitored.database, "endpoint-1", _all().start, limit=3)
     assert len(rows) == 3
 
 
@@ -269,7 +270,7 @@ def test_the_golden_set_is_asked_for_when_it_is_due(
         monitored.monitoring.step()
     assert len(queued) == 2
     assert queued[1] - queued[0] == 24 * 3_600
-    assert [run["status"] for run in golden.runs(monitored.database, "endpoint-1")] == [None, None]
+    assert [run["status"] for run in monitors.golden_runs(monitored.database, "endpoint-1")] == [None, None]
 
 
 def test_a_clock_that_is_set_back_stops_no_schedule(
@@ -303,7 +304,7 @@ def test_the_golden_set_waits_for_the_evaluation_before(
 
     def queue(tx: Transaction, config: object) -> str:
         queued.append(f"job-{len(queued)}")
-        jobs.insert(tx, jobs.NewJob(queued[-1], "evaluate", "Golden", {}, monitored.now))
+        job_queue.insert(tx, job_queue.NewJob(queued[-1], "evaluate", "Golden", {}, monitored.now))
         return queued[-1]
 
     monkeypatch.setattr(monitored.commands.evaluations, "queue", queue)
@@ -313,7 +314,7 @@ def test_the_golden_set_waits_for_the_evaluation_before(
         monitored.monitoring.step()
     assert queued == ["job-0"]
     with monitored.database.transaction() as tx:
-        jobs.finish(tx, "job-0", "cancelled", monitored.now)
+        job_queue.finish(tx, "job-0", "cancelled", monitored.now)
     monitored.now += 3_600
     monitored.monitoring.step()
     assert queued == ["job-0", "job-1"]
@@ -330,7 +331,7 @@ def test_a_bias_check_on_a_schedule_warns_where_it_is_worse(monitored: Monitored
     assert monitored.monitor()["revision"] == 0 or monitored.monitor()["reference"] is not None
     monitored.now += 61
     monitored.monitoring.step()
-    (asked,) = scheduled_bias.checks(monitored.database, "endpoint-1")
+    (asked,) = monitors.scheduled_checks(monitored.database, "endpoint-1")
     assert (asked["status"], asked["worse"]) == ("queued", None)
 
     def finish(job_id: str, worse: int) -> None:
@@ -341,7 +342,7 @@ def test_a_bias_check_on_a_schedule_warns_where_it_is_worse(monitored: Monitored
             tx.execute("UPDATE job SET status = 'finished' WHERE job_id = ?", [job_id])
             tx.execute(
                 "INSERT INTO bias_check VALUES (?, NULL, 'SmolLM2', 'other', '{}', ?, '{}', NULL, ?)",
-                [job_id, report, jobs.utc(monitored.now)],
+                [job_id, report, job_queue.utc(monitored.now)],
             )
         for _ in range(2):
             monitored.now += 61
@@ -366,7 +367,7 @@ def test_a_bias_check_on_a_schedule_warns_where_it_is_worse(monitored: Monitored
     assert not open_ones()  # of the same check nobody is told twice
     monitored.now += 7 * 86_400
     monitored.monitoring.step()
-    newest = scheduled_bias.checks(monitored.database, "endpoint-1")
+    newest = monitors.scheduled_checks(monitored.database, "endpoint-1")
     assert len(newest) == 2
     finish(newest[0]["job_id"], 0)
     assert not open_ones()
@@ -403,7 +404,7 @@ def test_nothing_is_left_of_an_endpoint_that_was_deleted(monitored: Monitored) -
     write(monitored, chat(np.random.default_rng(4), 100), first=REFERENCE + LENGTH)
     monitored.catch_up()
     with monitored.database.transaction() as tx:
-        golden.add(tx, "endpoint-1", "job-9", jobs.utc(monitored.now))
+        monitors.add_golden_run(tx, "endpoint-1", "job-9", job_queue.utc(monitored.now))
     sql = "SELECT table_name FROM information_schema.columns WHERE column_name = 'endpoint_id'"
     tables = [*monitored.database.query(sql)["table_name"].to_pylist(), "webhook_delivery"]
     assert set(monitors.OF_ENDPOINT) < set(tables)
@@ -416,7 +417,7 @@ def test_nothing_is_left_of_an_endpoint_that_was_deleted(monitored: Monitored) -
     (monitored.log / "requests-000000.jsonl").write_bytes(log)
     monitored.step()
     assert set(_rows(monitored, tables).values()) == {0}
-    assert jobs.of_kind(monitored.database, monitors.KIND) == []
+    assert job_queue.of_kind(monitored.database, monitors.KIND) == []
 
 
 def _rows(monitored: Monitored, tables: list[str]) -> dict[str, int]:
@@ -447,4 +448,4 @@ def test_what_goes_wrong_with_an_endpoint_holds_up_no_other(monitored: Monitored
 
 
 def _all() -> Window:
-    return Window(jobs.utc(0), jobs.utc(4_000_000_000))
+    return Window(job_queue.utc(0), job_queue.utc(4_000_000_000))

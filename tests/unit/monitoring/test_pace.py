@@ -14,22 +14,28 @@ from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from bench.truths import Rate, observe
 from bench.truths.monitoring.pace import RATES
-from engine.diagnostics.drift.pace import WARM_UP, PacedRequest, advance, begin, threshold, time_model
-from engine.diagnostics.drift.pace_words import changed_at, pace_reason, pace_reference_line, times_as_long
-from engine.server.monitoring.pace_following import follow_pace
-from store.config.serving.monitor_config import MonitorSettings
+from engine.monitoring.endpoint_status import changed_at, pace_reason, pace_reference_line, times_as_long
+from engine.monitoring.loop import follow_pace
+from engine.monitoring.sequential_tests import (
+    WARM_UP,
+    PacedRequest,
+    advance_pace_test,
+    begin_pace_test,
+    pace_threshold,
+    time_model,
+)
+from store.core.monitoring_schemas import MonitorAlert, PaceTest
+from store.core.schemas import Person
 from store.db.database import utc_now
 from store.db.schema import MIGRATIONS
-from store.documents.serving.drift import PaceTest
-from store.documents.serving.monitor import MonitorAlert
-from store.documents.tables.person import Person
-from store.queries.monitoring import logged_requests, monitor_alerts, monitors
-from store.queries.monitoring.logged_requests import RequestsMeant
+from store.monitoring import logged_requests, monitor_alerts, monitors
+from store.monitoring.config import MonitorSettings
+from store.monitoring.logged_requests import RequestsMeant
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
 EVERY = 15.0  # seconds
 REFERENCE = 300
-LIMIT = threshold(0.05)
+LIMIT = pace_threshold(0.05)
 CHANGE = 700  # the request from which on something is different
 
 
@@ -48,7 +54,7 @@ def answered(
 
 
 def after(requests: list[PacedRequest], name: str = "slower") -> PaceTest:
-    return advance(begin(name, REFERENCE), requests, LIMIT)  # type: ignore[arg-type]
+    return advance_pace_test(begin_pace_test(name, REFERENCE), requests, LIMIT)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("tail", ["log-normal", "Pareto"])
@@ -164,9 +170,9 @@ def test_a_clock_that_stands_still_fills_nothing() -> None:
 def test_batches_of_any_size_end_in_the_same_state() -> None:
     rng = np.random.default_rng(6)
     requests = answered(rng.lognormal(0, 0.5, 800))
-    test = begin("slower", REFERENCE)
+    test = begin_pace_test("slower", REFERENCE)
     for first in range(0, 800, 37):
-        test = advance(test, requests[first : first + 37], LIMIT)
+        test = advance_pace_test(test, requests[first : first + 37], LIMIT)
     assert test == after(requests)
 
 
@@ -285,7 +291,7 @@ def test_a_window_begins_with_its_first_request_and_stops_at_its_end(monitored: 
 def test_a_window_of_too_few_requests_tests_nothing() -> None:
     rng = np.random.default_rng(11)
     requests = answered(rng.lognormal(0, 0.5, 900) * np.where(np.arange(900) < CHANGE, 1, 4))
-    test = advance(begin("slower", REFERENCE, ends_at=79 * EVERY), requests, LIMIT)
+    test = advance_pace_test(begin_pace_test("slower", REFERENCE, ends_at=79 * EVERY), requests, LIMIT)
     assert (test["reference"], test["minutes"], test["alarm_at"]) == (59, 0, None)
     assert "if it has 60 requests or more" in pace_reference_line({"place": 900, "tests": [test]}, REFERENCE)
 

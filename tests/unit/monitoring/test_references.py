@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs.shipping import watch
-from engine.monitoring.asked_rows import of_log
-from engine.monitoring.signals import repetition
+from engine.monitoring import watch_job
+from engine.monitoring.measured_requests import requests_of_log
+from engine.monitoring.watch_job import repetition
 from engine.worker.job import WorkerJob
-from store.config.serving.monitor_config import WATCHED_NAMES
-from store.contract.errors import DataError
-from store.contract.home import Home
-from store.documents.serving.monitor import ReferenceFacts
+from store.core.errors import DataError
+from store.core.home import Home
+from store.core.monitoring_schemas import ReferenceFacts
+from store.monitoring.config import WATCHED_NAMES
 from tests.unit.data_job import import_file
 from tests.unit.monitoring.texts import bank_questions
 
@@ -28,7 +28,7 @@ def learn(home: Home, source: str, source_id: str, **order: object) -> Reference
     config |= {"source_name": "Bank", "rows": 100, "watched": list(WATCHED_NAMES)}
     document = {"job_id": folder.name, "kind": "watch", "home": str(home.path), "config": config, **order}
     (folder / "config.json").write_text(json.dumps(document))
-    result = watch.run(WorkerJob(folder))
+    result = watch_job.run(WorkerJob(folder))
     assert (folder / "fit.npz").exists()
     assert result["reference"] is not None
     return result["reference"]
@@ -90,7 +90,7 @@ def test_the_last_question_of_a_conversation_is_what_was_asked() -> None:
     nothing = pa.nulls(len(turns))
     names = ("input_characters", "output", "output_characters", "label", "confidence", "mean_logprob")
     table = pa.table({"messages": [json.dumps(each) for each in turns], **dict.fromkeys(names, nothing)})
-    assert of_log(table).inputs == ["A?", "Read this.", "only this", None]
+    assert requests_of_log(table).inputs == ["A?", "Read this.", "only this", None]
 
 
 def test_repetition_counts_triples_that_came_before() -> None:

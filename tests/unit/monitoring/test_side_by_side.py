@@ -16,13 +16,11 @@ from scipy import stats
 from bench.made.monitored import Monitored
 from bench.made.request_log import append
 from bench.made.two_versions import LIVE, OTHER, TwoVersions, lines, routes
-from engine.diagnostics.drift.arms import GRID, alpha_of, compare, compare_pairs, next_look
-from engine.diagnostics.drift.arms_words import kept_note, standing
-from engine.diagnostics.drift.group_gaps import group_gaps
-from store.documents.serving.monitor import MonitorAlert
-from store.documents.serving.side_by_side import SideBySide
-from store.documents.tables.person import Person
-from store.queries.monitoring import monitor_alerts, monitors, side_by_side, signal_counts
+from engine.monitoring.comparisons import GRID, alpha_of, compare, compare_pairs, group_gaps, next_look
+from engine.monitoring.text import compared_outcome, kept_note
+from store.core.monitoring_schemas import MonitorAlert, SideBySide
+from store.core.schemas import Person
+from store.monitoring import monitor_alerts, monitors, side_by_side, traffic
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
 
@@ -134,7 +132,7 @@ def test_a_candidate_that_is_worse_raises_one_alert_and_begins_anew_once_it_is_s
     assert f"{OTHER} is worse than {LIVE}" in alert["reason"]
     assert re.search(r"\d+ callers against \d+ callers, each counted once", alert["reason"]), alert["reason"]
     assert "share away" in alert["advice"]
-    behind = signal_counts.bad_of_candidate(monitored.database, "endpoint-1", alert["since"], limit=8)
+    behind = traffic.bad_of_candidate(monitored.database, "endpoint-1", alert["since"], limit=8)
     assert len(behind) == 8
     assert {(row["label"], row["category"]) for row in behind} == {("no", "should be: yes")}
     (pair,) = pairs(monitored)
@@ -215,7 +213,7 @@ def test_the_steps_of_a_share_spend_one_alpha_together(monitored: Monitored) -> 
     assert side_by_side.looks_before(monitored.database, pair, "labels") == numbers[1][0]
     assert side_by_side.looks_before(monitored.database, {**pair, "other": "intents@9"}, "labels") == 0
     few: Any = {**pair["looks"]["labels"], "few": True}
-    assert standing(pair, "labels", few)[1].startswith("Too few callers")
+    assert compared_outcome(pair, "labels", few)[1].startswith("Too few callers")
 
 
 def write(monitored: Monitored, made: list[Any], series: str = "requests") -> None:
@@ -309,7 +307,7 @@ def test_a_later_look_that_is_sure_of_the_opposite_is_what_is_told(monitored: Mo
     assert first["sure"]["verdict"] == "better"
     assert not alerts(monitored)
     unsure = {**first, "p": 0.5}
-    assert standing(pair, "labels", unsure)[0] == "No longer sure"  # type: ignore[arg-type]
+    assert compared_outcome(pair, "labels", unsure)[0] == "No longer sure"  # type: ignore[arg-type]
     send(monitored, TwoVersions(callers=300, live_right=0.95, other_right=0.1, most=10), seed=1)
     now = pairs(monitored)[0]["looks"]["labels"]["sure"]
     assert now is not None

@@ -11,19 +11,26 @@ import pytest
 
 from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
-from engine.diagnostics.drift.base_words import cost_line, look_line
-from engine.diagnostics.drift.drift_words import alarm_reason
-from engine.diagnostics.drift.watching import advance, start
-from engine.jobs.shipping import watch
-from engine.monitoring import base_losses
-from engine.monitoring.served_answers import LABEL, NO_CHAT, NO_TEXT, NOT_TEXT, ServedAnswer, of_log
-from engine.monitoring.under_base import THIRD, ScoredAnswers, measure_answers
-from store.config.serving.monitor_config import DEAR, WATCHED_NAMES, MonitorSettings
-from store.contract.errors import ModelError, NotFoundError
-from store.documents.data.row import Message
-from store.documents.serving.served_base import ServedBase
-from store.queries.monitoring import monitor_alerts
-from store.words.watched_names import readable_name
+from engine.monitoring import base_model_losses, watch_job
+from engine.monitoring.drift import advance, start
+from engine.monitoring.measured_requests import (
+    LABEL,
+    NO_CHAT,
+    NO_TEXT,
+    NOT_TEXT,
+    THIRD,
+    ScoredAnswers,
+    ServedAnswer,
+    answers_of_log,
+    measure_answers,
+)
+from engine.monitoring.text import alarm_reason, cost_line, look_line
+from store.core.errors import ModelError, NotFoundError
+from store.core.monitoring_schemas import ServedBase
+from store.core.row_schemas import Message
+from store.monitoring import monitor_alerts
+from store.monitoring.config import DEAR, WATCHED_NAMES, MonitorSettings
+from store.monitoring.traffic import readable_name
 from tests.unit.monitoring.test_monitoring import OWNER
 from tests.unit.monitoring.texts import bank_questions
 
@@ -107,7 +114,7 @@ def test_what_the_log_has_of_each_answer() -> None:
     kinds, labels, messages, outputs = zip(*rows, strict=True)
     columns = {"kind": kinds, "label": labels, "messages": messages, "output": outputs}
     table = pa.table({"place": range(5), "version": ["a@1"] * 5} | {n: list(c) for n, c in columns.items()})
-    read = of_log(table)
+    read = answers_of_log(table)
     assert read[0].messages == [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "Yes."}]
     assert [each.why for each in read[1:]] == [NO_TEXT, LABEL, NO_CHAT, NOT_TEXT]
 
@@ -127,7 +134,7 @@ def test_an_alarm_says_which_way_answers_went() -> None:
 def test_it_is_watched_against_the_first_answers(
     monitored: Monitored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base_losses, "BasesOfVersions", StubBases)
+    monkeypatch.setattr(base_model_losses, "BasesOfVersions", StubBases)
     body = {"endpoint": "Bank", "reference_rows": 60, "watched": ["output_length", DEAR]}
     monitored.commands.table()["set_monitor"](body, OWNER)
     rng = np.random.default_rng(1)
@@ -165,7 +172,7 @@ def test_without_the_base_it_is_skipped_with_a_sentence(monitored: Monitored) ->
 def test_a_look_that_does_not_watch_it_loads_nothing(
     monitored: Monitored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_under_base", None)  # would raise if it were asked
+    monkeypatch.setattr(watch_job, "_under_base", None)  # would raise if it were asked
     monitored.commands.table()["set_monitor"]({"endpoint": "Bank", "reference_rows": 60}, OWNER)
     rng = np.random.default_rng(1)
     texts = bank_questions(rng, 90)

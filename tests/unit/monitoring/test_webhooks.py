@@ -15,13 +15,19 @@ from typing import Any
 import pytest
 
 from bench.made.monitored import Monitored
-from engine.server.monitoring import webhook_request
-from engine.server.monitoring.webhook_request import SIGNATURE, Delivered, send
-from engine.server.monitoring.webhook_sender import WAITS, WebhookSender
-from engine.server.scheduling.monitor_alerting import Warned, raise_alert
-from store.contract.addresses import PUBLIC
-from store.contract.errors import ConfigError, ForbiddenError, QueryError, StateError
-from store.queries.monitoring import monitor_alerts, webhooks
+from engine.monitoring import alerts
+from engine.monitoring.alerts import (
+    SIGNATURE,
+    WAITS,
+    Delivered,
+    Warned,
+    WebhookSender,
+    raise_alert,
+    send_message,
+)
+from store.core.addresses import PUBLIC
+from store.core.errors import ConfigError, ForbiddenError, QueryError, StateError
+from store.monitoring import monitor_alerts
 from tests.unit.monitoring.test_monitoring import OWNER, ask
 
 SECRET = "a secret of both sides"
@@ -56,7 +62,7 @@ def receiver() -> Iterator[tuple[str, type[_Receiver]]]:
 
 def test_a_message_is_signed_with_its_time(receiver: tuple[str, type[_Receiver]]) -> None:
     url, kind = receiver
-    assert send(url, SECRET, '{"event": "alert"}', 1_800_000_000.7, PUBLIC) == Delivered(200, "")
+    assert send_message(url, SECRET, '{"event": "alert"}', 1_800_000_000.7, PUBLIC) == Delivered(200, "")
     header, body = kind.got[0]
     digest = hmac.new(SECRET.encode(), f"1800000000.{body}".encode(), hashlib.sha256).hexdigest()
     assert header == f"t=1800000000,v1={digest}"
@@ -65,7 +71,7 @@ def test_a_message_is_signed_with_its_time(receiver: tuple[str, type[_Receiver]]
 def test_a_redirect_is_not_followed(receiver: tuple[str, type[_Receiver]]) -> None:
     url, kind = receiver
     kind.answers = [302]
-    status, trouble = send(url, SECRET, "{}", 0, PUBLIC)
+    status, trouble = send_message(url, SECRET, "{}", 0, PUBLIC)
     assert status == 302
     assert "not followed" in trouble
 
@@ -79,17 +85,17 @@ def test_addresses_that_are_refused(monitored: Monitored, url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         ask(monitored, "set_webhook", url=url, secret=SECRET)
     assert refused.value.field == "url"
-    assert send(url, SECRET, "{}", 0, PUBLIC).status is None
+    assert send_message(url, SECRET, "{}", 0, PUBLIC).status is None
 
 
 def test_a_name_that_leads_to_a_refused_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     place = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 80))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [place])
-    assert "link-local" in send("http://innocent.example/", SECRET, "{}", 0, PUBLIC).trouble
+    assert "link-local" in send_message("http://innocent.example/", SECRET, "{}", 0, PUBLIC).trouble
 
 
 def test_an_answer_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook_request, "HANG_SECONDS", 0.6)
+    monkeypatch.setattr(alerts, "HANG_SECONDS", 0.6)
     listener = socket.create_server(("127.0.0.1", 0))
 
     def drip() -> None:
@@ -101,7 +107,7 @@ def test_an_answer_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPat
 
     threading.Thread(target=drip, daemon=True).start()
     began = time.monotonic()
-    outcome = send(f"http://127.0.0.1:{listener.getsockname()[1]}/", SECRET, "{}", 0, PUBLIC)
+    outcome = send_message(f"http://127.0.0.1:{listener.getsockname()[1]}/", SECRET, "{}", 0, PUBLIC)
     assert time.monotonic() - began < 2
     assert outcome.status is None
     listener.close()
@@ -122,12 +128,12 @@ def test_an_alert_is_sent_until_it_is_taken(
     kind.answers = [500]
     sender = WebhookSender(monitored.database, monitored.home, clock=lambda: monitored.now)
     assert sender.step() == 1  # the second alert of the same subject was none
-    delivery = webhooks.deliveries(monitored.database)[0]
+    delivery = monitor_alerts.deliveries(monitored.database)[0]
     assert (delivery["state"], delivery["attempts"], delivery["status"]) == ("waiting", 1, 500)
     assert sender.step() == 0  # it waits
     monitored.now += WAITS[0]
     assert sender.step() == 1
-    assert webhooks.deliveries(monitored.database)[0]["state"] == "sent"
+    assert monitor_alerts.deliveries(monitored.database)[0]["state"] == "sent"
     message = json.loads(kind.got[1][1])
     alert = monitor_alerts.open_alerts(monitored.database, "endpoint-1")[0]
     assert message["alert_id"] == alert["alert_id"]
@@ -148,7 +154,7 @@ def test_a_message_that_never_arrives_is_given_up_and_shown(monitored: Monitored
         assert sender.step() == 1
         monitored.now += wait
     assert sender.step() == 0
-    delivery = webhooks.deliveries(monitored.database)[0]
+    delivery = monitor_alerts.deliveries(monitored.database)[0]
     assert (delivery["state"], delivery["attempts"], delivery["trouble"]) == ("given_up", 6, "No answer.")
 
 
@@ -160,7 +166,7 @@ def test_a_webhook_that_was_taken_away_gets_nothing_more(monitored: Monitored) -
         monitored.database, monitored.home, post=lambda *_: pytest.fail("sent"), clock=lambda: monitored.now
     )
     assert sender.step() == 0
-    assert webhooks.deliveries(monitored.database)[0]["state"] == "given_up"
+    assert monitor_alerts.deliveries(monitored.database)[0]["state"] == "given_up"
     with pytest.raises(StateError, match="no webhook"):
         ask(monitored, "try_webhook")
 
@@ -170,7 +176,7 @@ def test_secrets_are_long_never_read_and_an_admins_alone(monitored: Monitored) -
         ask(monitored, "set_webhook", url="https://example.org/", secret="short")
     assert refused.value.field == "secret"
     ask(monitored, "set_webhook", url="https://example.org/", secret=SECRET)
-    assert webhooks.secret(monitored.database) == SECRET
+    assert monitor_alerts.webhook_secret(monitored.database) == SECRET
     with pytest.raises(QueryError), monitored.database.stream("SELECT * FROM webhook_secret"):
         pass
     with pytest.raises(ForbiddenError):

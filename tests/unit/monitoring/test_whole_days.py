@@ -11,12 +11,12 @@ from scipy import stats
 
 from bench.truths import Rate, observe
 from bench.truths.monitoring.watched_days import RATES
-from engine.diagnostics.drift import whole_days
-from engine.diagnostics.drift.standing import drift_lines, top_line
-from engine.diagnostics.drift.watching import ValueOfRequest, advance, begun_anew, start, threshold
-from store.documents.serving.drift import DayFigures, DayTest
-from store.documents.serving.drift import TestState as WatchedState
-from store.words.watched_names import readable_name
+from engine.monitoring import drift
+from engine.monitoring.drift import ValueOfRequest, advance, begun_anew, start, threshold
+from engine.monitoring.endpoint_status import drift_lines, top_line
+from store.core.monitoring_schemas import DayFigures, DayTest
+from store.core.monitoring_schemas import TestState as WatchedState
+from store.monitoring.traffic import readable_name
 
 LIMIT = threshold(0.05, 9)
 FEW = ("daily cycle, 50", "weekly cycle, 50", "AR(0.9), 50", "bursts, 5% of arrivals, 50", "days differ, 50")
@@ -41,8 +41,8 @@ def test_three_days_differ_at_the_level_of_all_windows_of_a_month_and_all_column
     test: DayTest = {"first_day": 0, "open": None, "reference": week, "recent": recent}
     two_sided = 2 * stats.t.sf(2 / math.sqrt(1 / 3), 2)
     alpha = two_sided * columns * 30 * 5  # windows of 3 to 7 days, of each day of a month
-    assert whole_days.changed_since(test, 1.01 * alpha) == recent[0]
-    assert whole_days.changed_since(test, 0.99 * alpha) is None
+    assert drift.changed_day(test, 1.01 * alpha) == recent[0]
+    assert drift.changed_day(test, 0.99 * alpha) is None
 
 
 def day_by_day(levels: list[float], per_day: int = 40, first: int = 0) -> list[ValueOfRequest]:
@@ -50,7 +50,7 @@ def day_by_day(levels: list[float], per_day: int = 40, first: int = 0) -> list[V
     rng, values = np.random.default_rng(first), []
     for day, level in enumerate(levels, first):
         for hour in np.sort(rng.uniform(0, 24, per_day)).tolist():
-            at = day * whole_days.DAY + 3_600 * hour
+            at = day * drift.DAY + 3_600 * hour
             noon = 1.0 + 0.5 * (9 < hour < 15)
             length = round(level * noon * rng.lognormal(3, 0.2))
             values.append(ValueOfRequest(place=len(values) + first * per_day, at=at, value=float(length)))
@@ -83,9 +83,9 @@ def test_a_daily_cycle_is_evidence_that_is_held_back_and_says_what_it_waits_for(
 def test_a_change_raises_the_alarm_after_whole_days_and_says_since_when() -> None:
     state = advance(watched(), day_by_day([1.0] * 12 + [2.0] * 7), LIMIT, 0.05 / 9)
     assert state["alarm_at"] is not None
-    assert 14 <= state["alarm_at"] / whole_days.DAY <= 19
+    assert 14 <= state["alarm_at"] / drift.DAY <= 19
     assert state["lowest_at"] is not None
-    assert 10 <= state["lowest_at"] / whole_days.DAY <= 13
+    assert 10 <= state["lowest_at"] / drift.DAY <= 13
     again = begun_anew(state, same_reference=True)
     assert (len(again["days"]["reference"]), again["days"]["recent"]) == (7, [])
     assert begun_anew(state, same_reference=False)["days"]["reference"] == []
@@ -102,23 +102,23 @@ def test_batches_of_any_size_end_in_the_same_state(size: int) -> None:
 
 
 def test_days_without_values_and_values_of_days_before_are_left_out() -> None:
-    test = whole_days.begin()
+    test = drift.begin_day_test()
     for day in (0, 1, 1, 3):
-        whole_days.add(test, day * 86_400.0, day, [5])
-    whole_days.add(test, 86_400.0, 9, [5])  # of a day that has ended
+        drift.add_to_day(test, day * 86_400.0, day, [5])
+    drift.add_to_day(test, 86_400.0, 9, [5])  # of a day that has ended
     assert [(each["day"], each["n"]) for each in test["reference"]] == [(1, 2)]
-    assert whole_days.missing(test) == 9
-    assert whole_days.changed_since(test, 0.05) is None
+    assert drift.missing_days(test) == 9
+    assert drift.changed_day(test, 0.05) is None
 
 
 def test_flags_that_are_rare_or_never_seen_are_no_change() -> None:
     """Three days with one flag in 40 after a week with none differ in nothing from each other."""
-    test, detected = whole_days.begin(), []
+    test, detected = drift.begin_day_test(), []
     for day in range(15):
         for n in range(40):
             flag = int(day > 9 and n == 0)
-            if whole_days.add(test, day * 86_400.0 + n, 40 * day + n, [flag]):
-                detected.append(whole_days.changed_since(test, 0.05))
+            if drift.add_to_day(test, day * 86_400.0 + n, 40 * day + n, [flag]):
+                detected.append(drift.changed_day(test, 0.05))
     assert len(detected) >= 5
     assert not any(detected)
 

@@ -12,27 +12,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.metrics.answer_rows import Answers
-from engine.metrics.judge_scores import preferred
-from engine.metrics.measure import measure
-from engine.playground.remote import RemoteAnswer
-from engine.server.endpoints.served_config import served_config
-from engine.server.monitoring.webhook_request import send
-from engine.server.scheduling.job_handlers import write_order
-from engine.server.talk.talking import Talking
-from engine.serving.gateway.backends.backend_http import BackendBroken, BackendClient
-from engine.serving.gateway.backends.backends import Backend
+from engine.evaluation.metrics.answer_rows import Answers
+from engine.evaluation.metrics.judge import preferred
+from engine.evaluation.metrics.measurement import measure
+from engine.job_handlers import write_order
+from engine.monitoring.alerts import send_message
+from engine.playground.answers import RemoteAnswer
+from engine.playground.conversations import Talking
+from engine.serving.endpoint_folders import served_config
+from engine.serving.gateway.backend_http import BackendBroken, BackendClient
+from engine.serving.gateway.backend_processes import Backend
 from engine.worker.job import WorkerJob
-from store.config.judging.talk_config import TalkSampling
-from store.config.measuring.judge_config import Endpoint, JudgeChoice
-from store.config.measuring.metrics_config import MetricsConfig
-from store.contract.addresses import AddressPolicy, as_network
-from store.contract.errors import ConfigError, ForbiddenError, TunebenchError
-from store.contract.home import Home
-from store.contract.roles import OWNER
-from store.documents.tables.person import Person
-from store.queries import activity, jobs, settings
-from store.queries.serving import endpoints
+from store.core.addresses import AddressPolicy, as_network
+from store.core.errors import ConfigError, ForbiddenError, TunebenchError
+from store.core.home import Home
+from store.core.metric_options import Endpoint, JudgeChoice
+from store.core.metrics_config import MetricsConfig
+from store.core.rights import OWNER
+from store.core.schemas import Person
+from store.jobs import job_queue
+from store.people import activity, settings
+from store.playground.config import TalkSampling
+from store.serving import endpoints
 from tests.unit.judge_server import completion, judging
 from tests.unit.people_samples import Company
 from tests.unit.serving.served_endpoint import backend
@@ -141,8 +142,8 @@ def test_an_endpoint_of_before_says_which_command_to_run(company: Company) -> No
 def test_workers_are_told_the_networks(company: Company) -> None:
     company("allow_network", network="10.1.0.0/16")
     with company.database.transaction() as tx:
-        jobs.insert(tx, jobs.NewJob("job-1", "convert", "Convert", {"model": "m"}, 0.0))
-    job = jobs.get_job(company.database, "job-1")
+        job_queue.insert(tx, job_queue.NewJob("job-1", "convert", "Convert", {"model": "m"}, 0.0))
+    job = job_queue.get_job(company.database, "job-1")
     folder = write_order(company.database, company.home, job)
     policy = WorkerJob(folder.path).policy
     assert policy.networks == (as_network("10.1.0.0/16"),)
@@ -179,7 +180,7 @@ def _talk(policy: AddressPolicy, home: Path, url: str) -> str:
 
 
 def _webhook(policy: AddressPolicy, home: Path, url: str) -> str:
-    return send(url, "a secret", "{}", 0, policy).trouble
+    return send_message(url, "a secret", "{}", 0, policy).trouble
 
 
 def _route(policy: AddressPolicy, home: Path, url: str) -> str:

@@ -15,13 +15,12 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from engine.people.door_desk import TRIES_OF_ACCOUNT
-from pages.door import Door, cookie_name
-from pages.entry.entry import FORM_BYTES, local
-from pages.entry.provider import Provider, ProviderConfig
-from pages.entry.visitors import AWAY_SECONDS, KEPT_SECONDS, Visitors
-from pages.shared.acting import session_name
-from store.contract.errors import EngineUnavailable
+from engine.server.login import TRIES_OF_ACCOUNT
+from pages.people.access_middleware import Door, cookie_name
+from pages.people.login import AWAY_SECONDS, FORM_BYTES, KEPT_SECONDS, Visitors, local
+from pages.people.single_sign_on import Provider, ProviderConfig
+from pages.shared.engine_client import session_name
+from store.core.errors import EngineUnavailable
 from store.http.access import Names
 from tests.unit.people_samples import PASSWORD, Company
 

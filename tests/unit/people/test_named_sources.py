@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from engine.server.acts.named_sources import asks_checked
-from engine.server.scheduling.waiting import AskRunner
-from engine.server.talk.talking import Talking
-from store.config.training.train_config import BUNDLED_MODEL
-from store.contract.errors import ForbiddenError, TunebenchError
-from store.contract.roles import OWNER
-from store.documents.tables.person import Person
+from engine.playground.conversations import Talking
+from engine.server.machine_access import asks_checked
+from engine.server.sync_jobs import AskRunner
+from store.core.errors import ForbiddenError, TunebenchError
+from store.core.rights import OWNER
+from store.core.schemas import Person
 from store.http.access import SESSION_HEADER
 from store.http.server import Handlers, build
+from store.training.train_config import BUNDLED_MODEL
 from tests.unit.people_samples import SCREENS, TOKEN, Company
 
 VIEWER: Person = {"person_id": "p-vic", "name": "Vic", "role": "viewer"}

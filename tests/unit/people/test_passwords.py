@@ -8,8 +8,8 @@ import time
 import pytest
 from argon2 import PasswordHasher
 
-from engine.people.passwords import WAITING, Passwords, check_password
-from store.contract.errors import BusyError, ConfigError
+from engine.server.passwords import WAITING, Passwords, check_password
+from store.core.errors import BusyError, ConfigError
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine.people.door_desk import TRIES_OF_ACCOUNT
-from engine.server.topics.people_commands import MOST_TOKENS, TRIES_OF_CURRENT
-from store.contract.errors import (
+from engine.server.login import TRIES_OF_ACCOUNT
+from engine.server.people_commands import MOST_TOKENS, TRIES_OF_CURRENT
+from store.core.errors import (
     BusyError,
     ConfigError,
     ForbiddenError,
@@ -14,8 +14,8 @@ from store.contract.errors import (
     SignedOutError,
     StateError,
 )
-from store.documents.tables.person import Person
-from store.queries.people import accounts
+from store.core.schemas import Person
+from store.people import accounts
 from tests.unit.people_samples import PASSWORD, Company
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from streamlit.web.server.starlette.starlette_app_utils import create_signed_value, decode_signed_value
 
-from pages.entry.provider import Provider, ProviderConfig, is_streamlits, read_provider, verified_email
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from pages.people.single_sign_on import Provider, ProviderConfig, is_streamlits, read_provider, verified_email
+from store.core.errors import ConfigError
+from store.core.home import Home
 
 FIELDS = {
     "client_id": "tunebench",

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.server.talk.talking import Talking
-from store.contract.errors import ForbiddenError, TunebenchError
-from store.contract.roles import OWNER
-from store.documents.tables.person import Person
-from store.queries import jobs
-from store.queries.evaluations import evaluation_pairs
+from engine.playground.conversations import Talking
+from store.core.errors import ForbiddenError, TunebenchError
+from store.core.rights import OWNER
+from store.core.schemas import Person
+from store.evaluation import evaluation_pairs
+from store.jobs import job_queue
 from tests.unit.people_samples import Company
 
 MEMBER: Person = {"person_id": "p-mia", "name": "Mia", "role": "member"}
@@ -70,7 +70,9 @@ def test_what_was_used_before_may_be_used_again_and_nothing_that_looks_like_it(c
     hidden = _judge("https://evil.example/v1", key_env="DATABASE_URL")
     asked = _judge("https://good.example/v1", key_env="JUDGE_KEY") | {"extra": {"judge": hidden}}
     with company.database.transaction() as tx:
-        jobs.insert(tx, jobs.NewJob("judge-1", evaluation_pairs.KIND, "t", {"judge": asked}, company.now))
+        job_queue.insert(
+            tx, job_queue.NewJob("judge-1", evaluation_pairs.KIND, "t", {"judge": asked}, company.now)
+        )
     body = {"first": "a", "second": "b"}
     with pytest.raises(TunebenchError) as caught:
         company("judge", by=MEMBER, **body, judge=_judge("https://good.example/v1/", key_env="JUDGE_KEY"))

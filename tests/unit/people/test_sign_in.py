@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine.people.door_desk import TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS
-from engine.people.identity import IDLE_SECONDS, SEEN_SECONDS, SESSION_SECONDS
-from engine.people.known_browsers import KNOWN_SECONDS
-from store.contract.errors import (
+from engine.server.identity import IDLE_SECONDS, KNOWN_SECONDS, SEEN_SECONDS, SESSION_SECONDS
+from engine.server.login import TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS
+from store.core.errors import (
     BusyError,
     ConfigError,
     ForbiddenError,
@@ -16,7 +15,7 @@ from store.contract.errors import (
     StateError,
     TunebenchError,
 )
-from store.contract.steady_clock import SteadyClock
+from store.core.processes import SteadyClock
 from tests.unit.people_samples import PASSWORD, Company
 
 DAY = 24 * 3600.0

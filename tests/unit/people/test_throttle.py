@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.people.throttle import FORGET_SECONDS, MOST_SECONDS, REMEMBERED, Throttle
-from store.contract.errors import BusyError
+from engine.server.passwords import FORGET_SECONDS, MOST_SECONDS, REMEMBERED, Throttle
+from store.core.errors import BusyError
 
 
 class Clock:

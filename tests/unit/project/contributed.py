@@ -12,17 +12,17 @@ from streamlit.runtime.context import ContextProxy
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from engine.jobs.data import profile
-from engine.metrics.answer_rows import Answers
-from engine.metrics.measure import measure
-from engine.server.scheduling import job_handlers
+from engine import job_handlers
+from engine.data import measurement_job
+from engine.evaluation.metrics.answer_rows import Answers
+from engine.evaluation.metrics.measurement import measure
 from engine.worker import process
-from store.config.measuring.metrics_config import MetricsConfig
-from store.config.training.train_config import TrainConfig
-from store.contract.home import Home
-from store.contract.jobdir import read_json
+from store.core.home import Home
+from store.core.job_folder import read_json
+from store.core.metrics_config import MetricsConfig
 from store.http.client import Client
-from store.queries import jobs
+from store.jobs import job_queue
+from store.training.train_config import TrainConfig
 from tests.tiny import conversations, make_model, write_rows
 from tests.unit.desk import Desk
 from tests.unit.profile_job import job_of, rows_of, sidecar
@@ -45,14 +45,14 @@ def test_the_metric_is_listed_and_measured(home: Home) -> None:
 def test_the_method_is_listed_and_trains_what_its_formula_says() -> None:
     import torch
 
-    from engine.models import matrices
-    from engine.models.apply_method import count_parameters, make_trainable
-    from store.catalog.methods import METHODS
+    from engine.models import tuning_methods
+    from engine.models.tuning_methods import count_parameters, make_trainable
+    from store.training.methods import METHODS
 
     assert "loha" in [row["method"] for row in listed("methods")]
     config = TrainConfig.parse({"dataset": "d", "method": "loha", "r": 4}).resolved(100)
     model = make_model()
-    by_formula = METHODS["loha"].parameters(matrices.sizes(model, config), config)
+    by_formula = METHODS["loha"].parameters(tuning_methods.matrix_sizes(model, config), config)
     trained, _ = count_parameters(make_trainable(model, config, torch.float32))
     assert trained == by_formula > 0
 
@@ -60,7 +60,7 @@ def test_the_method_is_listed_and_trains_what_its_formula_says() -> None:
 def test_the_signal_is_measured_of_every_row(home: Home) -> None:
     fingerprint = rows_of(home, 3)
     job = job_of(home, fingerprint, "letters")
-    result = profile.run(job)
+    result = measurement_job.run(job)
     assert sidecar(job)["capitals"].to_pylist() == pytest.approx([2 / 18] * 3)
     assert result["figures"]["capitals"]["n"] == 3
 
@@ -70,8 +70,8 @@ def test_the_job_is_queued_by_its_command_and_done_by_a_worker(desk: Desk) -> No
     write_rows(desk.home, "rows", conversations(5), labels=["red", None, "blue", None, None])
     job_id = desk("count", dataset="D")["job_id"]
     with desk.database.transaction() as tx:
-        jobs.claim(tx, job_id, "cpu", desk.now)
-    folder = job_handlers.write_order(desk.database, desk.home, jobs.get_job(desk.database, job_id))
+        job_queue.claim(tx, job_id, "cpu", desk.now)
+    folder = job_handlers.write_order(desk.database, desk.home, job_queue.get_job(desk.database, job_id))
     assert process.work(folder.path) == 0
     assert read_json(folder.result) == {"status": "finished", "result": {"rows": 5, "filled": 2}}
 

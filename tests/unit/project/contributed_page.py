@@ -89,6 +89,8 @@ def named(tree: ast.Module, name: str) -> ast.AST:
         returned = node.body[-1]
         assert isinstance(returned, ast.Return)
         node = returned.value or returned
+    if isinstance(node, ast.Call):  # of a class that holds the table
+        node = node.args[0]
     if isinstance(node, ast.DictComp):
         node = node.generators[0].iter
     return node

@@ -34,8 +34,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for edit in EDITS:
         edit.apply(root)
-    python(root, "-m", "store.words.tables")
-    (root / "docs" / "documents.md").write_text(python(root, "-m", "store.words.documents_text"), "utf-8")
+    python(root, "-m", "store.documentation.reference_tables")
+    (root / "docs" / "documents.md").write_text(
+        python(root, "-m", "store.documentation.schemas_page"), "utf-8"
+    )
     return root
 
 

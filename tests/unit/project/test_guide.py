@@ -16,8 +16,8 @@ PICTURED = [README, GUIDE, ROOT / "docs" / "serving.md", ROOT / "docs" / "bias.m
 SCREENS = [
     ROOT / "app.py",
     *ROOT.glob("pages/**/*.py"),
-    ROOT / "engine" / "diagnostics" / "data" / "findings.py",
-    ROOT / "store" / "catalog" / "rating_templates.py",
+    ROOT / "engine" / "evaluation" / "verdicts" / "data_findings.py",
+    ROOT / "store" / "rating" / "templates.py",
 ]
 BOLD = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
 ICON = re.compile(r":material/\w+:")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 # hypotheses need, most of which run in a job
 DEAR = ("torch", "transformers", "duckdb", "sklearn", "scipy.stats")
 PAGES = re.findall(r'"(pages/[a-z_/]+)\.py"', (ROOT / "app.py").read_text("utf-8"))
-SCREENS = ["pages.door", *(page.replace("/", ".") for page in PAGES)]
+SCREENS = ["pages.people.access_middleware", *(page.replace("/", ".") for page in PAGES)]
 IMPORT = """
 import importlib, json, logging, sys
 logging.disable()

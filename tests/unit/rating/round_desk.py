@@ -13,14 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.server.commands import Commands
-from engine.server.scheduling.job_handlers import keep, write_order
+from engine.commands import Commands
+from engine.job_handlers import keep, write_order
 from engine.worker.job import WorkerJob
-from store.catalog.job_kinds import JOB_KINDS
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.contract.jobdir import JobDir
-from store.documents.tables.person import Person, Role
-from store.queries import jobs
+from store.core.job_folder import JobDir
+from store.core.job_kinds import JOB_KINDS
+from store.core.schemas import Person, Role
+from store.evaluation.config import EvaluateConfig
+from store.jobs import job_queue
 from tests.unit.store_samples import new_store
 
 NAMES = ("Base model", "Tuned run")
@@ -99,21 +99,21 @@ class RoundDesk:
     def gathered(self, job_id: str) -> Any:
         """What the worker of a queued job leaves as its result, before the engine has taken it."""
         with self.database.transaction() as tx:
-            job = jobs.get_job(tx, job_id)
-            jobs.claim(tx, job_id, "cpu", self.now)
+            job = job_queue.get_job(tx, job_id)
+            job_queue.claim(tx, job_id, "cpu", self.now)
         work = WorkerJob(write_order(self.database, self.home, job).path)
         return importlib.import_module(JOB_KINDS[job["kind"]].module).run(work)
 
     def finish(self, job_id: str, result: dict[str, Any]) -> None:
         """End a job with a result that was made here."""
         with self.database.transaction() as tx:
-            jobs.claim(tx, job_id, "cpu", self.now)
+            job_queue.claim(tx, job_id, "cpu", self.now)
         self.keep(job_id, result)
 
     def keep(self, job_id: str, result: Any) -> None:
         with self.database.transaction() as tx:
-            job = jobs.get_job(tx, job_id)
-            jobs.finish(tx, job_id, "finished", self.now, result=json.loads(json.dumps(result)))
+            job = job_queue.get_job(tx, job_id)
+            job_queue.finish(tx, job_id, "finished", self.now, result=json.loads(json.dumps(result)))
             keep(tx, self.home, job, result, self.now)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from store.contract.errors import ConfigError, DataError
-from store.documents.rating.round import RoundItem
-from store.queries.rating import rounds
+from store.core.errors import ConfigError, DataError
+from store.core.rating_schemas import RoundItem
+from store.rating import rounds
 from tests.unit.rating.round_desk import RoundDesk
 
 CRITERIA = [{"name": name, "question": "", "anchors": list("abcde")} for name in ("Tone", "Facts")]

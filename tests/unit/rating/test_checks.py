@@ -7,14 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from engine.diagnostics.rating.rows.known_answers import is_right
-from engine.rounds.checks import check_unit, qualified
-from store.config.judging.round_config import RoundConfig
+from engine.rating.analysis.rater_checks import is_right
+from engine.rating.task_selection import check_unit, qualified
+from store.core.rating_schemas import CheckKind, DealtTask, RatingAnswer, RoundItem
 from store.db import database as database_module
 from store.db.schema import MIGRATIONS
-from store.documents.rating.rating_desk import RatingAnswer
-from store.documents.rating.round import CheckKind, DealtTask, RoundItem
-from store.queries.rating import ratings, rounds
+from store.rating import ratings, rounds
+from store.rating.config import RoundConfig
 from tests.unit.store_samples import open_store
 
 BEFORE_CHECKS = "0024 removals"

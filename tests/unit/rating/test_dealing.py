@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from engine.rounds.dealing import (
+from engine.rating.task_selection import (
     CheckUnits,
     NewTask,
     RatedTask,

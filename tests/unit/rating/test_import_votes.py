@@ -13,17 +13,17 @@ import evalica
 import numpy as np
 import pytest
 
-from engine.diagnostics.rating.rows.of_round import of_round
-from engine.diagnostics.rating.systems.criteria import criterion_means
-from engine.diagnostics.rating.systems.strengths import strengths
-from engine.jobs.asks import look_at_ratings
-from engine.server.scheduling.waiting import order_folder
+from engine.rating.analysis.rates import criterion_means
+from engine.rating.analysis.round_ratings import of_round
+from engine.rating.analysis.strengths import strengths
+from engine.rating.jobs import inspect_ratings
+from engine.server.sync_jobs import order_folder
 from engine.worker.job import WorkerJob
-from store.contract.errors import ConfigError, DataError
-from store.documents.rating.rated_file import RatedFile
-from store.documents.rating.round import DealtTask
-from store.queries.rating import ratings, rounds
-from store.words.rated_words import rated_lines
+from store.core.errors import ConfigError, DataError
+from store.core.rating_schemas import DealtTask
+from store.rating import ratings, rounds
+from store.rating.rating_files import rated_lines
+from store.rating.schemas import RatedFile
 from tests.unit.rating.round_desk import RoundDesk
 
 PAIR = {"instruction": "Add.", "input": "1 and 1", "response1": "2", "response2": "<b>3</b>"}
@@ -51,7 +51,7 @@ def imported(desk: RoundDesk, rows: list[dict[str, Any]], **config: Any) -> str:
 
 def looked_at(desk: RoundDesk, rows: list[dict[str, Any]], **config: Any) -> RatedFile:
     body = {"path": written(desk, rows), **config}
-    return look_at_ratings.run(WorkerJob(order_folder(desk.home, "ratings_file", "cpu", body).path))
+    return inspect_ratings.run(WorkerJob(order_folder(desk.home, "ratings_file", "cpu", body).path))
 
 
 def verdicts(desk: RoundDesk, round_id: str) -> list[tuple[str, str, str]]:

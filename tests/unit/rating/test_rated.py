@@ -12,17 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.diagnostics.rating.raters.flagged import checks_of_rated, rater_checks
-from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures
-from engine.diagnostics.rating.raters.profiles import profiles
-from engine.diagnostics.rating.rows.graded import Ranks, comparisons_of
-from engine.diagnostics.rating.rows.of_round import RoundRatings, label_tasks, of_round
-from engine.diagnostics.rating.rows.ratings import PairOutcome, length_difference
-from store.contract.home import Home
+from engine.rating.analysis.comparisons import PairOutcome, length_difference
+from engine.rating.analysis.labels import chance_weights, label_figures
+from engine.rating.analysis.rater_checks import checks_of_rated, rater_checks
+from engine.rating.analysis.rater_reliability import profiles
+from engine.rating.analysis.rates import Ranks, comparisons_of
+from engine.rating.analysis.round_ratings import RoundRatings, label_tasks, of_round
+from store.core.home import Home
+from store.core.rating_schemas import RatingProtocol, Round
 from store.db.database import Database
-from store.documents.rating.rating_desk import RatingProtocol
-from store.documents.rating.round import Round
-from store.queries.rating import ratings, rounds
+from store.rating import ratings, rounds
 
 ANN = {"person_id": "ann", "name": "Ann", "role": "rater"}
 OTHER_ANN = {"person_id": "anne", "name": "Ann", "role": "rater"}

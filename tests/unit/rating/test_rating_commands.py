@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store.contract.errors import ConfigError, DataError, ForbiddenError, NotFoundError, StateError
-from store.queries import jobs
-from store.queries.evaluations import evaluations
-from store.queries.rating import ratings, rounds
+from store.core.errors import ConfigError, DataError, ForbiddenError, NotFoundError, StateError
+from store.evaluation import evaluations
+from store.jobs import job_queue
+from store.rating import ratings, rounds
 from tests.unit.rating.round_desk import NAMES, RoundDesk, chat, person
 
 BOB, CLEO = person("Bob", "rater"), person("Cleo", "rater")
@@ -67,7 +67,7 @@ def test_a_round_gathers_the_answers_that_are_there(desk: RoundDesk) -> None:
 def test_models_without_answers_are_evaluated_first_on_the_very_prompts(desk: RoundDesk) -> None:
     first = desk.both()[0]
     made = desk("start_round", name="R", models=[{"evaluation": first}, {"model": "Other"}], max_new_tokens=9)
-    job = jobs.get_job(desk.database, made["round_id"])
+    job = job_queue.get_job(desk.database, made["round_id"])
     assert job["after_jobs"] == made["job_ids"]
     (evaluation,) = evaluations.unfinished(desk.database)
     assert evaluation["config"]["rows_of"] == first
@@ -375,7 +375,7 @@ def test_a_deleted_round_is_gone_with_all_that_was_said(desk: RoundDesk) -> None
     desk("delete", job=round_id)
     with pytest.raises(NotFoundError):
         rounds.get(desk.database, round_id)
-    for table in jobs.ROUND_TABLES:
+    for table in job_queue.ROUND_TABLES:
         assert desk.database.query(f"SELECT count(*) AS n FROM {table}")["n"][0].as_py() == 0
 
 

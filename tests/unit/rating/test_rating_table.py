@@ -11,8 +11,8 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from engine.diagnostics.rating.rows.rating_table import rating_table
-from store.contract.csv_cells import write_csv
+from engine.rating.exported_ratings import rating_table
+from store.core.table_values import write_csv
 
 AT = datetime(2026, 11, 30, 12)
 

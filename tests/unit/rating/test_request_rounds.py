@@ -13,14 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.made.monitored import add_endpoint
-from engine.diagnostics.drift.label_candidates import Candidates, LabelCandidate
-from engine.server.rating.request_rounds import labels_of
-from store.contract.errors import ConfigError, NotFoundError, StateError
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.monitoring import log_ingest
-from store.queries.monitoring.log_ingest import LogBatch
-from store.queries.rating import round_requests, rounds
+from engine.monitoring.label_candidates import Candidates, LabelCandidate
+from engine.rating.data_commands import labels_of
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.data import datasets
+from store.jobs import job_queue
+from store.monitoring import log_ingest
+from store.monitoring.log_ingest import LogBatch
+from store.rating import rounds
 from tests.unit.rating.round_desk import RoundDesk, person
 from tests.unit.rating.test_round_data import rated
 from tests.unit.store_samples import serving
@@ -57,7 +57,7 @@ class LoggedDesk(RoundDesk):
     def log(self, lines: list[dict[str, Any]], series: Any = "requests") -> None:
         before = self.read[series]
         batch = LogBatch(ENDPOINT, series, f"{series}-000000.jsonl", lines, before, before + len(lines))
-        assert log_ingest.take(self.database, batch, jobs.utc(START)) == len(lines)
+        assert log_ingest.take(self.database, batch, job_queue.utc(START)) == len(lines)
         self.read[series] += len(lines)
 
     def ask(self, **body: Any) -> Any:
@@ -110,7 +110,7 @@ def test_what_was_served_is_asked_about_and_nothing_twice(desk: LoggedDesk) -> N
     )  # fmt: skip
     assert [system["name"] for system in round["systems"]] == ["intents@1"]
     assert round["details"]["notices"][0] == "6 of 40 different requests drawn at random."
-    links = round_requests.of_round(desk.database, made["round_id"])
+    links = rounds.requests_of_round(desk.database, made["round_id"])
     by_item = {link["item_id"]: link for link in reversed(links)}  # the request that came first
     assert len(by_item) == 20
     assert {(link["random"], link["probability"]) for link in links} == {(True, 6 / 40), (False, None)}
@@ -128,7 +128,7 @@ def test_of_everything_that_there_is_nothing_was_chosen(desk: LoggedDesk) -> Non
     desk.log(texts(12))
     made = desk.ask(items=50)
     assert (made["items"], made["random"]) == (12, 12)
-    links = round_requests.of_round(desk.database, made["round_id"])
+    links = rounds.requests_of_round(desk.database, made["round_id"])
     assert {link["probability"] for link in links} == {1.0}
     with pytest.raises(StateError, match="12 requests none can be asked about: a round asks about it"):
         desk.ask()
@@ -255,9 +255,9 @@ def test_a_round_outlives_the_log(desk: LoggedDesk) -> None:
     round_id = desk.ask()["round_id"]
     with desk.database.transaction() as tx:
         tx.execute("DELETE FROM request WHERE true", [])
-    assert len(round_requests.of_round(desk.database, round_id)) == 10
+    assert len(rounds.requests_of_round(desk.database, round_id)) == 10
     desk("delete", job=round_id)
-    assert round_requests.of_round(desk.database, round_id) == []
+    assert rounds.requests_of_round(desk.database, round_id) == []
 
 
 def test_the_command_line_lists_them_and_makes_the_round(desk: LoggedDesk) -> None:

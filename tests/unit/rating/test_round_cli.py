@@ -11,10 +11,10 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.server.commands import Commands
-from store.contract.home import Home
+from engine.commands import Commands
+from store.core.home import Home
 from store.db.database import Database
-from store.queries import jobs
+from store.jobs import job_queue
 from tests.pages.seeds.seed_rounds import seed_rounds
 from tests.unit.store_samples import open_store, serving
 from tunebench.cli import cli
@@ -163,7 +163,7 @@ def test_a_file_of_votes_is_imported_with_its_columns_mapped(
     values = ("--value", "x=first", "--value", "y=second")
     asked = ("round", "import", file, *columns, *values, "--ignore", "notes", "--no-wait", "--json")
     queued = json.loads(run(*asked, "--name", "Battles").stdout)
-    config = jobs.get_job(served.database, queued["round_id"])["config"]["round"]
+    config = job_queue.get_job(served.database, queued["round_id"])["config"]["round"]
     assert (config["name"], config["path"], config["ignore"]) == ("Battles", str(file), ["notes"])
     assert config["columns"] == {"winner": "better", "rater": "who"}
     assert config["values"] == {"x": "first", "y": "second"}

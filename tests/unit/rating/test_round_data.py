@@ -9,13 +9,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.deal import dealing
-from engine.rounds.training_rows import PairVote, preference_rows
-from store.config.training.train_config import Split, fields_of
-from store.contract.errors import StateError
-from store.documents.rating.round import RoundItem
-from store.queries.data import datasets
-from store.queries.rating import ratings, rounds
+from engine.data.split import dataset_split
+from engine.rating.training_rows import PairVote, preference_rows
+from store.core.errors import StateError
+from store.core.rating_schemas import RoundItem
+from store.data import datasets
+from store.rating import ratings, rounds
+from store.training.train_config import Split, fields_of
 from tests.unit.rating.round_desk import RoundDesk, person
 
 BOB, CLEO, DAN = (person(name, "rater") for name in ("Bob", "Cleo", "Dan"))
@@ -132,7 +132,7 @@ def test_a_prompt_is_never_on_both_sides_of_the_split(desk: RoundDesk) -> None:
     assert made["rows"] == 60
     desk.do(made["job_id"])
     dataset = datasets.get_dataset(desk.database, made["dataset"])
-    parts = dealing.deal_rows(desk.home, dataset["fingerprint"], Split.parse(fields_of(dataset))).ids()
+    parts = dataset_split.deal_rows(desk.home, dataset["fingerprint"], Split.parse(fields_of(dataset))).ids()
     prompts = pq.read_table(dataset["rows_path"], columns=["source"])["source"].to_pylist()
     by_part = {
         part: {prompts[row].split('"prompt_id"')[1].split('"')[1] for row in ids}

@@ -11,19 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.launchers import Worker
-from engine.server.rating import held_prompts
-from engine.server.rating.rating_commands import HELD
-from engine.server.scheduling.scheduler import Scheduler
-from pages.rating.round_list import prompts_words
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.judging.round_config import RoundConfig
-from store.contract.errors import ConfigError, DataError, NotFoundError, StateError
-from store.contract.jobdir import JobDir, write_json
-from store.contract.roles import OWNER
-from store.queries import jobs
-from store.queries.evaluations import evaluations
-from store.queries.rating import rounds
+from engine.job_handlers import HANDLERS
+from engine.rating import round_commands
+from engine.rating.rater_commands import HELD
+from engine.server.local_launcher import Worker
+from engine.server.scheduler import Scheduler
+from pages.rating.rounds import prompts_words
+from store.core.errors import ConfigError, DataError, NotFoundError, StateError
+from store.core.job_folder import JobDir, write_json
+from store.core.rights import OWNER
+from store.evaluation import evaluations
+from store.evaluation.config import EvaluateConfig
+from store.jobs import job_queue
+from store.rating import rounds
+from store.rating.config import RoundConfig
 from tests.unit.rating.round_desk import RoundDesk, person
 from tests.unit.store_samples import add_job
 
@@ -181,8 +182,8 @@ def test_the_scheduler_removes_the_file_once_the_round_is_in_the_store(desk: Rou
     folder = JobDir(desk.home.jobs / round_id)
     result = desk.gathered(round_id)
     write_json(folder.result, {"status": "finished", "result": result})
-    Scheduler(desk.database, NoLauncher(), desk.home, ["cpu"]).step(desk.now)
-    assert jobs.get_job(desk.database, round_id)["status"] == "finished"
+    Scheduler(desk.database, NoLauncher(), desk.home, ["cpu"], HANDLERS).step(desk.now)
+    assert job_queue.get_job(desk.database, round_id)["status"] == "finished"
     assert not folder.held.exists()
     assert (folder.path / "items.parquet").exists()
 
@@ -244,7 +245,7 @@ def test_what_a_killed_engine_held_is_removed_at_the_next_start(desk: RoundDesk)
         held = desk.home.jobs / round_id / "held"
         held.mkdir(parents=True, exist_ok=True)
         (held / FILE).write_text("{}")
-    held_prompts.remove_stale(desk.database, desk.home)
+    round_commands.remove_stale(desk.database, desk.home)
     assert not (desk.home.jobs / "round-never-queued").exists()
     assert not (desk.home.jobs / stored / "held").exists()
     assert (desk.home.jobs / stored / "items.parquet").exists()
@@ -302,7 +303,7 @@ def test_a_run_answers_the_file_where_it_left_a_model_that_writes(desk: RoundDes
     (desk.home.jobs / "tuned").mkdir()
     write_json(desk.home.jobs / "tuned" / "config.json", {})
     (job_id,) = desk("start_round", name="R", models=models, prompts_file={"upload": FILE})["job_ids"]
-    job = jobs.get_job(desk.database, job_id)
+    job = job_queue.get_job(desk.database, job_id)
     assert (job["config"]["run"], job["title"]) == ("tuned", "Tuned answers for R")
     with desk.database.transaction() as tx:
         tx.execute("UPDATE run SET config = ?", [json.dumps({"task": "classification"})])
@@ -341,7 +342,7 @@ def test_a_model_without_answers_answers_first(desk: RoundDesk) -> None:
     models = [TWO[0], {"model": "Other"}]
     made = desk("start_round", name="R", models=models, prompts_file={"upload": FILE}, max_new_tokens=9)
     (job_id,) = made["job_ids"]
-    job = jobs.get_job(desk.database, job_id)
+    job = job_queue.get_job(desk.database, job_id)
     assert (job["kind"], job["lane"], job["title"]) == ("answer_prompts", "device", "Other answers for R")
     assert (job["config"]["round"], job["config"]["max_new_tokens"]) == (made["round_id"], 9)
     answered(desk, job_id, {n: f"Other answer {n}" for n in range(3, 12)})
@@ -352,7 +353,7 @@ def test_a_model_without_answers_answers_first(desk: RoundDesk) -> None:
     assert [item["answers"][1] for item in items] == [f"Other answer {n}" for n in range(3, 12)]
     desk("delete", job=made["round_id"])
     with pytest.raises(NotFoundError):
-        jobs.get_job(desk.database, job_id)
+        job_queue.get_job(desk.database, job_id)
     assert not (desk.home.jobs / job_id).exists()
 
 
@@ -373,9 +374,9 @@ def test_cancelling_a_round_cancels_the_answers_that_it_waits_for(desk: RoundDes
     upload(desk)
     made = desk("start_round", name="R", models=[TWO[0], {"model": "Other"}], prompts_file={"upload": FILE})
     desk("cancel", job=made["round_id"])
-    assert jobs.get_job(desk.database, made["job_ids"][0])["status"] == "cancelled"
+    assert job_queue.get_job(desk.database, made["job_ids"][0])["status"] == "cancelled"
     desk("resume", job=made["round_id"])
-    assert jobs.get_job(desk.database, made["job_ids"][0])["status"] == "queued"
+    assert job_queue.get_job(desk.database, made["job_ids"][0])["status"] == "queued"
 
 
 def test_a_round_of_a_file_is_opened_again_and_no_judge_rates_it(desk: RoundDesk) -> None:

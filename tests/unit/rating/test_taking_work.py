@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from store.contract.errors import ConfigError, ForbiddenError, StateError
+from store.core.errors import ConfigError, ForbiddenError, StateError
+from store.core.schemas import Person
 from store.db.records import scalar
-from store.documents.tables.person import Person
-from store.queries import jobs
-from store.queries.people import accounts
-from store.queries.rating import ratings, rounds, workload
+from store.jobs import job_queue
+from store.people import accounts
+from store.rating import ratings, rounds, workload
 from tests.unit.rating.round_desk import RoundDesk, person
 
 BOB, CLEO, DAN = (person(name, "rater") for name in ("Bob", "Cleo", "Dan"))
@@ -315,7 +315,7 @@ def with_accounts(desk: RoundDesk, *people: Person) -> None:
                 **{"person_id": each["person_id"], "name": each["name"], "role": each["role"]},
                 **{"active": True, "email": email, "password": None, "verified": True},
             )
-            accounts.add(tx, row, jobs.utc(desk.now))
+            accounts.add_account(tx, row, job_queue.utc(desk.now))
 
 
 def test_a_round_of_named_people_is_theirs_alone(desk: RoundDesk) -> None:
@@ -389,4 +389,4 @@ def test_the_lead_sees_who_is_at_it_and_gives_back_what_lies_with_them(desk: Rou
 
 
 def now_of(desk: RoundDesk) -> Any:
-    return jobs.utc(desk.now)
+    return job_queue.utc(desk.now)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from engine.rounds.answers import check_answer
-from engine.rounds.text_rows import text_rows
-from store.config.judging.round_config import RequestRound, RoundConfig
-from store.contract.errors import ConfigError, StateError
-from store.queries.data import datasets
-from store.queries.rating import ratings, rounds
+from engine.rating.answers import check_answer
+from engine.rating.exported_ratings import text_rows
+from store.core.errors import ConfigError, StateError
+from store.data import datasets
+from store.rating import ratings, rounds
+from store.rating.config import RequestRound, RoundConfig
 from tests.unit.rating.round_desk import RoundDesk, person
 
 BOB, CLEO, DAN = person("Bob", "rater"), person("Cleo", "rater"), person("Dan", "rater")

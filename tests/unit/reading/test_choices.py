@@ -10,17 +10,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.convert.choose import GivenFormat, choose
-from engine.data.convert.convert import converter
-from engine.data.convert.read_choices import load_questions
-from engine.data.convert.recognised_formats import recognise
-from engine.data.convert.turns import RowSkipped
-from engine.recipe.recipe_rows import canonicals, spoken
-from engine.rows import dataset
-from store.catalog.choice_text import with_choices, without_choices
-from store.config.data.import_config import ImportConfig
-from store.contract.errors import ConfigError, DataError
-from store.contract.home import Home
+from engine.data.cleaning.working_rows import canonicals, spoken
+from engine.data.conversion.conversation_turns import RowSkipped
+from engine.data.conversion.format_detection import GivenFormat, choose, recognise
+from engine.data.conversion.multiple_choice import load_questions
+from engine.data.conversion.row_conversion import converter
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
+from store.data import dataset_files
+from store.data.config import ImportConfig
+from store.data.formats import with_choices, without_choices
 from tests.unit.data_job import import_file, write
 from tests.unit.recipe_samples import make, run
 
@@ -131,7 +130,7 @@ def test_a_changed_text_keeps_its_choices_only_where_the_prompt_still_lists_them
 ) -> None:
     rows = [{**ASKED, "choices": CITIES, "answer": "Kabul"}]
     done = import_file(home, write(tmp_path, "a.json", json.dumps(rows)))
-    batch = next(dataset.batches(dataset.open_rows(home, done.result["fingerprint"]), 10))
+    batch = next(dataset_files.batches(dataset_files.open_rows(home, done.result["fingerprint"]), 10))
     (row,) = canonicals(batch)
     same = spoken(row, ("Which is the c" + row.contents[0][1:], "Kabul"), "", None)
     assert same.choices == tuple(CITIES)
@@ -146,11 +145,11 @@ def test_a_data_set_from_before_there_were_choices_is_read_with_none(home: Home,
     pq.write_table(pq.read_table(path).drop_columns(["choices", "answer_index", "part"]), path)
     fingerprint = done.result["fingerprint"]
     for row_ids in (None, [2, 0], []):
-        table = dataset.load(home, fingerprint, row_ids=row_ids)
-        assert table.schema.equals(dataset.SCHEMA)
+        table = dataset_files.load(home, fingerprint, row_ids=row_ids)
+        assert table.schema.equals(dataset_files.SCHEMA)
         assert table["choices"].null_count == len(table)
-    batch = next(dataset.batches(dataset.open_rows(home, fingerprint), 2))
-    assert batch.schema.equals(dataset.SCHEMA)
+    batch = next(dataset_files.batches(dataset_files.open_rows(home, fingerprint), 2))
+    assert batch.schema.equals(dataset_files.SCHEMA)
     assert load_questions(home, fingerprint, np.array([1])) == [None]
 
 

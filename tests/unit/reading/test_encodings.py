@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.data.readers import streams
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from engine.data.readers import source_files
+from store.core.errors import ConfigError
+from store.core.home import Home
 from tests.unit.data_job import open_file, read_all, reasons, write
 
 
@@ -50,7 +50,7 @@ def test_latin1_far_into_an_ascii_file_is_read_and_said_with_its_line(home: Home
 
 
 def test_a_stray_byte_in_a_utf8_file_costs_that_row(home: Home, tmp_path: Path) -> None:
-    body = "text,label\nGrüße,x\n".encode() * 1 + b"x" * streams.HEAD + b",y\nbro\xfcken,y\nlast,z\n"
+    body = "text,label\nGrüße,x\n".encode() * 1 + b"x" * source_files.HEAD + b",y\nbro\xfcken,y\nlast,z\n"
     good, bad, reader = read_all(home, write(tmp_path, "a.csv", body))
     assert bad == [(4, "not valid utf-8")]
     assert len(good) == 3

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.data.deal.split import PARTS
-from engine.jobs.data import export_job as job_export
+from engine.data import export_job as job_export
+from engine.data.split.partition import PARTS
 from engine.worker.job import Cancelled
-from store.contract.errors import ConfigError, NotFoundError
-from store.contract.home import Home
+from store.core.errors import ConfigError, NotFoundError
+from store.core.home import Home
 from store.http.client import Client
 from tests.unit.data_job import import_file, make_job, read
 from tests.unit.recipe_samples import chat, folders, make, measure, run

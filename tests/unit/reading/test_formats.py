@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from engine.data.convert.choose import GivenFormat, choose
-from engine.data.convert.convert import Canonical, converter
-from engine.data.convert.recognised_formats import recognise
-from engine.data.convert.turns import RowSkipped
-from engine.data.readers.column_values import column_names
-from store.catalog.formats import FORMATS
-from store.contract.errors import ConfigError, DataError
+from engine.data.conversion.conversation_turns import RowSkipped
+from engine.data.conversion.format_detection import GivenFormat, choose, recognise
+from engine.data.conversion.row_conversion import Canonical, converter
+from engine.data.readers.file_rows import column_names
+from store.core.errors import ConfigError, DataError
+from store.data.formats import FORMATS
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 SHARED = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]

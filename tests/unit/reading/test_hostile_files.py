@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.made.odd_rows import odd_rows
-from engine.data.readers.column_values import ALIASES
-from store.contract.errors import TunebenchError
-from store.contract.home import Home
+from engine.data.readers.file_rows import ALIASES
+from store.core.errors import TunebenchError
+from store.core.home import Home
 from tests.unit.data_job import ask, import_file, write
 
 

@@ -10,8 +10,8 @@ import datasets
 import huggingface_hub
 import pytest
 
-from engine.data.readers.hub import HubReader, hub_splits
-from store.contract.errors import DataError
+from engine.data.readers.named_datasets import HubReader, hub_splits
+from store.core.errors import DataError
 
 COMMIT = "c0ffee"
 

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.data.convert import writer
-from engine.data.readers import streams
-from engine.jobs.data import import_rows
-from engine.near.digest import digest
-from engine.rows.dataset import SCHEMA, SKIPPED_SCHEMA
+from engine.data import import_job
+from engine.data.conversion import dataset_writer
+from engine.data.readers import source_files
+from engine.data.similarity.equality import digest
 from engine.worker.job import Cancelled
-from store.contract.errors import ConfigError, DataError
-from store.contract.home import Home
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
+from store.data.dataset_files import SCHEMA, SKIPPED_SCHEMA
 from tests.unit.data_job import import_file, make_job, write
 
 
@@ -99,7 +99,7 @@ def test_the_fingerprint_does_not_depend_on_batches(
 ) -> None:
     path = write(tmp_path, "a.csv", "text,label\n" + "".join(f"Row {n},x\nragged\n" for n in range(100)))
     whole = import_file(home, path)
-    monkeypatch.setattr(writer, "FLUSH_ROWS", 7)
+    monkeypatch.setattr(dataset_writer, "FLUSH_ROWS", 7)
     other = import_file(Home(tmp_path / "other").create(), path)
     assert other.result == whole.result
     assert other.rows == whole.rows
@@ -187,7 +187,7 @@ def test_cancel_leaves_nothing(home: Home, tmp_path: Path) -> None:
     job = make_job(home, "import", {"name": "a", "source": {"path": str(path)}})
     job.cancel_requested.set()
     with pytest.raises(Cancelled):
-        import_rows.run(job)
+        import_job.run(job)
     assert not leftovers(home)
 
 
@@ -196,7 +196,7 @@ def test_what_a_killed_attempt_left_is_replaced(home: Home, tmp_path: Path) -> N
     job = make_job(home, "import", {"name": "a", "source": {"path": str(path)}})
     (job.dir.temporary / "dataset").mkdir(parents=True)
     (job.dir.temporary / "dataset" / "rows.parquet").write_bytes(b"half")
-    assert import_rows.run(job)["row_count"] == 1
+    assert import_job.run(job)["row_count"] == 1
     assert not job.dir.temporary.exists()
 
 
@@ -205,12 +205,12 @@ def test_a_full_disk_is_named(home: Home, tmp_path: Path) -> None:
     job = make_job(home, "import", {"name": "a", "source": {"path": str(path)}})
     code = (
         "import resource, signal, sys\n"
-        "from engine.worker.job import WorkerJob\nfrom engine.jobs.data import import_rows\n"
-        "from store.contract.errors import DataError\n"
+        "from engine.worker.job import WorkerJob\nfrom engine.data import import_job\n"
+        "from store.core.errors import DataError\n"
         "job = WorkerJob(sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
-        "try:\n    import_rows.run(job)\nexcept DataError as error:\n    print(error.message)\n"
+        "try:\n    import_job.run(job)\nexcept DataError as error:\n    print(error.message)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(job.dir.path)], capture_output=True, text=True, check=False
@@ -223,8 +223,8 @@ def test_a_full_disk_is_named(home: Home, tmp_path: Path) -> None:
 def test_progress_is_told_in_bytes(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10_000))
     monkeypatch.setattr("engine.worker.progress.time.monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(streams, "HEAD", 10_000)
-    monkeypatch.setattr(streams, "CHUNK", 10_000)
+    monkeypatch.setattr(source_files, "HEAD", 10_000)
+    monkeypatch.setattr(source_files, "CHUNK", 10_000)
     path = write(tmp_path, "a.csv", "text,label\n" + "Hello there,x\n" * 10_000)
     done = import_file(home, path)
     progress = [event for event in done.events if event["type"] == "progress"]

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store.contract.errors import ConfigError, DataError
-from store.contract.home import Home
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
 from tests.unit.data_job import ask
 
 

@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from engine.data.convert.choose import GivenFormat, choose
-from engine.data.convert.judged_answers import side_of
-from engine.data.convert.marked_pairs import Marking, count_pairs, pair_up
-from engine.data.convert.recognised_formats import recognise
-from engine.data.convert.turns import RowSkipped
-from store.config.data.import_config import ImportConfig
-from store.contract.errors import ConfigError, DataError
-from store.contract.home import Home
+from engine.data.conversion.conversation_turns import RowSkipped
+from engine.data.conversion.format_detection import GivenFormat, choose, recognise
+from engine.data.conversion.judged_answers import Marking, count_pairs, pair_up, side_of
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
+from store.data.config import ImportConfig
 from tests.unit.data_job import Imported, ask, import_file, write
 
 
@@ -81,11 +79,13 @@ def test_pairs_far_apart_hold_only_what_will_find_a_partner(monkeypatch: pytest.
     rows += [(1000 + n, kto(f"q{n}", "y", False)) for n in range(3)]
     marking = Marking("prompt", "completion", "label", {"true": "good", "false": "bad"})
     pairs = count_pairs((row for _, row in rows), marking)
-    monkeypatch.setattr("engine.data.convert.marked_pairs.MOST_WAITING", 600)  # three rows, not a thousand
+    monkeypatch.setattr(
+        "engine.data.conversion.judged_answers.MOST_WAITING", 600
+    )  # three rows, not a thousand
     items = list(pair_up(iter(rows), marking, pairs))
     assert len(items) == 1003
     assert sum(isinstance(row, dict) for _, row in items) == 3
-    monkeypatch.setattr("engine.data.convert.marked_pairs.MOST_WAITING", 300)
+    monkeypatch.setattr("engine.data.conversion.judged_answers.MOST_WAITING", 300)
     with pytest.raises(DataError, match="waits for the other answer"):
         list(pair_up(iter(rows), marking, pairs))
 

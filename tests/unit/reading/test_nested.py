@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from engine.data.convert.file_reading import look
-from engine.data.convert.recognised_formats import recognise
-from engine.data.readers import streams
-from store.contract.home import Home
+from engine.data.conversion.format_detection import recognise
+from engine.data.conversion.reading_plan import look
+from engine.data.readers import source_files
+from store.core.home import Home
 from tests.unit.data_job import ask, import_file, read_all, reasons, write
 
 ROWS = [{"question": f"q{n}", "answer": f"a{n}"} for n in range(5)]
@@ -41,7 +41,7 @@ def test_rows_under_a_path_are_found_and_the_path_is_said(
     indent: Any,
     chunk: int,
 ) -> None:
-    monkeypatch.setattr(streams, "CHUNK", chunk)
+    monkeypatch.setattr(source_files, "CHUNK", chunk)
     file = write(tmp_path, "a.json", json.dumps(document, indent=indent))
     good, bad, reader = read_all(home, file)
     assert [row for _, row in good] == ROWS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.rows.pairs import TokenPairs, join
-from engine.rows.render import REASONS, render
+from engine.models.tokenization.rendering import REASONS, render
+from engine.models.tokenization.tokenized_rows import TokenPairs, join_pairs
 from tests.tiny import make_tokenizer
 
 TOKENIZER = make_tokenizer()
@@ -22,7 +22,7 @@ def pairs(*examples: tuple[list[str], str]) -> TokenPairs:
         for row, (_, answer) in zip(rows, examples, strict=True)
     ]
     ids = range(len(rows))
-    return join(render(TOKENIZER, ids, rows), render(TOKENIZER, ids, worse))
+    return join_pairs(render(TOKENIZER, ids, rows), render(TOKENIZER, ids, worse))
 
 
 def trained(pairs: TokenPairs, index: int) -> list[str]:
@@ -56,7 +56,7 @@ def test_equal_and_unanswered_pairs_are_left_out_with_their_reason() -> None:
     lonely = [[{"role": "user", "content": "a"}]]
     answered = [[*lonely[0], {"role": "assistant", "content": "b"}]]
     for chosen, rejected in ((lonely, answered), (answered, lonely)):
-        made = join(render(TOKENIZER, [0], chosen), render(TOKENIZER, [0], rejected))
+        made = join_pairs(render(TOKENIZER, [0], chosen), render(TOKENIZER, [0], rejected))
         assert made.reason_counts == {"the row has no assistant turn": 1}
         assert not made.trained.any()
 

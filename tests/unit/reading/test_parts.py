@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data.deal.dealing import assign_rows
-from engine.data.deal.split import deal_given
-from engine.data.deal.split_column import check_split_column
-from engine.data.readers.conversation_parts import part_named
-from store.config.data.import_config import NAME_LENGTH, ImportConfig, Source, free_name, suggested_name
-from store.config.training.train_config import Split
-from store.contract.errors import ConfigError, DataError
-from store.contract.home import Home
+from engine.data.readers.file_selection import part_named
+from engine.data.split.dataset_split import assign_rows
+from engine.data.split.partition import check_split_column, deal_given
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
+from store.data.config import NAME_LENGTH, ImportConfig, Source, free_name, suggested_name
+from store.training.train_config import Split
 from tests.unit.data_job import Imported, ask, import_file, make_job, read, write
 
 
@@ -29,10 +28,10 @@ def lines(records: list[dict[str, Any]]) -> str:
 
 
 def import_source(home: Home, source: dict[str, Any], **config: Any) -> Imported:
-    from engine.jobs.data import import_rows
+    from engine.data import import_job
 
     job = make_job(home, "import", {"source": source, **config})
-    result = import_rows.run(job)
+    result = import_job.run(job)
     folder = home.rows(result["fingerprint"])
     return Imported(result, read(folder), read(home.skipped(result["fingerprint"])), [])
 

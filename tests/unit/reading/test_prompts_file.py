@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs.asks import look_at_prompts
-from engine.rounds import prompts_file
-from engine.rounds.prompts_file import PromptsRead, read_prompts
+from engine.rating import prompts_file
+from engine.rating.jobs import inspect_prompts
+from engine.rating.prompts_file import PromptsRead, read_prompts
 from engine.worker.job import WorkerJob
-from store.contract.errors import DataError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.errors import DataError
+from store.core.home import Home
+from store.core.job_folder import write_json
 
 
 @pytest.fixture
@@ -198,4 +198,4 @@ def asked(home: Home, **body: str) -> Any:
     write_json(
         folder / "config.json", {"job_id": "a", "kind": "prompts", "home": str(home.path), "config": body}
     )
-    return look_at_prompts.run(WorkerJob(folder))
+    return inspect_prompts.run(WorkerJob(folder))

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from engine.data.readers import builtin
+from engine.data.readers import named_datasets
+from engine.data.readers.file_rows import Skipped
 from engine.data.readers.python_docs import fault, first_paragraph
-from engine.data.readers.raw_rows import Skipped
-from store.contract.home import Home
+from store.core.home import Home
 from tests.unit.data_job import ask, read
 
 
@@ -38,7 +38,7 @@ def test_answers_that_teach_nothing_are_dropped_with_a_reason() -> None:
 
 def test_the_rows_are_many_real_and_without_repeats(capfd: pytest.CaptureFixture[str]) -> None:
     before = set(sys.modules)
-    reader = builtin.BuiltinReader()
+    reader = named_datasets.BuiltinReader()
     items = list(reader.rows())
     rows = [row for _, row in items if isinstance(row, dict)]
     assert [line for line, _ in items] == list(range(1, len(items) + 1))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.data.readers.delimited import sniff
-from store.contract.home import Home
+from engine.data.readers.table_readers import sniff
+from store.core.home import Home
 from tests.unit.data_job import read_all, reasons, write
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.data.readers import raw_rows as rows_module
-from engine.data.readers import streams
-from store.contract.errors import DataError
-from store.contract.home import Home
+from engine.data.readers import file_rows as rows_module
+from engine.data.readers import source_files
+from store.core.errors import DataError
+from store.core.home import Home
 from tests.unit.data_job import read_all, reasons, write
 
 
@@ -40,7 +40,7 @@ def test_hostile_json_values_are_rows_or_skipped(home: Home, tmp_path: Path, tex
 def test_a_line_over_the_limit_is_skipped_and_the_rest_read(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.data.readers.lines.MAX_ROW", 3_000_000)
+    monkeypatch.setattr("engine.data.readers.plain_text.MAX_ROW", 3_000_000)
     for position in (0, 1_000_000):  # with its end in a later piece, and with both ends in one
         body = (
             b'{"text": "a"}\n' + b" " * position + b'{"text": "' + b"x" * 5_000_000 + b'"}\n{"text": "b"}\n'
@@ -55,8 +55,8 @@ def test_a_line_over_the_limit_is_skipped_and_the_rest_read(
 def test_json_arrays_stream_whatever_the_pieces(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, wrap: str
 ) -> None:
-    monkeypatch.setattr(streams, "HEAD", 64 if chunk < 64 else chunk)
-    monkeypatch.setattr(streams, "CHUNK", chunk)
+    monkeypatch.setattr(source_files, "HEAD", 64 if chunk < 64 else chunk)
+    monkeypatch.setattr(source_files, "CHUNK", chunk)
     rows = [{"text": f'é " \\ [{n}]\n' * n, "label": n} for n in range(40)]
     path = write(tmp_path, "a.json", wrap.format(rows=json.dumps(rows, indent=1, ensure_ascii=False)))
     good, bad, reader = read_all(home, path)

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.readers import streams
-from engine.data.readers.readers import open_source
-from engine.data.readers.source import locate
-from store.config.data.import_config import Source
-from store.contract.errors import DataError, TunebenchError
-from store.contract.home import Home
+from engine.data.readers import source_files
+from engine.data.readers.source_files import locate
+from engine.data.readers.source_reader import open_source
+from store.core.errors import DataError, TunebenchError
+from store.core.home import Home
+from store.data.config import Source
 from tests.unit.data_job import ask, import_file, open_file, read_all, reasons, write
 
 
@@ -66,7 +66,7 @@ def test_truncated_gzip_and_gzip_bombs_are_refused(
     packed = gzip.compress(os.urandom(50_000).hex().encode())
     with pytest.raises(DataError, match="cut off"):
         read_all(home, write(tmp_path, "a.txt.gz", packed[: len(packed) // 2]))
-    monkeypatch.setattr(streams, "RATIO_FROM", 4 * 1024 * 1024)
+    monkeypatch.setattr(source_files, "RATIO_FROM", 4 * 1024 * 1024)
     bomb = gzip.compress(b"some text\n\n" * 2_000_000)
     with pytest.raises(DataError, match="unpacks to more than 200 times"):
         read_all(home, write(tmp_path, "b.txt.gz", bomb))
@@ -205,5 +205,5 @@ def test_own_files_of_the_home_folder_are_no_source(home: Home, tmp_path: Path, 
 @pytest.mark.parametrize("name", ["nothing", "a\x00b", "hex", "é", "x" * 5_000])
 def test_an_encoding_that_is_none_is_named(name: str) -> None:
     with pytest.raises(TunebenchError, match="There is no text encoding") as caught:
-        streams.check_encoding(name)
+        source_files.check_encoding(name)
     assert caught.value.field == "encoding"

@@ -11,9 +11,9 @@ import pytest
 from jinja2.exceptions import SecurityError
 from transformers.utils import chat_template_utils
 
-from engine.rows import render, template_limits, tool_turns
-from store.catalog.templates import TEMPLATES
-from store.contract.errors import ConfigError
+from engine.models.tokenization import rendering, template_limits, tool_turns
+from store.core.errors import ConfigError
+from store.core.model_folders import TEMPLATES
 from tests.tiny import CHATML, make_tokenizer
 
 TURNS = [{"role": "user", "content": "hi there"}, {"role": "assistant", "content": "yo"}]
@@ -155,8 +155,8 @@ def test_whoever_loaded_the_tokenizer_its_template_is_rendered_within_limits(
     free = chat_template_utils._cached_compile_jinja_template
     large = make_tokenizer("{{ 'a'.ljust(10**8) }}")
     for way in (
-        lambda: render.rendered(large, TURNS),
-        lambda: render.render(large, [0], [TURNS]),
+        lambda: rendering.rendered(large, TURNS),
+        lambda: rendering.render(large, [0], [TURNS]),
     ):
         monkeypatch.setattr(chat_template_utils, "_compile_jinja_template", free)
         with pytest.raises(ConfigError, match=LARGE):

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine.models import models, tokenizer_limits
-from engine.rows.tokens import tokenizer_key
-from store.contract.errors import ModelError
+from engine.models import loading
+from engine.models.tokenization import tokenizer_limits
+from engine.models.tokenization.tokenized_rows import tokenizer_key
+from store.core.errors import ModelError
 from tests.tiny import make_tokenizer, write_model
 
 PATTERNS = ("(a+)+$", "(a|aa)+b")
@@ -54,7 +55,7 @@ def test_a_pattern_that_goes_back_without_end_is_one_sentence(
     change(folder, "tokenizer.json", {"pre_tokenizer": _split(pattern, whole["pre_tokenizer"])})
     text = "a" * 1000 + "!"
     with pytest.raises(ModelError, match="gave a text up") as refused:
-        models.load_tokenizer(str(folder))([text, text] if batch else text)
+        loading.load_tokenizer(str(folder))([text, text] if batch else text)
     assert str(folder) in refused.value.message
     assert len(refused.value.message) < 500
 
@@ -114,7 +115,7 @@ def test_added_tokens_that_are_odd_are_refused_by_the_file(
 ) -> None:
     write(folder, files)
     with pytest.raises(ModelError, match=f"^{next(iter(files))} of .*{says}") as refused:
-        models.load_tokenizer(str(folder))
+        loading.load_tokenizer(str(folder))
     assert str(folder) in refused.value.message
     assert len(refused.value.message) < 500
 
@@ -156,10 +157,10 @@ def test_an_id_for_which_the_model_has_no_row_is_refused_by_file_token_and_rows(
     tmp_path: Path, beyond: Callable[[dict[str, Any]], dict[str, Any]], config: dict[str, Any], says: str
 ) -> None:
     model = write_model(tmp_path / "model")
-    assert models.load_tokenizer(str(model))("hi").input_ids
+    assert loading.load_tokenizer(str(model))("hi").input_ids
     write_beyond(model, beyond, config)
     with pytest.raises(ModelError, match=says) as refused:
-        models.load_tokenizer(str(model))
+        loading.load_tokenizer(str(model))
     assert str(model) in refused.value.message
     assert refused.value.fix
 
@@ -171,11 +172,11 @@ def test_an_added_token_that_nothing_needs_may_lack_a_row_until_a_text_has_it(
     """As that of images in models that were cut down to text."""
     model = write_model(tmp_path / "model")
     write_beyond(model, with_added, {})
-    tokenizer = models.load_tokenizer(str(model))
+    tokenizer = loading.load_tokenizer(str(model))
     assert max(tokenizer("a < x > b").input_ids) < ROWS
     with pytest.raises(ModelError, match=f"A text has the token '<x>', .* the id {ROWS}"):
         tokenizer(text)
-    wider = models.load_tokenizer(str(write_beyond_rows(tmp_path / "wider")))
+    wider = loading.load_tokenizer(str(write_beyond_rows(tmp_path / "wider")))
     assert max(wider("a <x> b").input_ids) == ROWS
     assert tokenizer_key(wider) != tokenizer_key(tokenizer)  # rows that the one has read aren't the other's
 
@@ -190,17 +191,17 @@ def write_beyond_rows(folder: Path) -> Path:
 def test_an_adapters_own_tokenizer_is_held_to_the_rows_of_its_base(tmp_path: Path) -> None:
     base, adapter = write_model(tmp_path / "base"), tmp_path / "adapter"
     make_tokenizer().save_pretrained(adapter)
-    assert models.load_tokenizer(str(adapter), model=str(base))("hi").input_ids
+    assert loading.load_tokenizer(str(adapter), model=str(base))("hi").input_ids
     write_beyond(adapter, with_vocabulary(ROWS), {})
     with pytest.raises(ModelError, match=f"tokenizer.json of {adapter} .*'<x>' the id {ROWS}"):
-        models.load_tokenizer(str(adapter), model=str(base))
+        loading.load_tokenizer(str(adapter), model=str(base))
 
 
 def test_a_template_that_is_no_text_is_refused(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     change(folder, "tokenizer_config.json", {"chat_template": 5})
     with pytest.raises(ModelError, match="a chat template that is no text, but int"):
-        models.load_tokenizer(str(folder))
+        loading.load_tokenizer(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,7 @@ def test_more_added_tokens_than_are_taken_are_counted_and_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, key: str
 ) -> None:
     monkeypatch.setattr(tokenizer_limits, "MAX_ADDED_TOKENS", 50)
-    assert models.load_tokenizer(str(folder))("a").input_ids
+    assert loading.load_tokenizer(str(folder))("a").input_ids
     tokens = [{"id": 300 + number, "content": f"<{number}>"} for number in range(60)]
     content: dict[str, Any] = {
         "added_tokens": {key: tokens},
@@ -226,4 +227,4 @@ def test_more_added_tokens_than_are_taken_are_counted_and_refused(
     }.get(key, {key: [f"<{number}>" for number in range(60)]})
     write(folder, {name: content})
     with pytest.raises(ModelError, match=f"{name} of .* adds 6\\d tokens; up to 50"):
-        models.load_tokenizer(str(folder))
+        loading.load_tokenizer(str(folder))

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from engine.data.convert.convert import converter
-from engine.data.convert.turns import RowSkipped
-from engine.export.export_rows import _openai
-from engine.rows.masks import check
-from engine.rows.render import render, render_prompt, rendered
-from engine.rows.tool_turns import for_template, knows_tools
+from engine.data.conversion.conversation_turns import RowSkipped
+from engine.data.conversion.row_conversion import converter
+from engine.data.export_formats import _openai
+from engine.models.tokenization.rendering import render, render_prompt, rendered
+from engine.models.tokenization.tokenized_rows import check_masks
+from engine.models.tokenization.tool_turns import for_template, knows_tools
 from tests.tiny import make_tokenizer
 
 KNOWING = (
@@ -127,7 +127,7 @@ def test_for_any_other_template_tools_are_written_out() -> None:
 def test_the_gate_finds_nothing_wrong(template: str | None) -> None:
     tokenizer = make_tokenizer(template) if template else make_tokenizer()
     stored = [read(ROW), read(SHAREGPT)]
-    checks = check(tokenizer, stored, render(tokenizer, [0, 1], stored))
+    checks = check_masks(tokenizer, stored, render(tokenizer, [0, 1], stored))
     counts = (checks.counted, checks.unlocated, checks.leaking, checks.missed, checks.unclosed)
     assert counts == (2, 0, 0, 0, 0)
 

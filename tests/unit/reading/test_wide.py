@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.data.convert import recognised_formats
-from engine.data.convert.choose import GivenFormat, choose
-from engine.data.readers import column_values
-from engine.data.readers.column_values import MOST_COLUMNS
-from engine.data.readers.raw_rows import unique_names
-from store.contract.errors import DataError
-from store.contract.home import Home
+from engine.data.conversion import format_detection
+from engine.data.conversion.format_detection import GivenFormat, choose
+from engine.data.readers import file_rows
+from engine.data.readers.file_rows import MOST_COLUMNS, unique_names
+from store.core.errors import DataError
+from store.core.home import Home
 from tests.unit.data_job import ask, import_file, write
 
 
@@ -33,9 +32,9 @@ def cost(columns: int) -> tuple[int, float]:
         calls[0] += 1
         return original(name)
 
-    original = column_values.normalise
+    original = file_rows.normalise
     with pytest.MonkeyPatch.context() as patch:
-        for module in (column_values, recognised_formats):
+        for module in (file_rows, format_detection):
             patch.setattr(module, "normalise", counting)
         began = time.process_time()
         chosen = choose(names, rows, GivenFormat(None, {}))

@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-from engine.server.scheduling import registered
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.shipping.gate_config import GateConfig
-from store.contract.errors import ConfigError, ConflictError, ForbiddenError, StateError
-from store.documents.evaluations.evaluation_result import EvaluationDetails
-from store.documents.tables.person import Person
-from store.queries import activity, jobs
-from store.queries.data import datasets
-from store.queries.evaluations import evaluations
-from store.queries.shipping import aliases, gate_evidence, measured_evidence, versions
-from store.words.registry_words import promoted_sentence
+from engine.server import registered_versions
+from store.core.errors import ConfigError, ConflictError, ForbiddenError, StateError
+from store.core.schemas import Person
+from store.data import datasets
+from store.evaluation import evaluations
+from store.evaluation.config import EvaluateConfig
+from store.evaluation.schemas import EvaluationDetails
+from store.http.schemas import promoted_sentence
+from store.jobs import job_queue
+from store.people import activity
+from store.registry import gate_evidence, model_versions
+from store.registry.config import GateConfig
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
 
@@ -39,8 +40,8 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def stands(desk: Desk) -> int | None:
-    return aliases.standing(
-        desk.database, versions.get_model(desk.database, "sums")["model_id"], "production"
+    return model_versions.alias_standing(
+        desk.database, model_versions.get_model(desk.database, "sums")["model_id"], "production"
     )
 
 
@@ -53,7 +54,9 @@ def test_moves_are_kept_with_who_and_why_and_back_goes_back(desk: Desk) -> None:
     assert stands(desk) == 1
     with pytest.raises(StateError, match="No other version of sums was production before"):
         desk("move_back", model="sums", reason="Once more.")
-    log = aliases.moves(desk.database, versions.get_model(desk.database, "sums")["model_id"])
+    log = model_versions.alias_moves(
+        desk.database, model_versions.get_model(desk.database, "sums")["model_id"]
+    )
     assert [(move["kind"], move["from_version"], move["to_version"]) for move in log] == [
         *(("back", 2, 1), ("back", 3, 2), ("promoted", 2, 3), ("promoted", 1, 2), ("promoted", None, 1))
     ]
@@ -99,7 +102,9 @@ def test_a_promotion_that_looked_at_nothing_says_whose_place_it_took(desk: Desk)
     assert promoted_sentence(first) == "sums@1 is production now."
     second = desk("promote", version="sums@2", reason="Mine.", by=GRACE)
     assert second["replaced"]["reference"] == "sums@1"
-    at = aliases.moves(desk.database, versions.get_model(desk.database, "sums")["model_id"])[1]["moved_at"]
+    at = model_versions.alias_moves(
+        desk.database, model_versions.get_model(desk.database, "sums")["model_id"]
+    )[1]["moved_at"]
     assert promoted_sentence(second) == (
         "sums@2 is production now, in place of sums@1, which Ada made production on"
         f" {at:%d %b %Y at %H:%M:%S} UTC."
@@ -137,7 +142,9 @@ def test_a_gate_that_is_not_passed_lets_admins_through_with_a_reason(desk: Desk)
         desk("promote", version="sums@1", reason="Because", override=True, by=GRACE)
     assert caught.value.field == "reason"
     desk("promote", version="sums@1", reason="The demo is in an hour.", override=True, by=GRACE)
-    move = aliases.moves(desk.database, versions.get_model(desk.database, "sums")["model_id"])[0]
+    move = model_versions.alias_moves(
+        desk.database, model_versions.get_model(desk.database, "sums")["model_id"]
+    )[0]
     assert move["kind"] == "overridden"
     assert move["gate"]
     assert move["gate"]["answer"] == "cant_tell"
@@ -150,10 +157,10 @@ def test_a_gate_that_was_tightened_while_it_was_judged_counts(
 ) -> None:
     def tightened(*_: object) -> None:  # checksums are taken meanwhile
         with desk.database.transaction() as tx:
-            model_id = versions.get_model(tx, "sums")["model_id"]
-            aliases.set_gate(tx, model_id, "production", FORGETTING, GRACE, jobs.utc(desk.now))
+            model_id = model_versions.get_model(tx, "sums")["model_id"]
+            model_versions.set_gate(tx, model_id, "production", FORGETTING, GRACE, job_queue.utc(desk.now))
 
-    monkeypatch.setattr(registered, "check_whole_files", tightened)
+    monkeypatch.setattr(registered_versions, "check_whole_files", tightened)
     with pytest.raises(ConflictError, match="Grace changed the gate of production meanwhile"):
         desk("promote", version="sums@1", reason="Quickly.", by=ADA)
     assert stands(desk) is None
@@ -162,14 +169,14 @@ def test_a_gate_that_was_tightened_while_it_was_judged_counts(
 def test_an_alias_that_was_moved_while_its_gate_was_judged_stays_where_it_is(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = registered.check_whole_files
+    check = registered_versions.check_whole_files
 
     def moved(*_: object) -> None:  # checksums are taken meanwhile
-        monkeypatch.setattr(registered, "check_whole_files", check)
+        monkeypatch.setattr(registered_versions, "check_whole_files", check)
         with ThreadPoolExecutor(1) as other:
             other.submit(desk, "promote", version="sums@2", reason="First.", by=GRACE).result()
 
-    monkeypatch.setattr(registered, "check_whole_files", moved)
+    monkeypatch.setattr(registered_versions, "check_whole_files", moved)
     with pytest.raises(ConflictError, match=r"Grace moved production of sums, because: First\. sums@2"):
         desk("promote", version="sums@1", reason="Quickly.", by=ADA)
     assert stands(desk) == 2
@@ -196,7 +203,9 @@ def test_an_alias_is_taken_away_and_a_reason_is_needed(desk: Desk) -> None:
 def test_a_gate_names_data_sets_that_are_there_and_keeps_their_ids(desk: Desk) -> None:
     check = {"check": "not_worse_than", "dataset": "D", "metric": "accuracy"}
     desk("set_gate", model="sums", gate={"checks": [check]})
-    line = aliases.gate(desk.database, versions.get_model(desk.database, "sums")["model_id"], "production")
+    line = model_versions.gate(
+        desk.database, model_versions.get_model(desk.database, "sums")["model_id"], "production"
+    )
     assert line
     assert line["config"]["checks"][0]["dataset"] == "data-D"
     with pytest.raises(ConfigError) as caught:
@@ -223,13 +232,13 @@ def evaluated(desk: Desk, model: str, dtype: str = "float32", **asked: Any) -> s
     """An evaluation of a version by chrF on D that has finished; its id."""
     asked = {"model": model, "dataset": "data-D", "metrics": ["chrf"]} | asked
     config = EvaluateConfig.parse(asked).document()
-    job_id = jobs.new_id("evaluation", desk.clock())
+    job_id = job_queue.new_id("evaluation", desk.clock())
     figures = [{"metric": "eval/chrf", "value": 50.0}]
     nothing: dict[str, Any] = dict.fromkeys(EvaluationDetails.__annotations__)
     result: Any = nothing | {"dtype": dtype, "n": 9, "figures": figures}
     with desk.database.transaction() as tx:
-        jobs.insert(tx, jobs.NewJob(job_id, "evaluate", model, config, desk.now))
-        job = jobs.get_job(tx, job_id)
+        job_queue.insert(tx, job_queue.NewJob(job_id, "evaluate", model, config, desk.now))
+        job = job_queue.get_job(tx, job_id)
         evaluations.insert(tx, job, result, datasets.get_dataset(tx, "D"), model, desk.now)
     desk.end(job_id, "finished")
     return job_id
@@ -273,11 +282,11 @@ def test_each_evaluation_that_takes_the_place_of_another_is_a_try(desk: Desk) ->
     def tries() -> int:
         fingerprint = datasets.get_dataset(desk.database, "D")["fingerprint"]
         of_each = [
-            measured_evidence.evaluations_of(desk.database, versions.get_version(desk.database, name))
+            gate_evidence.evaluations_of(desk.database, model_versions.get_version(desk.database, name))
             for name in ("sums@2", "sums@1")
         ]
         asked = {"part": "test", "where": "", **check}
-        return measured_evidence.tries(of_each[0], asked, fingerprint, "chrf", of_each[1])
+        return gate_evidence.tries(of_each[0], asked, fingerprint, "chrf", of_each[1])
 
     for model, count in (("sums@1", 0), ("sums@2", 1), ("sums@2", 2), ("sums@1", 3)):
         evaluated(desk, model)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard as HubCard
 
-from store.queries.shipping import card
-from store.words import card_parts, model_card
+from store.registry import model_card, version_facts
+from store.runs import card_text
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
 
@@ -23,7 +23,7 @@ def document(tmp_path: Path) -> Any:
     finished_run(desk, learning_rate=1e-4)
     register(desk, base="owner/base")
     desk("promote", version="sums@1", reason="It | adds <b>well</b>.")
-    return card.card(desk.database, "sums@1")
+    return version_facts.card(desk.database, "sums@1")
 
 
 def test_hubs_read_base_metrics_and_results(document: Any) -> None:
@@ -43,7 +43,7 @@ def test_a_folder_is_no_base_model_and_no_path_leaves(document: Any) -> None:
     text = model_card.write(
         document
         | {
-            "base": card._base(None, "/home/ada/models/base"),
+            "base": version_facts._base_reference(None, "/home/ada/models/base"),
             "config": document["config"] | {"model": "/home/ada/base"},
         }
     )
@@ -82,9 +82,7 @@ def test_a_figure_has_the_digits_that_its_interval_bears(
     ends: tuple[float, float | None, float | None], signed: bool, words: str
 ) -> None:
     value, low, high = ends
-    assert (
-        card_parts.with_interval({"value": value, "low": low, "high": high, "n": 9}, signed=signed) == words
-    )
+    assert card_text.with_interval({"value": value, "low": low, "high": high, "n": 9}, signed=signed) == words
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(12.4, "12 s"), (89.0, "89 s"), (600.0, "10 min")])

@@ -10,11 +10,11 @@ import pytest
 
 from bench.truths import Rate, observe
 from bench.truths.models.gates import RATES
-from engine.diagnostics.gates import decide, judge, lifts
-from engine.diagnostics.gates.decide import above, above_despite, under
-from store.config.shipping.gate_config import KINDS, TITLES, GateConfig
-from store.contract.errors import ConfigError
-from store.documents.figures.estimate import Estimate
+from engine.registry import gate_report, gate_statistics
+from engine.registry.gate_statistics import above, above_despite, under
+from store.core.errors import ConfigError
+from store.core.figure_schemas import Estimate
+from store.registry.config import KINDS, TITLES, GateConfig
 
 FEW = (
     "10 rows, truly worse by the margin",
@@ -43,7 +43,7 @@ def row(scores: list[float], better: str = "higher") -> Any:
 
 def judged(check: dict[str, Any], **evidence: Any) -> Any:
     document = GateConfig.parse({"checks": [check]}).document()["checks"][0]
-    return judge.report("m@2", "production", "m@1", [(document, TITLES[check["check"]], evidence)])
+    return gate_report.report("m@2", "production", "m@1", [(document, TITLES[check["check"]], evidence)])
 
 
 NOT_WORSE = {"check": "not_worse_than", "dataset": "D", "metric": "accuracy", "margin": 0.05}
@@ -88,7 +88,9 @@ def least_of_all_choices(own: Any, other: Any, rows: int) -> float:
     values = []
     for gone in itertools.combinations(every, rows):
         kept = np.array([place for place in every if place not in gone])
-        first, second = (decide.aggregate(decide.as_scored(each).take(kept)) for each in (own, other))
+        first, second = (
+            gate_statistics.aggregate(gate_statistics.as_scored(each).take(kept)) for each in (own, other)
+        )
         sign = 1 if own["figure"]["better"] == "higher" else -1
         values.append(sign * ((first["value"] or 0.0) - (second["value"] or 0.0)))
     return min(values)
@@ -131,10 +133,13 @@ def test_a_lift_is_what_the_worst_choice_of_rows_may_have_made(estimator: str, r
     exact = estimator in ("mean", "f1_micro", "bits_per_byte")
     for seed in range(8):
         own, other = ten_rows(estimator, seed)
-        first, second = (decide.aggregate(decide.as_scored(each))["value"] or 0.0 for each in (own, other))
+        first, second = (
+            gate_statistics.aggregate(gate_statistics.as_scored(each))["value"] or 0.0
+            for each in (own, other)
+        )
         value = (first - second) * (1 if own["figure"]["better"] == "higher" else -1)
         worst = value - least_of_all_choices(own, other, rows)
-        lifted = lifts.lift(own, other, rows) or 0.0
+        lifted = gate_statistics.lift(own, other, rows) or 0.0
         assert lifted <= worst + 1e-9
         assert lifted >= (worst - 1e-6 if exact or rows == 1 else 0.97 * worst)
 
@@ -143,17 +148,17 @@ def test_only_rows_with_a_score_in_both_are_counted() -> None:
     own, other = row([1.0] * 100), row([0.0] * 100)
     own["scores"] = [None] * 50 + [1.0] * 50
     other["scores"] = [1.0] * 60 + [0.0] * 15 + [None] * 25
-    gap = decide.advantage(own, other)
+    gap = gate_statistics.advantage(own, other)
     assert gap is not None
     assert (gap["value"], gap["n"]) == (pytest.approx(15 / 25), 25)
-    assert lifts.lift(own, other, 1) == pytest.approx(15 / 25 - 14 / 24)
-    assert lifts.lift(own, other, 24) == pytest.approx(15 / 25)
-    assert lifts.lift(own, other, 25) is None
+    assert gate_statistics.lift(own, other, 1) == pytest.approx(15 / 25 - 14 / 24)
+    assert gate_statistics.lift(own, other, 24) == pytest.approx(15 / 25)
+    assert gate_statistics.lift(own, other, 25) is None
 
 
 def test_equal_rows_lift_nothing_whatever_their_number() -> None:
     for own, _ in (ten_rows(estimator, 0) for estimator in ("mean", "bits_per_byte", "bleu")):
-        assert lifts.lift(own, own, 3) == pytest.approx(0.0, abs=1e-9)
+        assert gate_statistics.lift(own, own, 3) == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -261,9 +266,11 @@ def test_few_timings_give_no_interval_and_a_slow_one_moves_none() -> None:
     assert "6 evaluations are needed, there are 5" in few["checks"][0]["sentence"]
     enough = judged({"check": "latency_under"}, seconds=[0.1, 0.1, 0.1, 0.1, 0.1, 3.0], device="cpu")
     assert enough["checks"][0]["value"] == {"value": 0.1, "low": 0.1, "high": 3.0, "n": 6}
-    ten = decide.median_seconds([*[0.1 * k for k in range(1, 10)], 9.0])
+    ten = gate_statistics.median_seconds([*[0.1 * k for k in range(1, 10)], 9.0])
     assert (ten["low"], ten["high"]) == (pytest.approx(0.2), pytest.approx(0.9))  # ranks 2 and 9
-    eight = decide.median_seconds([0.1 * k for k in range(1, 9)])  # ranks 2 and 7 hold it in 93 of 100
+    eight = gate_statistics.median_seconds(
+        [0.1 * k for k in range(1, 9)]
+    )  # ranks 2 and 7 hold it in 93 of 100
     assert (eight["low"], eight["high"]) == (pytest.approx(0.1), pytest.approx(0.8))
 
 
@@ -301,7 +308,7 @@ BIAS = {"figures": [FLIPS], "worse": 0, "cant_tell": 0, "sentence": "", "limits"
             {
                 "check": "calibration_under",
                 "dataset": "D",
-                "limit": (decide.calibration_error(SURE, RIGHT)["high"] or 0.0) + 1e-4,
+                "limit": (gate_statistics.calibration_error(SURE, RIGHT)["high"] or 0.0) + 1e-4,
             },
             {"certainty": CERTAINTY},
         ),
@@ -320,19 +327,19 @@ def test_each_kind_of_check_that_is_measured_again_is_held_to_more(
 
 def test_how_many_looks_a_measurement_is_among() -> None:
     """By hand: the first takes 2.5 of 100, and all later ones together as much."""
-    shares = [1 / judge.looks_of(tries) for tries in range(1, 100_000)]
+    shares = [1 / gate_report.looks_of(tries) for tries in range(1, 100_000)]
     assert shares[:4] == [1, 1 / 2, 1 / 6, 1 / 12]
     assert sum(shares) == pytest.approx(2, abs=1e-4)
 
 
 def test_calibration_needs_rows() -> None:
-    assert decide.calibration_error([0.9] * 100, [True] * 90 + [False] * 10)["low"] is None
+    assert gate_statistics.calibration_error([0.9] * 100, [True] * 90 + [False] * 10)["low"] is None
     check = {"check": "calibration_under", "dataset": "D"}
     assert judged(check, certainty=CERTAINTY)["answer"] == "passed"
 
 
 def test_every_kind_of_check_has_title_judge_and_yaml() -> None:
-    assert set(KINDS) == set(TITLES) == set(judge.JUDGES)
+    assert set(KINDS) == set(TITLES) == set(gate_report.JUDGES)
     gate = GateConfig.parse({"checks": [NOT_WORSE, {"check": "bias_under"}]})
     assert GateConfig.from_yaml(gate.to_yaml()) == gate
     with pytest.raises(ConfigError, match="no metric nonsense"):

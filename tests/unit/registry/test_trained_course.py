@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.forward import batches
-from store.config.training.train_config import TrainConfig
-from store.documents.verdicts.verdict import Stopped
-from store.words import trained_course
+from engine.models import batching
+from store.evaluation.verdict_schemas import Stopped
+from store.runs import card_text
+from store.training.train_config import TrainConfig
 
 
 def config(**fields: Any) -> TrainConfig:
@@ -29,17 +29,17 @@ def test_rows_seen_are_those_that_the_batches_hold(rows: int, batch: int, accumu
     dealt = [
         sum(map(len, step))
         for epoch in range(3)
-        for step in batches.epoch_steps(
+        for step in batching.epoch_steps(
             np.arange(rows) % 7, seed=1, epoch=epoch, batch_size=batch, accumulation=accumulation
         )
     ]
     for step in range(len(dealt) + 1):
-        course = trained_course.of_run(settings, rows, ended("epochs", step), 1)
+        course = card_text.of_run(settings, rows, ended("epochs", step), 1)
         assert course["rows"] == sum(dealt[:step]), step
 
 
 def course_words(settings: TrainConfig, stopped: Stopped, rows: int = 600, attempts: int = 1) -> str:
-    return " ".join(trained_course.sentences(trained_course.of_run(settings, rows, stopped, attempts)))
+    return " ".join(card_text.sentences(card_text.of_run(settings, rows, stopped, attempts)))
 
 
 EIGHT = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_train_epochs": 3}
@@ -98,8 +98,8 @@ def test_it_says_what_happened(fields: Any, stopped: Stopped, attempts: int, sen
 
 
 def test_a_checkpoint_of_a_run_that_was_ended_says_so() -> None:
-    course = trained_course.of_checkpoint(config(**EIGHT), 600, 10, 12, 1)
-    text = " ".join(trained_course.sentences(course))
+    course = card_text.of_checkpoint(config(**EIGHT), 600, 10, 12, 1)
+    text = " ".join(card_text.sentences(course))
     assert text.startswith("10 steps, 80 rows seen, 0.13 epochs")
     assert "The run was ended before training was through" in text
     assert "225 steps" in text

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.diagnostics.gates import judge
-from engine.server.scheduling import registered
-from store.contract.errors import ConfigError, ModelError, NotFoundError, StateError
-from store.contract.jobdir import JobDir
-from store.contract.version_folders import is_reference
-from store.queries.runs import runs
-from store.queries.shipping import card, gate_evidence, lineage, versions
-from store.words import model_card
+from engine.registry import gate_report
+from engine.server import registered_versions
+from store.core.errors import ConfigError, ModelError, NotFoundError, StateError
+from store.core.job_folder import JobDir
+from store.registry import gate_evidence, model_card, model_versions, version_facts
+from store.registry.version_folders import is_reference
+from store.runs import runs
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register, staged
 from tests.unit.verdict_inputs import judge as judge_rows
@@ -43,20 +42,22 @@ def desk(tmp_path: Path) -> Desk:
 def test_numbers_follow_each_other_and_a_deleted_one_is_never_given_again(desk: Desk) -> None:
     for text in ("one", "two"):
         register(desk, text=text)
-    assert versions.get_version(desk.database, "sums@2")["folder"].endswith("/2")
+    assert model_versions.get_version(desk.database, "sums@2")["folder"].endswith("/2")
     desk("delete_version", version="sums@2")
-    assert not (desk.home.registry / versions.get_model(desk.database, "sums")["model_id"] / "2").exists()
+    assert not (
+        desk.home.registry / model_versions.get_model(desk.database, "sums")["model_id"] / "2"
+    ).exists()
     register(desk, text="three")
-    model = versions.get_model(desk.database, "sums")
+    model = model_versions.get_model(desk.database, "sums")
     assert (model["versions"], model["newest"]) == (2, 3)
     with pytest.raises(NotFoundError, match="no registered model sums@2"):
-        versions.get_version(desk.database, "sums@2")
+        model_versions.get_version(desk.database, "sums@2")
 
 
 def test_the_same_content_makes_no_second_version(desk: Desk) -> None:
     register(desk)
     job_id = register(desk)
-    assert versions.get_model(desk.database, "sums")["versions"] == 1
+    assert model_versions.get_model(desk.database, "sums")["versions"] == 1
     assert not JobDir(desk.home.jobs / job_id).version.exists()
 
 
@@ -70,17 +71,17 @@ def test_an_engine_killed_between_the_move_and_the_commit_finds_its_version(
     job_id = desk("register_model", name="sums", run="run-1")["job_id"]
     made = JobDir(desk.home.jobs / job_id).version
     result = staged(made, {"adapter_model.safetensors": "weights", "training.json": "{}"})
-    monkeypatch.setattr(versions, "insert", _killed)
+    monkeypatch.setattr(model_versions, "insert", _killed)
     with pytest.raises(RuntimeError, match="killed"), desk.database.transaction() as tx:
-        registered.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+        registered_versions.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
     monkeypatch.undo()
     assert not made.exists()
     register(desk, text="of another job")  # which must not take the folder that is there
     with desk.database.transaction() as tx:
-        registered.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+        registered_versions.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
     for reference in ("sums@1", "sums@2"):
-        registered.check_whole_files(desk.home, versions.get_version(desk.database, reference))
-    assert versions.get_model(desk.database, "sums")["versions"] == 2
+        registered_versions.check_whole_files(desk.home, model_versions.get_version(desk.database, reference))
+    assert model_versions.get_model(desk.database, "sums")["versions"] == 2
 
 
 def test_a_registering_that_is_resumed_takes_the_place_whose_row_could_not_be_written(
@@ -91,13 +92,13 @@ def test_a_registering_that_is_resumed_takes_the_place_whose_row_could_not_be_wr
         files = {"adapter_model.safetensors": f"weights of the {attempt}", "training.json": "{}"}
         result = staged(JobDir(desk.home.jobs / job_id).version, files)
         if attempt == "first":
-            monkeypatch.setattr(versions, "insert", _killed)
+            monkeypatch.setattr(model_versions, "insert", _killed)
             with pytest.raises(RuntimeError, match="killed"), desk.database.transaction() as tx:
-                registered.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+                registered_versions.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
             monkeypatch.undo()
     with desk.database.transaction() as tx:
-        registered.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
-    registered.check_whole_files(desk.home, versions.get_version(desk.database, "sums@1"))
+        registered_versions.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+    registered_versions.check_whole_files(desk.home, model_versions.get_version(desk.database, "sums@1"))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -156,7 +157,7 @@ def test_a_version_under_an_alias_or_under_another_stays(desk: Desk) -> None:
 
 def test_a_changed_folder_is_named_by_its_file(desk: Desk) -> None:
     register(desk)
-    version = versions.get_version(desk.database, "sums@1")
+    version = model_versions.get_version(desk.database, "sums@1")
     file = desk.home.path / version["folder"] / "adapter_model.safetensors"
     state = file.stat()
     file.write_text("WEIGHTS")
@@ -174,7 +175,9 @@ def test_a_changed_folder_is_named_by_its_file(desk: Desk) -> None:
 def test_the_run_may_go_and_the_version_stays(desk: Desk) -> None:
     register(desk)
     desk("delete", job="run-1")
-    lines = versions.list_versions(desk.database, versions.get_model(desk.database, "sums")["model_id"])[1]
+    lines = model_versions.list_versions(
+        desk.database, model_versions.get_model(desk.database, "sums")["model_id"]
+    )[1]
     assert not lines[0]["run_present"]
     assert lines[0]["source"]["run_name"] == "run-1"
     assert desk("evaluate", model="sums@1", dataset="D")["job_id"]
@@ -186,7 +189,7 @@ def test_a_folder_is_registered_and_all_that_is_asked_of_it_has_an_answer(desk: 
         desk("register_model", name="sums", path="/data/model", run="run-1")
     register(desk, run="", path="/data/model")
     desk("set_gate", model="sums", gate={"checks": [{"check": kind} for kind in OF_RUN]})
-    report = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))
+    report = gate_report.report(*gate_evidence.case(desk.database, "sums@1", "production"))
     assert [line["answer"] for line in report["checks"]] == ["cant_tell"] * len(OF_RUN)
     assert "imported folder" in report["checks"][0]["sentence"]
     assert "imported folder" in report["checks"][1]["sentence"]
@@ -195,8 +198,8 @@ def test_a_folder_is_registered_and_all_that_is_asked_of_it_has_an_answer(desk: 
         "tunebench bias sums@1 --against tiny",
         "tunebench model export sums@1 --form merged",
     ]
-    assert "/data/model" not in model_card.write(card.card(desk.database, "sums@1"))
-    assert len(lineage.lineage(desk.database, "sums@1")["edges"]) == 2
+    assert "/data/model" not in model_card.write(version_facts.card(desk.database, "sums@1"))
+    assert len(version_facts.lineage(desk.database, "sums@1")["edges"]) == 2
 
 
 def test_the_gates_check_of_the_question_reads_the_verdict(desk: Desk) -> None:
@@ -210,20 +213,20 @@ def test_the_gates_check_of_the_question_reads_the_verdict(desk: Desk) -> None:
     ):
         with desk.database.transaction() as tx:
             runs.update(tx, "run-1", verdict=verdict)
-        (line,) = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))["checks"]
+        (line,) = gate_report.report(*gate_evidence.case(desk.database, "sums@1", "production"))["checks"]
         assert (line["answer"], line["sentence"][: len(sentence)]) == (answer, sentence)
 
 
 def test_of_a_deleted_run_card_gate_and_lineage_say_so(desk: Desk) -> None:
     register(desk)
     desk("set_gate", model="sums", gate={"checks": [{"check": kind} for kind in OF_RUN]})
-    report = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))
+    report = gate_report.report(*gate_evidence.case(desk.database, "sums@1", "production"))
     assert report["checks"][3]["command"] == "tunebench bias run-1"
     desk("delete", job="run-1")
-    report = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))
+    report = gate_report.report(*gate_evidence.case(desk.database, "sums@1", "production"))
     assert "was deleted" in report["checks"][0]["sentence"]
     assert "Give this check a data set and a metric" in report["checks"][0]["sentence"]
     assert "command" not in report["checks"][0]
-    assert "The run that made it was deleted" in model_card.write(card.card(desk.database, "sums@1"))
-    nodes = lineage.lineage(desk.database, "sums@1")["nodes"]
+    assert "The run that made it was deleted" in model_card.write(version_facts.card(desk.database, "sums@1"))
+    nodes = version_facts.lineage(desk.database, "sums@1")["nodes"]
     assert [(node["title"], node["gone"]) for node in nodes if node["kind"] == "run"] == [("run-1", True)]

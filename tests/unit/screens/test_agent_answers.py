@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from store.contract.errors import ConfigError
+from store.core.errors import ConfigError
 from store.db.database import Database
 from tests.pages.seeds.seed_runs import seed_runs
-from tunebench.agents.comparing import CompareTools
-from tunebench.agents.reading import ReadTools
+from tunebench.agents.evaluation import CompareTools
+from tunebench.agents.queries import ReadTools
 
 
 @pytest.fixture(scope="module")

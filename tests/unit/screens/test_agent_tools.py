@@ -10,22 +10,20 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from store.config.data.data_config import CleanConfig, ExportConfig, ProfileConfig
-from store.config.data.import_config import ImportConfig
-from store.config.judging.bias_config import BiasConfig
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.serving.endpoint_config import MakeEndpoint
-from store.config.serving.monitor_config import MonitorConfig
-from store.config.shipping.gate_config import SetGate
-from store.config.shipping.model_export_config import ModelExport
-from store.config.shipping.registry_config import GateOf, RegisterConfig
-from store.config.training.train_config import TrainConfig
-from store.contract.document import Config
-from store.contract.roles import OWNER
+from store.bias.config import BiasConfig
+from store.core.config import Config
+from store.core.rights import OWNER
+from store.data.config import CleanConfig, ExportConfig, ImportConfig, ProfileConfig
+from store.evaluation.config import EvaluateConfig
+from store.export.config import ModelExport
+from store.monitoring.config import MonitorConfig
+from store.registry.config import GateOf, RegisterConfig, SetGate
+from store.serving.config import MakeEndpoint
+from store.training.train_config import TrainConfig
 from tunebench.agents import tools_text
 from tunebench.agents.answers import bounded, quote
-from tunebench.agents.output_schema import schema_of
 from tunebench.agents.server import AgentServer
+from tunebench.agents.tool import schema_of
 
 WAY: Mapping[str, type[Config]] = {  # from a file to a monitored endpoint
     "import_dataset": ImportConfig, "profile_dataset": ProfileConfig, "clean_dataset": CleanConfig,

@@ -20,13 +20,13 @@ from pages.shared.charts import (
     interval_chart,
     line_chart,
     loss_chart,
+    smoothed,
 )
-from pages.shared.traces import smoothed
-from pages.shared.wording import quantity
+from pages.shared.display import quantity
 
 
 def curve(values: list[float | None], *, count: int = 1, nonfinite: dict[int, int] | None = None) -> pa.Table:
-    """A table as store.queries.metrics.curve gives it, one bucket every 10 steps."""
+    """A table as store.jobs.metric_points.curve gives it, one bucket every 10 steps."""
     bad = nonfinite or {}
     return pa.table(
         {

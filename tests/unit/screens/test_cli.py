@@ -13,15 +13,15 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from engine.server.commands import Commands
-from engine.shipping import converter
-from store.contract.errors import EngineUnavailable
+from engine.commands import Commands
+from engine.export import external_tools
+from store.core.errors import EngineUnavailable
+from store.data import datasets
 from store.db.database import Database
-from store.queries.data import datasets
-from store.queries.runs import runs
+from store.runs import runs
 from tests.unit.store_samples import add_job, new_store, serving, write_dataset
 from tunebench.cli import cli
-from tunebench.commands.data import data_reports
+from tunebench.commands import data_reports
 from tunebench.terminal import processes
 from tunebench.terminal.output import NOT_FOUND, OK, USAGE
 
@@ -103,7 +103,7 @@ def test_json_is_one_document_on_stdout_whatever_goes_wrong(
         raise EngineUnavailable("None starts.", fix="Not here.")
 
     monkeypatch.setattr(processes, "start_engine", start_engine)
-    monkeypatch.setattr(converter, "install", lambda: tmp_path)
+    monkeypatch.setattr(external_tools, "install_converter", lambda: tmp_path)
     file = tmp_path / "file.yaml"
     file.write_text("dataset: D\n")
     words = [*name.split(), "--json"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pages.shared.common_start import LEAST, SHOWN, common_start, differing
+from pages.shared.text_display import CELL_CHARACTERS, LEAST, common_start, differing
 
 TEMPLATE = "Construct a function call that answers the question: "
 
@@ -31,7 +31,7 @@ def test_what_is_left_out_is_marked_and_said() -> None:
     cells = [{"row_id": i, "prompt": f"{TEMPLATE}{i} " + "x" * 400, "answer": str(i)} for i in range(3)]
     cells.append({"row_id": 3, "prompt": "Hello", "answer": None})
     shortened, note = differing(cells, {"prompt": "Prompt", "answer": "Answer"})
-    assert shortened[1]["prompt"] == "… 1 " + "x" * (SHOWN - 4) + "…"
+    assert shortened[1]["prompt"] == "… 1 " + "x" * (CELL_CHARACTERS - 4) + "…"
     assert [cell["answer"] for cell in shortened] == ["0", "1", "2", None]
     assert shortened[3]["prompt"] == "Hello"
     assert note == f"Prompt: 3 of these 4 begin with “{TEMPLATE.strip()}”, shown as “…”."

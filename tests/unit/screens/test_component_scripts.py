@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.playground import talk_component
-from pages.rating.rater import rating_desk
+from pages.playground import chat_component
+from pages.rating.rater import desk
 from pages.shared.rendered.component_source import FOLDER, RENDERER
 
 PARSERS = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function"
 )
-SCRIPTS = {"desk": rating_desk.script(), "talk": talk_component.script()}
+SCRIPTS = {"desk": desk.script(), "talk": chat_component.script()}
 
 
 def stems(folder: Path) -> list[str]:
@@ -23,8 +23,8 @@ def stems(folder: Path) -> list[str]:
 
 
 def test_every_file_of_the_folders_is_in_a_script() -> None:
-    assert sorted(rating_desk.SCRIPT) == stems(rating_desk.FOLDER / "script")
-    assert sorted(talk_component.SCRIPT) == stems(talk_component.HERE / "script")
+    assert sorted(desk.SCRIPT) == stems(desk.FOLDER / "script")
+    assert sorted(chat_component.SCRIPT) == stems(chat_component.HERE / "script")
     assert sorted(RENDERER) == stems(FOLDER)
 
 
@@ -41,6 +41,6 @@ def test_no_text_is_parsed_as_html(of: str) -> None:
 
 
 def test_a_page_mounts_the_desk() -> None:
-    page = "from pages.rating.rater.rating_desk import rating_desk\nrating_desk('r', key='desk')"
+    page = "from pages.rating.rater.desk import rating_desk\nrating_desk('r', key='desk')"
     at = AppTest.from_string(page).run()
     assert not at.exception

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pages.run_parts import config_fields as fields
-from pages.run_parts import config_values as values
-from store.catalog.methods import METHOD_FIELDS
-from store.config.training.train_config import TrainConfig
+from pages.shared import config_fields as fields
+from pages.shared import config_fields as values
+from store.training.methods import METHOD_FIELDS
+from store.training.train_config import TrainConfig
 
 ABOVE_THE_GROUPS = (
     *("model", "init_from", "init_mode", "parent", "dataset", "task", "method"),

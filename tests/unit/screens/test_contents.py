@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pages.data.explore.explore_card import contents
-from pages.data.rows.explore_figures import judged
+from pages.data.explore.summary import contents, judged
 
 ANSWERS = {"n": 100, "median": 12.4, "p95": 40}
 

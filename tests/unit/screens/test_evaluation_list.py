@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from store.contract.errors import ConfigError
-from store.queries.evaluations import evaluation_pairs, evaluations
+from store.core.errors import ConfigError
+from store.evaluation import evaluation_pairs, evaluations
 from tests.unit.desk import Desk
 from tests.unit.store.test_evaluations import finish, launched
 from tests.unit.store_samples import serving

@@ -8,7 +8,7 @@ import pytest
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
 from pages import __main__ as served
-from store.contract.errors import EngineUnavailable, SignedOutError
+from store.core.errors import EngineUnavailable, SignedOutError
 
 PART = RerunData(page_script_hash="p", fragment_id_queue=["f"], is_auto_rerun=True)
 WHOLE = RerunData(page_script_hash="p")

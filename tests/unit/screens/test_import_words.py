@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pages.data.imports import import_progress as progress
-from store.contract.errors import ConfigError
-from store.words.reading_words import ignored_words, used_words
-from tunebench.commands.data import data_cli
-from tunebench.commands.data.import_cli import account, columns_in, source_of
+from pages.data import import_report as progress
+from store.core.errors import ConfigError
+from store.data.cleaning_text import ignored_words, used_words
+from tunebench.commands import data
+from tunebench.commands.data import account, columns_in, source_of
 
 
 def test_what_is_used_as_what() -> None:
@@ -97,4 +97,4 @@ def test_a_count_of_repeated_rows_says_of_which_kind(stats: dict[str, Any], coun
     (line,) = [line for line in progress.account(made) if line[0] == "Repeated rows"]
     assert line[1] == str(count)
     assert line[2].startswith(note)
-    assert data_cli._repeated(made).endswith("exact" if stats else "but for case and spacing")
+    assert data._repeated(made).endswith("exact" if stats else "but for case and spacing")

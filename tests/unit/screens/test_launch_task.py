@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pages.launch import launch_task
-from pages.run_parts import config_fields
+from pages.shared import config_fields
+from pages.training import form
 
 KNOWN = [
     {"name": "intents", "kind": "chat", "format": "text_label", "stats": {"label_count": 77}},
@@ -33,6 +33,6 @@ def test_a_choice_is_offered_where_the_data_leave_one(
     name: str, tasks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state: dict[str, Any] = {config_fields.key("dataset"): name}
-    monkeypatch.setattr(launch_task.reads, "datasets", lambda: KNOWN)
-    monkeypatch.setattr(launch_task.st, "session_state", state)
-    assert launch_task.choices() == tasks
+    monkeypatch.setattr(form.cached_queries, "datasets", lambda: KNOWN)
+    monkeypatch.setattr(form.st, "session_state", state)
+    assert form.choices() == tasks

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from streamlit.runtime.caching.ttl_cache import TTLCache
 from streamlit.runtime.memory_session_storage import MemorySessionStorage
 
-from pages.live_sessions import (
+from pages.shared.middleware import (
     HEALTH,
     LIVE,
     MAX_SESSIONS,
@@ -28,7 +28,7 @@ from pages.live_sessions import (
     end_kept_sessions,
     max_sessions,
 )
-from store.contract.process_record import MAX_DESCRIPTORS
+from store.core.processes import MAX_DESCRIPTORS
 
 CONFIG = "/_stcore/host-config"
 
@@ -141,7 +141,7 @@ def test_a_kept_session_ends_when_its_time_is_over_unless_its_tab_came_back(
 
 @pytest.mark.parametrize(("hard", "allowed"), [(700, 700), (4096, 4096)])
 def test_a_server_may_open_what_the_system_lets_it(hard: int, allowed: int) -> None:
-    code = "import resource; from store.contract.process_record import raise_descriptor_limit as r; "
+    code = "import resource; from store.core.processes import raise_descriptor_limit as r; "
     code += "print(r(), r(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
     command = ["prlimit", f"--nofile=256:{hard}", sys.executable, "-c", code]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout

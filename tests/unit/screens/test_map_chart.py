@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pages.data.map.diversity_view import tile
-from pages.data.map.map_chart import COLOURED, MapStyle, map_chart
-from pages.data.rows.diversity_kinds import KINDS, half_sentence, judged
-from pages.data.rows.map_selection import MapMarks, filter_of, inside, marks_of
+from pages.data.measurements import KINDS, half_sentence, judged
+from pages.data.similarity.diversity import tile
+from pages.data.similarity.map_chart import COLOURED, MapStyle, map_chart
+from pages.data.similarity.map_points import MapMarks, filter_of, inside, marks_of
 from pages.shared.palette import BAD, BASE, VALIDATION
-from store.queries.data.explore import TableColumn
+from store.data.exploration import TableColumn
 
 TOPIC = TableColumn("cluster", "category", "Topic")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pages.run.mix.mix_points import LOADING, expected
+from pages.runs.interpolation_points import LOADING, expected
 
 PASSES = {"held_out": 6.0, "prose": 4.0, "choices": 8.0, "own_samples": 2.0, "requests": 50.0}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pages.monitor.monitor_traffic import _facts
-from store.config.serving.monitor_config import MonitorSettings
-from store.queries.monitoring.traffic import VersionTraffic
+from pages.monitoring.alerts import _facts
+from store.monitoring.config import MonitorSettings
+from store.monitoring.traffic import VersionTraffic
 
 AT = datetime(2026, 11, 27)
 

@@ -11,8 +11,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
-from pages.door import Door, cookie_name
-from pages.moved import Moved
+from pages.people.access_middleware import Door, cookie_name
+from pages.shared.middleware import Moved
 from store.http.access import Names
 from tests.unit.people_samples import alone
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from tunebench.commands.runs import reports
+from tunebench.commands import training
 from tunebench.terminal import output
 
 TWICE = pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], names=["a", "a", "a_2"])
@@ -78,9 +78,9 @@ def test_a_run_without_a_validation_has_no_best_one(capsys: pytest.CaptureFixtur
         "error": None,
         "facts": {},
     }
-    reports.print_run(run | {"best_eval_loss": None, "best_step": None})
+    training.print_run(run | {"best_eval_loss": None, "best_step": None})
     assert "best validation loss" not in capsys.readouterr().out
-    reports.print_run(run | {"best_eval_loss": 1.5, "best_step": 1200})
+    training.print_run(run | {"best_eval_loss": 1.5, "best_step": 1200})
     assert "1.500 at step 1,200" in capsys.readouterr().out
 
 
@@ -96,6 +96,6 @@ def test_a_run_says_what_it_forgot(capsys: pytest.CaptureFixture[str]) -> None:
     }
     forgetting = {"headline": "It forgot some: of facts.", "sentences": ["Of 2 tasks 1 was not asked."]}
     verdict = {"headline": "It learned.", "sentences": ["By much."], "forgetting": forgetting}
-    reports.print_run(run | {"best_step": None, "verdict": verdict})
+    training.print_run(run | {"best_step": None, "verdict": verdict})
     lines = capsys.readouterr().out.splitlines()[-4:]
     assert lines == ["It learned.", "By much.", forgetting["headline"], *forgetting["sentences"]]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pages.rating.round_answers import in_words
+from pages.rating.round import in_words
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from pages.rating.rater.rating_routes import BODY_BYTES, rating_routes
-from store.contract.errors import EngineUnavailable, StateError, TunebenchError
+from pages.rating.rater.routes import BODY_BYTES, rating_routes
+from store.core.errors import EngineUnavailable, StateError, TunebenchError
 
 RECEIPT = {"stored": True, "revision": 1, "already": False}
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import streamlit as st
 
-from pages.evaluations import evaluation_reads
-from pages.shared import reads
+from pages.evaluation import evaluation_queries
+from pages.shared import cached_queries
 from pages.shared.session import _memory, remembered
-from store.contract.errors import EngineUnavailable
+from store.core.errors import EngineUnavailable
 
 
 class Present:
@@ -34,14 +34,14 @@ def forgotten() -> None:
 
 
 def test_two_reads_of_one_name_keep_their_own_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reads, "client", Present)
-    assert reads.models() == [{"name": "tiny", "ready": True}]
-    monkeypatch.setattr(reads, "client", Away)
-    monkeypatch.setattr(evaluation_reads, "client", Away)
+    monkeypatch.setattr(cached_queries, "client", Present)
+    assert cached_queries.models() == [{"name": "tiny", "ready": True}]
+    monkeypatch.setattr(cached_queries, "client", Away)
+    monkeypatch.setattr(evaluation_queries, "client", Away)
     st.cache_data.clear()
-    assert reads.models() == [{"name": "tiny", "ready": True}]  # what it knew
+    assert cached_queries.models() == [{"name": "tiny", "ready": True}]  # what it knew
     with pytest.raises(EngineUnavailable):
-        evaluation_reads.models()  # which never had an answer
+        evaluation_queries.models()  # which never had an answer
 
 
 def test_arguments_tell_answers_apart() -> None:

@@ -16,9 +16,8 @@ from streamlit.runtime import Runtime
 from streamlit.runtime.media_file_storage import MediaFileKind
 
 from pages.__main__ import screens_app
-from pages.door import Door, cookie_name
-from pages.moved import PLACES
-from pages.shared.response_headers import DOOR_POLICY, FILE_POLICY, HEADERS, ScreensApp, page_policy
+from pages.people.access_middleware import Door, cookie_name
+from pages.shared.middleware import DOOR_POLICY, FILE_POLICY, HEADERS, PLACES, ScreensApp, page_policy
 from store.http.access import Names
 from tests.unit.people_samples import alone
 
@@ -171,4 +170,4 @@ def test_no_source_of_the_screens_sets_a_policy_of_its_own() -> None:
     root = Path(__file__).parents[3] / "pages"
     texts = {path.name: path.read_text(encoding="utf-8") for path in root.rglob("*.py")}
     owners = {name for name, text in texts.items() if "default-src" in text or "nosniff" in text}
-    assert owners == {"response_headers.py"}
+    assert owners == {"middleware.py"}

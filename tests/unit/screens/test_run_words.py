@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from engine.diagnostics.statistics.statistics import Interval
-from pages.compare import compare_classes, compare_evidence, compare_tables
-from pages.overview import machine_view, run_list
-from pages.run import run_trouble
-from pages.run_parts import key_numbers
-from store.documents.verdicts.verdict import read_verdict
+from engine.evaluation.statistics.intervals import Interval
+from pages.comparison import differences, side_by_side
+from pages.overview import panels
+from pages.runs import live_status
+from pages.shared import run_results
+from store.evaluation.verdict_schemas import read_verdict
 from tests.pages.seeds.seed_evidence import forgetting
 
 MODEL = {"loss": 1.0, "perplexity": 2.7, "token_accuracy": 0.5, "n": 200, "tokens": 900}
@@ -30,32 +30,32 @@ def verdict(gain: dict[str, Any] | None, **tuned: Any) -> dict[str, Any]:
 
 
 def test_numbers_rest_on_the_rows_that_were_judged() -> None:
-    basis = key_numbers.basis(verdict(GAIN))
+    basis = run_results.basis(verdict(GAIN))
     assert basis.startswith(
         "Base → tuned on 200 test rows, seen only by the verdict, with 900 trained tokens;"
     )
     assert "95% intervals" in basis
-    assert "200 validation rows, with" in key_numbers.basis(verdict(GAIN | {"split": "validation"}))
-    basis_of_one = key_numbers.basis(verdict(GAIN | {"low": None, "high": None}, n=1, tokens=1))
+    assert "200 validation rows, with" in run_results.basis(verdict(GAIN | {"split": "validation"}))
+    basis_of_one = run_results.basis(verdict(GAIN | {"low": None, "high": None}, n=1, tokens=1))
     assert basis_of_one == "Base → tuned on 1 test row, seen only by the verdict, with 1 trained token."
-    assert "200 held-out rows, with" in key_numbers.basis(verdict(None))
+    assert "200 held-out rows, with" in run_results.basis(verdict(None))
 
 
 def test_a_perplexity_of_any_size_fits_its_card() -> None:
-    assert key_numbers.perplexity_ratio({"value": 1.0, "low": 0.9, "high": 1.1}) == "×0.37 (0.33 to 0.41)"
-    huge = key_numbers.perplexity_ratio({"value": 12.7, "low": 12.3, "high": 13.1})
+    assert run_results.perplexity_ratio({"value": 1.0, "low": 0.9, "high": 1.1}) == "×0.37 (0.33 to 0.41)"
+    huge = run_results.perplexity_ratio({"value": 12.7, "low": 12.3, "high": 13.1})
     assert huge == "÷328 K (220 K to 489 K)"
-    assert key_numbers.perplexity_ratio({"value": 1.0, "low": None, "high": None}) is None
-    assert key_numbers._of_any_size(370_196.5) == "370 K"
-    assert key_numbers._of_any_size(61.2) == "61.2"
+    assert run_results.perplexity_ratio({"value": 1.0, "low": None, "high": None}) is None
+    assert run_results._of_any_size(370_196.5) == "370 K"
+    assert run_results._of_any_size(61.2) == "61.2"
 
 
 def test_a_card_says_since_when_training_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
     cards: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(key_numbers.st, "metric", lambda *words, **_: cards.append(words))
+    monkeypatch.setattr(run_results.st, "metric", lambda *words, **_: cards.append(words))
     shape: Any = {"state": "diverged", "stage": "diverged", "best_step": 20, "since_step": 1041}
-    key_numbers.overfitting(shape)
-    key_numbers.overfitting(shape | {"since_step": None})  # a verdict from before the step was kept
+    run_results.overfitting(shape)
+    run_results.overfitting(shape | {"since_step": None})  # a verdict from before the step was kept
     assert cards == [
         ("Overfitting", "Diverged", "since step 1,041"),
         ("Overfitting", "Diverged", "best step 20"),
@@ -66,33 +66,33 @@ def test_two_seeds_of_one_setting_are_not_called_different_by_what_they_get_righ
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lines: list[str] = []
-    monkeypatch.setattr(compare_classes.st, "markdown", lines.append)
+    monkeypatch.setattr(differences.st, "markdown", lines.append)
     surely = Interval(0.2, 0.1, 0.3, 100)
-    monkeypatch.setattr(compare_classes, "paired", lambda *_: surely)
+    monkeypatch.setattr(differences, "paired", lambda *_: surely)
     classes = {"split": "test", "models": {"tuned": {"accuracy": {"value": 0.9}}}}
     document = verdict(GAIN) | {"classification": classes}
     pair = [run(f"R{seed}", seed, document, seed=seed, learning_rate=1e-4) for seed in (0, 1)]
-    compare_classes.draw_class_evidence(pair, {"r0": "R0", "r1": "R1"})
+    differences.draw_class_evidence(pair, {"r0": "R0", "r1": "R1"})
     assert "differ in nothing but their seed and lie 20.0 points of accuracy apart" in lines[-1]
     pair[1]["config"]["learning_rate"] = 2e-4
-    compare_classes.draw_class_evidence(pair, {"r0": "R0", "r1": "R1"})
+    differences.draw_class_evidence(pair, {"r0": "R0", "r1": "R1"})
     assert "is right more often than" in lines[-1]
 
 
 def test_the_prose_that_forgetting_was_measured_on_is_named() -> None:
     forgot = forgetting(0.3, {"learning_rate": 1e-4, "num_train_epochs": 2.0})
     with_cost = verdict(GAIN) | {"forgetting": forgot}
-    assert key_numbers.prose_of(with_cost)["change"] == forgot["texts"][0]["change"]
-    assert "forgetting on 120 passages of plain prose" in key_numbers.basis(with_cost)
-    assert key_numbers.prose_of(verdict(GAIN)) is None
-    assert key_numbers.prose_of(verdict(GAIN) | {"forgetting": {"texts": []}}) is None
+    assert run_results.prose_of(with_cost)["change"] == forgot["texts"][0]["change"]
+    assert "forgetting on 120 passages of plain prose" in run_results.basis(with_cost)
+    assert run_results.prose_of(verdict(GAIN)) is None
+    assert run_results.prose_of(verdict(GAIN) | {"forgetting": {"texts": []}}) is None
 
 
 def test_a_list_marks_what_a_gain_cost() -> None:
     config = {"learning_rate": 1e-4, "num_train_epochs": 2.0}
     for rise, words in ((0.3, "forgot much"), (0.1, "forgot some"), (0.0, "")):
         document = verdict(GAIN) | {"forgetting": forgetting(rise, config)}
-        line = run_list._gain({"verdict": document})
+        line = panels._gain({"verdict": document})
         assert ("forgot" in line) == bool(words)
         assert words in line
         assert "better by 0.50" in line
@@ -102,29 +102,29 @@ def test_a_list_marks_what_a_gain_cost() -> None:
     ("state", "ink"), [("learned", "better"), ("better", "unsure"), ("shape", "unsure"), ("no_gain", "")]
 )
 def test_a_gain_is_green_in_a_list_where_it_is_learned(state: str, ink: str) -> None:
-    line = run_list._gain({"verdict": verdict(GAIN) | {"state": state}})
-    assert f"<b style='{run_list.INKS[ink]}'>better by" in line
+    line = panels._gain({"verdict": verdict(GAIN) | {"state": state}})
+    assert f"<b style='{panels.INKS[ink]}'>better by" in line
 
 
 def test_a_broken_run_has_no_gain_to_compare() -> None:
     broken, judged, going = run("b", 1, verdict(None)), run("j", 2, verdict(GAIN)), run("g", 3, None)
-    assert "broken" in run_list._gain(broken)
-    assert "loss is not a number" in run_list._gain(broken)
-    sentences = compare_evidence.without_gain([broken, judged, going])
+    assert "broken" in panels._gain(broken)
+    assert "loss is not a number" in panels._gain(broken)
+    sentences = differences.without_gain([broken, judged, going])
     assert sentences == ["b has no gain to compare: its loss is not a number.", "2 of 3 runs have a verdict."]
-    assert compare_evidence.without_gain([judged]) == []
+    assert differences.without_gain([judged]) == []
 
 
 def test_a_lost_run_says_what_the_engine_found() -> None:
-    text = run_trouble.lost_words({"message": "It was killed by SIGKILL_9.", "fix": "Resume it."})
+    text = live_status.lost_words({"message": "It was killed by SIGKILL_9.", "fix": "Resume it."})
     assert text == "**It was killed by SIGKILL\\_9.**  \nResume it."
-    assert run_trouble.lost_words({}).startswith(run_trouble.LOST)
+    assert live_status.lost_words({}).startswith(live_status.LOST)
 
 
 def test_settings_of_one_run_are_all_shown_and_no_name_takes_the_first_column() -> None:
     first, second = run("Setting", 1, None, seed=1), run("b", 2, None, seed=2)
-    assert compare_tables.settings([first])[0] == {"Setting": "seed", "Setting #1": "1"}
-    assert compare_tables.settings([first, second]) == [{"Setting": "seed", "Setting #1": "1", "b": "2"}]
+    assert side_by_side.settings([first])[0] == {"Setting": "seed", "Setting #1": "1"}
+    assert side_by_side.settings([first, second]) == [{"Setting": "seed", "Setting #1": "1", "b": "2"}]
 
 
 @pytest.mark.parametrize(
@@ -137,4 +137,4 @@ def test_settings_of_one_run_are_all_shown_and_no_name_takes_the_first_column() 
     ],
 )
 def test_what_a_gpu_does_not_report_is_said(missing: dict[str, None], text: str) -> None:
-    assert text in machine_view._gpu(GPU | missing)
+    assert text in panels._gpu(GPU | missing)

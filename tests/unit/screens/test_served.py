@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from pages.__main__ import trusted
-from store.contract.errors import ConfigError
+from store.core.errors import ConfigError
 from tests.loopback import has_ipv6_loopback
 from tunebench.terminal import processes
 from tunebench.terminal.processes import Served

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from store.contract.errors import ConfigError, EngineUnavailable
-from store.contract.home import Home
-from store.contract.roles import DEFAULT_ROLE
+from store.core.errors import ConfigError, EngineUnavailable
+from store.core.home import Home
+from store.core.rights import DEFAULT_ROLE
 from store.http.client import ADDRESS, TOKEN, Client
-from store.queries import jobs
+from store.jobs import job_queue
 from tests.unit.people_samples import Company, at_work
 from tunebench.cli import cli, say_loss
-from tunebench.commands.workplace.team_cli import require_team
+from tunebench.commands.people import require_team
 from tunebench.terminal import processes
 from tunebench.terminal.output import NOT_ALLOWED, OK, USAGE
 from tunebench.terminal.processes import Served
@@ -162,7 +162,7 @@ def test_files_of_whoever_does_not_own_the_machine_are_uploaded(
 
     def source(*words: str) -> object:
         job_id = json.loads(run("import", *words, "--no-wait", "--json").stdout)["job_id"]
-        return jobs.get_job(company.database, job_id)["config"]["source"]
+        return job_queue.get_job(company.database, job_id)["config"]["source"]
 
     assert source(str(file), "--name", "owner's") == {"path": str(file), "hub_split": "train", **EMPTY}
     monkeypatch.setenv(TOKEN, company("make_token", by=member, name="t")["token"])
@@ -171,7 +171,7 @@ def test_files_of_whoever_does_not_own_the_machine_are_uploaded(
     assert several == {"uploads": ["rows (2).csv", "more.csv"], "hub_split": "train", "paths": []}
     assert (company.home.uploads / "more.csv").read_text() == other.read_text()
     votes = json.loads(run("round", "import", str(file), "--no-wait", "--json").stdout)
-    config = jobs.get_job(company.database, votes["round_id"])["config"]
+    config = job_queue.get_job(company.database, votes["round_id"])["config"]
     assert config["round"]["upload"] == "rows (3).csv"
     bias = run("bias", "nothing", "--file", str(file), "--no-wait", "--json")
     assert "There is no run 'nothing'" in bias.stdout  # the file was no hindrance

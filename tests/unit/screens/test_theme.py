@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pages.shared.figures import AMBER
-from pages.shared.frame import CHART_TEXTS, TICKS, chart_texts
+from pages.shared.layout import CHART_TEXTS, TICKS, chart_texts
+from pages.shared.meters import AMBER
 from pages.shared.palette import BAD, BASE
 
 ROOT = Path(__file__).parents[3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pages.shared.token_view import SHOWN, is_special, token_view
+from pages.shared.text_display import SHOWN_TOKENS, is_special, token_view
 
 
 def token(text: str, trained: bool = False, id: int = 1) -> dict[str, object]:
@@ -24,8 +24,8 @@ def test_trained_tokens_are_marked_and_counted() -> None:
 
 
 def test_what_is_left_off_is_said() -> None:
-    assert "… 7 more tokens" in token_view([token("x")] * (SHOWN + 7))
-    assert "more tokens" not in token_view([token("x")] * SHOWN)
+    assert "… 7 more tokens" in token_view([token("x")] * (SHOWN_TOKENS + 7))
+    assert "more tokens" not in token_view([token("x")] * SHOWN_TOKENS)
     assert "0 of 0 tokens (0%)" in token_view([])
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 
-from store.contract.jobdir import write_json
-from store.documents.serving.endpoint import EndpointConfig, GatewayKey, ServedBackend
+from store.core.job_folder import write_json
+from store.serving.schemas import EndpointConfig, GatewayKey, ServedBackend
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "tbe_test"

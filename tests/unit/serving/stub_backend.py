@@ -26,8 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from engine.serving.protocol.forms import Form, FormOfCall
-from engine.serving.protocol.logprob_tally import COMMENT, HEADER, LogprobTally
+from engine.serving.protocol.answers import LOGPROBS_COMMENT, LOGPROBS_HEADER, Form, FormOfCall, LogprobTally
 
 FIELDS = [
     "stream",
@@ -81,7 +80,7 @@ class Stub:
         if body.get("stream"):
             return StreamingResponse(self._events(body), media_type="text/event-stream")
         tally = self._tally(len(self.words))
-        return JSONResponse(self._whole(body), headers={HEADER: tally.words()} if tally else None)
+        return JSONResponse(self._whole(body), headers={LOGPROBS_HEADER: tally.words()} if tally else None)
 
     def _tally(self, words: int) -> LogprobTally | None:
         if "nats" not in self.does:
@@ -145,7 +144,7 @@ class Stub:
 
 
 def _event(document: dict[str, Any], tally: LogprobTally | None = None) -> bytes:
-    comment = COMMENT + tally.words().encode() + b"\n" if tally else b""
+    comment = LOGPROBS_COMMENT + tally.words().encode() + b"\n" if tally else b""
     return comment + b"data: " + json.dumps(document).encode() + b"\n\n"
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.rows.call_form import MAX_FAILURES, CallForm
-from engine.rows.tool_turns import calls_of, stored
+from engine.models.tokenization.call_form import MAX_FAILURES, CallForm
+from engine.models.tokenization.tool_turns import calls_of, stored
 from engine.serving.protocol.tools import MAX_PATTERN_SIZE, check_tools
-from engine.serving.worker import calling
-from engine.serving.worker.calling import CalledAnswer, Calling
-from store.config.measuring.metric_choice import CLASS_SIZE, pattern_size
+from engine.serving.torch_backend import structured_answers
+from engine.serving.torch_backend.structured_answers import CalledAnswer, Calling
+from store.core.metric_options import CLASS_SIZE, pattern_size
 
 HERMES = CallForm(
     opening="<tool_call>\n", head='{"name": "', middle='", "arguments": ', tail="}", between="",
@@ -99,12 +99,12 @@ def test_arguments_that_can_not_be_checked_are_invalid_and_the_answer_is_whole(
 
 
 def test_the_calls_of_an_answer_share_what_checking_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calling, "CHECK_SECONDS", 3600)
+    monkeypatch.setattr(structured_answers, "CHECK_SECONDS", 3600)
     schema = {"properties": {"a": {"items": {"allOf": [{"type": "object"}] * 100}}}}
     call = written(json.dumps({"a": [{}] * 600}))  # 61,800 keywords
     ended = read(call * 5, schema)
     assert (len(ended.calls), ended.invalid) == (5, 2)
-    monkeypatch.setattr(calling, "CHECK_SECONDS", 0)
+    monkeypatch.setattr(structured_answers, "CHECK_SECONDS", 0)
     ended = read(written("{}"), schema)
     assert (len(ended.calls), ended.invalid) == (1, 1)
 

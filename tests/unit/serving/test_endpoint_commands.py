@@ -16,16 +16,15 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.server.endpoints.endpoint_folders import EndpointFolder
-from engine.server.endpoints.served_config import served_config
-from engine.server.endpoints.supervising import Supervisor
-from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, StateError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
-from store.documents.tables.person import Person
-from store.queries import jobs
-from store.queries.serving import endpoints
-from store.words.endpoint_words import examples
+from engine.serving.endpoint_folders import EndpointFolder, served_config
+from engine.serving.supervisor import Supervisor
+from store.core.errors import ConfigError, ForbiddenError, NotFoundError, StateError
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.core.schemas import Person
+from store.jobs import job_queue
+from store.serving import endpoints
+from store.serving.endpoint_text import examples
 from tests.unit.desk import Desk
 from tests.unit.on_record import on_record
 
@@ -47,7 +46,7 @@ def adapter(folder: Path, base: str = "tiny", **note: Any) -> Path:
 
 def register(desk: Desk, version: int, alias: str = "", model: str = "m1") -> Path:
     folder = adapter(desk.home.path / "registered" / f"{model}-{version}")
-    at = jobs.utc(desk.now)
+    at = job_queue.utc(desk.now)
     with desk.database.transaction() as tx:
         if version == 1:
             tx.execute("INSERT INTO registered_model VALUES (?, 'support', '', 'a', 'a', ?, 0)", [model, at])

@@ -12,10 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from engine.serving.gateway.requests.keys import Keys
-from engine.serving.gateway.requests.refusals import Refusal
-from engine.serving.gateway.requests.token_bound import TokenBound
-from store.contract.steady_clock import SteadyClock
+from engine.serving.gateway.api_keys import Keys
+from engine.serving.gateway.request_bodies import Refusal, TokenBound
+from store.core.processes import SteadyClock
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}

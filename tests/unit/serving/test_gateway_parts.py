@@ -12,19 +12,16 @@ from typing import Any
 
 import pytest
 
-from engine.serving.gateway.backends.answer_reading import AnswerSeen, EventSplitter
-from engine.serving.gateway.backends.slots import Slots
-from engine.serving.gateway.calls.call import Call
-from engine.serving.gateway.records.counts import HourCounts
-from engine.serving.gateway.records.kept_texts import redacted
-from engine.serving.gateway.records.key_use import at_start
-from engine.serving.gateway.records.log_files import DAY, LogFiles
-from engine.serving.gateway.requests.keys import Keys
-from engine.serving.gateway.requests.refusals import Refusal
-from engine.serving.gateway.requests.request_ids import RequestIds
-from engine.serving.gateway.requests.token_bound import estimated_prompt
-from engine.serving.protocol.logprob_tally import LogprobTally, read_tally
-from store.documents.tables.endpoint_state import KeyUse
+from engine.serving.gateway.answer_reading import AnswerSeen, EventSplitter
+from engine.serving.gateway.api_keys import Keys, used_at_start
+from engine.serving.gateway.backend_processes import Slots
+from engine.serving.gateway.call import Call
+from engine.serving.gateway.log_files import DAY, LogFiles, RequestIds
+from engine.serving.gateway.redaction import redacted
+from engine.serving.gateway.request_bodies import Refusal, estimated_prompt
+from engine.serving.gateway.routing import HourCounts
+from engine.serving.protocol.answers import LogprobTally, read_tally
+from store.serving.schemas import KeyUse
 
 
 def test_files_go_on_where_they_were_and_begin_anew_when_full(tmp_path: Path) -> None:
@@ -101,16 +98,16 @@ def test_what_keys_used_is_as_it_was_told_and_what_came_after(tmp_path: Path) ->
     for line in (_line(day + 103), _line(day + 104, key_id=None), _line(day + 105, key_id="other")):
         files.append(line)
     assert len(list(tmp_path.iterdir())) > 1, "the log goes on in the next file"
-    used = {use["key_id"]: use for use in at_start(before, files, day + 106)}
+    used = {use["key_id"]: use for use in used_at_start(before, files, day + 106)}
     assert used["k"] == {**last_use, "tokens": 27, "requests": 3, "used_at": day + 103}
     assert (used["other"]["tokens"], used["other"]["requests"]) == (10, 1)
     assert last_use["tokens"] == 10, "what was told is not changed"
-    anew = {use["key_id"]: use["tokens"] for use in at_start(None, files, day + 106)}
+    anew = {use["key_id"]: use["tokens"] for use in used_at_start(None, files, day + 106)}
     assert anew == {"k": 27, "other": 10}
-    tomorrow = {use["key_id"]: use["day"] for use in at_start(before, files, day + DAY + 1)}
+    tomorrow = {use["key_id"]: use["day"] for use in used_at_start(before, files, day + DAY + 1)}
     assert tomorrow == {"k": "2024-10-04"}, "yesterday's lines count for nothing"
     old = {name: value for name, value in before.items() if name != "counted"}
-    assert at_start(old, files, day + 106) == [last_use]  # type: ignore[arg-type]
+    assert used_at_start(old, files, day + 106) == [last_use]  # type: ignore[arg-type]
 
 
 def test_what_keys_used_is_told_as_it_was(tmp_path: Path) -> None:
@@ -124,7 +121,7 @@ def test_what_keys_used_is_told_as_it_was(tmp_path: Path) -> None:
 
 def test_a_log_that_is_none_keeps_nobody_out(tmp_path: Path) -> None:
     (tmp_path / "requests-000001.jsonl").write_text('{"key_id": "k"}\nno line\n')
-    assert at_start(None, LogFiles(tmp_path, "requests"), time.time()) == []
+    assert used_at_start(None, LogFiles(tmp_path, "requests"), time.time()) == []
 
 
 def test_places_go_to_requests_before_copies() -> None:

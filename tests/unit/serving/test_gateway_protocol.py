@@ -12,9 +12,9 @@ import httpx
 import openai
 import pytest
 
-from engine.serving.gateway.requests.bodies import error_message
-from engine.serving.protocol.bodies import ChatBody, parse
-from engine.serving.protocol.refusals import Refused
+from engine.serving.gateway.request_bodies import error_message
+from engine.serving.protocol.answers import Refused
+from engine.serving.protocol.request_bodies import ChatBody, parse
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served
 
 TEXT = "This is a known answer"

@@ -15,15 +15,13 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.serving.gateway.backends.backends import Backend
-from engine.serving.gateway.calls import shadows
-from engine.serving.gateway.calls.attempt import Attempt
-from engine.serving.gateway.calls.call import Call
-from engine.serving.gateway.calls.routing import ModelRoutes, Route
+from engine.serving.gateway import shadow_traffic
+from engine.serving.gateway.backend_processes import Backend
+from engine.serving.gateway.call import Attempt, Call
 from engine.serving.gateway.gateway import Gateway
-from engine.serving.gateway.records.counts import RouteCounts
-from engine.serving.protocol.logprob_tally import LogprobTally
-from store.contract.addresses import PUBLIC
+from engine.serving.gateway.routing import ModelRoutes, Route, RouteCounts
+from engine.serving.protocol.answers import LogprobTally
+from store.core.addresses import PUBLIC
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served
 from tests.unit.serving.stub_backend import Stub
 
@@ -190,7 +188,7 @@ def test_copies_cost_no_quota_and_an_odd_answer_ends_nothing(
     async def played() -> Gateway:
         gateway = Gateway(tmp_path)
         gateway.shadows.begin()
-        monkeypatch.setattr(shadows, "Attempt", OddAttempt)
+        monkeypatch.setattr(shadow_traffic, "Attempt", OddAttempt)
         own = Backend(backend("b"), tmp_path, "", PUBLIC, 8, ())
         own.phase, own.capabilities = (
             "ready",
@@ -198,7 +196,7 @@ def test_copies_cost_no_quota_and_an_odd_answer_ends_nothing(
         )  # type: ignore[typeddict-item]
         document = {"name": "m", "routes": [route("live", "b"), route("shadow", "b")]}
         model = ModelRoutes(document, {"b": own})  # type: ignore[arg-type]
-        for _ in range(shadows.AT_ONCE + 1):
+        for _ in range(shadow_traffic.AT_ONCE + 1):
             call = Call("e1", gateway.ids.new("chat"), "chat")
             call.key, call.body = key_of(), {"model": "m"}
             gateway.shadows.offer(call, model)
@@ -207,7 +205,7 @@ def test_copies_cost_no_quota_and_an_odd_answer_ends_nothing(
         return gateway
 
     gateway = asyncio.run(played())
-    assert gateway.request_log.lines == shadows.AT_ONCE + 1
+    assert gateway.request_log.lines == shadow_traffic.AT_ONCE + 1
     assert gateway.keys.used() == []
 
 
@@ -218,7 +216,7 @@ class OddAttempt(Attempt):
 
     async def ask(self) -> None:
         OddAttempt.asked += 1
-        if OddAttempt.asked <= shadows.AT_ONCE:
+        if OddAttempt.asked <= shadow_traffic.AT_ONCE:
             raise AttributeError("odd")
 
     async def whole(self) -> bytes:

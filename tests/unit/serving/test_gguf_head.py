@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.rows import template_limits
-from engine.serving.llama.chat_prompt import ChatTemplate
-from engine.serving.llama.gguf_head import GgufHead
-from engine.serving.protocol.bodies import ChatTurn
-from engine.serving.protocol.refusals import Refused
-from store.contract.errors import ConfigError, ModelError
+from engine.models.tokenization import template_limits
+from engine.serving.gguf_metadata import GgufHead
+from engine.serving.llama_backend import ChatTemplate
+from engine.serving.protocol.answers import Refused
+from engine.serving.protocol.request_bodies import ChatTurn
+from store.core.errors import ConfigError, ModelError
 
 U8, U32, F32, TEXT, ARRAY, U64 = 0, 4, 6, 8, 9, 10
 NUMBERS = {U8: "B", U32: "I", F32: "f", U64: "Q"}

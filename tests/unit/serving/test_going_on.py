@@ -8,13 +8,13 @@ from typing import cast
 
 import pytest
 
-from store.contract.errors import EngineUnavailable
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.errors import EngineUnavailable
+from store.core.home import Home
+from store.core.job_folder import write_json
 from store.http.client import Client
 from tests.unit.on_record import on_record
-from tunebench.commands.shipping import serve_cli
-from tunebench.terminal.going_on import answering, say_what_answers
+from tunebench.commands import serving
+from tunebench.terminal.processes import answering, say_what_answers
 
 
 def endpoint(home: Home, endpoint_id: str, name: str) -> Path:
@@ -57,7 +57,7 @@ def test_serve_says_that_the_endpoint_outlives_the_engine(monkeypatch: pytest.Mo
     def gone(client: Client, name: str) -> None:
         raise EngineUnavailable("No engine runs.", fix="Start it with the command: tunebench up")
 
-    monkeypatch.setattr(serve_cli, "endpoint_seen", gone)
+    monkeypatch.setattr(serving, "endpoint_seen", gone)
     with pytest.raises(EngineUnavailable, match="The engine has ended; my docs goes on answering") as raised:
-        serve_cli._stay(cast(Client, None), "my docs")
+        serving._stay(cast(Client, None), "my docs")
     assert raised.value.fix == "Stop it with: tunebench endpoint stop 'my docs'"

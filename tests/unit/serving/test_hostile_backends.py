@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from store.documents.serving.endpoint import ServedBackend
+from store.serving.schemas import ServedBackend
 from tests.unit.serving.hostile_server import BEHAVIOURS, KEY, PASSED_ON, HostileServer
 from tests.unit.serving.served_endpoint import ServedEndpoint, backend, route, served
 from tests.unit.serving.stub_backend import FIELDS, KINDS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.serving.worker.batched import FILLED
-from engine.serving.worker.linear_layers import PackedProduct, of_weight
+from engine.serving.torch_backend.batched_forward import FILLED
+from engine.serving.torch_backend.linear_layers import PackedProduct, of_weight
 
 
 @pytest.mark.parametrize(("dtype", "step", "near"), [(torch.float32, FILLED, 1e-4), (torch.bfloat16, 1, 0.3)])

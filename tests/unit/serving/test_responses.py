@@ -13,14 +13,13 @@ import openai
 import pytest
 from starlette.routing import Route
 
-from engine.rows.tool_turns import call_text
+from engine.models.tokenization.tool_turns import call_text
+from engine.serving.gateway.answer_forms import ResponsesForm, chat_of
+from engine.serving.gateway.answer_reading import AnswerSeen
 from engine.serving.gateway.app import build
-from engine.serving.gateway.backends.answer_reading import AnswerSeen
-from engine.serving.gateway.calls.answer_forms import ResponsesForm
-from engine.serving.gateway.requests.responses import chat_of
-from engine.serving.gateway.requests.token_bound import prompt_bytes
-from engine.serving.protocol.bodies import ChatBody, parse
-from engine.serving.protocol.refusals import Refused
+from engine.serving.gateway.request_bodies import prompt_bytes
+from engine.serving.protocol.answers import Refused
+from engine.serving.protocol.request_bodies import ChatBody, parse
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served
 
 FIELDS = ["stream", "stream_options", "max_tokens", "temperature", "top_p", "tools", "tool_choice",

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from store.words.endpoint_words import stands
+from store.serving.endpoint_text import stands
 from tests.unit.serving.served_endpoint import ServedEndpoint, backend, route
 from tests.unit.serving.test_hostile_backends import address
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.diagnostics.comparison.beside_original import LOSS_TOLERANCE, beside
-from engine.jobs.runs.reproduction import as_of_today
-from store.config.training.train_config import TrainConfig
+from engine.archives.reproduction_job import as_of_today
+from engine.evaluation.comparison.reproduction import LOSS_TOLERANCE, compare_with_original
+from store.training.train_config import TrainConfig
 
 CONFIG = {"name": "First", "dataset": "data-1", "model": "/a/tiny", "learning_rate": 1e-4, "r": 8}
 FACTS = {
@@ -31,7 +31,7 @@ def run(**changes: Any) -> Any:
 
 
 def lines_of(second: Any, figures: Any = (), **about: Any) -> tuple[str, dict[str, Any]]:
-    result = beside(run(), second, list(figures), split_same=about.get("split_same", True))
+    result = compare_with_original(run(), second, list(figures), split_same=about.get("split_same", True))
     return result["sentence"], {line["what"]: line for line in result["lines"]}
 
 
@@ -131,6 +131,8 @@ def test_an_original_from_before_is_held_by_what_its_fields_mean_today() -> None
     course = {"step": 80, "last_step": 120, "reason": "early_stopping"}
     later = {"probes": TrainConfig.model_fields["probes"].default, "seed": 1}
     second = run(facts=FACTS | {"stopped": stopped, "course": course}, config=as_of_today(CONFIG | later))
-    lines = {line["what"]: line for line in beside(first, second, [], split_same=True)["lines"]}
+    lines = {
+        line["what"]: line for line in compare_with_original(first, second, [], split_same=True)["lines"]
+    }
     assert (lines["Steps"]["second"], lines["Steps"]["same"]) == ("120 steps, the weights of step 80", True)
     assert [what for what in lines if what.startswith("Setting ")] == ["Setting seed"]

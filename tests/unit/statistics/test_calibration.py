@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 from sklearn import metrics
 
-from engine.diagnostics.statistics.calibration import calibration, fitted_temperature
+from engine.evaluation.statistics.classification import calibration, fitted_temperature
 
 
 def model(n: int = 3000, heat: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.diagnostics.comparison.judge_figures import Sides, headline, sentences
-from pages.classes.class_view import calibration_words
-from pages.evaluations.evaluation_classes import calibration_of
-from pages.evaluations.evaluation_figures import title
+from engine.evaluation.comparison.evaluation_text import Sides, judging_headline, judging_sentences
+from pages.evaluation.classes import calibration_words
+from pages.evaluation.evaluation_list import calibration_of
+from pages.evaluation.results import evaluation_title
 
 
 def judging(value: float | None, low: float | None, high: float | None, **fields: Any) -> dict[str, Any]:
@@ -31,15 +31,21 @@ THIS, OTHER = Sides(), Sides(turned=True)
 
 
 def test_a_preference_is_called_by_its_interval_and_from_either_side() -> None:
-    assert headline(judging(0.65, 0.53, 0.77), THIS).startswith("The judge prefers this one's answers")
-    assert headline(judging(0.65, 0.53, 0.77), OTHER).startswith("The judge prefers the other one's answers")
-    assert "this one wins 35% (23 to 47%) of 50 pairs" in headline(judging(0.65, 0.53, 0.77), OTHER)
-    assert headline(judging(0.55, 0.43, 0.67), THIS).startswith("Which answers are better can't be told")
-    assert headline(judging(None, None, None), THIS) == "No pair could be judged."
+    assert judging_headline(judging(0.65, 0.53, 0.77), THIS).startswith(
+        "The judge prefers this one's answers"
+    )
+    assert judging_headline(judging(0.65, 0.53, 0.77), OTHER).startswith(
+        "The judge prefers the other one's answers"
+    )
+    assert "this one wins 35% (23 to 47%) of 50 pairs" in judging_headline(judging(0.65, 0.53, 0.77), OTHER)
+    assert judging_headline(judging(0.55, 0.43, 0.67), THIS).startswith(
+        "Which answers are better can't be told"
+    )
+    assert judging_headline(judging(None, None, None), THIS) == "No pair could be judged."
 
 
 def test_orders_ties_and_pairs_that_were_not_judged_are_said() -> None:
-    words = " ".join(sentences(judging(0.65, 0.53, 0.77), OTHER))
+    words = " ".join(judging_sentences(judging(0.65, 0.53, 0.77), OTHER))
     assert "this one was better 10 times, the other one 25 times; 5 ties" in words
     assert "In 10 pairs the order in which the two were shown decided" in words
     assert "the answer that was shown first won in 90% (60 to 100%) (n 10)" in words
@@ -50,12 +56,12 @@ def test_a_judge_that_the_order_decides_proves_nothing_equal() -> None:
     pairs = {"first": 0, "second": 0, "ties": 0, "split": 50, "unjudged": 0}
     every = judging(0.5, 0.48, 0.52, pairs=pairs)
     for sides in (THIS, OTHER):
-        words = headline(every, sides)
+        words = judging_headline(every, sides)
         assert words == (
             "The order in which they were shown decided all 50 pairs: which is better can't be told"
         )
     every["figure"]["details"]["length"] = {"longer": None, "equal": None, "problem": "", "first_longer": 0}
-    assert "no pair was decided in both orders" in " ".join(sentences(every, THIS))
+    assert "no pair was decided in both orders" in " ".join(judging_sentences(every, THIS))
 
 
 def of_length(**fields: Any) -> dict[str, Any]:
@@ -67,7 +73,7 @@ def of_length(**fields: Any) -> dict[str, Any]:
 
 def test_what_length_did_stands_beside_the_preference() -> None:
     even = of_length(equal={"value": 0.45, "low": 0.2, "high": 0.7, "n": 35})
-    words = " ".join(sentences(even, THIS))
+    words = " ".join(judging_sentences(even, THIS))
     assert (
         "The longer answer was preferred in 100% (90 to 100%) of 35 decided pairs of unequal length." in words
     )
@@ -75,14 +81,16 @@ def test_what_length_did_stands_beside_the_preference() -> None:
         "At equal length this one would win 45% (20 to 70%) of decided pairs (n 35), so that length alone"
         in words
     )
-    assert "this one would win 55% (30 to 80%)" in " ".join(sentences(even, OTHER))
+    assert "this one would win 55% (30 to 80%)" in " ".join(judging_sentences(even, OTHER))
     sure = of_length(equal={"value": 0.8, "low": 0.6, "high": 0.9, "n": 35})
-    assert "length alone" not in " ".join(sentences(sure, THIS))
+    assert "length alone" not in " ".join(judging_sentences(sure, THIS))
     turned = of_length(equal={"value": 0.2, "low": 0.1, "high": 0.4, "n": 35})
-    assert "the other way round, length aside" in " ".join(sentences(turned, THIS))
+    assert "the other way round, length aside" in " ".join(judging_sentences(turned, THIS))
     problem = "one side's answers are the longer ones in 35 of 35 decided pairs"
     unsaid = of_length(equal=None, problem=problem)
-    assert f"Who would win at equal length can't be told: {problem}." in " ".join(sentences(unsaid, THIS))
+    assert f"Who would win at equal length can't be told: {problem}." in " ".join(
+        judging_sentences(unsaid, THIS)
+    )
 
 
 def figure(**fields: Any) -> dict[str, Any]:
@@ -111,17 +119,19 @@ def test_calibration_is_read_from_the_figures_that_are_there() -> None:
 
 
 def test_a_task_goes_by_its_own_name() -> None:
-    assert title("task/arc_easy/acc_norm", {"metrics": []}) == "arc_easy: acc_norm"
-    assert title("task/gone", {"metrics": [{"metric": "chrf"}]}) == "gone"
+    assert evaluation_title("task/arc_easy/acc_norm", {"metrics": []}) == "arc_easy: acc_norm"
+    assert evaluation_title("task/gone", {"metrics": [{"metric": "chrf"}]}) == "gone"
 
 
 def test_a_metric_is_called_by_its_title_and_ones_own_by_its_file() -> None:
     config = {"metrics": [{"metric": "rougeL"}, {"metric": "own", "file": "Short_enough"}]}
-    assert title("eval/rougeL", config) == "ROUGE-L"
-    assert title("eval/short_enough", config) == "Own metric: Short_enough"
-    assert title("eval/ece", config) == "ece"
+    assert evaluation_title("eval/rougeL", config) == "ROUGE-L"
+    assert evaluation_title("eval/short_enough", config) == "Own metric: Short_enough"
+    assert evaluation_title("eval/ece", config) == "ece"
 
 
 def test_an_interval_that_ends_at_half_prefers_nobody() -> None:
     for low, high in ((0.5, 0.77), (0.3, 0.5), (0.5, 0.5)):
-        assert headline(judging(0.5, low, high), THIS).startswith("Which answers are better can't be told")
+        assert judging_headline(judging(0.5, low, high), THIS).startswith(
+            "Which answers are better can't be told"
+        )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.diagnostics.statistics import fitting
+from engine.evaluation.verdicts import launch_advice
 
 CONFIG: dict[str, Any] = {
     **{"method": "full", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2},
     **{"gradient_checkpointing": False, "max_length": 512},
 }
-SETTINGS = fitting.MemorySettings(batch_size=8, accumulation=2, checkpointing=False, max_length=512)
+SETTINGS = launch_advice.MemorySettings(batch_size=8, accumulation=2, checkpointing=False, max_length=512)
 WEIGHTS = {"full": 8.0, "lora": 2.0, "qlora": 1.0}
 
 
@@ -22,12 +22,12 @@ def need(change: dict[str, Any]) -> tuple[float, float] | None:
     return peak, 1.1 * peak
 
 
-SETTINGS = fitting.MemorySettings(batch_size=8, accumulation=2, checkpointing=False, max_length=512)
+SETTINGS = launch_advice.MemorySettings(batch_size=8, accumulation=2, checkpointing=False, max_length=512)
 LORA, QLORA = ({"method": method, "learning_rate": None} for method in ("lora", "qlora"))
 
 
 def changes(room: float, methods: Sequence[dict[str, Any]] = (LORA, QLORA)) -> list[dict[str, Any]]:
-    offers = fitting.nearest(SETTINGS, need, room, methods)
+    offers = launch_advice.nearest_fitting(SETTINGS, need, room, methods)
     assert all(offer["high_gib"] <= room for offer in offers)
     return [offer["change"] for offer in offers]
 
@@ -53,7 +53,7 @@ def test_another_method_where_nothing_else_helps() -> None:
 
 
 def test_settings_that_do_not_go_together_are_passed_over() -> None:
-    offers = fitting.nearest(
+    offers = launch_advice.nearest_fitting(
         SETTINGS, lambda change: None if change.get("gradient_checkpointing") else need(change), 14.0, (LORA,)
     )
     assert [set(offer["change"]) for offer in offers] == [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.diagnostics.statistics.flips import beyond_luck, flips, holm, mcnemar, paired_change
+from engine.evaluation.statistics.proportions import beyond_luck, flips, holm, mcnemar, paired_change
 
 
 def test_mcnemar_by_hand_and_by_scipy() -> None:

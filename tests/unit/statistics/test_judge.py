@@ -16,17 +16,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.statistics.scored import Scored, aggregate
-from engine.metrics.answer_rows import Answers
-from engine.metrics.judge import NONSENSE, verdict
-from engine.metrics.judge_client import AWAY_AFTER
-from engine.metrics.judge_scores import preferred
-from engine.metrics.measure import measure
+from engine.evaluation.metrics.answer_rows import Answers
+from engine.evaluation.metrics.judge import NONSENSE, preferred, read_verdict
+from engine.evaluation.metrics.judge_client import AWAY_AFTER
+from engine.evaluation.metrics.measurement import measure
+from engine.evaluation.statistics.metric_estimates import Scored, aggregate
 from engine.worker.job import Cancelled
-from store.config.measuring.judge_config import JudgeChoice
-from store.config.measuring.metrics_config import MetricsConfig
-from store.contract.addresses import PUBLIC
-from store.contract.home import Home
+from store.core.addresses import PUBLIC
+from store.core.home import Home
+from store.core.metric_options import JudgeChoice
+from store.core.metrics_config import MetricsConfig
 from tests.unit.judge_server import Answer, completion, judging
 
 KEY = "sk-very-secret-4711"
@@ -336,5 +335,8 @@ def test_an_answer_can_not_close_its_own_marks(tmp_path: Path) -> None:
 
 
 def test_the_last_object_is_the_verdict() -> None:
-    assert verdict('{"grade": 1} then {"grade": 2, "why": {"grade": 3}}') == {"grade": 2, "why": {"grade": 3}}
-    assert verdict("no") == {}
+    assert read_verdict('{"grade": 1} then {"grade": 2, "why": {"grade": 3}}') == {
+        "grade": 2,
+        "why": {"grade": 3},
+    }
+    assert read_verdict("no") == {}

@@ -8,15 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.rating.raters.alpha import alpha
-from engine.diagnostics.rating.raters.label_figures import (
-    ServedLabel,
-    chance_weights,
-    label_figures,
-    served_labels,
-)
-from engine.diagnostics.rating.words.label_words import label_sentences, version_line
-from engine.diagnostics.statistics.statistics import wilson_interval
+from engine.evaluation.statistics.intervals import wilson_interval
+from engine.rating.analysis.krippendorff_alpha import alpha
+from engine.rating.analysis.labels import ServedLabel, chance_weights, label_figures, served_labels
+from engine.rating.round_text import label_sentences, version_line
 
 
 def task(item_id: int, label: str | None, person: str = "bob", **changed: Any) -> Any:

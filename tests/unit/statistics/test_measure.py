@@ -13,14 +13,14 @@ import pyarrow as pa
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from engine.diagnostics.statistics.scored import Scored, aggregate, difference
-from engine.metrics import text_overlap
-from engine.metrics.answer_rows import NO_PREDICTION, NO_REFERENCE, Answers
-from engine.metrics.measure import MEASURES, measure
+from engine.evaluation.metrics import answer_metrics
+from engine.evaluation.metrics.answer_rows import NO_PREDICTION, NO_REFERENCE, Answers
+from engine.evaluation.metrics.measurement import MEASURES, measure
+from engine.evaluation.statistics.metric_estimates import Scored, aggregate, difference
 from engine.worker.job import Cancelled
-from store.catalog.metric_table import METRICS
-from store.config.measuring.metrics_config import MetricsConfig
-from store.contract.home import Home
+from store.core.home import Home
+from store.core.metric_table import METRICS
+from store.core.metrics_config import MetricsConfig
 
 SCHEMA = {"type": "object", "required": ["a"]}
 OPTIONS = {
@@ -71,12 +71,12 @@ def test_rouge_is_rouge_scores_on_english_and_works_in_other_scripts() -> None:
     pairs = [("the cats were running fast", "a cat ran fast today"), ("snake_case x2", "snake case x2")]
     for stem in (False, True):
         scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=stem)
-        by_kind = text_overlap.rouge(pairs, ["rouge1", "rouge2", "rougeL"], use_stemmer=stem)
+        by_kind = answer_metrics.rouge(pairs, ["rouge1", "rouge2", "rougeL"], use_stemmer=stem)
         for kind, scores in by_kind.items():
             expected = [scorer.score(reference, prediction)[kind].fmeasure for prediction, reference in pairs]
             assert scores.tolist() == pytest.approx(expected), (kind, stem)
-    assert text_overlap.rouge([("кот спит", "кот спит")], ["rougeL"])["rougeL"].tolist() == [1]
-    assert text_overlap.rouge([("हिन्दी भाषा", "हिन्दी भाषा")], ["rouge1"])["rouge1"].tolist() == [1]
+    assert answer_metrics.rouge([("кот спит", "кот спит")], ["rougeL"])["rougeL"].tolist() == [1]
+    assert answer_metrics.rouge([("हिन्दी भाषा", "हिन्दी भाषा")], ["rouge1"])["rouge1"].tolist() == [1]
 
 
 def test_an_empty_answer_is_scored_and_counted_and_a_missing_reference_is_said() -> None:
@@ -198,7 +198,7 @@ def test_an_error_within_a_metric_is_its_own(monkeypatch: pytest.MonkeyPatch) ->
         raise RuntimeError("no tokenizer")
 
     logged: list[str] = []
-    monkeypatch.setattr(text_overlap, "bleu", broken)
+    monkeypatch.setattr(answer_metrics, "bleu", broken)
     config = MetricsConfig.parse({"metrics": ["bleu", "exact_match"]})
     scored = measure(config, asked(["a"], ["a"]), Home("/nowhere"), log=logged.append)
     assert scored[0].failed == "RuntimeError: no tokenizer"
@@ -250,8 +250,8 @@ def test_words_are_those_of_squad(answer: str, reference: str) -> None:
     first, second = Counter(squad(answer)), Counter(squad(reference))
     shared = (first & second).total()
     f1 = 2 * shared / (first.total() + second.total()) if shared else 0.0
-    assert text_overlap.token_f1([(answer, reference)])[0] == pytest.approx(f1)
-    assert text_overlap.normalised(answer).split() == squad(answer)
-    assert text_overlap.exact_match([(answer, reference)], normalise=True)[0] == (
+    assert answer_metrics.token_f1([(answer, reference)])[0] == pytest.approx(f1)
+    assert answer_metrics.normalised(answer).split() == squad(answer)
+    assert answer_metrics.exact_match([(answer, reference)], normalise=True)[0] == (
         squad(answer) == squad(reference)
     )

@@ -14,12 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
-from engine.diagnostics.statistics.scored import Scored, aggregate
-from engine.metrics.answer_rows import Answers
-from engine.metrics.measure import measure
+from engine.evaluation.metrics.answer_rows import Answers
+from engine.evaluation.metrics.measurement import measure
+from engine.evaluation.statistics.metric_estimates import Scored, aggregate
 from engine.worker.job import Cancelled
-from store.config.measuring.metrics_config import MetricsConfig
-from store.contract.home import Home
+from store.core.home import Home
+from store.core.metrics_config import MetricsConfig
 
 
 def run(tmp_path: Path, source: str, rows: int = 40, **options: Any) -> tuple[Scored, str]:
@@ -210,9 +210,9 @@ def test_what_a_metric_started_ends_with_a_worker_that_is_killed(tmp_path: Path)
     source = LEAVES.replace("MARK", repr(mark)).replace("REST", "time.sleep(60)")
     (home.metrics / "mine.py").write_text(source)
     script = (
-        "import sys, numpy\nfrom engine.metrics.answer_rows import Answers\n"
-        "from engine.metrics.measure import measure\nfrom store.contract.home import Home\n"
-        "from store.config.measuring.metrics_config import MetricsConfig\n"
+        "import sys, numpy\nfrom engine.evaluation.metrics.answer_rows import Answers\n"
+        "from engine.evaluation.metrics.measurement import measure\nfrom store.core.home import Home\n"
+        "from store.core.metrics_config import MetricsConfig\n"
         "config = MetricsConfig.parse({'metrics': [{'metric': 'own', 'file': 'mine'}]})\n"
         "measure(config, Answers(numpy.arange(1), ['a']), Home(sys.argv[1]))\n"
     )

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from engine.diagnostics.comparison.pareto import RunPoint, at_gain, deviation, front, matched
-from engine.diagnostics.statistics.statistics import Interval
+from engine.evaluation.comparison.pareto import RunPoint, at_gain, deviation, front, matched
+from engine.evaluation.statistics.intervals import Interval
 
 
 def run(

@@ -10,14 +10,20 @@ import pytest
 from scipy import special
 
 from bench.made.shapes.paired_scores import draw_parity
-from engine.shipping.parity import judged
-from engine.shipping.parity.asked import ParityAnswers
-from engine.shipping.parity.divergence import divergence, likeliest, normalised, same_best
-from engine.shipping.parity.looking import NamedLook
-from engine.shipping.parity.sure_loss import ALPHA, SureLoss
-from engine.shipping.parity.told_answers import begun
-from store.catalog.export_forms import FORMS, NEAR, ParityLimits, rows_to_pass
-from store.documents.shipping.parity import ParityReport
+from engine.export.parity import parity_report
+from engine.export.parity.__main__ import begun_answer
+from engine.export.parity.exchange import (
+    ALPHA,
+    ParityAnswers,
+    SureLoss,
+    divergence,
+    likeliest,
+    normalised,
+    same_best,
+)
+from engine.export.parity.inspection import NamedLook
+from store.core.export_schemas import ParityReport
+from store.export.forms import FORMS, NEAR, ParityLimits, rows_to_pass
 
 
 def test_the_rest_counts_as_one_token_and_hardly_matters() -> None:
@@ -83,7 +89,7 @@ def report(
     own: Any = SimpleNamespace(asked=asked, class_logs=None, answers=[[1]] * rows)
     answered: ParityAnswers = export
     seen = NamedLook(causes or [], exact=exact)
-    return judged.report(own, answered, limits, seen=seen, figures=[], held="", seconds=0.0)
+    return parity_report.build_report(own, answered, limits, seen=seen, figures=[], held="", seconds=0.0)
 
 
 def test_within_between_and_beyond_the_limits() -> None:
@@ -200,7 +206,7 @@ def test_an_answer_is_told_by_likeliest_tokens_up_to_where_the_two_part() -> Non
     }
 
     def answer(favourites: list[int] | None, end: int = 0) -> tuple[list[int], bool]:
-        tokens, is_open = begun(asked, 0, favourites, lambda token: token == end)
+        tokens, is_open = begun_answer(asked, 0, favourites, lambda token: token == end)
         return tokens, is_open
 
     assert answer([5, 6, 7, 0]) == ([5, 6, 7, 0], False)

@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 from scipy import stats
 
-from engine.diagnostics.rating.raters.flagged import (
+from engine.rating.analysis.labels import chance_weights, label_figures, served_labels
+from engine.rating.analysis.rater_checks import (
     RaterChecks,
     count_ratings,
     counted_sentence,
@@ -16,9 +17,8 @@ from engine.diagnostics.rating.raters.flagged import (
     is_surely_below,
     rater_checks,
 )
-from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures, served_labels
-from engine.diagnostics.rating.words.check_words import checks_lines, raters_lines
-from store.documents.rating.round import GOLD_PASS, CheckKind, DealtTask, Purpose, Round, RoundItem
+from engine.rating.raters_text import checks_lines, raters_lines
+from store.core.rating_schemas import GOLD_PASS, CheckKind, DealtTask, Purpose, Round, RoundItem
 
 ITEM_IDS: dict[str | None, int] = {None: 0, "gold": 1_000, "attention": 2_000, "qualification": 3_000}
 

@@ -15,7 +15,10 @@ from bench.ratings.agreement import RATES
 from bench.ratings.people import RATES as PEOPLE
 from bench.ratings.shares import RATES as SHARES
 from bench.truths import Rate, observe
-from engine.diagnostics.rating.raters.alpha import (
+from engine.evaluation.statistics.clustered import RatingClusters, places_of
+from engine.rating.analysis.agreement import against_people, kappa, kappas
+from engine.rating.analysis.comparisons import Comparisons, disputed
+from engine.rating.analysis.krippendorff_alpha import (
     Level,
     alpha,
     outcome_alpha,
@@ -23,17 +26,17 @@ from engine.diagnostics.rating.raters.alpha import (
     rank_alpha,
     score_alpha,
 )
-from engine.diagnostics.rating.raters.dawid_skene import dawid_skene, reliabilities
-from engine.diagnostics.rating.raters.kappa import kappa, kappas
-from engine.diagnostics.rating.raters.people import against_people
-from engine.diagnostics.rating.raters.profiles import profiles, without
-from engine.diagnostics.rating.rows.clustered import RatingClusters, places_of
-from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks
-from engine.diagnostics.rating.rows.of_round import of_round
-from engine.diagnostics.rating.rows.ratings import Comparisons
-from engine.diagnostics.rating.rows.votes import disputed
-from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
-from engine.diagnostics.rating.systems.win_rates import win_rates
+from engine.rating.analysis.rater_reliability import dawid_skene, profiles, reliabilities, without
+from engine.rating.analysis.rates import (
+    CriterionScores,
+    Passes,
+    Ranks,
+    criterion_differences,
+    criterion_means,
+    pass_rates,
+    win_rates,
+)
+from engine.rating.analysis.round_ratings import of_round
 
 
 def table(seed: int = 0) -> np.ndarray:

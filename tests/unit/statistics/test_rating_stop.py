@@ -10,11 +10,11 @@ import pytest
 from bench.ratings.corrected import RATES as CORRECTED
 from bench.ratings.sequential import RATES as SEQUENTIAL
 from bench.truths import Rate, observe
-from engine.diagnostics.rating.raters.corrected import corrected
-from engine.diagnostics.rating.rows.choice import choose
-from engine.diagnostics.rating.rows.ratings import Comparisons
-from engine.diagnostics.rating.systems.sequential import always_valid, peek, peek_all
-from engine.diagnostics.rating.systems.strengths import strengths
+from engine.rating.analysis.comparisons import Comparisons
+from engine.rating.analysis.judge_correction import corrected
+from engine.rating.analysis.model_comparison import always_valid, peek, peek_all
+from engine.rating.analysis.prompt_selection import choose
+from engine.rating.analysis.strengths import strengths
 
 
 def rated(rows: list[tuple[str, str, str, int, str]], **more: object) -> Comparisons:

@@ -17,14 +17,22 @@ from bench.made.voted import arena
 from bench.ratings.covariates import RATES as COVARIATES
 from bench.ratings.strengths import RATES
 from bench.truths import Rate, observe
-from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks, comparisons_of
-from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome, length_difference
-from engine.diagnostics.rating.systems import resampled
-from engine.diagnostics.rating.systems.criteria import criterion_means, pass_rates
-from engine.diagnostics.rating.systems.planning import more_ratings
-from engine.diagnostics.rating.systems.strengths import strengths
-from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
-from engine.diagnostics.rating.words import rating_words
+from engine.rating import results_text
+from engine.rating.analysis import resampled_strengths
+from engine.rating.analysis.comparisons import Comparisons, PairOutcome, length_difference
+from engine.rating.analysis.model_comparison import more_ratings
+from engine.rating.analysis.rates import (
+    CriterionScores,
+    Passes,
+    Ranks,
+    both_bad_rate,
+    comparisons_of,
+    criterion_means,
+    pass_rates,
+    position,
+    win_rates,
+)
+from engine.rating.analysis.strengths import strengths
 
 
 def drawn(
@@ -104,7 +112,7 @@ def test_a_vote_that_is_three_quarters_for_a_side_counts_so() -> None:
         list(likeliest(soft, toward_left)), abs=1e-4
     )
     assert fitted.soft == soft.soft.sum()
-    assert f"{fitted.soft:,} votes say how sure they are" in " ".join(rating_words.about_lines(fitted))
+    assert f"{fitted.soft:,} votes say how sure they are" in " ".join(results_text.about_lines(fitted))
     rates = win_rates(soft, "s0")
     mine = (soft.left == 0) | (soft.right == 0)
     won = np.where(soft.left == 0, toward_left, 1 - toward_left)[mine & (soft.outcome != PairOutcome.TIE)]
@@ -132,9 +140,9 @@ def test_one_step_comes_to_what_fits_of_their_own_come_to(
     items: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     comparisons = arena(6_000, 12, items=items)
-    monkeypatch.setattr(resampled, "CHUNK", 500_000)
+    monkeypatch.setattr(resampled_strengths, "CHUNK", 500_000)
     step = strengths(comparisons, resamples=4_000).differences
-    monkeypatch.setattr(resampled, "KNOWN", 0.0)
+    monkeypatch.setattr(resampled_strengths, "KNOWN", 0.0)
     fits = strengths(comparisons, resamples=4_000).differences
     assert step[0].interval.high != fits[0].interval.high  # it was another way
     apart = [
@@ -147,10 +155,10 @@ def test_one_step_comes_to_what_fits_of_their_own_come_to(
 
 def test_a_model_that_is_hardly_known_takes_fits_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     votes = arena(6_000, 12, items=3_000)
-    monkeypatch.setattr(resampled, "CHUNK", 100_000)
+    monkeypatch.setattr(resampled_strengths, "CHUNK", 100_000)
     few = votes.take(~((votes.left == 0) | (votes.right == 0)) | (np.arange(len(votes)) < 60))
-    monkeypatch.setattr(resampled, "_one_step", None)  # would raise
-    assert strengths(few, resamples=50).strengths[0].se > resampled.KNOWN
+    monkeypatch.setattr(resampled_strengths, "_one_step", None)  # would raise
+    assert strengths(few, resamples=50).strengths[0].se > resampled_strengths.KNOWN
     with pytest.raises(TypeError):
         strengths(votes, resamples=50)
 
@@ -280,7 +288,7 @@ def test_raters_who_part_make_the_interval_wider() -> None:
 def test_a_side_that_always_shows_the_same_model_says_nothing_of_sides() -> None:
     always = rated(*[("a", "b", "left" if item % 4 else "right", item, "r0") for item in range(60)])
     assert position(always).why
-    assert "can't be told" in rating_words.position_line(position(always))
+    assert "can't be told" in results_text.position_line(position(always))
     both = [("a", "b") if item % 2 else ("b", "a") for item in range(60)]
     drawn = rated(*[(*pair, "left" if item % 4 else "right", item, "r0") for item, pair in enumerate(both)])
     assert not position(drawn).why

@@ -9,23 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.rating.raters.alpha import outcome_alpha
-from engine.diagnostics.rating.raters.corrected import corrected
-from engine.diagnostics.rating.raters.dawid_skene import reliabilities
-from engine.diagnostics.rating.raters.kappa import kappas
-from engine.diagnostics.rating.raters.people import against_people
-from engine.diagnostics.rating.raters.profiles import profiles
-from engine.diagnostics.rating.rows.choice import choose
-from engine.diagnostics.rating.rows.graded import CriterionScores, Passes
-from engine.diagnostics.rating.rows.ratings import Comparisons
-from engine.diagnostics.rating.rows.votes import disputed
-from engine.diagnostics.rating.systems.criteria import criterion_differences, pass_rates
-from engine.diagnostics.rating.systems.planning import MoreRatings, more_ratings
-from engine.diagnostics.rating.systems.sequential import peek, peek_all
-from engine.diagnostics.rating.systems.strengths import Coefficient, strengths
-from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
-from engine.diagnostics.rating.words import agreement_words, rating_words
-from engine.diagnostics.statistics.statistics import Interval
+from engine.evaluation.statistics.intervals import Interval
+from engine.rating import raters_text, results_text
+from engine.rating.analysis.agreement import against_people, kappas
+from engine.rating.analysis.comparisons import Comparisons, disputed
+from engine.rating.analysis.judge_correction import corrected
+from engine.rating.analysis.krippendorff_alpha import outcome_alpha
+from engine.rating.analysis.model_comparison import MoreRatings, more_ratings, peek, peek_all
+from engine.rating.analysis.prompt_selection import choose
+from engine.rating.analysis.rater_reliability import profiles, reliabilities
+from engine.rating.analysis.rates import (
+    CriterionScores,
+    Passes,
+    both_bad_rate,
+    criterion_differences,
+    pass_rates,
+    position,
+    win_rates,
+)
+from engine.rating.analysis.strengths import Coefficient, strengths
 
 Row = tuple[str, str, str, int, str]
 CYCLE = ("left", "right", "tie", "left", "both_bad", "left")
@@ -70,28 +72,28 @@ def every_sentence(comparisons: Comparisons) -> list[str]:
     fitted = strengths(comparisons, resamples=100)
     first, second = comparisons.systems[:2]
     pair, equal = fitted.difference(first, second), strengths(comparisons, position=True, resamples=100)
-    lines = rating_words.strengths_lines(fitted)
-    lines.append(rating_words.held_equal_line(pair, equal.difference(first, second), "the side"))
+    lines = results_text.strengths_lines(fitted)
+    lines.append(results_text.held_equal_line(pair, equal.difference(first, second), "the side"))
     lines += [
-        rating_words.length_line(equal.coefficients[0]),
-        rating_words.formatting_line(equal.coefficients[0]),
+        results_text.length_line(equal.coefficients[0]),
+        results_text.formatting_line(equal.coefficients[0]),
     ]
-    lines.append(rating_words.win_rate_line(first, win_rates(comparisons, first)))
-    lines.append(rating_words.both_bad_line(both_bad_rate(comparisons)))
-    lines.append(rating_words.position_line(position(comparisons)))
-    lines.append(rating_words.more_ratings_line(first, second, more_ratings(fitted, first, second)))
+    lines.append(results_text.win_rate_line(first, win_rates(comparisons, first)))
+    lines.append(results_text.both_bad_line(both_bad_rate(comparisons)))
+    lines.append(results_text.position_line(position(comparisons)))
+    lines.append(results_text.more_ratings_line(first, second, more_ratings(fitted, first, second)))
     lines += [
-        rating_words.peek_line(at)
+        results_text.peek_line(at)
         for at in [peek(comparisons, first, second, overlap=2), *peek_all(comparisons, fitted)]
     ]
-    lines.append(agreement_words.alpha_line(outcome_alpha(comparisons)))
-    lines += [agreement_words.kappa_line(both) for both in kappas(comparisons).of_pairs]
+    lines.append(raters_text.alpha_line(outcome_alpha(comparisons)))
+    lines += [raters_text.kappa_line(both) for both in kappas(comparisons).of_pairs]
     for profile in profiles(comparisons):
-        lines += agreement_words.rater_lines(profile)
-    lines += agreement_words.reliability_lines(reliabilities(comparisons))
-    lines += [agreement_words.disputed_line(row) for row in disputed(comparisons)[:3]]
+        lines += raters_text.rater_lines(profile)
+    lines += raters_text.reliability_lines(reliabilities(comparisons))
+    lines += [raters_text.disputed_line(row) for row in disputed(comparisons)[:3]]
     for prefers in (lambda item, a, b: 1.0, lambda item, a, b: None):
-        lines.append(agreement_words.against_people_line(against_people("the judge", comparisons, prefers)))
+        lines.append(raters_text.against_people_line(against_people("the judge", comparisons, prefers)))
     return lines
 
 
@@ -131,7 +133,7 @@ def test_a_headline_of_three_names_what_is_beaten_and_what_is_open() -> None:
     even = [("a", "b", "left"), ("b", "a", "left"), ("a", "b", "tie")]
     results = even + [(better, "c", outcome) for better in "ab" for outcome in ("left", "left", "right")]
     many = [(*result, item, "r") for item in range(60) for result in results]
-    lines = rating_words.strengths_lines(strengths(rated(many)))
+    lines = results_text.strengths_lines(strengths(rated(many)))
     assert re.match(r"a comes first: it is better than c; it can't be told apart from b yet\.", lines[0])
     assert lines[1].startswith("a is better than c: it would win ")
 
@@ -145,15 +147,15 @@ def test_a_headline_of_three_names_what_is_beaten_and_what_is_open() -> None:
     ],
 )
 def test_what_formatting_does_is_a_share_of_ratings(low: float, high: float, lead: str) -> None:
-    line = rating_words.formatting_line(Coefficient("formatting", Interval((low + high) / 2, low, high, 40)))
+    line = results_text.formatting_line(Coefficient("formatting", Interval((low + high) / 2, low, high, 40)))
     assert line.startswith(lead + "between equally strong systems one with twice as much would win ")
     none = Interval(0.0, None, None, 0, why="there is no rating")
-    line = rating_words.formatting_line(Coefficient("formatting", none))
+    line = results_text.formatting_line(Coefficient("formatting", none))
     assert line == "What formatting does can't be told: there is no rating."
 
 
 def test_the_plan_and_the_stop_in_words() -> None:
-    line = rating_words.more_ratings_line
+    line = results_text.more_ratings_line
     assert line("a", "b", MoreRatings(60)).startswith("About 60 more ratings would tell a and b apart")
     assert line("a", "b", MoreRatings(5_000, at_least=True)).endswith("equal can't be told either.")
     assert line("a", "b", MoreRatings(5_000, at_least=True, equal=True)) == (
@@ -161,13 +163,13 @@ def test_the_plan_and_the_stop_in_words() -> None:
     )
     assert line("a", "b", MoreRatings(0)) == "a and b need no more ratings to be told apart."
     sure = rated(rows(60, lambda k: "left" if k % 6 else "right", 6))
-    assert rating_words.peek_line(peek(sure, "b", "a")).startswith("Enough is known: a is preferred to b.")
+    assert results_text.peek_line(peek(sure, "b", "a")).startswith("Enough is known: a is preferred to b.")
     unsure = rated(rows(30, lambda k: "left" if k % 2 else "right", 6))
-    assert rating_words.peek_line(peek(unsure, "a", "b")).startswith(
+    assert results_text.peek_line(peek(unsure, "a", "b")).startswith(
         "Go on: after 30 items not enough is known of a and b to stop, mean preference "
     )
     alone = rated(rows(60, lambda k: "left"))
-    assert rating_words.peek_line(peek(alone, "a", "b")) == (
+    assert results_text.peek_line(peek(alone, "a", "b")) == (
         "Whether to stop can't be told after 60 items: 1 rater is too few to say that enough is known, as"
         " others may prefer otherwise (from 5 on)."
     )
@@ -181,22 +183,22 @@ def test_scores_passes_corrections_and_choices_in_words() -> None:
         for system in "ab"
     ]
     scores = CriterionScores.of(*map(list, zip(*entries, strict=True)))
-    (line,) = rating_words.criterion_lines(criterion_differences(scores, "a", "b"), "a", "b")
+    (line,) = results_text.criterion_lines(criterion_differences(scores, "a", "b"), "a", "b")
     assert re.match(r"tone: a scores higher than b \(a less b: .* points, 30 paired scores\)\.", line)
     passes = Passes.of(["a"] * 30, list(range(30)), ["r"] * 30, [True] * 24 + [False] * 6)
     assert re.match(
         r"a passes in 80% \(6\d to 9\d%\) of 30 ratings\.",
-        rating_words.pass_line("a", pass_rates(passes)["a"]),
+        results_text.pass_line("a", pass_rates(passes)["a"]),
     )
     people = rng.integers(0, 2, 300).astype(float)
     judge = np.where(rng.random(300) < 0.9, people, 1 - people)
     people[60:] = np.nan
-    told_line = agreement_words.corrected_line(corrected(judge, people), "The share of good answers")
+    told_line = raters_text.corrected_line(corrected(judge, people), "The share of good answers")
     assert "corrected by people's ratings of 60 items" in told_line
     assert "times as many ratings" in told_line
-    few = agreement_words.corrected_line(corrected(judge[:5], people[:5]))
+    few = raters_text.corrected_line(corrected(judge[:5], people[:5]))
     assert few == "The figure can't be corrected by people: only 5 items were rated by people (from 20 on)."
-    chosen = agreement_words.choice_line(choose({"judge": rng.random(100)}, 20))
+    chosen = raters_text.choice_line(choose({"judge": rng.random(100)}, 20))
     assert re.match(r"20 prompts of 100, likelier where .* as much as 1\d drawn evenly\.", chosen)
 
 
@@ -207,4 +209,4 @@ def test_two_are_equal_where_the_whole_interval_says_so(pairs: int, equal: bool)
     plan = more_ratings(fitted, "a", "b")
     share = fitted.difference("a", "b").share
     assert plan.equal == equal == (share.low > 0.4 and share.high < 0.6)
-    assert ("as equal" in rating_words.more_ratings_line("a", "b", plan)) == equal
+    assert ("as equal" in results_text.more_ratings_line("a", "b", plan)) == equal

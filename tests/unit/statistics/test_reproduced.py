@@ -7,11 +7,11 @@ import pytest
 
 from bench.truths import Rate, observe
 from bench.truths.models.reproduced import RATES
-from engine.bundles.row_scores import pairs
-from engine.diagnostics.comparison.reproduced import reproduction
-from engine.diagnostics.statistics.statistics import Interval
-from engine.diagnostics.verdicts.run_figures import JudgedRows, interval
-from store.documents.runs.bundle import RunFigure
+from engine.archives.originals import paired_changes
+from engine.evaluation.comparison.reproduction import reproduction
+from engine.evaluation.comparison.run_comparison import JudgedRows, figure_interval
+from engine.evaluation.statistics.intervals import Interval
+from store.archives.schemas import RunFigure
 
 
 def figure(value: float, low: float | None, high: float | None, key: str = "gain") -> RunFigure:
@@ -116,13 +116,13 @@ def losses(seed: int, shift: float = 0.0, ids: int = 60) -> JudgedRows:
 
 def test_the_same_rows_are_held_against_each_other_one_by_one() -> None:
     first, second = losses(1), losses(2, 0.05)
-    own = interval(first, "loss.tuned")
+    own = figure_interval(first, "loss.tuned")
     assert own is not None
-    changes = pairs(first, second, {"loss.tuned": own.value, "loss.base": -1.0})
+    changes = paired_changes(first, second, {"loss.tuned": own.value, "loss.base": -1.0})
     assert set(changes) == {"loss.tuned"}  # what the rows don't give is not claimed
     change = changes["loss.tuned"]
     assert change.value == pytest.approx(0.05, abs=0.01)
     assert change.low is not None
     assert own.low is not None
     assert (change.value - change.low) < (own.value - own.low) / 5
-    assert pairs(first, losses(2, ids=59), {"loss.tuned": own.value}) == {}
+    assert paired_changes(first, losses(2, ids=59), {"loss.tuned": own.value}) == {}

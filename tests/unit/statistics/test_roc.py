@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from engine.diagnostics.statistics.roc import auc, auc_difference, caught_at, placements
+from engine.evaluation.statistics.roc import auc, auc_difference, caught_at, placements
 
 
 def ratings(counts: list[int]) -> np.ndarray:
@@ -104,7 +104,7 @@ def test_groups_that_are_none_are_refused() -> None:
 
 
 def test_the_share_caught_holds_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.diagnostics.statistics.roc.RESAMPLES", 300)
+    monkeypatch.setattr("engine.evaluation.statistics.roc.RESAMPLES", 300)
     random, held = np.random.default_rng(6), 0
     for seed in range(120):
         share = caught_at(random.normal(2, 1, 200), random.normal(0, 1, 400), seed=seed).share

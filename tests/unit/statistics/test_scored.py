@@ -12,14 +12,18 @@ from sacrebleu.metrics import BLEU, CHRF
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from engine.diagnostics.comparison.score_table import comparison_word, differences, from_table, to_table
-from engine.diagnostics.statistics import estimators, weighed
-from engine.diagnostics.statistics.estimators import class_counts, of_classes
-from engine.diagnostics.statistics.jackknife import jackknife_interval
-from engine.diagnostics.statistics.scored import Scored, aggregate, difference
-from engine.diagnostics.statistics.statistics import ratio_interval
-from engine.metrics import text_overlap
-from store.documents.figures.figure import Figure
+from engine.evaluation.comparison.row_scores import (
+    comparison_word,
+    score_differences,
+    scores_from_table,
+    scores_to_table,
+)
+from engine.evaluation.metrics import answer_metrics
+from engine.evaluation.statistics import estimators
+from engine.evaluation.statistics.estimators import class_counts, jackknife_interval, of_classes
+from engine.evaluation.statistics.intervals import ratio_interval
+from engine.evaluation.statistics.metric_estimates import Scored, aggregate, difference
+from store.core.figure_schemas import Figure
 
 WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "under", "tree", "and", "ran", "away", "today"]
 
@@ -41,11 +45,11 @@ def shares(values: list[float], **more: object) -> Scored:
 def test_bleu_and_chrf_of_summed_counts_are_those_of_sacrebleu(seed: int, rows: int) -> None:
     pairs = sentences(seed, rows)
     predictions, references = [list(part) for part in zip(*pairs, strict=True)]
-    _, counts = text_overlap.bleu(pairs)
+    _, counts = answer_metrics.bleu(pairs)
     expected = BLEU().corpus_score(predictions, [references]).score
     assert estimators.bleu(counts.sum(axis=0)[None])[0] == pytest.approx(expected, abs=1e-9)
     for order in (0, 2):
-        each, counts = text_overlap.chrf(pairs, word_order=order)
+        each, counts = answer_metrics.chrf(pairs, word_order=order)
         metric = CHRF(word_order=order)
         assert estimators.chrf(counts.sum(axis=0)[None])[0] == pytest.approx(
             metric.corpus_score(predictions, [references]).score, abs=1e-9
@@ -120,7 +124,7 @@ def test_groups_widen_the_interval_of_rows_that_repeat_each_other() -> None:
 
 @pytest.mark.parametrize("estimator", ["bleu", "chrf"])
 def test_the_interval_of_a_corpus_figure_holds_the_truth(estimator: str) -> None:
-    measure = getattr(text_overlap, estimator)
+    measure = getattr(answer_metrics, estimator)
     scores, counts = measure(sentences(1, 1_000))
     truth = getattr(estimators, estimator)(counts.sum(axis=0)[None])[0]
     rng, held, wide = np.random.default_rng(0), 0, []
@@ -150,7 +154,7 @@ def test_a_paired_difference_is_narrower_than_two_intervals_and_is_told_with_its
 def test_the_difference_of_a_model_to_itself_is_nothing_and_to_a_worse_one_is_seen(estimator: str) -> None:
     pairs = sentences(2, 150)
     worse = [(" ".join(prediction.split()[:-2]), reference) for prediction, reference in pairs]
-    (a, first), (b, second) = (getattr(text_overlap, estimator)(some) for some in (pairs, worse))
+    (a, first), (b, second) = (getattr(answer_metrics, estimator)(some) for some in (pairs, worse))
     scored = Scored("eval/x", np.arange(150), a, estimator, (0.0, 100.0), statistics=first)
     scored_worse = Scored("eval/x", np.arange(150), b, estimator, (0.0, 100.0), statistics=second)
     assert difference(scored, scored)["value"] == 0
@@ -232,7 +236,10 @@ def test_a_perplexity_has_the_interval_of_its_nats() -> None:
     ends = [nats.low, nats.value, nats.high]
     names = ("low", "value", "high")
     assert [of("perplexity")[end] for end in names] == pytest.approx(np.exp(ends).tolist())
-    power, shorter = weighed.interval("perplexity", sums), weighed.interval("bits_per_byte", sums)
+    power, shorter = (
+        estimators.ratio_figure_interval("perplexity", sums),
+        estimators.ratio_figure_interval("bits_per_byte", sums),
+    )
     at_value = (power.value * nats.se, power.value * math.expm1(nats.detectable))
     assert (power.se, power.detectable) == pytest.approx(at_value)
     assert (shorter.se, shorter.detectable) == pytest.approx(
@@ -278,14 +285,14 @@ def test_two_stored_evaluations_are_compared_in_every_metric_that_both_have() ->
     worse = [(" ".join(prediction.split()[::2]), reference) for prediction, reference in pairs]
     stored = []
     for some, name in ((pairs, "eval/chrf"), (worse, "eval/x")):
-        scores, counts = text_overlap.bleu(some)
+        scores, counts = answer_metrics.bleu(some)
         bleu = Scored("eval/bleu", np.arange(60), scores, "bleu", (0.0, 100.0), statistics=counts)
         scored = [bleu, Scored(name, np.arange(60), scores)]
-        stored.append((to_table(scored), [aggregate(metric) for metric in scored]))
-    (gap,) = differences(*stored, {row: row // 2 for row in range(60)}).metrics
+        stored.append((scores_to_table(scored), [aggregate(metric) for metric in scored]))
+    (gap,) = score_differences(*stored, {row: row // 2 for row in range(60)}).metrics
     assert (gap["metric"], gap["n"], gap["groups"]) == ("eval/bleu", 60, 30)
     assert 0 < gap["low"] < gap["value"] < gap["high"]
-    assert gap["high"] > differences(*stored).metrics[0]["high"]  # fewer units
+    assert gap["high"] > score_differences(*stored).metrics[0]["high"]  # fewer units
 
 
 def test_a_comparison_is_widened_for_what_was_compared_alone() -> None:
@@ -297,8 +304,8 @@ def test_a_comparison_is_widened_for_what_was_compared_alone() -> None:
         scored = [Scored(name, rows, rng.normal(size=40)) for name in each]
         late = next(metric for metric in scored if metric.name == "eval/late")
         late.scores[slice(20) if each is names[0] else slice(20, 40)] = np.nan  # no row of both
-        sides.append((to_table(scored), [aggregate(metric) for metric in scored]))
-    there, back = differences(*sides), differences(*sides[::-1])
+        sides.append((scores_to_table(scored), [aggregate(metric) for metric in scored]))
+    there, back = score_differences(*sides), score_differences(*sides[::-1])
     assert {gap["metric"] for gap in there.metrics} == {"eval/x", "eval/y"}
     assert there.confidence == back.confidence == 0.975
     for gap in there.metrics:
@@ -326,19 +333,19 @@ def test_a_difference_has_a_direction_in_words(low: float, high: float, better: 
 
 def test_scores_come_back_from_their_table() -> None:
     pairs = sentences(4, 20)
-    scores, counts = text_overlap.bleu(pairs)
+    scores, counts = answer_metrics.bleu(pairs)
     counts[3] = np.nan
     scores[3] = np.nan
     bleu = Scored("eval/bleu", np.arange(20) * 3, scores, "bleu", (0.0, 100.0), statistics=counts,
                   reasons={3: "no reference"})  # fmt: skip
-    table = to_table([shares([1.0, 0.0, np.nan], reasons={2: "late"}), bleu])
+    table = scores_to_table([shares([1.0, 0.0, np.nan], reasons={2: "late"}), bleu])
     assert table.num_rows == 23
     assert table["score"].null_count == 2
     document = aggregate(bleu)
-    back = from_table(table, document)
+    back = scores_from_table(table, document)
     assert aggregate(back) == document
     assert difference(back, bleu)["value"] == 0
-    assert to_table([]).num_rows == 0
+    assert scores_to_table([]).num_rows == 0
 
 
 def test_the_jackknife_agrees_with_the_formula_for_a_mean() -> None:

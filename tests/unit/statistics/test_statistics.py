@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.diagnostics.statistics.statistics import Interval, ratio_interval, rows_needed, wilson_interval
+from engine.evaluation.statistics.intervals import Interval, ratio_interval, rows_needed, wilson_interval
 
 
 def evidence(n: int, effect: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from engine.probes.suite import suite_texts
-from engine.probes.suite.suite_texts import load, read_items, read_passages
-from engine.rows.choice_items import Item, check
-from store.contract.errors import DataError
+from engine.evaluation.probes import suite_texts
+from engine.evaluation.probes.choice_items import Item, check
+from engine.evaluation.probes.suite_texts import load, read_items, read_passages
+from store.core.errors import DataError
 
 SUITE = load()
 FILES = {"items": ".tsv", "prose": ".txt"}

@@ -10,19 +10,18 @@ import pytest
 
 from bench.ratings.spans import RATES
 from bench.truths import Rate, observe
-from engine.diagnostics.rating.raters.alpha import alpha
-from engine.diagnostics.rating.raters.label_sets import label_set_figures
-from engine.diagnostics.rating.raters.set_alpha import (
+from engine.rating import round_text
+from engine.rating.analysis.krippendorff_alpha import (
     NO_INTERVAL,
     LabelledSpan,
     MarkedText,
+    alpha,
     mark_alpha,
     masi,
     set_alpha,
 )
-from engine.diagnostics.rating.raters.span_figures import span_figures
-from engine.diagnostics.rating.raters.span_match import span_matches
-from engine.diagnostics.rating.words import text_words
+from engine.rating.analysis.labels import label_set_figures
+from engine.rating.analysis.spans import span_figures, span_matches
 
 LABELS = ["price", "tone", "delivery"]
 
@@ -127,20 +126,20 @@ def test_f1_of_little_has_no_interval_and_says_why(texts: list[MarkedText], why:
     at, _ = span_matches(texts)
     assert at.low is None
     assert why in at.why
-    assert "nan" not in text_words.match_line("All raters", at)
+    assert "nan" not in round_text.match_line("All raters", at)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_little_of_several_labels_is_told_without_figures(count: int) -> None:
     tasks = [task(item, rater, {"labels": ["price"]}) for item in range(count) for rater in "ab"]
     figures = label_set_figures(LABELS, tasks, dict.fromkeys(range(count), 1.0))  # type: ignore[arg-type]
-    sentences = text_words.label_set_sentences(figures)
+    sentences = round_text.label_set_sentences(figures)
     assert "nan" not in str(sentences)
     if count:
         assert sentences.verdict[0].startswith(f"{count} text")
         assert "can't be told" in sentences.agreement[0]
     else:
-        assert sentences.verdict == [text_words.NOTHING]
+        assert sentences.verdict == [round_text.NOTHING]
 
 
 def test_a_text_has_the_labels_that_most_gave_and_halves_leave_it_open() -> None:
@@ -169,7 +168,7 @@ def test_spans_that_are_all_the_same_or_none_are_told_without_nan(count: int) ->
     for spans in ([], [{"start": 0, "end": 3, "label": "x"}]):
         tasks = [task(item, rater, {"spans": spans}) for item in range(count) for rater in "ab"]
         figures = span_figures(round, tasks, items)  # type: ignore[arg-type]
-        sentences = text_words.span_sentences(figures)
+        sentences = round_text.span_sentences(figures)
         assert "nan" not in str(sentences)
         assert math.isnan(figures.alpha.interval.value) or figures.alpha.interval.value == 1
         assert figures.alpha.interval.low is None

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.diagnostics.transfer import transfer as diagnosis
-from engine.diagnostics.transfer import transfer_words as words
-from engine.diagnostics.transfer.transfer import (
+from engine.transfer import effects as diagnosis
+from engine.transfer import text as words
+from engine.transfer.effects import (
     WIDTH,
     CellRows,
     Sketch,

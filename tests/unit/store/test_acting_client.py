@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from store.contract.home import Home
+from store.core.home import Home
 from store.http.access import SESSION_HEADER
 from store.http.client import Client
 

@@ -12,18 +12,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from engine.server.acts.command import MADE, PERSONAL
-from engine.server.commands import Commands
-from engine.server.people import People
-from store.catalog.actions import ACTIONS, action_of, kinds
-from store.contract.errors import NotFoundError, StateError
-from store.contract.roles import OWNER
+from engine.commands import Commands
+from engine.server.command import MADE, PERSONAL
+from engine.server.people_commands import People
+from store.core.errors import NotFoundError, StateError
+from store.core.rights import OWNER
+from store.core.schemas import Activity, Person
 from store.db.database import utc_now
-from store.documents.tables.activity import Activity
-from store.documents.tables.person import Person
-from store.queries import activity, jobs
-from store.queries.activity import ActivityFilter
-from store.queries.runs import runs
+from store.jobs import job_queue
+from store.people import activity
+from store.people.activity import ActivityFilter
+from store.people.activity_text import ACTIONS, action_of, kinds
+from store.runs import runs
 from tests.unit.desk import Desk
 
 ROOT = Path(__file__).parents[3]
@@ -56,7 +56,7 @@ def test_every_command_says_what_it_is_about_and_has_its_words(desk: Desk) -> No
     for name, command in table.items():
         assert callable(command.subject) or command.subject in (MADE, PERSONAL), name
         if command.subject is not PERSONAL:
-            assert name in ACTIONS, f"store.catalog.actions has no words for {name}"
+            assert name in ACTIONS, f"store.people.activity_text has no words for {name}"
     assert set(ACTIONS) <= set(table), "words for commands that there are not"
 
 
@@ -69,7 +69,7 @@ def test_nothing_changes_or_removes_a_line() -> None:
     ]
     assert len(sources) > 500
     assert [path for path in sources if statement.search(path.read_text("utf-8"))] == []
-    assert "activity" not in jobs.JOB_TABLES  # whose rows go with a job
+    assert "activity" not in job_queue.JOB_TABLES  # whose rows go with a job
 
 
 def test_who_launched_changed_and_deleted_what_is_told_with_the_names_of_then(desk: Desk) -> None:
@@ -107,7 +107,7 @@ def test_a_thing_knows_who_made_it(desk: Desk) -> None:
 
 def test_what_the_engine_does_by_itself_is_nobodys(desk: Desk) -> None:
     with desk.database.transaction() as tx:
-        jobs.insert(tx, jobs.NewJob("job-x", "convert", "X", {}, desk.now))
+        job_queue.insert(tx, job_queue.NewJob("job-x", "convert", "X", {}, desk.now))
     assert desk.job("job-x")["created_by"] is None
     assert lines(desk) == []
 

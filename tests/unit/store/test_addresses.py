@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from store.contract.addresses import PUBLIC, AddressPolicy, as_network, never_reached
-from store.contract.errors import ConfigError
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.addresses import PUBLIC, AddressPolicy, as_network, never_reached
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.core.job_folder import write_json
 from store.http.outgoing import checked_async_client, checked_client
 
 LAB = "lab.example"

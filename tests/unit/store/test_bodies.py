@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from store.contract.errors import TooLargeError
-from store.contract.home import SPARE_BYTES, Home
-from store.http import bodies, server, uploads
+from store.core.errors import TooLargeError
+from store.core.home import SPARE_BYTES, Home
+from store.http import files, request_bodies, server
 from store.http.client import Client
 from tests.unit.store_samples import TOKEN, new_store, serving
 
@@ -92,7 +92,7 @@ def raw(http: httpx.Client, request: bytes, *, end: bool = False) -> str:
 def test_a_length_that_lies_is_not_believed(
     served: Served, monkeypatch: pytest.MonkeyPatch, length: str, status: str
 ) -> None:
-    monkeypatch.setattr(bodies, "DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(request_bodies, "DRAIN_SECONDS", 0.2)
     head = f"POST /commands/echo HTTP/1.1\r\n{HEAD}Content-Length: {length}\r\n\r\n"
     line = raw(served[1], head.encode() + b"{}")
     assert line.startswith(f"HTTP/1.1 {status}"), line
@@ -128,7 +128,7 @@ def test_an_upload_has_a_limit_and_leaves_nothing(
     served: Served, monkeypatch: pytest.MonkeyPatch, declared: bool
 ) -> None:
     home, http = served
-    monkeypatch.setattr(uploads, "FILE_BYTES", 10 * 2**20)
+    monkeypatch.setattr(files, "FILE_BYTES", 10 * 2**20)
     before = left(home)
     headers = {"Content-Length": str(40 * 2**20)} if declared else {}
     answer = http.put("/uploads/big.csv", content=blocks(40 * 2**20), headers=headers)
@@ -148,7 +148,7 @@ def test_an_upload_leaves_room_on_the_disk(
         written = sum(path.stat().st_size for path in folder.glob(".upload-*"))
         return SimpleNamespace(free=SPARE_BYTES + 9 * 2**20 - written)
 
-    monkeypatch.setattr(uploads.shutil, "disk_usage", filling)
+    monkeypatch.setattr(files.shutil, "disk_usage", filling)
     before = left(home)
     headers = {"Content-Length": str(40 * 2**20)} if declared else {}
     answer = http.put("/uploads/big.csv", content=blocks(40 * 2**20), headers=headers)
@@ -173,7 +173,7 @@ def test_an_upload_is_never_in_memory(served: Served) -> None:
 def test_the_limit_is_the_one_of_the_screens() -> None:
     root = Path(__file__).resolve().parents[3]
     screens = tomllib.loads((root / "pages/streamlit.toml").read_text())
-    assert screens["server"]["maxUploadSize"] * 2**20 == uploads.FILE_BYTES
+    assert screens["server"]["maxUploadSize"] * 2**20 == files.FILE_BYTES
 
 
 def test_what_a_killed_engine_left_is_removed_and_what_is_whole_stays(home: Home) -> None:
@@ -183,7 +183,7 @@ def test_what_a_killed_engine_left_is_removed_and_what_is_whole_stays(home: Home
         (home.path / name).write_text("half")
     (home.path / f".engine.json.{os.getpid()}").write_text("of a process that is at it")
     (home.path / ".hidden.txt").write_text("the user's own")
-    uploads.remove_stale(home.uploads)
+    files.remove_stale(home.uploads)
     home.remove_stale()
     assert left(home) == ["rows.csv"]
     hidden = sorted(path.name for path in home.path.glob(".*"))

@@ -17,13 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.bundles import archive, base_weights, bundled_rows, row_scores, seal
-from engine.data.convert.writer import DatasetWriter
-from engine.rows import dataset
-from store.config.training.bundle_config import ReadBase, ReadManifest, ReadRows
-from store.contract.errors import DataError
-from store.contract.home import Home
-from store.words import bundle_words
+from engine.archives import archive_file, originals
+from engine.archives import contents as base_weights
+from engine.archives import contents as bundled_rows
+from engine.data.conversion.dataset_writer import DatasetWriter
+from store.archives import archive_text
+from store.archives.config import ReadBase, ReadManifest, ReadRows
+from store.core.errors import DataError
+from store.core.home import Home
+from store.data import dataset_files
 from tests.tiny import conversations, make_job, write_rows
 
 SPLIT = pa.table({"row_id": [0, 1, 2], "split": ["train", "validation", "test"]})
@@ -55,22 +57,22 @@ def manifest(files: dict[str, bytes], **changes: Any) -> dict[str, Any]:
 def good(tmp_path: Path) -> dict[str, bytes]:
     pq.write_table(SPLIT, tmp_path / "parquet")
     content = (tmp_path / "parquet").read_bytes()
-    return {archive.SPLIT: content, archive.LOSSES: content}
+    return {archive_file.SPLIT: content, archive_file.LOSSES: content}
 
 
 def sealed(manifest_text: bytes) -> bytes:
     """By somebody who makes the checksums anew; of what is no JSON it is of nothing."""
     try:
-        return seal.write(manifest_text)
+        return archive_file.write_seal(manifest_text)
     except (ValueError, RecursionError):
-        return seal.write(b"{}")
+        return archive_file.write_seal(b"{}")
 
 
 def packed(tmp_path: Path, files: dict[str, bytes], document: object, **changes: Any) -> Path:
     path = tmp_path / "a.bundle.zip"
     text = document if isinstance(document, bytes) else json.dumps(document).encode()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
-        for name, content in {archive.MANIFEST: text, seal.SEAL: sealed(text), **files}.items():
+        for name, content in {archive_file.MANIFEST: text, archive_file.SEAL: sealed(text), **files}.items():
             made.writestr(name, content)
         for name, content in changes.items():
             made.writestr(name.replace("_", "."), content)
@@ -80,14 +82,14 @@ def packed(tmp_path: Path, files: dict[str, bytes], document: object, **changes:
 def unpacked(tmp_path: Path, path: Path) -> tuple[ReadManifest, Path]:
     folder = tmp_path / "unpacked"
     folder.mkdir()
-    return archive.unpack(path, folder), folder
+    return archive_file.unpack(path, folder), folder
 
 
 def test_a_whole_one_is_laid_out(tmp_path: Path) -> None:
     files = good(tmp_path)
     read, folder = unpacked(tmp_path, packed(tmp_path, files, manifest(files, more="of a later form")))
     assert read.run.name == "First"
-    assert {path.name for path in folder.iterdir()} == {*files, archive.MANIFEST}
+    assert {path.name for path in folder.iterdir()} == {*files, archive_file.MANIFEST}
 
 
 def slipping(tmp_path: Path) -> Path:
@@ -110,15 +112,15 @@ def cut_by_nul(tmp_path: Path) -> Path:
 def twice(tmp_path: Path) -> Path:
     path = tmp_path / "a.bundle.zip"
     with zipfile.ZipFile(path, "w") as made:
-        made.writestr(archive.MANIFEST, b"{}")
-        made.writestr(archive.SPLIT, b"{}")
+        made.writestr(archive_file.MANIFEST, b"{}")
+        made.writestr(archive_file.SPLIT, b"{}")
         with pytest.warns(UserWarning, match="Duplicate"):
-            made.writestr(archive.SPLIT, b"{}")
+            made.writestr(archive_file.SPLIT, b"{}")
     return path
 
 
 def bomb(tmp_path: Path) -> Path:
-    files = good(tmp_path) | {archive.ROWS: bytes(50 * 2**20)}
+    files = good(tmp_path) | {archive_file.ROWS: bytes(50 * 2**20)}
     return packed(tmp_path, files, manifest(files))
 
 
@@ -158,9 +160,9 @@ def bomb_that_zipfile_unpacks_at_once(packing: int) -> Callable[[Path], Path]:
     def make(tmp_path: Path) -> Path:
         path = tmp_path / "a.bundle.zip"
         with zipfile.ZipFile(path, "w", packing) as made:
-            made.writestr(archive.MANIFEST, bytes(2**24))
-            made.writestr(archive.SPLIT, b"x")
-            made.writestr(archive.LOSSES, b"x")
+            made.writestr(archive_file.MANIFEST, bytes(2**24))
+            made.writestr(archive_file.SPLIT, b"x")
+            made.writestr(archive_file.LOSSES, b"x")
         whole = path.read_bytes()
         path.write_bytes(whole.replace(struct.pack("<I", 2**24), struct.pack("<I", 2**20)))
         return path
@@ -170,14 +172,14 @@ def bomb_that_zipfile_unpacks_at_once(packing: int) -> Callable[[Path], Path]:
 
 def other_checksum(tmp_path: Path) -> Path:
     files = good(tmp_path)
-    return packed(tmp_path, files, manifest(files | {archive.SPLIT: files[archive.SPLIT][::-1]}))
+    return packed(tmp_path, files, manifest(files | {archive_file.SPLIT: files[archive_file.SPLIT][::-1]}))
 
 
 def broken_inside(tmp_path: Path) -> Path:
     files = good(tmp_path)
     path = packed(tmp_path, files, manifest(files))
     whole = bytearray(path.read_bytes())
-    place = whole.find(archive.LOSSES.encode()) + 60
+    place = whole.find(archive_file.LOSSES.encode()) + 60
     whole[place : place + 20] = bytes(20)
     path.write_bytes(bytes(whole))
     return path
@@ -206,7 +208,7 @@ def of_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], 
 
 def unlisted(tmp_path: Path) -> Path:
     files = good(tmp_path)
-    return packed(tmp_path, files | {archive.ROWS: b"x"}, manifest(files))
+    return packed(tmp_path, files | {archive_file.ROWS: b"x"}, manifest(files))
 
 
 def listed_in_vain(tmp_path: Path) -> Path:
@@ -269,28 +271,28 @@ def with_changed(tmp_path: Path, name: str, change: Callable[[bytes], bytes | No
 
 CHANGES: list[tuple[str, Callable[[bytes], bytes | None], str]] = [
     (
-        archive.MANIFEST,
+        archive_file.MANIFEST,
         lambda text: text.replace(b"0.0001", b"0.5"),
         r"manifest\.json was changed after it was written: 'config\.learning_rate' is '0\.5'",
     ),
-    (archive.MANIFEST, lambda text: text.replace(b'"r": 8', b'"r": 8, "q": 1'), r"'config\.q' is '1'"),
-    (archive.MANIFEST, lambda text: text.replace(b', "r": 8', b""), r"'config\.r' is 'not there'"),
-    (archive.MANIFEST, lambda text: text + b"\n", r"in no field of the manifest"),
+    (archive_file.MANIFEST, lambda text: text.replace(b'"r": 8', b'"r": 8, "q": 1'), r"'config\.q' is '1'"),
+    (archive_file.MANIFEST, lambda text: text.replace(b', "r": 8', b""), r"'config\.r' is 'not there'"),
+    (archive_file.MANIFEST, lambda text: text + b"\n", r"in no field of the manifest"),
     (
-        archive.MANIFEST,
+        archive_file.MANIFEST,
         lambda text: text.replace(b'"r": 8', b'"r": 9, "r": 8'),
         r"in no field of the manifest",
     ),
-    (seal.SEAL, lambda text: text.replace(b"config.r", b"config.x"), r"its seal\.json was changed"),
-    (seal.SEAL, lambda text: b"[]", r"its seal\.json is none"),
-    (seal.SEAL, lambda text: b"[" * 100_000, r"its seal\.json is none"),
-    (seal.SEAL, lambda text: None, r"it has no seal\.json"),
+    (archive_file.SEAL, lambda text: text.replace(b"config.r", b"config.x"), r"its seal\.json was changed"),
+    (archive_file.SEAL, lambda text: b"[]", r"its seal\.json is none"),
+    (archive_file.SEAL, lambda text: b"[" * 100_000, r"its seal\.json is none"),
+    (archive_file.SEAL, lambda text: None, r"it has no seal\.json"),
     (
-        archive.SPLIT,
+        archive_file.SPLIT,
         lambda content: content[:-1] + b"x",
         r"checksum of split\.parquet is not that of the manifest",
     ),
-    (archive.LOSSES, lambda content: content + b"x", r"row_losses\.parquet has another size"),
+    (archive_file.LOSSES, lambda content: content + b"x", r"row_losses\.parquet has another size"),
 ]
 
 
@@ -304,21 +306,23 @@ def test_one_change_anywhere_is_told_with_its_file_and_field(
 
 def test_every_byte_of_manifest_and_seal_is_covered(tmp_path: Path) -> None:
     text = json.dumps(manifest({}, config={"learning_rate": 1e-4}, more=[{}, []])).encode()
-    written = seal.write(text)
-    assert seal.broken(text, written) == ""
+    written = archive_file.write_seal(text)
+    assert archive_file.broken_seal(text, written) == ""
     for place in range(len(text)):
-        assert seal.broken(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :], written), place
+        assert archive_file.broken_seal(
+            text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :], written
+        ), place
     stated = json.loads(written)
     for path in stated["fields"]:
         changed = stated | {"fields": stated["fields"] | {path: "0" * 16}}
-        assert path in seal.broken(text, json.dumps(changed).encode())
+        assert path in archive_file.broken_seal(text, json.dumps(changed).encode())
 
 
 def test_a_fingerprint_is_short_and_of_the_content() -> None:
     text = json.dumps(manifest({})).encode()
-    assert re.fullmatch(r"([0-9A-HJKMNP-TV-Z]{4}-){3}[0-9A-HJKMNP-TV-Z]{4}", seal.fingerprint(text))
-    assert seal.fingerprint(text) == seal.fingerprint(bytes(text))
-    assert len({seal.fingerprint(text + bytes([n])) for n in range(200)}) == 200
+    assert re.fullmatch(r"([0-9A-HJKMNP-TV-Z]{4}-){3}[0-9A-HJKMNP-TV-Z]{4}", archive_file.fingerprint(text))
+    assert archive_file.fingerprint(text) == archive_file.fingerprint(bytes(text))
+    assert len({archive_file.fingerprint(text + bytes([n])) for n in range(200)}) == 200
 
 
 def test_a_base_model_that_is_no_id_of_a_hub_is_not_looked_for() -> None:
@@ -356,27 +360,29 @@ def test_rows_under_the_name_of_others_are_refused(tmp_path: Path) -> None:
     job, bundled, unpacked_rows = rows_of_a_bundle(tmp_path)
     fingerprint = bundled.fingerprint
     with pytest.raises(DataError, match="are not those of its manifest"):
-        bundled_rows.take_in(
+        bundled_rows.import_rows(
             job, unpacked_rows, bundled.model_copy(update={"fingerprint": "1" * 32}), tmp_path / "a"
         )
     assert not list(job.home.datasets.iterdir())
     with pytest.raises(DataError, match="which there isn't"):
-        bundled_rows.take_in(job, unpacked_rows, bundled.model_copy(update={"format": "odd"}), tmp_path / "b")
-    table = pq.read_table(unpacked_rows / archive.ROWS)
+        bundled_rows.import_rows(
+            job, unpacked_rows, bundled.model_copy(update={"format": "odd"}), tmp_path / "b"
+        )
+    table = pq.read_table(unpacked_rows / archive_file.ROWS)
     texts = pa.array(["another", *table["text"].to_pylist()[1:]])
     changed = table.set_column(table.schema.get_field_index("text"), "text", texts)
-    pq.write_table(changed, unpacked_rows / archive.ROWS)
+    pq.write_table(changed, unpacked_rows / archive_file.ROWS)
     with pytest.raises(DataError, match="are not those of its manifest"):
-        bundled_rows.take_in(job, unpacked_rows, bundled, tmp_path / "c")
-    pq.write_table(table.drop_columns(["digest"]), unpacked_rows / archive.ROWS)
+        bundled_rows.import_rows(job, unpacked_rows, bundled, tmp_path / "c")
+    pq.write_table(table.drop_columns(["digest"]), unpacked_rows / archive_file.ROWS)
     with pytest.raises(DataError, match="can't be read"):
-        bundled_rows.take_in(job, unpacked_rows, bundled, tmp_path / "d")
-    pq.write_table(table, unpacked_rows / archive.ROWS)
-    taken = bundled_rows.take_in(job, unpacked_rows, bundled, tmp_path / "e")
+        bundled_rows.import_rows(job, unpacked_rows, bundled, tmp_path / "d")
+    pq.write_table(table, unpacked_rows / archive_file.ROWS)
+    taken = bundled_rows.import_rows(job, unpacked_rows, bundled, tmp_path / "e")
     assert taken is not None
     assert (taken["row_count"], taken["fingerprint"]) == (60, fingerprint)
     assert job.home.rows(fingerprint).exists()
-    assert bundled_rows.take_in(job, unpacked_rows, bundled, tmp_path / "f") is None  # here already
+    assert bundled_rows.import_rows(job, unpacked_rows, bundled, tmp_path / "f") is None  # here already
 
 
 def rows_of_a_bundle(tmp_path: Path) -> tuple[Any, ReadRows, Path]:
@@ -387,7 +393,7 @@ def rows_of_a_bundle(tmp_path: Path) -> tuple[Any, ReadRows, Path]:
     job.dir.config.write_text(json.dumps(job.order | {"kind": "open_bundle"}))
     folder = tmp_path / "files"
     with DatasetWriter(folder) as writer:
-        writer.add_table(dataset.load(home, "rows"))
+        writer.add_table(dataset_files.load(home, "rows"))
         fingerprint = writer.close()
     shutil.rmtree(home.datasets / "rows")
     fields = {"name": "rows", "kind": "chat", "format": "prompt_completion", "columns": {}, "row_count": 60}
@@ -399,7 +405,7 @@ def rows_of_one_value(path: Path, count: int) -> Path:
     same = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), ["train"])
     table = pa.table({"row_id": np.zeros(count, np.int64), "split": same})
     pq.write_table(table, path, row_group_size=count)
-    assert path.stat().st_size < count / archive.MAX_VALUES_PER_BYTE
+    assert path.stat().st_size < count / archive_file.MAX_VALUES_PER_BYTE
     return path
 
 
@@ -410,20 +416,20 @@ def test_parquet_that_grows_is_refused_before_it_is_read(tmp_path: Path) -> None
     with pytest.raises(DataError, match="it would become 4,000,000 values out of"):
         bundled_rows.check_split(file, 2_000_000)
     with pytest.raises(DataError, match="it would become 4,000,000 values out of"):
-        row_scores.read(file)
+        originals.read_losses(file)
 
 
 def test_rows_with_a_broken_footer_are_refused(tmp_path: Path) -> None:
     job, bundled, unpacked_rows = rows_of_a_bundle(tmp_path)
     broken = b"PAR1" + bytes(40) + (30).to_bytes(4, "little") + b"PAR1"
-    for name in (archive.SKIPPED, archive.ROWS):
+    for name in (archive_file.SKIPPED, archive_file.ROWS):
         (unpacked_rows / name).write_bytes(broken)
         with pytest.raises(DataError, match=f"{name} can't be taken: it is no Parquet file"):
-            bundled_rows.take_in(job, unpacked_rows, bundled, tmp_path / name)
+            bundled_rows.import_rows(job, unpacked_rows, bundled, tmp_path / name)
     assert not list(job.home.datasets.iterdir())
 
 
 def test_of_a_bundle_that_was_opened_before_runs_were_looked_for_nothing_is_claimed() -> None:
     before: Any = {"run": {"name": "First"}}
-    assert bundle_words.origin(before) == ""
-    assert "is not in this home" in bundle_words.origin(before | {"seal": "K7QF"})
+    assert archive_text.origin(before) == ""
+    assert "is not in this home" in archive_text.origin(before | {"seal": "K7QF"})

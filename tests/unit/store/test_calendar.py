@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from store.contract.calendar import spelled_out
+from store.core.table_values import spelled_out
 from store.db.records import records
 
 FAR = 253_402_300_800  # seconds from 1970 to the year 10000

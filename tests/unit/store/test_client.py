@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.contract.errors import (
+from store.core.errors import (
     ConfigError,
     EngineSilent,
     EngineUnavailable,
@@ -28,14 +28,14 @@ from store.contract.errors import (
     QueryError,
     StateError,
 )
-from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.core.home import Home
+from store.core.job_folder import write_json
+from store.core.schemas import Person
+from store.data import datasets
 from store.db.database import Database
-from store.documents.tables.person import Person
 from store.http import client as client_module
 from store.http.client import Client
-from store.queries import jobs, metrics
-from store.queries.data import datasets
+from store.jobs import job_queue, metric_points
 from tests.unit.on_record import on_record
 from tests.unit.store_samples import TOKEN, add_job, open_store, serving, write_dataset
 from tunebench.terminal import processes
@@ -139,8 +139,10 @@ def test_query_functions_work_over_http_as_in_the_engine(served: Served) -> None
     here, there = datasets.get_dataset(database, "Capitals"), datasets.get_dataset(client, "Capitals")
     assert here == there
     assert datasets.get_rows(client, there, [1, 0]) == datasets.get_rows(database, here, [1, 0])
-    assert metrics.curve(client, "none", "x").schema == metrics.curve(database, "none", "x").schema
-    assert metrics.summaries(client, ["none"]) == []
+    assert (
+        metric_points.curve(client, "none", "x").schema == metric_points.curve(database, "none", "x").schema
+    )
+    assert metric_points.summaries(client, ["none"]) == []
 
 
 def test_many_threads_share_one_client(served: Served) -> None:
@@ -149,7 +151,7 @@ def test_many_threads_share_one_client(served: Served) -> None:
         add_job(served[1], f"job-{number}")
 
     def ask(number: int) -> None:
-        answers[number] = list(jobs.statuses(served[2], ["nothing", f"job-{number}"]))
+        answers[number] = list(job_queue.statuses(served[2], ["nothing", f"job-{number}"]))
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
     for thread in threads:

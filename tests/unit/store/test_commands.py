@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from engine.server.scheduling.results import dataset_id_of
-from store.config.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET
-from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
-from store.contract.jobdir import JobDir, write_json
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.runs import runs
+from engine.server.job_results import dataset_id_of
+from store.core.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.core.job_folder import JobDir, write_json
+from store.data import datasets
+from store.jobs import job_queue
+from store.runs import runs
+from store.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET
 from tests.unit.desk import START, Desk
 
 
@@ -50,7 +50,7 @@ def test_launch_is_refused_with_the_first_error_of_the_preview(desk: Desk) -> No
     with pytest.raises(ConfigError, match="No row is left") as caught:
         desk("launch", dataset="D")
     assert caught.value.field == "max_length"
-    assert jobs.queue(desk.database) == []
+    assert job_queue.queue(desk.database) == []
     assert runs.count_runs(desk.database) == 0
 
 
@@ -103,7 +103,7 @@ def test_bad_input_is_named_and_leaves_nothing(
         unchanged(name, **body)
     if field:
         assert caught.value.field == field
-    assert jobs.recent_jobs(unchanged.database) == []
+    assert job_queue.recent_jobs(unchanged.database) == []
     assert datasets.list_datasets(unchanged.database) == before
     assert [row["name"] for row in before] == ["D"]
 
@@ -164,7 +164,7 @@ def test_the_sample_is_an_ordinary_launch_where_all_is_there(desk: Desk) -> None
 def test_cancel_ends_a_queued_job_and_asks_an_active_one(desk: Desk) -> None:
     queued, active = (desk("import_dataset", name=n, source={"path": "/f"})["job_id"] for n in "EF")
     with desk.database.transaction() as tx:
-        jobs.claim(tx, active, "cpu", desk.now)
+        job_queue.claim(tx, active, "cpu", desk.now)
     desk("cancel", job=queued)
     desk("cancel", job=active)
     assert desk.job(queued)["status"] == "cancelled"
@@ -198,7 +198,7 @@ def test_resuming_a_run_resumes_what_it_waited_for(desk: Desk) -> None:
     desk.end(model, "failed")
     desk.end(rows, "finished")
     with desk.database.transaction() as tx:
-        jobs.finish(tx, run_id, "failed", desk.now)
+        job_queue.finish(tx, run_id, "failed", desk.now)
     desk("resume", job=run_id)
     assert [desk.job(job_id)["status"] for job_id in (model, rows, run_id)] == [
         "queued",
@@ -215,7 +215,7 @@ def test_delete_removes_rows_and_folder_of_an_ended_run_alone(desk: Desk) -> Non
         desk("delete", job=run_id)
     desk("cancel", job=run_id)
     with desk.database.transaction() as tx:
-        tx.execute("INSERT INTO metric VALUES (?, 'train/loss', 1, 1.0, ?)", [run_id, jobs.utc(START)])
+        tx.execute("INSERT INTO metric VALUES (?, 'train/loss', 1, 1.0, ?)", [run_id, job_queue.utc(START)])
     desk("delete", job=run_id)
     assert not folder.exists()
     for table in ("job", "run", "metric"):
@@ -270,7 +270,7 @@ def test_a_full_disk_takes_on_no_work_but_can_be_cleared(desk: Desk, monkeypatch
         desk("launch", dataset="D")
     with pytest.raises(StateError, match="is full"):
         desk("import_dataset", name="N", source={"path": "/f.csv"})
-    assert jobs.queue(desk.database) == []
+    assert job_queue.queue(desk.database) == []
     desk("delete_dataset", dataset="D")
 
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from engine.server.topics.comment_commands import MOST
-from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, TunebenchError
-from store.documents.tables.person import Person
-from store.queries import activity, comments
-from store.queries.activity import ActivityFilter
-from store.words import mentions
+from engine.server.comment_commands import MOST
+from store.core.errors import ConfigError, ForbiddenError, NotFoundError, TunebenchError
+from store.core.schemas import Person
+from store.people import activity, activity_text
+from store.people.activity import ActivityFilter
 from tests.unit.desk import Desk
 
 ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
@@ -37,7 +36,7 @@ def run_id(desk: Desk) -> str:
 
 
 def texts(desk: Desk, kind: Any, subject_id: str) -> list[str]:
-    return [comment["text"] for comment in comments.listed(desk.database, kind, subject_id)]
+    return [comment["text"] for comment in activity.list_comments(desk.database, kind, subject_id)]
 
 
 def test_a_comment_is_written_changed_and_taken_back_by_its_author(desk: Desk, run_id: str) -> None:
@@ -48,12 +47,12 @@ def test_a_comment_is_written_changed_and_taken_back_by_its_author(desk: Desk, r
     desk("edit_comment", by=ADA, comment=first, text="Better")
     with pytest.raises(ForbiddenError, match="Ada"):
         desk("edit_comment", by=CHIEF, comment=first, text="Worse")
-    assert comments.listed(desk.database, "run", run_id)[0]["edited_at"] is not None
+    assert activity.list_comments(desk.database, "run", run_id)[0]["edited_at"] is not None
     with pytest.raises(ForbiddenError):
         desk("delete_comment", by=BOB, comment=first)
     desk("delete_comment", by=CHIEF, comment=first)
     assert texts(desk, "run", run_id) == ["Why?"]
-    assert comments.counts(desk.database, "run", [run_id, "other"]) == {run_id: 1}
+    assert activity.comment_counts(desk.database, "run", [run_id, "other"]) == {run_id: 1}
     with pytest.raises(NotFoundError):
         desk("edit_comment", by=ADA, comment=first, text="Again")
     with pytest.raises(NotFoundError, match=r"^There is no comment 'a\\nb'\."):
@@ -104,8 +103,8 @@ def test_rows_and_comparisons_have_one_name_each(desk: Desk, run_id: str) -> Non
         "comment", by=ADA, subject_kind="comparison", subject_id=f"runs={second},{run_id}", text="Second wins"
     )
     desk("comment", by=ADA, subject_kind="row", subject_id="D/3", text="Odd")
-    assert texts(desk, "comparison", comments.comparison_key([run_id, second])) == ["Second wins"]
-    assert texts(desk, "row", comments.row_key("data-D", 3)) == ["Odd"]
+    assert texts(desk, "comparison", activity.comparison_key([run_id, second])) == ["Second wins"]
+    assert texts(desk, "row", activity.row_key("data-D", 3)) == ["Odd"]
     _, rows = activity.listed(desk.database, ActivityFilter(commands=("comment",)))
     assert [(row["subject_name"], row["comment"], row["present"]) for row in rows] == [
         ("row 3 of D", "Odd", True),
@@ -119,7 +118,7 @@ def test_mentions_of_a_person_are_found_as_the_comment_stands_now(desk: Desk, ru
     first = desk("comment", by=BOB, **about, text="See @ada, please")["comment_id"]
     desk("comment", by=BOB, **about, text="Mail ada@example.org")
     desk("comment", by=ADA, **about, text="@Bob: yes")
-    (comment, *_) = comments.listed(desk.database, "run", run_id)
+    (comment, *_) = activity.list_comments(desk.database, "run", run_id)
     assert comment["mentions"] == [{"person_id": "p-ada", "name": "Ada"}]
     which = ActivityFilter(mentions="p-ada")
     assert [row["comment"] for row in activity.listed(desk.database, which)[1]] == ["See @ada, please"]
@@ -129,7 +128,7 @@ def test_mentions_of_a_person_are_found_as_the_comment_stands_now(desk: Desk, ru
 
 def test_what_goes_takes_its_comments_along_and_says_so(desk: Desk, run_id: str) -> None:
     second = desk("launch", by=ADA, dataset="D", name="Second")["run_id"]
-    both = comments.comparison_key([run_id, second])
+    both = activity.comparison_key([run_id, second])
     for kind, subject_id in (("run", run_id), ("comparison", both), ("run", second), ("row", "data-D/0")):
         desk("comment", subject_kind=kind, subject_id=subject_id, text="Hm")
     for run in (run_id, second):
@@ -155,13 +154,13 @@ def test_what_goes_takes_its_comments_along_and_says_so(desk: Desk, run_id: str)
     ],
 )
 def test_a_name_counts_where_it_stands_alone(text: str, ids: list[str]) -> None:
-    assert [person["person_id"] for person in mentions.resolved(text, ANNA)] == ids
+    assert [person["person_id"] for person in activity_text.resolved(text, ANNA)] == ids
 
 
 def test_pieces_are_the_whole_text_whatever_names_hold() -> None:
     people = [{"person_id": "1", "name": "A.*(b"}, {"person_id": "2", "name": "İ"}]
     text = "To @A.*(b and @İ and @i."
-    parts = mentions.pieces(text, people)
+    parts = activity_text.pieces(text, people)
     assert {"person_id": "1", "name": "A.*(b"} in parts
     assert "".join(part if isinstance(part, str) else f"@{part['name']}" for part in parts) == text
-    assert mentions.pieces("@x", []) == ["@x"]
+    assert activity_text.pieces("@x", []) == ["@x"]

@@ -13,11 +13,11 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from store.contract.errors import QueryError, StateError
+from store.core.errors import QueryError, StateError
 from store.db import database as database_module
 from store.db.database import Database, utc_now
 from store.db.schema import MIGRATIONS
-from store.queries import metrics
+from store.jobs import metric_points
 from tests.unit.store_samples import POINTS, open_store, read_rows
 
 LAST_WITH_HEARTBEATS = 5  # of the migrations
@@ -92,8 +92,10 @@ def test_an_older_store_opens_with_its_rows(
     assert "heartbeat_at" not in job.keys() | run.keys()
     with database.transaction() as tx:  # the summary goes on from what it had
         columns = [["r"], ["eval/loss"], [3], [4.0], [utc_now()], [0]]
-        metrics.add(tx, pa.table([pa.array(c, f.type) for c, f in zip(columns, POINTS, strict=True)], POINTS))
-    (summary,) = metrics.summaries(database, ["r"])
+        metric_points.add(
+            tx, pa.table([pa.array(c, f.type) for c, f in zip(columns, POINTS, strict=True)], POINTS)
+        )
+    (summary,) = metric_points.summaries(database, ["r"])
     assert (summary["count"], summary["sum"], summary["last_value"]) == (3, 7.0, 4.0)
     assert "sum_squares" not in summary
 
@@ -118,7 +120,7 @@ def test_a_store_that_another_process_has_open_is_named(tmp_path: Path) -> None:
     home, database = open_store(tmp_path)
     script = f"""
 from store.db.database import Database
-from store.contract.errors import StateError
+from store.core.errors import StateError
 try:
     Database({str(home.database)!r}, [])
 except StateError as error:

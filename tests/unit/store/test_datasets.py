@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from store.config.training.train_config import Split
-from store.contract.errors import ConfigError, NotFoundError, StateError
-from store.contract.home import Home
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.home import Home
+from store.data import datasets
 from store.db.database import Database
-from store.queries.data import datasets
+from store.training.train_config import Split
 from tests.unit.store_samples import FINGERPRINT, add_job, new_store, write_dataset
 
 TEXTS = [

@@ -17,9 +17,9 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from pages.door import Door, cookie_name
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from pages.people.access_middleware import Door, cookie_name
+from store.core.errors import ConfigError
+from store.core.home import Home
 from store.http.access import Names, entrance, is_loopback, read_secret
 from tests.unit.people_samples import alone
 

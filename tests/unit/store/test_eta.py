@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from engine.worker import progress as eta  # a method of the fake job is called progress
-from engine.worker.phases import JobPhases, Phase, always, place_of
-from store.contract.home import Home
+from engine.worker.job import JobPhases, Phase, always, place_of
+from store.core.home import Home
 from tests.told_messages import messages_without_a_phase
 from tests.unit.data_job import make_job
 

@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.server.scheduling.job_handlers import keep
-from store.config.judging.evaluate_config import EvaluateConfig
-from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
-from store.contract.jobdir import JobDir, write_json
-from store.queries import jobs
-from store.queries.evaluations import evaluations
+from engine.job_handlers import keep
+from store.core.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.core.job_folder import JobDir, write_json
+from store.evaluation import evaluations
+from store.evaluation.config import EvaluateConfig
+from store.jobs import job_queue
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
-from tunebench.commands.judging.evaluate_conditions import Bound, bounded, not_worse
+from tunebench.commands.evaluation_conditions import Bound, bounded, not_worse
 from tunebench.terminal.output import CONDITION, NOT_FOUND, OK, USAGE
 
 FIGURE: dict[str, Any] = {
@@ -137,7 +137,7 @@ def test_what_cannot_be_evaluated_is_refused(
     with pytest.raises(error) as caught:
         desk("evaluate", **body)
     assert caught.value.field == field
-    assert jobs.queue(desk.database) == []
+    assert job_queue.queue(desk.database) == []
 
 
 def test_a_stopped_run_has_its_checkpoints_alone(desk: Desk) -> None:
@@ -179,10 +179,10 @@ def finish(desk: Desk, job_id: str, scores: list[float | None], *, first: int = 
     lines |= {"reason": pa.array(reasons, pa.string()), "statistics": pa.nulls(n, pa.list_(pa.float64()))}
     pq.write_table(pa.table(lines), folder.scores)
     with desk.database.transaction() as tx:
-        job = jobs.get_job(tx, job_id)
-        jobs.claim(tx, job_id, "cpu", desk.clock())
+        job = job_queue.get_job(tx, job_id)
+        job_queue.claim(tx, job_id, "cpu", desk.clock())
         result = RESULT | {"n": n} | more
-        jobs.finish(tx, job_id, "finished", desk.clock(), result=result)
+        job_queue.finish(tx, job_id, "finished", desk.clock(), result=result)
         keep(tx, desk.home, job, result, desk.clock())
 
 

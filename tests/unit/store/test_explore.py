@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store.config.data.filters import Condition, Filter
-from store.contract.errors import ConfigError, QueryError
+from store.core.errors import ConfigError, QueryError
+from store.data import datasets, exploration, histogram
+from store.data.exploration import Sort, TablePage
+from store.data.filters import Condition, Filter
 from store.db.database import Database, utc_now
-from store.queries.data import datasets, explore, histogram, quality, sql_rows
-from store.queries.data.explore import Sort, TablePage
 from tests.unit.store_samples import FINGERPRINT, open_store, read_rows, write_dataset
 
 N = 500
@@ -51,7 +51,7 @@ def _frame() -> pd.DataFrame:
 
 
 FRAME = _frame()
-Looked = tuple[Database, explore.DatasetTable]
+Looked = tuple[Database, exploration.DatasetTable]
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +74,12 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looked]:
     with database.transaction() as tx:
         datasets.insert_dataset(tx, row)
         for group in FILES:
-            quality.record_signals(tx, FINGERPRINT, group, _measured(group), utc_now())
+            datasets.record_signals(tx, FINGERPRINT, group, _measured(group), utc_now())
     dataset = datasets.get_dataset(database, "d1")
-    measured = quality.signals(database, FINGERPRINT)
-    columns = explore.columns(dataset, measured, explore.example_row(database, dataset))
+    measured = datasets.signals(database, FINGERPRINT)
+    columns = exploration.columns(dataset, measured, exploration.example_row(database, dataset))
     # what the seeded sidecars lack of their groups is not asked for
-    yield database, explore.DatasetTable(dataset, measured, columns)
+    yield database, exploration.DatasetTable(dataset, measured, columns)
     database.close()
 
 
@@ -124,13 +124,13 @@ CASES = [
 def test_counts_pages_and_histograms_are_those_of_pandas(looked: Looked, where: Filter, mask: Any) -> None:
     database, rows = looked
     wanted = FRAME[mask]
-    assert explore.count(database, rows, where) == len(wanted)
-    ids = explore.row_ids(database, rows, where, Sort("repetition", descending=True), limit=40, offset=3)
+    assert exploration.count(database, rows, where) == len(wanted)
+    ids = exploration.row_ids(database, rows, where, Sort("repetition", descending=True), limit=40, offset=3)
     order = wanted.sort_values(["repetition", "row_id"], ascending=[False, True], na_position="last")
     assert ids == order["row_id"].tolist()[3:43]
-    first = explore.find(database, rows, where, Sort("repetition", descending=True), limit=5)
+    first = exploration.find(database, rows, where, Sort("repetition", descending=True), limit=5)
     assert first == (len(wanted), order["row_id"].tolist()[:5])
-    plain = explore.find(database, rows, where, limit=5)
+    plain = exploration.find(database, rows, where, limit=5)
     assert plain == (len(wanted), wanted["row_id"].tolist()[:5])
     facets = histogram.facets(database, rows, ["characters", "repetition", "language", "near_group"], where)
     for name in ("characters", "repetition"):
@@ -157,7 +157,7 @@ def test_a_click_on_a_bar_means_the_rows_of_the_bar(looked: Looked, column: str)
     database, rows = looked
     facet = histogram.facets(database, rows, [column], Filter())[column]
     for bar in facet.bars:
-        assert explore.count(database, rows, Filter(conditions=[facet.condition(bar)])) == bar.rows
+        assert exploration.count(database, rows, Filter(conditions=[facet.condition(bar)])) == bar.rows
 
 
 @pytest.mark.parametrize("few", [20_000, 10])  # values counted one by one, or spans asked for first
@@ -180,7 +180,7 @@ def test_a_number_that_nobody_measured_has_bars_of_its_rows(
 def test_a_page_has_the_columns_named_and_long_texts_as_their_beginning(looked: Looked) -> None:
     database, rows = looked
     names = ("text", "characters", f"source.{HOSTILE}", "prompt", "turns")
-    page = explore.page(database, rows, Filter(), TablePage(names, limit=3, offset=7))
+    page = exploration.page(database, rows, Filter(), TablePage(names, limit=3, offset=7))
     assert [row["row_id"] for row in page] == [7, 8, 9]
     assert page[0] == {
         "row_id": 7,
@@ -190,17 +190,17 @@ def test_a_page_has_the_columns_named_and_long_texts_as_their_beginning(looked: 
         "prompt": "Say.",
         "turns": 2,
     }
-    cut = explore.values_of(database, rows, [7], ["text"], shorten=5)
+    cut = exploration.values_of(database, rows, [7], ["text"], shorten=5)
     assert cut == [{"row_id": 7, "text": FRAME["text"][7][:5] + "…"}]
-    assert explore.row_ids(database, rows, Filter(), Sort(descending=True), limit=2) == [N - 1, N - 2]
+    assert exploration.row_ids(database, rows, Filter(), Sort(descending=True), limit=2) == [N - 1, N - 2]
 
 
 def test_rows_of_a_group_are_found_together(looked: Looked) -> None:
     database, rows = looked
     group = FRAME[FRAME["near_group"] == FRAME["near_group"].dropna().iloc[0]]["row_id"].tolist()
-    assert explore.companions(database, rows, "near_group", group[1], limit=5) == (len(group), group[:5])
+    assert exploration.companions(database, rows, "near_group", group[1], limit=5) == (len(group), group[:5])
     alone = int(FRAME[FRAME["near_group"].isna()]["row_id"].iloc[0])
-    assert explore.companions(database, rows, "near_group", alone) == (0, [])
+    assert exploration.companions(database, rows, "near_group", alone) == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -215,12 +215,12 @@ def test_rows_of_a_group_are_found_together(looked: Looked) -> None:
 )
 def test_a_search_is_done_once_for_all_questions_about_it(looked: Looked, where: Filter) -> None:
     database, rows = looked
-    ids = explore.matching(database, rows, where.search, where.regex)
+    ids = exploration.matching(database, rows, where.search, where.regex)
     assert ids is not None
-    narrow = explore.narrowed(where, ids)
+    narrow = exploration.narrowed(where, ids)
     assert "text" not in rows.needed(narrow)
-    assert explore.find(database, rows, narrow) == explore.find(database, rows, where)
-    assert explore.count(database, rows, narrow) == explore.count(database, rows, where)
+    assert exploration.find(database, rows, narrow) == exploration.find(database, rows, where)
+    assert exploration.count(database, rows, narrow) == exploration.count(database, rows, where)
     names = ["characters", "language"]
     assert histogram.facets(database, rows, names, narrow) == histogram.facets(database, rows, names, where)
 
@@ -228,9 +228,9 @@ def test_a_search_is_done_once_for_all_questions_about_it(looked: Looked, where:
 def test_a_search_that_finds_too_many_rows_stays_a_search(
     looked: Looked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explore, "MATCHING", 10)
-    assert explore.matching(*looked, "row", "") is None
-    assert explore.matching(*looked, "row 77 says", "") == [77]
+    monkeypatch.setattr(exploration, "MATCHING", 10)
+    assert exploration.matching(*looked, "row", "") is None
+    assert exploration.matching(*looked, "row 77 says", "") == [77]
 
 
 class NobodyToAsk:
@@ -243,14 +243,14 @@ class NobodyToAsk:
 def test_rows_whose_numbers_are_known_are_counted_and_paged_without_a_look(looked: Looked) -> None:
     rows, nobody = looked[1], NobodyToAsk()
     chosen = Filter(row_ids=[7, 3, 3, N + 5, 490, 12, -1])
-    assert explore.find(nobody, rows, chosen, limit=3) == (4, [3, 7, 12])
-    assert explore.find(nobody, rows, chosen, Sort(descending=True), limit=3) == (4, [490, 12, 7])
-    assert explore.count(nobody, rows, chosen) == explore.count(looked[0], rows, chosen) == 4
-    assert explore.row_ids(nobody, rows, chosen, limit=2, offset=2) == [12, 490]
-    assert explore.find(nobody, rows, Filter(row_ids=[])) == (0, [])
+    assert exploration.find(nobody, rows, chosen, limit=3) == (4, [3, 7, 12])
+    assert exploration.find(nobody, rows, chosen, Sort(descending=True), limit=3) == (4, [490, 12, 7])
+    assert exploration.count(nobody, rows, chosen) == exploration.count(looked[0], rows, chosen) == 4
+    assert exploration.row_ids(nobody, rows, chosen, limit=2, offset=2) == [12, 490]
+    assert exploration.find(nobody, rows, Filter(row_ids=[])) == (0, [])
     both = chosen.model_copy(update={"conditions": [Condition(column="truncated", op="is", value=True)]})
     with pytest.raises(AssertionError, match="asked"):
-        explore.count(nobody, rows, both)
+        exploration.count(nobody, rows, both)
 
 
 def test_only_the_files_that_are_needed_are_read(looked: Looked) -> None:
@@ -264,15 +264,15 @@ def test_only_the_files_that_are_needed_are_read(looked: Looked) -> None:
 def test_a_column_that_is_not_there_is_refused(looked: Looked, order: str) -> None:
     database, rows = looked
     with pytest.raises(ConfigError):
-        explore.row_ids(database, rows, Filter(), Sort(order))
+        exploration.row_ids(database, rows, Filter(), Sort(order))
 
 
 def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) -> None:
     database, rows = looked
-    small = explore.DatasetTable(
+    small = exploration.DatasetTable(
         rows.dataset, {}, {k: v for k, v in rows.columns.items() if k in ("row_id", "label")}
     )
-    sql, files = sql_rows.select_over(
+    sql, files = exploration.select_over(
         small, "WITH x AS (SELECT * FROM rows) SELECT label, count(*) n FROM x GROUP BY 1; "
     )
     counts = {row["label"]: row["n"] for row in read_rows(database, sql, files).to_pylist()}
@@ -283,17 +283,17 @@ def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) 
         "SELECT * FROM read_csv('/etc/passwd')",
     ):
         with pytest.raises(QueryError):
-            read_rows(database, *sql_rows.select_over(small, bad))
+            read_rows(database, *exploration.select_over(small, bad))
 
 
 def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> None:
     database, rows = looked
     columns = rows.columns | {
-        f"source.{name}": explore.TableColumn(f"source.{name}", "category", name)
+        f"source.{name}": exploration.TableColumn(f"source.{name}", "category", name)
         for name in ("Label", "row_id", "file_row_id", "")
     }
-    wide = explore.DatasetTable(rows.dataset, rows.measured, columns)
-    named = sql_rows.columns(wide)
+    wide = exploration.DatasetTable(rows.dataset, rows.measured, columns)
+    named = exploration.sql_columns(wide)
     assert next(iter(named)) == "row_id"
     assert named[HOSTILE] == f"source.{HOSTILE}"
     assert named["Label"] == "source.Label"
@@ -304,8 +304,10 @@ def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> N
     quoted = HOSTILE.replace('"', '""')
     sql = f'SELECT "{quoted}" AS own, label, characters FROM rows ORDER BY row_id'
     there = ("row_id", "text", "label", "characters", f"source.{HOSTILE}")
-    small = explore.DatasetTable(rows.dataset, rows.measured, {name: rows.columns[name] for name in there})
-    selected = read_rows(database, *sql_rows.select_over(small, sql)).to_pydict()
+    small = exploration.DatasetTable(
+        rows.dataset, rows.measured, {name: rows.columns[name] for name in there}
+    )
+    selected = read_rows(database, *exploration.select_over(small, sql)).to_pydict()
     assert selected["own"] == FRAME[HOSTILE].tolist()
     assert selected["characters"] == FRAME["characters"].tolist()
 
@@ -316,21 +318,21 @@ def test_sql_names_the_columns_of_the_file_as_the_file_does(looked: Looked) -> N
      ("ü", '"ü"'), ("1st", '"1st"'), ("_x1", "_x1")],
 )  # fmt: skip
 def test_names_that_need_quotes_have_them(name: str, written: str) -> None:
-    assert sql_rows.spelled(name) == written
+    assert exploration.spelled(name) == written
 
 
 def test_every_word_that_duckdb_reserves_is_quoted() -> None:
     words = duckdb.sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'")
-    assert [name for (name,) in words.fetchall() if sql_rows.spelled(name) == name] == []
+    assert [name for (name,) in words.fetchall() if exploration.spelled(name) == name] == []
 
 
 def test_of_a_file_with_many_columns_sql_has_those_that_it_names(looked: Looked) -> None:
     database, rows = looked
     many = [f"source.question_number_{i}" for i in range(1_000)]
-    columns = rows.columns | {name: explore.TableColumn(name, "category", name) for name in many}
-    wide = explore.DatasetTable(rows.dataset, rows.measured, columns)
-    sql, files = sql_rows.select_over(wide, "SELECT Question_Number_7, label FROM rows LIMIT 3")
-    assert len(sql) < sql_rows.MOST_BYTES
+    columns = rows.columns | {name: exploration.TableColumn(name, "category", name) for name in many}
+    wide = exploration.DatasetTable(rows.dataset, rows.measured, columns)
+    sql, files = exploration.select_over(wide, "SELECT Question_Number_7, label FROM rows LIMIT 3")
+    assert len(sql) < exploration.MOST_BYTES
     assert read_rows(database, sql, files).column_names == ["question_number_7", "label"]
 
 

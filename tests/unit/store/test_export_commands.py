@@ -9,22 +9,21 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.server.scheduling import job_handlers
-from engine.server.scheduling.endings import clear_made
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError, NotFoundError, StateError
-from store.contract.jobdir import JobDir, read_json, write_json
+from engine import job_handlers
+from engine.server.job_outcomes import clear_made
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.export_schemas import ParityStatus
+from store.core.job_folder import JobDir, read_json, write_json
 from store.db.records import to_json
-from store.documents.shipping.parity import ParityStatus
-from store.queries import jobs
-from store.queries.runs import runs
-from store.queries.shipping import exports
-from store.words import export_words
+from store.export import export_text, exports
+from store.jobs import job_queue
+from store.runs import runs
+from store.training.train_config import TrainConfig
 from tests.export_samples import estimate, export_result, parity_report
 from tests.unit.desk import START, Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
-from tunebench.commands.shipping import model_export_cli
+from tunebench.commands import export as model_export_cli
 from tunebench.terminal.output import CONDITION, OK, USAGE
 
 
@@ -238,8 +237,8 @@ def test_the_command_line_verifies_a_folder_and_says_how_many_rows_it_takes(
         parity = parity_report(status, reasons=[cause] * (status == "failed"))
         result = {"form": "merged", "path": "x", "subject": "LoRA on D", "notices": [], "seconds": 1.0}
         with desk.database.transaction() as tx:
-            jobs.claim(tx, get()["job_id"], "cpu", START)
-            jobs.finish(tx, get()["job_id"], "finished", START, result={**result, "parity": parity})
+            job_queue.claim(tx, get()["job_id"], "cpu", START)
+            job_queue.finish(tx, get()["job_id"], "finished", START, result={**result, "parity": parity})
         return get()
 
     monkeypatch.setattr(model_export_cli, "watch", done)
@@ -247,7 +246,7 @@ def test_the_command_line_verifies_a_folder_and_says_how_many_rows_it_takes(
     assert passed.exit_code == OK
     assert "A pass needs 149 rows" in passed.output
     assert "Merged beside LoRA on D: it is that model" in passed.output
-    assert desk.job(jobs.recent_jobs(desk.database)[0]["job_id"])["config"]["path"] == str(tmp_path)
+    assert desk.job(job_queue.recent_jobs(desk.database)[0]["job_id"])["config"]["path"] == str(tmp_path)
     untold = command("model", "verify", tmp_path, "--against", "LoRA on D", "--max-rows", 8)
     assert untold.exit_code == OK
     assert "with 8 it can't be told" in " ".join(untold.output.split())
@@ -263,10 +262,10 @@ def test_without_a_whole_model_that_passed_the_next_possible_form_is_named(desk:
         job_id = desk("export_model", subject=run_id, form=form)["job_id"]
         kept(desk, job_id, parity=parity_report("passed" if form == "adapter" else "failed"))
     rows = exports.of_run(desk.database, run_id)
-    assert export_words.recommendation(rows) == "No whole model has passed yet. Try Merged next."
-    failed = export_words.recommendation(rows, ["adapter", "gguf-q8_0"])
+    assert export_text.recommendation(rows) == "No whole model has passed yet. Try Merged next."
+    failed = export_text.recommendation(rows, ["adapter", "gguf-q8_0"])
     assert failed == "No whole model has passed yet. See below what each failed by."
-    alone = export_words.recommendation(rows, ["adapter"])
+    alone = export_text.recommendation(rows, ["adapter"])
     assert alone == "Take the adapter: this method changes no weights, and it passed."
 
 
@@ -278,18 +277,18 @@ def test_the_smallest_that_passed_is_recommended(desk: Desk) -> None:
         parity = parity_report("failed" if form == "gguf-q2_k" else "passed")
         kept(desk, job_id, model_bytes=size * 1_000_000, parity=parity)
     rows = exports.of_run(desk.database, run_id)
-    best = export_words.recommended(rows)
+    best = export_text.recommended(rows)
     assert best
     assert best["form"] == "gguf-q8_0"
-    sentence = export_words.recommendation(rows)
+    sentence = export_text.recommendation(rows)
     assert sentence.startswith("Take GGUF Q8_0: 53% of the size of the weights in 16 bits, no change of")
     worse = parity_report(figures=[{**parity_report()["figures"][0], **estimate(0.5, 0.1)}])
-    assert export_words.change({**best, "parity": worse}) == "perplexity worse by 0.5 (+0.4 to +0.6)"
-    lost = export_words.recommendation([{**best, "parity": worse}])
+    assert export_text.change({**best, "parity": worse}) == "perplexity worse by 0.5 (+0.4 to +0.6)"
+    lost = export_text.recommendation([{**best, "parity": worse}])
     assert lost.startswith("What passed has surely worse figures; GGUF Q8_0: perplexity worse by 0.5")
     assert lost.endswith("Try Merged next.")
     bare = parity_report(figures=[{**parity_report()["figures"][0], "low": None, "high": None}])
-    blank = export_words.change({**best, "parity": bare})
+    blank = export_text.change({**best, "parity": bare})
     assert blank == "whether perplexity changed can't be told with these rows"
-    assert jobs.get_job(desk.database, best["job_id"])["kind"] == exports.KIND
+    assert job_queue.get_job(desk.database, best["job_id"])["kind"] == exports.KIND
     assert runs.get_run(desk.database, run_id)["status"] == "finished"

@@ -11,8 +11,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from store.config.data.filters import Condition, Filter, column_sql
-from store.contract.errors import ConfigError
+from store.core.errors import ConfigError
+from store.data.filters import Condition, Filter, column_sql
 
 ROWS = [
     {"row_id": 0, "text": "Paris is in France", "n": 1.5, "flag": True, "label": "Capital", "near_group": 0},

@@ -7,11 +7,11 @@ import math
 
 import pytest
 
-from store.contract.errors import NotFoundError
+from store.core.errors import NotFoundError
 from store.db.database import Database
-from store.queries import alerts, metrics
-from store.queries.ingest import EventBatch, ingest, ingest_many
-from store.queries.runs import runs
+from store.jobs import metric_points
+from store.jobs.event_ingest import EventBatch, ingest, ingest_many
+from store.runs import run_outcomes, runs
 from tests.unit.ingest_samples import content, event, new_job
 
 
@@ -60,11 +60,11 @@ def test_a_verdict_is_one_alert_however_often_it_is_raised(database: Database) -
     assert sorted(job_alerts, key=str) == sorted(
         [("overfitting", 40), (None, None), (None, None), ("forgetting_red", 50)], key=str
     )
-    assert alerts.count_runs(database) == 2
-    last, first = sorted(alerts.by_run(database), key=lambda run: len(run["alerts"]))
+    assert run_outcomes.count_alerted_runs(database) == 2
+    last, first = sorted(run_outcomes.alerts_by_run(database), key=lambda run: len(run["alerts"]))
     assert (last["run_id"], first["run_id"]) == (other, job)
     assert [a["kind"] for a in first["alerts"]] == ["forgetting_red", "overfitting"]
-    assert len(alerts.by_run(database, limit=1)) == 1
+    assert len(run_outcomes.alerts_by_run(database, limit=1)) == 1
 
 
 def test_a_rewind_to_before_the_first_step_voids_all(database: Database) -> None:
@@ -76,7 +76,7 @@ def test_a_rewind_to_before_the_first_step_voids_all(database: Database) -> None
     assert report["torn"] == 0
     points = database.query("SELECT step FROM metric WHERE run_id = ?", [job])
     assert points["step"].to_pylist() == [0]
-    (summary,) = metrics.summaries(database, [job])
+    (summary,) = metric_points.summaries(database, [job])
     assert summary["count"] == 1
 
 
@@ -91,9 +91,9 @@ def test_rewind_applies_to_what_came_before_it_in_the_store_and_in_the_batch(dat
         event("metrics", step=4, values={"x": 40}),
     ]
     ingest(database, job, batch, 20)
-    curve = metrics.curve(database, job, "x")
+    curve = metric_points.curve(database, job, "x")
     assert curve.column("value").to_pylist() == [0, 1, 2, 30, 40]
-    assert metrics.summaries(database, [job])[0]["sum"] == 73
+    assert metric_points.summaries(database, [job])[0]["sum"] == 73
 
 
 def test_a_rewind_with_a_prefix_voids_those_names_alone(database: Database) -> None:
@@ -107,10 +107,10 @@ def test_a_rewind_with_a_prefix_voids_those_names_alone(database: Database) -> N
         event("metrics", step=3, values={"eval/loss": 30}),
     ]
     assert ingest(database, job, batch, 20)["torn"] == 0
-    assert metrics.curve(database, job, "train/loss")["value"].to_pylist() == [1, 2, 3, 4]
-    assert metrics.curve(database, job, "eval/loss")["value"].to_pylist() == [1, 2, 30]
+    assert metric_points.curve(database, job, "train/loss")["value"].to_pylist() == [1, 2, 3, 4]
+    assert metric_points.curve(database, job, "eval/loss")["value"].to_pylist() == [1, 2, 30]
     ingest(database, job, [event("rewind", step=2, prefix=7)], 30)
-    assert metrics.curve(database, job, "eval/loss")["value"].to_pylist() == [1, 2, 30]
+    assert metric_points.curve(database, job, "eval/loss")["value"].to_pylist() == [1, 2, 30]
 
 
 def test_a_move_that_is_not_allowed_is_told_and_not_made(database: Database) -> None:
@@ -138,7 +138,7 @@ def test_good_values_of_a_bad_event_are_kept_and_the_rest_is_told(database: Data
         database, job, [event("metrics", step=1, values={"good": 1.5, "bad": None, "huge": 10**400})], 10
     )
     assert (report["points"], report["torn"]) == (1, 1)
-    assert [row["name"] for row in metrics.summaries(database, [job])] == ["good"]
+    assert [row["name"] for row in metric_points.summaries(database, [job])] == ["good"]
 
 
 def test_bytes_that_are_in_the_store_are_not_taken_again(database: Database) -> None:
@@ -148,7 +148,7 @@ def test_bytes_that_are_in_the_store_are_not_taken_again(database: Database) -> 
     assert not ingest(database, job, batch, 10)["applied"]
     assert not ingest(database, job, batch, 30, 20)["applied"]  # it skips bytes 10 to 20
     assert ingest(database, job, batch, 20, 10)["applied"]
-    assert metrics.summaries(database, [job])[0]["count"] == 2
+    assert metric_points.summaries(database, [job])[0]["count"] == 2
 
 
 def test_one_flush_for_several_jobs_of_which_one_is_gone(database: Database) -> None:
@@ -160,7 +160,7 @@ def test_one_flush_for_several_jobs_of_which_one_is_gone(database: Database) -> 
     )
     assert [report["status"] for report in reports] == ["training", None, "training"]
     assert [report["points"] for report in reports] == [1, 0, 3]
-    assert metrics.summaries(database, ["gone"]) == []
+    assert metric_points.summaries(database, ["gone"]) == []
     with pytest.raises(NotFoundError, match="no job gone"):
         ingest(database, "gone", batch, 10)
 
@@ -184,7 +184,7 @@ def test_a_failing_flush_leaves_offset_and_points_as_they_were(
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(metrics, "add", fail)
+        patch.setattr(metric_points, "add", fail)
         with pytest.raises(OSError, match="disk"):
             ingest(database, job, batch, 10)
     before = content(database, job)

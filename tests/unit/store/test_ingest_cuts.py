@@ -11,15 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store.contract.events import read_events
+from store.core.job_folder import read_events
 from store.db.database import Database
-from store.queries import metrics
-from store.queries.ingest import EventBatch, ingest, ingest_many
+from store.jobs import metric_points
+from store.jobs.event_ingest import EventBatch, ingest, ingest_many
 from tests.unit.ingest_samples import content, event, new_job
 
 
 def summaries(database: Database, job_id: str) -> list[dict[str, Any]]:
-    return [{**row, "run_id": ""} for row in metrics.summaries(database, [job_id])]
+    return [{**row, "run_id": ""} for row in metric_points.summaries(database, [job_id])]
 
 
 numbers = st.one_of(
@@ -103,7 +103,7 @@ def test_any_cut_of_the_stream_gives_the_same_store(
 
 def test_a_line_without_an_end_is_taken_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that writes gigabytes without a line break must not have the engine read them at once."""
-    monkeypatch.setattr("store.contract.events.MAX_LINE", 3_000)
+    monkeypatch.setattr("store.core.job_folder.MAX_LINE", 3_000)
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"x" * 10_000)
     offset, pieces = 0, 0

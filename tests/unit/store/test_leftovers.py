@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from engine.server.commands import Commands
-from engine.server.rating import held_prompts
-from engine.server.scheduling import scheduler
-from engine.server.scheduling.removing import remove_noted
-from store.contract.errors import StateError
-from store.contract.jobdir import write_json
-from store.contract.roles import OWNER
-from store.queries import jobs, removals
-from store.queries.data import datasets
+from engine.commands import Commands
+from engine.rating import round_commands
+from engine.server import scheduler
+from engine.server.file_removal import remove_noted
+from store.core.errors import StateError
+from store.core.job_folder import write_json
+from store.core.rights import OWNER
+from store.data import datasets
+from store.jobs import job_queue
 from tests.unit.played import World
 
 ENDS = [
@@ -51,7 +51,7 @@ def test_what_a_job_leaves_half_made_is_removed_however_it_ends(
     world.add_dataset()
     job_id = world.queue(kind=kind)
     with world.database.transaction() as tx:
-        jobs.update(tx, job_id, config={"dataset": "data-1", "recipe": {"steps": []}})
+        job_queue.update(tx, job_id, config={"dataset": "data-1", "recipe": {"steps": []}})
     world.step()
     world.announce(job_id, 11)
     world.step()
@@ -89,7 +89,7 @@ def test_a_sidecar_that_nobody_takes_does_not_stay_in_the_folder_of_its_job(
     world.add_dataset()
     job_id = world.queue(kind="profile")
     with world.database.transaction() as tx:
-        jobs.update(tx, job_id, config={"dataset": "data-1", "group": "text"})
+        job_queue.update(tx, job_id, config={"dataset": "data-1", "group": "text"})
     world.step()
     with world.database.transaction() as tx:
         datasets.delete_dataset(tx, "data-1")
@@ -111,8 +111,8 @@ def test_logged_texts_go_with_the_end_of_a_job(world: World, status: str, more: 
         job_id = world.queue(kind=kind)
         config = {"endpoint": "e", "start": "2026-01-01", "end": "2026-01-02"}
         with world.database.transaction() as tx:
-            jobs.claim(tx, job_id, "cpu", world.now)
-            jobs.update(tx, job_id, config=config | {"round": {"requests": config}})
+            job_queue.claim(tx, job_id, "cpu", world.now)
+            job_queue.update(tx, job_id, config=config | {"round": {"requests": config}})
         folder = world.folder(job_id)
         folder.held.mkdir(parents=True)
         world.announce(job_id, place)
@@ -131,7 +131,7 @@ def test_a_round_of_requests_that_was_cancelled_holds_none(world: World) -> None
     for early in (True, False):
         job_id = world.queue(kind="round")
         with world.database.transaction() as tx:
-            jobs.update(tx, job_id, config={"round": {"name": "R", "requests": {"endpoint": "e"}}})
+            job_queue.update(tx, job_id, config={"round": {"name": "R", "requests": {"endpoint": "e"}}})
         held.append(world.folder(job_id).held)
         held[-1].mkdir(parents=True)
         if early:
@@ -140,8 +140,8 @@ def test_a_round_of_requests_that_was_cancelled_holds_none(world: World) -> None
                 commands["resume"]({"job": job_id}, OWNER)
         else:  # killed before it could remove them
             with world.database.transaction() as tx:
-                jobs.stop(tx, jobs.get_job(tx, job_id), world.now)
-            held_prompts.remove_stale(world.database, world.home)
+                job_queue.stop(tx, job_queue.get_job(tx, job_id), world.now)
+            round_commands.remove_stale(world.database, world.home)
     assert not any(path.exists() for path in held)
 
 
@@ -172,7 +172,7 @@ def test_files_of_what_was_deleted_go_at_the_next_start_where_the_engine_was_kil
     remove_noted(world.database, world.home)  # as the next engine does at its start
     assert not rows.parent.exists()
     assert not log.parent.exists()
-    assert removals.noted(world.database) == []
+    assert job_queue.noted_removals(world.database) == []
 
 
 def test_rows_that_are_imported_again_meanwhile_are_kept(
@@ -190,7 +190,7 @@ def test_rows_that_are_imported_again_meanwhile_are_kept(
     write_json(world.folder(job_id).published, {"fingerprint": "f"})
     remove_noted(world.database, world.home)
     assert world.home.rows("f").exists()
-    assert removals.noted(world.database) == []
+    assert job_queue.noted_removals(world.database) == []
 
 
 def test_checkpoints_go_though_the_engine_was_killed_once_the_result_was_stored(

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from store.http.line_stream import LineStream
+from store.http.answers import LineStream
 
 
 async def _lines() -> AsyncGenerator[bytes, None]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from store.contract.errors import StateError
+from store.core.errors import StateError
+from store.db.commit_journal import lost_words
 from store.db.database import Database
-from store.queries import settings
-from store.words.lost_words import lost_words
+from store.people import settings
 
 Harm = Callable[[Path, list[int]], None]
 

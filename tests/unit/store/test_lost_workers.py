@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from engine.launchers import Exit
-from engine.server.scheduling import lost_workers
-from engine.server.scheduling.scheduler import ANNOUNCE_SECONDS, CANCEL_SECONDS
-from engine.worker.machine_notes import machine_start
-from store.contract.jobdir import write_json
-from store.contract.process_record import process_start
-from store.documents.tables.job_events import KernelCount
+from engine.server import job_outcomes
+from engine.server.local_launcher import Exit
+from engine.server.scheduler import ANNOUNCE_SECONDS, CANCEL_SECONDS
+from engine.worker.process import machine_start
+from store.core.job_folder import write_json
+from store.core.processes import process_start
+from store.jobs.schemas import KernelCount
 from tests.unit.played import World
 
 
@@ -59,7 +59,7 @@ def test_kills_that_are_counted_of_the_whole_machine_may_be_of_others(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = counted(tmp_path, 5)
-    monkeypatch.setattr(lost_workers, "MACHINE_COUNTS", tmp_path / "memory.events")
+    monkeypatch.setattr(job_outcomes, "MACHINE_COUNTS", tmp_path / "memory.events")
     counted(tmp_path, 6)
     message = lose(world, -9, memory_kills=before)["message"]
     assert "perhaps because memory ran out: since it began the kernel has killed 1 process of this" in message
@@ -148,7 +148,7 @@ def test_other_folders_beside_the_checkpoints_are_none(world: World) -> None:
     for name in ("step-00000012", "step-00000020.abc", "step-x", "step-"):
         (folder.checkpoints / name).mkdir(parents=True)
         write_json(folder.checkpoints / name / "state.json", {})
-    assert lost_workers.checkpointed_step(folder) == 12
+    assert job_outcomes.checkpointed_step(folder) == 12
 
 
 def test_a_lost_run_whose_config_is_of_another_version_is_lost(world: World, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_lost_run_whose_config_is_of_another_version_is_lost(world: World, tmp
     folder.path.mkdir()
     write_json(folder.worker, {"pid": 11, "started": 1.0, "memory_kills": counted(tmp_path, 0)})
     counted(tmp_path, 1)
-    ending = lost_workers.lost(job | {"started_at": None}, folder, -9)
+    ending = job_outcomes.lost(job | {"started_at": None}, folder, -9)
     assert ending.error
     assert ending.error["fix"].startswith("End other jobs and programs")
 

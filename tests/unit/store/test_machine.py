@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from store.contract.model_folders import list_models
+from store.core.model_folders import list_models
 from store.http import machine
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from store.contract.errors import ConfigError
+from store.core.errors import ConfigError
 from store.db.database import Database
-from store.queries import metrics
+from store.jobs import metric_points
 from tests.unit.store_samples import POINTS, new_store
 
 START = datetime(2026, 1, 1)
@@ -40,11 +40,11 @@ def add(database: Database, run_id: str, name: str, steps: list[int], values: li
         "ordinal": list(range(size)),
     }
     with database.transaction() as tx:
-        metrics.add(tx, pa.table(columns, schema=POINTS))
+        metric_points.add(tx, pa.table(columns, schema=POINTS))
 
 
 def summary(database: Database, run_id: str = "r", name: str = "loss") -> dict[str, Any]:
-    (row,) = [row for row in metrics.summaries(database, [run_id]) if row["name"] == name]
+    (row,) = [row for row in metric_points.summaries(database, [run_id]) if row["name"] == name]
     return row
 
 
@@ -104,10 +104,10 @@ def test_rewind_voids_points_after_the_step_and_summarises_anew(database: Databa
     add(database, "other", "loss", [0, 9], [1.0, 2.0])
     kept = summary(database, "other")
     with database.transaction() as tx:
-        assert metrics.rewind(tx, "r", 1) == 3
+        assert metric_points.rewind(tx, "r", 1) == 3
     row = summary(database)
     assert (row["count"], row["min"], row["min_step"], row["max"], row["last_step"]) == (2, 2.0, 1, 3.0, 1)
-    assert [row["name"] for row in metrics.summaries(database, ["r"])] == ["loss"]
+    assert [row["name"] for row in metric_points.summaries(database, ["r"])] == ["loss"]
     assert summary(database, "other") == kept
     add(database, "r", "loss", [2], [1.5])  # the resumed run goes on
     assert (summary(database)["count"], summary(database)["last_value"]) == (3, 1.5)
@@ -117,14 +117,14 @@ def test_summaries_come_in_the_order_asked_for(database: Database) -> None:
     for run in ("a", "b", "c"):
         add(database, run, "z", [0], [1.0])
         add(database, run, "y", [0], [1.0])
-    rows = metrics.summaries(database, ["c", "a", "missing"])
+    rows = metric_points.summaries(database, ["c", "a", "missing"])
     assert [(row["run_id"], row["name"]) for row in rows] == [("c", "y"), ("c", "z"), ("a", "y"), ("a", "z")]
-    assert metrics.summaries(database, []) == []
+    assert metric_points.summaries(database, []) == []
 
 
 def test_few_points_come_one_by_one(database: Database) -> None:
     add(database, "r", "loss", [0, 10, 10, 30], [4.0, 3.0, 2.0, math.nan])
-    rows = metrics.curve(database, "r", "loss", buckets=4).to_pylist()
+    rows = metric_points.curve(database, "r", "loss", buckets=4).to_pylist()
     assert [row["step"] for row in rows] == [0, 10, 10, 30]
     assert [row["value"] for row in rows] == [4.0, 3.0, 2.0, None]
     assert [row["nonfinite"] for row in rows] == [0, 0, 0, 1]
@@ -137,7 +137,7 @@ def test_a_curve_of_many_points_keeps_extremes_count_and_nonfinite(database: Dat
     values[[17, 5_000]] = math.nan
     values[123], values[9_000] = 50, -50
     add(database, "r", "loss", list(range(10_000)), values.tolist())
-    table = metrics.curve(database, "r", "loss", buckets=600)
+    table = metric_points.curve(database, "r", "loss", buckets=600)
     assert table.column_names == ["step", "first_step", "value", "min", "max", "mean", "count", "nonfinite"]
     width = 32  # the power of two that gives at most 600 buckets
     assert table.num_rows == math.ceil(10_000 / width) <= 600
@@ -152,27 +152,27 @@ def test_a_curve_of_many_points_keeps_extremes_count_and_nonfinite(database: Dat
 
 def test_history_is_not_redrawn_while_a_run_is_live(database: Database) -> None:
     add(database, "r", "loss", list(range(1000)), np.linspace(3, 1, 1000).tolist())
-    before = metrics.curve(database, "r", "loss", buckets=64).to_pylist()
+    before = metric_points.curve(database, "r", "loss", buckets=64).to_pylist()
     add(database, "r", "loss", list(range(1000, 1020)), [1.0] * 20)
-    after = metrics.curve(database, "r", "loss", buckets=64).to_pylist()
+    after = metric_points.curve(database, "r", "loss", buckets=64).to_pylist()
     assert after[: len(before) - 1] == before[:-1]  # only the last bucket may grow
 
 
 def test_zooming_in_gives_more_detail_within_the_bounds(database: Database) -> None:
     add(database, "r", "loss", list(range(10_000)), [1.0] * 10_000)
-    table = metrics.curve(database, "r", "loss", buckets=100, first=9_900)
+    table = metric_points.curve(database, "r", "loss", buckets=100, first=9_900)
     assert table.column("step").to_pylist() == list(range(9_900, 10_000))
-    assert metrics.curve(database, "r", "loss", first=20_000).num_rows == 0
+    assert metric_points.curve(database, "r", "loss", first=20_000).num_rows == 0
 
 
 def test_sparse_steps_that_are_far_apart(database: Database) -> None:
     steps = [0, 2**52, *range(10, 400)]
     add(database, "r", "loss", steps, [1.0] * len(steps))
-    table = metrics.curve(database, "r", "loss", buckets=100)
+    table = metric_points.curve(database, "r", "loss", buckets=100)
     assert sum(table.column("count").to_pylist()) == len(steps)
     assert table.num_rows <= 100
 
 
 def test_no_buckets_is_an_error(database: Database) -> None:
     with pytest.raises(ConfigError, match="buckets is 0"):
-        metrics.curve(database, "r", "loss", buckets=0)
+        metric_points.curve(database, "r", "loss", buckets=0)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.server.scheduling.job_handlers import write_order
-from pages.compare.tradeoff.cost_points import cost_by
-from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError
-from store.contract.jobdir import read_json
-from store.queries import jobs
-from store.queries.runs import interpolations, runs
+from engine.job_handlers import write_order
+from pages.comparison.tradeoff_points import cost_by
+from store.core.errors import ConfigError
+from store.core.job_folder import read_json
+from store.jobs import job_queue
+from store.runs import run_outcomes, runs
+from store.training.train_config import TrainConfig
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
@@ -48,11 +48,13 @@ def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Des
     job = desk.job(desk("interpolate", run="LoRA on D", alphas=[0.5])["job_id"])
     assert (job["kind"], job["lane"]) == ("interpolate", "device")
     assert job["config"] == {"run_id": run_id, "alphas": [0.0, 0.5, 1.0]}
-    assert [each["job_id"] for each in interpolations.unfinished(desk.database, run_id)] == [job["job_id"]]
+    assert [each["job_id"] for each in run_outcomes.unfinished_interpolations(desk.database, run_id)] == [
+        job["job_id"]
+    ]
     with desk.database.transaction() as tx:
-        jobs.claim(tx, job["job_id"], "cpu", desk.now)
-        jobs.finish(tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.5, 1)})
-    points = interpolations.points(desk.database, run_id)
+        job_queue.claim(tx, job["job_id"], "cpu", desk.now)
+        job_queue.finish(tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.5, 1)})
+    points = run_outcomes.measured_shares(desk.database, run_id)
     assert [(point["run_id"], point["alpha"], point["seconds"]) for point in points] == [
         (run_id, 0.0, None),
         (run_id, 0.5, 30.0),
@@ -61,18 +63,20 @@ def test_an_interpolation_is_queued_for_a_finished_run_that_has_a_line(desk: Des
     assert points[1]["gain"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
     assert points[1]["prose"]["value"] == 0.05
     assert points[1]["kl"] is None
-    assert not interpolations.unfinished(desk.database, run_id)
+    assert not run_outcomes.unfinished_interpolations(desk.database, run_id)
     more = desk("interpolate", run=run_id, alphas=[0.25])["job_id"]  # adds to what is known
     with desk.database.transaction() as tx:
-        jobs.claim(tx, more, "cpu", desk.now)
-        jobs.finish(tx, more, "finished", desk.now, result={"points": measured(0, 0.25, 1)})
-    points = interpolations.points(desk.database)
+        job_queue.claim(tx, more, "cpu", desk.now)
+        job_queue.finish(tx, more, "finished", desk.now, result={"points": measured(0, 0.25, 1)})
+    points = run_outcomes.measured_shares(desk.database)
     assert [(point["alpha"], point["job_id"]) for point in points] == [
         *((0.0, more), (0.25, more), (0.5, job["job_id"]), (1.0, more))
     ]
     failed = desk("interpolate", run=run_id, alphas=[0.1])["job_id"]
     desk.end(failed, "failed")
-    assert [job["job_id"] for job in interpolations.unfinished(desk.database, run_id)] == [failed]
+    assert [job["job_id"] for job in run_outcomes.unfinished_interpolations(desk.database, run_id)] == [
+        failed
+    ]
     other = desk("launch", dataset="D", method="prompt_tuning")["run_id"]
     desk.end(other, "finished")
     with pytest.raises(ConfigError, match="no models in between") as caught:
@@ -133,8 +137,10 @@ def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Calla
     job = desk.job(json.loads(done.stdout)["job_id"])
     assert job["config"]["alphas"] == [0, 0.25, 0.5, 1]
     with desk.database.transaction() as tx:
-        jobs.claim(tx, job["job_id"], "cpu", desk.now)
-        jobs.finish(tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.25, 0.5, 1)})
+        job_queue.claim(tx, job["job_id"], "cpu", desk.now)
+        job_queue.finish(
+            tx, job["job_id"], "finished", desk.now, result={"points": measured(0, 0.25, 0.5, 1)}
+        )
     kept = json.loads(command_line("interpolate", run_id, "--save", 0.5, "--no-wait", "--json").stdout)
     assert list(kept) == ["run_id"]  # nothing is scored that was not asked for
     result = command_line("interpolations", "LoRA on D")
@@ -142,7 +148,7 @@ def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Calla
     assert "+0.500 (+0.400 to +0.600, n 50)" in result.stdout
     assert "Intents" in result.stdout
     assert "+12.500 (+2.500 to +22.500, n 50) points" in result.stdout
-    (point,) = [row for row in interpolations.points(desk.database, run_id) if row["alpha"] == 0.5]
+    (point,) = [row for row in run_outcomes.measured_shares(desk.database, run_id) if row["alpha"] == 0.5]
     (part,) = point["named"]  # on the screen it has the same sign
     assert cost_by(part["change"], "data/Intents/accuracy") == {
         **{"value": 12.5, "low": pytest.approx(2.5), "high": pytest.approx(22.5), "n": 50}

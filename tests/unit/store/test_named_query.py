@@ -16,20 +16,20 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from store.config.data.filters import Filter
-from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, QueryError
-from store.contract.home import Home
-from store.contract.jobdir import read_json
-from store.contract.roles import OWNER
+from store.core.errors import ConfigError, ForbiddenError, NotFoundError, QueryError
+from store.core.home import Home
+from store.core.job_folder import read_json
+from store.core.rights import OWNER
+from store.core.schemas import Person
+from store.data import datasets, exploration, saved_recipes
+from store.data.filters import Filter
 from store.db import named_query
 from store.db.database import Database
+from store.db.named_query import converter, load_queries
 from store.db.query_answers import decode, encode, reviver
-from store.db.query_arguments import converter
-from store.documents.tables.person import Person
 from store.http.client import Client
-from store.queries import activity, metrics
-from store.queries.data import datasets, explore, saved
-from store.queries.query_registry import load_queries
+from store.jobs import metric_points
+from store.people import activity
 from tests.unit.store_samples import TOKEN, open_store, serving, write_dataset
 
 VIEWER: Person = {"person_id": "v", "name": "V", "role": "viewer"}
@@ -138,13 +138,13 @@ def check(database: Database, name: str, arguments: dict[str, Any], person: Pers
         ("runs.runs.list_runs", {"limit": "1; DROP TABLE run"}, "limit"),
         ("runs.runs.get_runs", {"run_ids": "abc"}, "run_ids"),
         ("runs.runs.get_runs", {"run_ids": ["a", 1]}, "run_ids"),
-        ("activity.listed", {"which": {"no such": 1}}, "which"),
-        ("data.versions.fates", {"dataset": "a", "which": {"fate": "eaten"}}, "which.fate"),
+        ("people.activity.listed", {"which": {"no such": 1}}, "which"),
+        ("data.dataset_versions.fates", {"dataset": "a", "which": {"fate": "eaten"}}, "which.fate"),
         ("data.datasets.get_rows", {"dataset": {"rows_path": "/etc/passwd"}, "row_ids": [0]}, "dataset"),
-        ("data.explore.count", {"rows": {"dataset": {}, "measured": {}}, "where": {}}, "rows"),
-        ("monitoring.returned.returned", {"model": "m", "since": "yesterday"}, "since"),
+        ("data.exploration.count", {"rows": {"dataset": {}, "measured": {}}, "where": {}}, "rows"),
+        ("monitoring.feedback.returned", {"model": "m", "since": "yesterday"}, "since"),
         ("monitoring.traffic.points", {"endpoint_id": "e", "window": [1]}, "window"),
-        ("evaluations.evaluations.listed", {"offset": None}, "offset"),
+        ("evaluation.evaluations.listed", {"offset": None}, "offset"),
     ],
 )
 def test_arguments_are_held_to_their_types(
@@ -219,26 +219,26 @@ def test_stored_things_are_read_anew_by_their_reference(served: Served) -> None:
 
 def test_what_is_private_is_its_owners_alone(served: Served) -> None:
     database = served[1]
-    assert check(database, "data.saved.recipes", {"person_id": "v"}, VIEWER) == []
+    assert check(database, "data.saved_recipes.recipes", {"person_id": "v"}, VIEWER) == []
     for name, more in (("recipes", {}), ("slices", {"dataset_id": "d"})):
         with pytest.raises(ForbiddenError):
-            check(database, f"data.saved.{name}", {"person_id": "somebody", **more}, VIEWER)
+            check(database, f"data.saved_recipes.{name}", {"person_id": "somebody", **more}, VIEWER)
 
 
 def test_sql_in_a_filter_takes_the_right_to_write_sql(served: Served) -> None:
     where = {"expression": "length(text) = 5"}
     arguments = {"rows": datasets.get_dataset(served[1], "Capitals")["dataset_id"], "where": where}
     with pytest.raises(ForbiddenError):
-        check(served[1], "data.explore.count", arguments, VIEWER)
+        check(served[1], "data.exploration.count", arguments, VIEWER)
     conditions = {"conditions": [{"column": "label", "op": "is", "value": "a"}]}
-    assert check(served[1], "data.explore.count", arguments | {"where": conditions}, VIEWER) == 2
+    assert check(served[1], "data.exploration.count", arguments | {"where": conditions}, VIEWER) == 2
 
 
 def test_sql_in_a_filter_runs_where_written_statements_do(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, database, client = served
-    rows = explore.table_of(database, "Capitals")
+    rows = exploration.table_of(database, "Capitals")
     written: list[str] = []
     run = Database.written
 
@@ -247,12 +247,12 @@ def test_sql_in_a_filter_runs_where_written_statements_do(
         return run(self, sql, *args, **kwargs)
 
     monkeypatch.setattr(Database, "written", noted)
-    assert explore.count(client, rows, Filter(expression="length(text) = 4")) == 2
+    assert exploration.count(client, rows, Filter(expression="length(text) = 4")) == 2
     assert len(written) == 1
-    assert explore.count(client, rows, Filter(search="paris")) == 1
+    assert exploration.count(client, rows, Filter(search="paris")) == 1
     assert len(written) == 1
     with pytest.raises(QueryError):
-        explore.count(client, rows, Filter(expression="(SELECT max(secret) FROM session) = 'a'"))
+        exploration.count(client, rows, Filter(expression="(SELECT max(secret) FROM session) = 'a'"))
 
 
 # -- the same function, here and there ----------------------------------------------------------------
@@ -261,16 +261,16 @@ def test_sql_in_a_filter_runs_where_written_statements_do(
 def test_one_function_answers_alike_in_the_engine_and_over_http(served: Served) -> None:
     _, database, client = served
     dataset = datasets.get_dataset(database, "Capitals")
-    rows = explore.table_of(database, "Capitals")
+    rows = exploration.table_of(database, "Capitals")
     assert datasets.get_dataset(client, "Capitals") == dataset
     assert datasets.get_rows(client, dataset, [2, 0]) == datasets.get_rows(database, dataset, [2, 0])
     for where in (Filter(), Filter(search="o"), Filter(row_ids=[1, 2])):
-        assert explore.find(client, rows, where) == explore.find(database, rows, where)
-    part = explore.TablePage(("label", "text"), limit=2)
-    assert explore.page(client, rows, Filter(), part) == explore.page(database, rows, Filter(), part)
+        assert exploration.find(client, rows, where) == exploration.find(database, rows, where)
+    part = exploration.TablePage(("label", "text"), limit=2)
+    assert exploration.page(client, rows, Filter(), part) == exploration.page(database, rows, Filter(), part)
     assert activity.listed(client) == activity.listed(database)
-    assert metrics.value_at(client, "none", "x", 3) is None
-    assert saved.recipes(client, OWNER["person_id"]) == []
+    assert metric_points.value_at(client, "none", "x", 3) is None
+    assert saved_recipes.recipes(client, OWNER["person_id"]) == []
 
 
 def test_a_refusal_comes_back_as_itself(served: Served) -> None:

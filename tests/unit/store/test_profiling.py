@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from engine.server.scheduling.job_handlers import keep
-from engine.server.scheduling.profiling import queue_outdated
-from engine.server.scheduling.results import dataset_id_of
-from store.catalog.signals import GROUPS
-from store.config.data.data_config import CleanConfig
-from store.config.data.import_config import ImportConfig, Source
-from store.queries import jobs
-from store.queries.data import datasets, quality
+from engine.job_handlers import keep
+from engine.server.job_results import dataset_id_of
+from engine.server.profiling import queue_outdated
+from store.data import datasets
+from store.data.config import CleanConfig, ImportConfig, Source
+from store.data.signals import GROUPS
+from store.jobs import job_queue
 from tests.unit.desk import Desk
 from tests.unit.played import World
 
@@ -35,13 +34,13 @@ def imported(desk: Desk, fingerprint: str = "f", **more: Any) -> dict[str, Any]:
 def ended(desk: Desk, job_id: str, result: dict[str, Any]) -> None:
     """The job is over, with what its result brings, as the scheduler ends it."""
     with desk.database.transaction() as tx:
-        jobs.claim(tx, job_id, "cpu", desk.now)
-        jobs.finish(tx, job_id, "finished", desk.now, result=result)
-        keep(tx, desk.home, jobs.get_job(tx, job_id), result, desk.clock())
+        job_queue.claim(tx, job_id, "cpu", desk.now)
+        job_queue.finish(tx, job_id, "finished", desk.now, result=result)
+        keep(tx, desk.home, job_queue.get_job(tx, job_id), result, desk.clock())
 
 
 def profiles(desk: Desk) -> list[dict[str, Any]]:
-    return [job for job in jobs.queue(desk.database) if job["kind"] == "profile"]
+    return [job for job in job_queue.queue(desk.database) if job["kind"] == "profile"]
 
 
 def queue_import(desk: Desk, name: str) -> str:
@@ -63,7 +62,7 @@ def test_an_import_brings_its_measuring_with_it_in_order(desk: Desk) -> None:
 
 def test_rows_that_were_measured_are_not_measured_again(desk: Desk) -> None:
     with desk.database.transaction() as tx:
-        quality.record_signals(tx, "f", AUTOMATIC[0], MEASURED, jobs.utc(desk.now))
+        datasets.record_signals(tx, "f", AUTOMATIC[0], MEASURED, job_queue.utc(desk.now))
     ended(desk, queue_import(desk, "Twin"), imported(desk))
     assert [job["config"]["group"] for job in profiles(desk)] == AUTOMATIC[1:]
 
@@ -73,10 +72,10 @@ def test_what_was_measured_in_an_older_way_is_measured_anew_at_a_start(desk: Des
     desk.add_dataset("Twin", "g")
     with desk.database.transaction() as tx:
         for name in AUTOMATIC:
-            quality.record_signals(tx, "f", name, MEASURED, jobs.utc(desk.now))
+            datasets.record_signals(tx, "f", name, MEASURED, job_queue.utc(desk.now))
         assert queue_outdated(tx, desk.now) == []
         tx.execute("UPDATE signal SET version = 1 WHERE name = 'duplicates'")
-        assert quality.signals(tx, "f")["duplicates"]["outdated"]
+        assert datasets.signals(tx, "f")["duplicates"]["outdated"]
         assert len(queue_outdated(tx, desk.now)) == 1
     assert [(job["config"]["group"], job["title"]) for job in profiles(desk)] == [
         ("duplicates", "Measure duplicates of Sums")
@@ -98,17 +97,17 @@ def test_a_data_set_is_deleted_over_its_measuring(desk: Desk) -> None:
     ended(desk, queue_import(desk, "Sums"), imported(desk))
     running, *waiting = (job["job_id"] for job in profiles(desk))
     with desk.database.transaction() as tx:
-        jobs.claim(tx, running, "cpu", desk.now)
+        job_queue.claim(tx, running, "cpu", desk.now)
     desk("delete_dataset", dataset="Sums")
     assert {desk.job(job_id)["status"] for job_id in waiting} == {"cancelled"}
     assert desk.job(running)["cancel_requested_at"] is not None
     with desk.database.transaction() as tx:  # it may be done before it notices
         keep(tx, desk.home, desk.job(running), MEASURED, desk.now)
-    assert quality.signals(desk.database, "f") == {}
+    assert datasets.signals(desk.database, "f") == {}
 
 
 def test_measuring_starts_last_and_holds_up_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.server.scheduling.work_orders.quality.work_order", lambda db, config: {})
+    monkeypatch.setattr("engine.server.job_specs.datasets.work_order", lambda db, config: {})
     first, second = world.queue("profile"), world.queue("profile")
     reading = world.queue("import")
     world.step()

@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.server.commands import Commands
-from engine.server.scheduling.job_handlers import keep, write_order
+from engine.commands import Commands
+from engine.job_handlers import keep, write_order
 from engine.worker.job import WorkerJob
 from engine.worker.process import describe
-from store.catalog.job_kinds import JOB_KINDS
-from store.contract.errors import NotFoundError, TunebenchError
-from store.contract.home import Home
-from store.contract.roles import OWNER
+from store.core.errors import NotFoundError, TunebenchError
+from store.core.home import Home
+from store.core.job_kinds import JOB_KINDS
+from store.core.rights import OWNER
+from store.core.schemas import Person
+from store.data import datasets
 from store.db.database import Database
-from store.documents.tables.person import Person
-from store.queries import jobs
-from store.queries.data import datasets
+from store.jobs import job_queue
 from tests.unit.recipe_samples import chat
 from tests.unit.store_samples import new_store, serving
 from tunebench.cli import cli
@@ -36,8 +36,8 @@ Run = Callable[..., Result]
 def do(home: Home, database: Database, job_id: str) -> None:
     """What scheduler and worker do with a queued job."""
     with database.transaction() as tx:
-        job = jobs.get_job(tx, job_id)
-        jobs.claim(tx, job_id, "cpu", time.time())
+        job = job_queue.get_job(tx, job_id)
+        job_queue.claim(tx, job_id, "cpu", time.time())
     work = WorkerJob(write_order(database, home, job).path)
     result = error = None
     try:
@@ -46,7 +46,7 @@ def do(home: Home, database: Database, job_id: str) -> None:
         error = describe(fault)
     with database.transaction() as tx:
         status = "failed" if error else "finished"
-        jobs.finish(tx, job_id, status, time.time(), result=result, error=error)
+        job_queue.finish(tx, job_id, status, time.time(), result=result, error=error)
         if result:
             keep(tx, home, job, result, time.time())
 

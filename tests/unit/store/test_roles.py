@@ -18,16 +18,15 @@ import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from store.catalog.job_kinds import ASKS
-from store.contract import rights
-from store.contract.errors import ForbiddenError, StateError
-from store.contract.rights import check_complete
-from store.contract.roles import MEANINGS, RIGHTS, check_right
+from store.core import rights
+from store.core.errors import ForbiddenError, StateError
+from store.core.job_kinds import ASKS
+from store.core.rights import MEANINGS, RIGHTS, check_complete, check_right
+from store.core.schemas import Role, SignedIn
+from store.db.named_query import load_queries
 from store.db.schema import SECRET_TABLES
-from store.documents.tables.person import Role, SignedIn
+from store.documentation import reference_tables
 from store.http.client import Client
-from store.queries.query_registry import load_queries
-from store.words import rights_text
 from tests.unit.people_samples import SCREENS, TOKEN, Company, at_work
 from tunebench.agents.server import AgentServer
 
@@ -153,7 +152,7 @@ def _is_refusal(text: str) -> bool:
 
 
 def test_the_written_matrix_is_that_of_the_table() -> None:
-    assert rights_text.markdown() in TEAM.read_text("utf-8")
+    assert reference_tables.rights_table() in TEAM.read_text("utf-8")
 
 
 def test_what_is_not_in_the_table_is_refused(
@@ -161,14 +160,14 @@ def test_what_is_not_in_the_table_is_refused(
 ) -> None:
     def without(table: str, name: str) -> None:
         left = {key: right for key, right in getattr(rights, table).items() if key != name}
-        for module in ("store.http.server", "engine.server.commands"):
+        for module in ("store.http.server", "engine.commands"):
             if hasattr(__import__(module, fromlist=[table]), table):
                 monkeypatch.setattr(f"{module}.{table}", left)
 
     without("COMMANDS", "launch")
-    without("QUERIES", "jobs.queue")
+    without("QUERIES", "jobs.job_queue.queue")
     assert status(clients["admin"], "POST", "/commands/launch", {}) == 403
-    assert status(clients["admin"], "POST", "/queries/jobs.queue", {}) == 403
+    assert status(clients["admin"], "POST", "/queries/jobs.job_queue.queue", {}) == 403
     with pytest.raises(ForbiddenError, match="Nobody may ask"):
         check_right({"person_id": "a", "name": "A", "role": "admin"}, None)
 
@@ -190,7 +189,11 @@ PATHS = [
     ("POST", "/commands/delete"),
     ("PUT", "/uploads/a"),
 ]
-PATHS += [("POST", "/queries/jobs.queue"), ("POST", "/asks/rendering"), ("POST", "/commands/set_own_name")]
+PATHS += [
+    ("POST", "/queries/jobs.job_queue.queue"),
+    ("POST", "/asks/rendering"),
+    ("POST", "/commands/set_own_name"),
+]
 
 
 def test_the_refusal_says_what_may_not_be_done(company: Company, people: dict[str, SignedIn]) -> None:
@@ -236,7 +239,7 @@ def test_the_door_is_the_screens_alone(company: Company, people: dict[str, Signe
 def test_no_statement_is_taken_anywhere_but_at_sql(clients: Mapping[str, TestClient]) -> None:
     body = {"sql": "SELECT 1", "params": []}
     assert status(clients["admin"], "POST", "/questions", body) == 404
-    answer = clients["admin"].post("/queries/jobs.queue", json=body)
+    answer = clients["admin"].post("/queries/jobs.job_queue.queue", json=body)
     assert (answer.status_code, answer.json()["field"]) == (422, "sql")
 
 

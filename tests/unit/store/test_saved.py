@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from engine.server.commands import Commands
-from store.contract.errors import ConfigError, ConflictError, ForbiddenError, NotFoundError, StateError
-from store.contract.roles import OWNER
+from engine.commands import Commands
+from store.core.errors import ConfigError, ConflictError, ForbiddenError, NotFoundError, StateError
+from store.core.rights import OWNER
+from store.core.schemas import Person
+from store.data import datasets, saved_recipes
 from store.db import database as database_module
 from store.db.schema import MIGRATIONS
-from store.documents.tables.person import Person
-from store.queries import activity
-from store.queries.data import datasets, saved
-from store.queries.runs import runs
+from store.people import activity
+from store.runs import runs
 from tests.unit.desk import Desk
 from tests.unit.store_samples import open_store
 
@@ -38,8 +38,10 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def names(desk: Desk, person: Person) -> list[str]:
     """Of recipes and of slices: the two are kept in the same way."""
-    of_recipes = [row["name"] for row in saved.recipes(desk.database, person["person_id"])]
-    assert of_recipes == [row["name"] for row in saved.slices(desk.database, "data-D", person["person_id"])]
+    of_recipes = [row["name"] for row in saved_recipes.recipes(desk.database, person["person_id"])]
+    assert of_recipes == [
+        row["name"] for row in saved_recipes.slices(desk.database, "data-D", person["person_id"])
+    ]
     return of_recipes
 
 
@@ -79,10 +81,10 @@ def test_a_name_is_its_owners(desk: Desk) -> None:
     keep(desk, BOB, "Mend")
     keep(desk, ADA, "Mend")  # in place of her own
     assert names(desk, ADA) == ["Mend", "Mend"]
-    rows = saved.recipes(desk.database, "p-ada")
+    rows = saved_recipes.recipes(desk.database, "p-ada")
     assert {row["created_by"]: row["revision"] for row in rows} == {"p-ada": 2, "p-bob": 1}
     forget(desk, ADA, "Mend")  # her own before the other
-    assert [row["created_by"] for row in saved.recipes(desk.database, "p-ada")] == ["p-bob"]
+    assert [row["created_by"] for row in saved_recipes.recipes(desk.database, "p-ada")] == ["p-bob"]
 
 
 def test_the_owner_and_admins_alone_delete(desk: Desk) -> None:
@@ -101,9 +103,9 @@ def test_of_several_that_share_a_name_the_id_tells(desk: Desk) -> None:
     keep(desk, BOB, "Mend")
     with pytest.raises(StateError, match="Several"):
         desk("delete_recipe", by=CHIEF, name="Mend")
-    of_bob = next(row for row in saved.recipes(desk.database, "x") if row["created_by"] == "p-bob")
+    of_bob = next(row for row in saved_recipes.recipes(desk.database, "x") if row["created_by"] == "p-bob")
     desk("delete_recipe", by=CHIEF, name="Mend", recipe_id=of_bob["recipe_id"])
-    assert [row["created_by"] for row in saved.recipes(desk.database, "x")] == ["p-ada"]
+    assert [row["created_by"] for row in saved_recipes.recipes(desk.database, "x")] == ["p-ada"]
 
 
 def test_a_revision_that_was_not_seen_is_not_overwritten(desk: Desk) -> None:
@@ -118,7 +120,7 @@ def test_a_revision_that_was_not_seen_is_not_overwritten(desk: Desk) -> None:
         desk(command, by=ADA, name="Mend", seen=1, **body)
         with pytest.raises(ConflictError, match="deleted"):
             desk(command, by=ADA, name="Gone", seen=4, **body)
-    assert {row["revision"] for row in saved.recipes(desk.database, "p-ada")} == {2}
+    assert {row["revision"] for row in saved_recipes.recipes(desk.database, "p-ada")} == {2}
 
 
 def test_what_was_saved_before_there_were_owners_is_shared_and_kept_by_admins(
@@ -137,10 +139,10 @@ def test_what_was_saved_before_there_were_owners_is_shared_and_kept_by_admins(
     commands = Commands(database, home, lambda name, body: {}).table()
 
     def kept(person: Person) -> list[str]:
-        return [row["name"] for row in saved.recipes(database, person["person_id"])]
+        return [row["name"] for row in saved_recipes.recipes(database, person["person_id"])]
 
     assert kept(ADA) == kept(OWNER) == ["Old"]
-    assert [row["name"] for row in saved.slices(database, "data-D", "p-ada")] == ["Old"]
+    assert [row["name"] for row in saved_recipes.slices(database, "data-D", "p-ada")] == ["Old"]
     with pytest.raises(ForbiddenError):
         commands["delete_recipe"]({"name": "Old"}, ADA)
     commands["save_recipe"]({"name": "Old", "steps": STEPS}, OWNER)

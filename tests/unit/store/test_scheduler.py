@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.server.scheduling import scheduler
-from store.contract.jobdir import read_json
+from engine.server import scheduler
+from store.core.job_folder import read_json
+from store.data import datasets
 from store.db.database import Transaction
 from store.http.machine import GIB
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.ingest import TORN
-from store.queries.runs import runs
+from store.jobs import job_queue
+from store.jobs.event_ingest import TORN
+from store.runs import runs
 from tests.unit.played import World
 
 
@@ -26,7 +26,7 @@ def test_a_lane_takes_one_job_at_a_time_oldest_first(world: World) -> None:
     first, second, device = world.queue(), world.queue(), world.queue(lane="device")
     world.step()
     assert world.launcher.started == [first, device]
-    assert [job["job_id"] for job in jobs.queue(world.database)] == [first, device, second]
+    assert [job["job_id"] for job in job_queue.queue(world.database)] == [first, device, second]
     world.announce(first, 11)
     world.step()
     world.result(first, status="finished", result={"model": "m"})
@@ -160,7 +160,7 @@ def test_what_waits_for_a_job_that_waits_in_vain_fails_in_the_same_step(world: W
     second = world.queue(after=(first,))
     third = world.queue(after=(second,))
     with world.database.transaction() as tx:
-        jobs.stop(tx, jobs.get_job(tx, first), world.now)
+        job_queue.stop(tx, job_queue.get_job(tx, first), world.now)
     world.step()
     assert (world.status(second), world.status(third)) == ("failed", "failed")
     assert "It waited for “Job 2”" in world.job(third)["error"]["message"]

@@ -15,11 +15,11 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from store.contract.errors import ConfigError
-from store.contract.home import Home
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.core.schemas import Person
 from store.db.database import Database
-from store.documents.tables.person import Person
-from store.http import uploads
+from store.http import files
 from tests.unit.store_samples import TOKEN, add_job, open_store, serving
 
 
@@ -113,7 +113,7 @@ def test_unknown_paths_methods_and_commands_are_documents(served: Served) -> Non
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 100_000])
 def test_a_body_that_is_no_object_is_refused(served: Served, body: bytes) -> None:
     _, _, http = served
-    for path in ("/sql", "/queries/jobs.queue", "/commands/echo", "/asks/inspect"):
+    for path in ("/sql", "/queries/jobs.job_queue.queue", "/commands/echo", "/asks/inspect"):
         answer = http.post(path, content=body)
         assert (answer.status_code, answer.json()["field"]) == (422, "body")
 
@@ -243,9 +243,9 @@ def _wait(done: Any) -> None:
 def test_names_become_plain(name: str, kept: str | None) -> None:
     if kept is None:
         with pytest.raises(ConfigError, match="not a file name"):
-            uploads.plain_name(name)
+            files.plain_name(name)
     else:
-        assert uploads.plain_name(name) == kept
+        assert files.plain_name(name) == kept
 
 
 @pytest.mark.parametrize("path", ["..%2F..%2Fescape.csv", "%2Fetc%2Fescape.csv", "a%2F..%2F..%2Fescape.csv"])
@@ -277,7 +277,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(served: Served, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(uploads.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     answer = http.put("/uploads/full.csv", content=b"x" * 5_000_000)
     assert (answer.status_code, answer.json()["message"]) == (
         422,

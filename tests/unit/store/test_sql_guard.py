@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store.contract.errors import QueryError
-from store.contract.home import Home
+from store.core.errors import QueryError
+from store.core.home import Home
 from store.db.database import Database
 from tests.unit.store_samples import add_job, open_store, read_rows, read_written
 

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store.contract.errors import BusyError, EngineUnavailable, QueryError
-from store.contract.home import Home
+from store.core.errors import BusyError, EngineUnavailable, QueryError
+from store.core.home import Home
 from store.db import statements
+from store.db.connection import StatementReading
 from store.db.database import Database
-from store.db.reading import StatementReading
 from tests.unit.store_samples import open_store, read_rows, read_written
 
 ENDLESS = "SELECT count(*) FROM range(1000000000000) t(a) WHERE hash(a) % 7 = 3"

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engine.server.scheduling.job_handlers import write_order
-from store.config.judging.transfer_config import KIND, TransferConfig
-from store.contract.errors import ConfigError, StateError
-from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.runs import transfers
+from engine.job_handlers import write_order
+from store.core.errors import ConfigError, StateError
+from store.data import datasets
+from store.jobs import job_queue
+from store.transfer import transfers
+from store.transfer.config import KIND, TransferConfig
 from tests.pages.seeds.seed_transfer import result
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
@@ -64,7 +64,7 @@ def test_a_matrix_is_queued_with_ids(desk: Desk) -> None:
     assert job["config"]["datasets"] == ["data-S0", "data-S1"]
     with desk.database.transaction() as tx:
         datasets.delete_dataset(tx, "S1")
-        jobs.claim(tx, job["job_id"], "cpu", 1.0)
+        job_queue.claim(tx, job["job_id"], "cpu", 1.0)
     order = json.loads(write_order(desk.database, desk.home, desk.job(job["job_id"])).config.read_text())
     # the other was deleted meanwhile
     assert [entry["dataset"]["name"] for entry in order["datasets"]] == ["S0"]
@@ -88,11 +88,11 @@ def test_what_can_not_be_asked_for(desk: Desk) -> None:
 
 def stored(desk: Desk, job_id: str, document: dict[str, Any], config: TransferConfig, at: float) -> None:
     with desk.database.transaction() as tx:
-        jobs.insert(
+        job_queue.insert(
             tx,
-            jobs.NewJob(job_id=job_id, kind=KIND, title="T", config=config.document(), at=at),
+            job_queue.NewJob(job_id=job_id, kind=KIND, title="T", config=config.document(), at=at),
         )
-        jobs.update(tx, job_id, status="finished", result=document)
+        job_queue.update(tx, job_id, status="finished", result=document)
 
 
 def measured(desk: Desk) -> tuple[list[str], list[dict[str, Any]], TransferConfig]:
@@ -116,7 +116,7 @@ def test_the_newest_cell_counts_and_reasons_give_way(desk: Desk) -> None:
     assert not matrix.missing(names, config.datasets)
     assert matrix.failed() == [(names[2], "data-S0")]
     again = TransferConfig(runs=names[2:], datasets=["data-S0"])
-    document = jobs.get_job(desk.database, "job-1")["result"]
+    document = job_queue.get_job(desk.database, "job-1")["result"]
     cell = matrix.cells[names[0], "data-S0"] | {"run_id": names[2]}
     stored(desk, "job-0", document | {"cells": [cell]}, again, 4.0)  # older, but with figures
     mended = transfers.measured_transfer(desk.database, names, sets, config.asked)

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.server.scheduling.job_handlers import keep
-from store.config.data.data_config import CleanConfig
-from store.config.data.filters import Filter
-from store.config.data.recipe import Recipe
-from store.contract.errors import ConfigError, StateError
-from store.contract.home import Home
+from engine.job_handlers import keep
+from store.core.errors import ConfigError, StateError
+from store.core.home import Home
+from store.data import dataset_versions, datasets
+from store.data.cleaning import Recipe
+from store.data.cleaning_text import title, words
+from store.data.config import CleanConfig
+from store.data.dataset_versions import FateFilter
+from store.data.filters import Filter
 from store.db.database import Database
-from store.queries import jobs
-from store.queries.data import datasets, versions
-from store.queries.data.versions import FateFilter
-from store.words.recipe_words import title, words
+from store.jobs import job_queue
 from tests.unit.data_job import read
 from tests.unit.recipe_samples import chat, make, run
 from tests.unit.store_samples import add_job, new_store
@@ -42,7 +42,7 @@ def insert(database: Database, dataset: Document) -> None:
         row = {key: dataset[key] for key in ("fingerprint", "kind", "format", "columns", "row_count", "name")}
         sizes = {"skipped_count": 0, "duplicate_count": 0, "source_bytes": 1, "stats": {}, "source": {}}
         split = {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1}
-        row |= {"dataset_id": dataset["dataset_id"], "created_at": jobs.utc(time.time())}
+        row |= {"dataset_id": dataset["dataset_id"], "created_at": job_queue.utc(time.time())}
         datasets.insert_dataset(tx, row | sizes | split)
 
 
@@ -96,38 +96,40 @@ def test_the_tree_holds_the_family_alone_with_recipes_and_runs(store: tuple[Home
     with database.transaction() as tx:
         tx.execute("UPDATE run SET dataset_id = 'data-b'")
     for start in ("root", "b", "data-c"):
-        tree = versions.tree(database, start)
+        tree = dataset_versions.tree(database, start)
         assert [(row["name"], row["depth"]) for row in tree] == [("root", 0), ("a", 1), ("b", 2), ("c", 1)]
     assert tree[1]["titles"] == ["Drop rows where the row is 0", "Strip white space"]
     assert tree[1]["fates"]["changed"] == 5
     assert [row["created_by"] for row in tree] == [None, "p-ada", "p-ada", "p-ada"]  # who asked for the job
     assert [run["name"] for run in tree[2]["runs"]] == ["Run1"]
-    assert [row["name"] for row in versions.lineage(database, "b")] == ["root", "a", "b"]
+    assert [row["name"] for row in dataset_versions.lineage(database, "b")] == ["root", "a", "b"]
 
 
 def test_fates_are_searched_by_fate_step_and_text(
     grown: tuple[Home, Database, dict[str, Document]],
 ) -> None:
     _, database, _ = grown
-    everything = versions.fates(database, "c")
+    everything = dataset_versions.fates(database, "c")
     assert everything["total"] == len(everything["rows"]) == 8
     assert [row["row_id"] for row in everything["rows"]] == list(range(8))
-    dropped = versions.fates(database, "a", FateFilter(fate="dropped"))
+    dropped = dataset_versions.fates(database, "a", FateFilter(fate="dropped"))
     assert [(row["before"], row["after"], row["reason"]) for row in dropped["rows"]] == [
         ("q0\n\n a0", None, "first")
     ]
-    assert versions.fates(database, "a", FateFilter(step=1))["total"] == 5
-    assert versions.fates(database, "a", FateFilter(step=0))["total"] == 1
-    matches = versions.fates(database, "c", FateFilter(search="EXTRA"))
+    assert dataset_versions.fates(database, "a", FateFilter(step=1))["total"] == 5
+    assert dataset_versions.fates(database, "a", FateFilter(step=0))["total"] == 1
+    matches = dataset_versions.fates(database, "c", FateFilter(search="EXTRA"))
     assert [(row["before"], row["after"], row["fate"]) for row in matches["rows"]] == [
         (None, "extra\n\nyes", "added")
     ]
-    assert versions.fates(database, "a", FateFilter(search="FIRST"))["total"] == 1
-    assert versions.fates(database, "c", FateFilter(search="row 1 of other", fate="added"))["total"] == 1
-    pages = [versions.fates(database, "c", limit=3, offset=at)["rows"] for at in (0, 3, 6)]
+    assert dataset_versions.fates(database, "a", FateFilter(search="FIRST"))["total"] == 1
+    assert (
+        dataset_versions.fates(database, "c", FateFilter(search="row 1 of other", fate="added"))["total"] == 1
+    )
+    pages = [dataset_versions.fates(database, "c", limit=3, offset=at)["rows"] for at in (0, 3, 6)]
     assert [row for page in pages for row in page] == everything["rows"]
     with pytest.raises(StateError, match="root was imported"):
-        versions.fates(database, "root")
+        dataset_versions.fates(database, "root")
 
 
 @pytest.mark.parametrize("first", ["root", "a", "b", "c"])
@@ -136,7 +138,7 @@ def test_any_two_versions_are_compared_row_by_row(
     grown: tuple[Home, Database, dict[str, Document]], first: str, second: str
 ) -> None:
     home, database, made = grown
-    comparison = versions.compare(database, first, second, limit=100)
+    comparison = dataset_versions.compare(database, first, second, limit=100)
     ours, theirs = (read(home.rows(made[name]["fingerprint"])) for name in (first, second))
     counts = comparison["counts"]
     assert counts["kept"] + counts["changed"] + counts["dropped"] == len(ours)
@@ -158,7 +160,7 @@ def test_any_two_versions_are_compared_row_by_row(
             assert row["before"]["text"] == ours[row["row_id"]]["text"]
         if row["fate"] == "changed":
             assert row["before"] != row["after"]
-    kept = versions.compare(database, first, second, fate="kept", limit=1)
+    kept = dataset_versions.compare(database, first, second, fate="kept", limit=1)
     assert (kept["total"], len(kept["rows"])) == (counts["kept"], min(1, counts["kept"]))
 
 
@@ -167,7 +169,7 @@ def test_strangers_are_not_compared(store: tuple[Home, Database]) -> None:
     for name in ("One", "Two"):
         insert(database, make(home, [chat("x", name)], name=name))
     with pytest.raises(ConfigError, match="One and Two are not versions of one data set"):
-        versions.compare(database, "One", "Two")
+        dataset_versions.compare(database, "One", "Two")
 
 
 STEPS = [

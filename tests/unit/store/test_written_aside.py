@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from store.contract.jobdir import read_json, write_json, written_aside
+from store.core.job_folder import read_json, write_json, written_aside
 
 
 def test_two_threads_may_write_the_same_file(tmp_path: Path) -> None:

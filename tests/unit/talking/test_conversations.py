@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from engine.server.commands import Commands
-from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
-from store.contract.home import Home
-from store.contract.roles import OWNER
+from engine.commands import Commands
+from store.core.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.core.home import Home
+from store.core.rights import OWNER
+from store.data import datasets
 from store.db.database import Database
-from store.queries import conversations, jobs
-from store.queries.data import datasets
+from store.jobs import job_queue
+from store.playground import conversations
 
 NOW = 1_700_000_000.0
 A, B = {"model": "a"}, {"model": "b"}
@@ -43,16 +44,16 @@ def say_turn(store: Database, turn: str, parent: str, prompt: str, *answers: tup
     with store.transaction() as tx:
         if not tx.query("SELECT 1 FROM conversation").num_rows:
             settings: Any = {"system": "Be kind.", "models": [A, B]}
-            conversations.begin(tx, "c", "", settings, "you", jobs.utc(NOW))
+            conversations.begin(tx, "c", "", settings, "you", job_queue.utc(NOW))
         held = conversations.get_conversation(tx, "c")
         count = len(conversations.tree(tx, "c"))
-        conversations.say(tx, turn, held, (parent, prompt), "you", jobs.utc(NOW + count))
+        conversations.say(tx, turn, held, (parent, prompt), "you", job_queue.utc(NOW + count))
         for place, (model, text, reason) in enumerate(answers):
             given: Any = {
                 "turn_id": turn, "place": place, "label": model["model"], "model": model, "text": text,
                 "tokens": [], "reason": reason, "figures": None, "error": None,
             }  # fmt: skip
-            conversations.answer(tx, given, jobs.utc(NOW))
+            conversations.answer(tx, given, job_queue.utc(NOW))
 
 
 def talker(model: Any, place: int = 0, temperature: float = 0.0) -> conversations.Speaker:
@@ -64,7 +65,7 @@ def add_dataset(store: Database, name: str, kind: str) -> None:
         **{"dataset_id": f"data-{name}", "name": name, "kind": kind, "format": "messages", "columns": {}},
         **{"source": {}, "fingerprint": "f", "row_count": 99, "skipped_count": 0, "duplicate_count": 0},
         **{"source_bytes": 1, "stats": {}, "split_seed": 3, "validation_size": 0.2, "test_size": 0.05},
-        "created_at": jobs.utc(NOW),
+        "created_at": job_queue.utc(NOW),
     }
     with store.transaction() as tx:
         datasets.insert_dataset(tx, row)
@@ -92,7 +93,7 @@ def test_each_model_goes_on_from_what_it_said_itself(store: Database) -> None:
 def test_a_model_that_talks_twice_goes_on_from_its_own_words(store: Database) -> None:
     own: Any = {"system": "", "models": [{**A, "sampling": {"temperature": heat}} for heat in (0.0, 0.8)]}
     with store.transaction() as tx:
-        conversations.begin(tx, "c", "", own, "you", jobs.utc(NOW))
+        conversations.begin(tx, "c", "", own, "you", job_queue.utc(NOW))
     say_turn(store, "t1", "", "One?", (A, "cold", "end"), (A, "warm", "end"))
     turns = conversations.path(store, "c", "t1")
 
@@ -185,7 +186,7 @@ def test_an_answer_that_comes_after_its_conversation_was_deleted_harms_nobody(
             "turn_id": "t1", "place": 0, "label": "a", "model": A, "text": "late", "tokens": [],
             "reason": "end", "figures": None, "error": None,
         }  # fmt: skip
-        conversations.answer(tx, late, jobs.utc(NOW))
+        conversations.answer(tx, late, job_queue.utc(NOW))
     assert not store.query("SELECT 1 FROM turn_answer").num_rows
 
 
@@ -198,7 +199,7 @@ def test_a_kept_answer_has_all_before_it_and_becomes_a_row(store: Database, act:
     assert [m["content"] for m in training["messages"]] == ["Be kind.", "One?", "a1", "Two?", "Better.\n"]
     assert (training["corrected"], test["corrected"]) == (True, False)
     job_id = act("use_kept_rows", kind="training", name="Corrections")["job_id"]
-    job = jobs.get_job(store, job_id)
+    job = job_queue.get_job(store, job_id)
     (line,) = (home.uploads / job["config"]["source"]["upload"]).read_text().splitlines()
     row = json.loads(line)
     assert row["messages"] == training["messages"]
@@ -212,7 +213,7 @@ def test_a_kept_answer_has_all_before_it_and_becomes_a_row(store: Database, act:
     with pytest.raises(StateError, match="in the data set"):
         act("forget_kept_row", kept=training["kept_id"])
     with store.transaction() as tx:
-        jobs.finish(tx, job_id, "cancelled", NOW)
+        job_queue.finish(tx, job_id, "cancelled", NOW)
     assert conversations.kept_rows(store)[1]["dataset_name"] is None  # it waits again
     act("forget_kept_row", kept=training["kept_id"])
 
@@ -248,10 +249,10 @@ def test_kept_rows_extend_a_data_set_by_a_version_that_waits_for_their_import(
     ):
         with pytest.raises(ConfigError, match=why):
             act("use_kept_rows", kind=kind, dataset=dataset)
-    version = jobs.get_job(store, act("use_kept_rows", kind="training", dataset="Old")["job_id"])
+    version = job_queue.get_job(store, act("use_kept_rows", kind="training", dataset="Old")["job_id"])
     (step,) = version["config"]["recipe"]["steps"]
     (before,) = version["after_jobs"]
-    imported = jobs.get_job(store, before)
+    imported = job_queue.get_job(store, before)
     assert (version["kind"], version["config"]["name"]) == ("clean", "Old v2")
     assert step["dataset"] == imported["config"]["name"] == "Rows kept for Old v2"
     assert round(step["share"] * 99 / (1 - step["share"])) == 1

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine.playground.remote import RemoteAnswer
-from store.config.judging.talk_config import TalkSampling
-from store.config.measuring.judge_config import Endpoint
-from store.contract.addresses import PUBLIC
-from store.contract.errors import ConfigError, ModelError
+from engine.playground.answers import RemoteAnswer
+from store.core.addresses import PUBLIC
+from store.core.errors import ConfigError, ModelError
+from store.core.metric_options import Endpoint
+from store.playground.config import TalkSampling
 from tests.unit.judge_server import Answer, chunk, judging, streamed
 
 ASKED: Any = [{"role": "user", "content": "Hello"}]

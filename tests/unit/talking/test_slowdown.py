@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.server.talk.machine_use import MIN_STEPS, Slowdown
+from engine.playground.conversations import MIN_STEPS, Slowdown
 
 
 def noted(*looks: tuple[float, float | None, bool]) -> Slowdown:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from store.config.judging.talk_config import (
+from store.core.errors import ConfigError
+from store.playground.config import (
     KeptRowsInto,
     NextTurn,
     Talk,
@@ -15,7 +16,6 @@ from store.config.judging.talk_config import (
     TalkSettings,
     without_defaults,
 )
-from store.contract.errors import ConfigError
 
 LOCAL = {"base_url": "http://127.0.0.1:8000/v1", "model": "their-model"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.playground.text_pieces import Held, StopStrings, TokenText
+from engine.models.token_stream import Held, StopStrings, TokenText
 from tests.tiny import make_tokenizer
 
 TEXT = "Grüße, 世界 👩‍🚀! مرحبا\n\tx"

@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.course import advice
-from engine.diagnostics.course.run_course import RunCourse
-from engine.diagnostics.forgetting import forgetting_words
-from engine.diagnostics.statistics.statistics import Interval
-from engine.diagnostics.verdicts import preference_verdict
-from engine.evidence.evidence import judged_config
-from engine.forward.batches import total_steps
-from engine.models import smaller
-from store.catalog.methods import METHODS
-from store.config.training.refusals import refusals
-from store.config.training.train_config import TrainConfig
+from engine.evaluation.run_evaluation import judged_config
+from engine.evaluation.statistics.intervals import Interval
+from engine.evaluation.training_curve import advice
+from engine.evaluation.training_curve.run_curve import RunCourse
+from engine.evaluation.verdicts import forgetting_text, preference_verdict
+from engine.models import memory_advice
+from engine.models.batching import total_steps
+from store.training.methods import METHODS
+from store.training.setting_conflicts import refusals
+from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import assess
 from tests.unit.verdicts.test_overfitting import blown_up, falling, validations
 
@@ -85,7 +84,7 @@ def pieces_of(config: TrainConfig, stopped: dict[str, Any]) -> Iterator[dict[str
     if config.task == "dpo":
         yield from preference_verdict.displaced(fallen, read)
     for lost in ("some", "much"):
-        yield from forgetting_words.drop_undone(forgetting_words.advise(lost, read), stopped)
+        yield from forgetting_text.drop_undone(forgetting_text.advise(lost, read), stopped)
 
 
 def takes_effect(field: str, before: TrainConfig, after: TrainConfig, stopped: dict[str, Any]) -> bool:
@@ -148,7 +147,7 @@ def test_what_takes_less_memory_is_never_refused(device: str, dealt: bool) -> No
         config = TrainConfig(
             dataset="d", method=method, per_device_train_batch_size=size, max_length=length, **held
         )
-        sentence, _, change = smaller.advised(config, device, dealt=dealt)
+        sentence, _, change = memory_advice.advised(config, device, dealt=dealt)
         assert sentence.endswith(".")
         if change:
             after = TrainConfig.parse(config.model_dump() | change)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.diagnostics.course import task_metric_course
-from engine.diagnostics.course.run_course import LossCourse, MetricCourse
-from engine.diagnostics.verdicts import live_alarms
-from store.queries.alerts import KINDS
+from engine.evaluation.training_curve import run_curve
+from engine.evaluation.training_curve.run_curve import LossCourse, MetricCourse
+from engine.evaluation.verdicts import live_alarms
+from store.runs.run_outcomes import KINDS
 
 ROWS, TOKENS = 120, 20
 
@@ -68,7 +68,7 @@ def test_metric_and_loss_part_while_it_trains() -> None:
     every = validations([2.0, 1.5, 1.7, 1.9])
     right = [0.2, 0.4, 0.6, 0.9]
     metric = [
-        task_metric_course.of_rows(
+        run_curve.metric_of_rows(
             "label", v["step"], v["row_ids"], (np.arange(ROWS) / ROWS < r) * 3, [3] * ROWS
         )
         for v, r in zip(every, right, strict=True)
@@ -126,25 +126,21 @@ def test_a_course_from_sums_has_the_interval_of_its_rows() -> None:
         "step": 10, "n": 50, "x": right.sum(), "w": tokens.sum(), "xx": (right * right).sum(),
         "xw": (right * tokens).sum(), "ww": (tokens * tokens).sum(),
     }  # fmt: skip
-    (point,) = task_metric_course.course("tokens", [sums])
+    (point,) = run_curve.metric_curve("tokens", [sums])
     value, n = right.sum() / tokens.sum(), 50
     error = np.sqrt(n / (n - 1) * np.square(right - value * tokens).sum()) / tokens.sum()
     half = stats.t.ppf(0.975, tokens.sum() ** 2 / np.square(tokens).sum() - 1) * error
     assert point["n"] == 50
     assert (point["low"], point["value"], point["high"]) == pytest.approx((value - half, value, value + half))
     four = {"n": 4, "x": 20, "w": 40, "xx": 120, "xw": 200, "ww": 400}
-    assert task_metric_course.course("tokens", [sums | four])[0]["low"] is None
-    assert (
-        task_metric_course.course("label", [sums | {"x": 50, "w": 50}])[0]["low"] < 1
-    )  # Wilson: never certain
+    assert run_curve.metric_curve("tokens", [sums | four])[0]["low"] is None
+    assert run_curve.metric_curve("label", [sums | {"x": 50, "w": 50}])[0]["low"] < 1  # Wilson: never certain
 
 
 def test_rows_that_all_agree_make_nothing_certain() -> None:
     ones = {"step": 1, "n": 16, "x": 0, "w": 80, "xx": 0, "xw": 0, "ww": 400}
-    (none_right,) = task_metric_course.course("tokens", [ones])
+    (none_right,) = run_curve.metric_curve("tokens", [ones])
     assert (none_right["value"], none_right["low"]) == (0, 0)
     assert none_right["high"] == pytest.approx(1.96**2 / (16 + 1.96**2), abs=1e-3)
-    (alike,) = task_metric_course.course(
-        "answers", [{**ones, "x": 16, "w": 16, "xx": 16, "xw": 16, "ww": 16}]
-    )
+    (alike,) = run_curve.metric_curve("answers", [{**ones, "x": 16, "w": 16, "xx": 16, "xw": 16, "ww": 16}])
     assert (alike["value"], alike["low"], alike["high"]) == (1, None, None)

@@ -11,13 +11,13 @@ from scipy import stats
 
 from bench.truths import Rate, observe
 from bench.truths.runs import divergence
-from engine.diagnostics.course import advice, training_divergence
-from engine.diagnostics.course.run_course import RunCourse
-from engine.diagnostics.verdicts import live_alarms
-from engine.diagnostics.verdicts.verdict import add_unmeasured
-from engine.evidence.evidence import judged_config
-from store.config.training.train_config import TrainConfig
-from store.queries.alerts import KINDS
+from engine.evaluation.run_evaluation import judged_config
+from engine.evaluation.training_curve import advice, stages
+from engine.evaluation.training_curve.run_curve import RunCourse
+from engine.evaluation.verdicts import live_alarms
+from engine.evaluation.verdicts.verdict import add_unmeasured
+from store.runs.run_outcomes import KINDS
+from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import assess
 
 EPOCHS = {"reason": "epochs", "step": 100, "restored_step": None}
@@ -56,16 +56,16 @@ def test_a_rise_is_sure_for_all_levels_and_looks_that_it_could_have_risen_from(l
     sure = stats.t.ppf(1 - 0.05 / ((levels - late) * looks), levels) * math.sqrt(2) * error
     for rise, diverges in ((0.99 * sure, False), (1.01 * sure, True)):
         losses = np.exp(noise + rise * (np.arange(100) >= 85))
-        divergence_of = training_divergence.find([*enumerate(losses.tolist())], looks=looks)
+        divergence_of = stages.find_divergence([*enumerate(losses.tolist())], looks=looks)
         assert (divergence_of is not None) == diverges, rise
 
 
 def test_a_loss_that_falls_again_to_almost_nothing_has_not_diverged() -> None:
     """A loss of 0.03 is three times one of 0.01, and neither is anything to one that began at 3."""
     learned = [(step, 3.0 if step < 20 else 0.01 if step < 60 else 0.03) for step in range(1, 101)]
-    assert training_divergence.find(learned) is None
+    assert stages.find_divergence(learned) is None
     infinite = [(step, 3.0 if step < 40 else np.inf) for step in range(1, 101)]
-    detected = training_divergence.find(infinite)
+    detected = stages.find_divergence(infinite)
     assert detected is not None
     assert "no number" in detected.sentence
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.diagnostics import phrasing
+from store.core import formatting
 from tests.unit.every_sentence import SOURCES, every
 from tests.unit.odd_sentences import odd
 from tests.unit.verdict_inputs import judge
@@ -47,8 +47,8 @@ def test_sentences_of_edges_by_hand() -> None:
         tuned_correct=[1], eval_rows=[], train_curve=[], stopped=STOPPED, config=CONFIG,
     )  # fmt: skip
     assert document["headline"].startswith("Can't be told from 1 held-out row: there is only one row")
-    assert phrasing.interval(None, None) == "no interval"
-    assert phrasing.number(1e12, 2) == "1.0×10¹²"
-    assert phrasing.number(-1e-9, 6) == "−1.0×10⁻⁹"
-    assert phrasing.number(-0.001, 2) == "0.00"
-    assert phrasing.alone(0.0031) == "0.0031"
+    assert formatting.interval(None, None) == "no interval"
+    assert formatting.number(1e12, 2) == "1.0×10¹²"
+    assert formatting.number(-1e-9, 6) == "−1.0×10⁻⁹"
+    assert formatting.number(-0.001, 2) == "0.00"
+    assert formatting.alone(0.0031) == "0.0031"

@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.diagnostics.memorisation.extraction import (
-    canaries,
-    edit_distance,
-    exposure,
-    extraction,
-    similarity,
-)
-from engine.diagnostics.statistics.bounded import mean_interval
+from engine.evaluation.statistics.intervals import bounded_mean_interval
+from engine.evaluation.verdicts.extraction import canaries, edit_distance, exposure, extraction, similarity
 
 
 def textbook(first: str, second: str) -> int:
@@ -161,9 +155,9 @@ def test_what_is_said_to_be_found_is_found(count: int) -> None:
 
 def test_the_limit_at_a_bound_is_not_pulled_away_from_it() -> None:
     """All but one of five at the top: the mean may well be 7.97 of 8. All of them: it may be lower."""
-    nearly = mean_interval([7.0, 8.0, 8.0, 8.0, 8.0], 0.0, 8.0)
+    nearly = bounded_mean_interval([7.0, 8.0, 8.0, 8.0, 8.0], 0.0, 8.0)
     assert nearly.low < 6.5 < 7.97 < nearly.high <= 8.0
-    every = mean_interval([8.0] * 5, 0.0, 8.0)
+    every = bounded_mean_interval([8.0] * 5, 0.0, 8.0)
     assert every.low < 6.0 < every.high == 8.0
-    turned = mean_interval([1.0, 0.0, 0.0, 0.0, 0.0], 0.0, 8.0)
+    turned = bounded_mean_interval([1.0, 0.0, 0.0, 0.0, 0.0], 0.0, 8.0)
     assert (turned.low, turned.high) == pytest.approx((8 - nearly.high, 8 - nearly.low), abs=0.2)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.forgetting.forgetting import THRESHOLDS, assess, overall, state_of
-from engine.diagnostics.forgetting.forgetting_course import course, matrix
-from engine.diagnostics.forgetting.forgetting_words import advise
-from engine.diagnostics.forgetting.probe_scores import OPEN, pair
+from engine.evaluation.verdicts.forgetting import THRESHOLDS, assess, overall, state_of
+from engine.evaluation.verdicts.forgetting_text import advise
+from engine.evaluation.verdicts.forgetting_tradeoff import category_matrix, forgetting_curve
+from engine.evaluation.verdicts.paired_measurements import OPEN, pair_probes
 from tests.unit.probe_rows import choices, table, texts
 
 CONFIG = {"learning_rate": 3e-4, "num_train_epochs": 4.0, "replay_share": 0.0}
@@ -181,7 +181,7 @@ def test_items_are_paired_by_name_and_not_by_place() -> None:
     assert fewer["unscored"] == {"choices": 40}
     assert fewer["choices"][0]["n"] == 600
     with pytest.raises(ValueError, match="other tokens"):
-        pair(table(texts(0)), table([{**row, "tokens": row["tokens"] + 1} for row in texts(0)]))
+        pair_probes(table(texts(0)), table([{**row, "tokens": row["tokens"] + 1} for row in texts(0)]))
 
 
 def test_a_question_of_one_option_is_left_out_and_counted() -> None:
@@ -221,7 +221,7 @@ def test_flips_that_luck_explains_are_said_to_be_so() -> None:
 def test_course_says_since_when() -> None:
     rises = {10: 0.01, 20: 0.30, 30: 0.02, 40: 0.12, 50: 0.3}
     seen = {s: table(texts(r, seed=s), choices(s, 2)) for s, r in rises.items()}
-    prose, asked = course(table(texts(0, noise=0), choices()), seen)
+    prose, asked = forgetting_curve(table(texts(0, noise=0), choices()), seen)
     assert [p["step"] for p in prose["points"]] == [10, 20, 30, 40, 50]
     assert all(p["low"] < rises[p["step"]] < p["high"] for p in prose["points"])
     assert (prose["amber_since"], prose["red_since"]) == (40, 50)  # that of step 20 did not last
@@ -231,10 +231,10 @@ def test_course_says_since_when() -> None:
 
 def test_a_threshold_is_passed_at_a_level_for_all_checkpoints() -> None:
     base = table(texts(0, noise=0))
-    low = course(base, {1: table(texts(0, seed=4))})[0]["points"][0]["low"]
+    low = forgetting_curve(base, {1: table(texts(0, seed=4))})[0]["points"][0]["low"]
     rows = table(texts(0.0505 - low, seed=4))  # at 95% just above amber
-    assert course(base, {1: rows})[0]["amber_since"] == 1
-    several = course(base, dict.fromkeys(range(1, 6), rows))[0]
+    assert forgetting_curve(base, {1: rows})[0]["amber_since"] == 1
+    several = forgetting_curve(base, dict.fromkeys(range(1, 6), rows))[0]
     assert all(point["low"] > 0.05 for point in several["points"])
     assert several["amber_since"] is None
 
@@ -243,7 +243,7 @@ def test_course_through_a_break() -> None:
     rows = texts(0.3)
     for row in rows:
         row["loss_sum"] = math.nan
-    probe_course = course(table(texts(0, noise=0)), {5: table(texts(0.0)), 10: table(rows)})[0]
+    probe_course = forgetting_curve(table(texts(0, noise=0)), {5: table(texts(0.0)), 10: table(rows)})[0]
     assert probe_course["red_since"] == 10
     assert probe_course["points"][1] == {
         "step": 10,
@@ -258,7 +258,7 @@ def test_course_through_a_break() -> None:
 
 def test_matrix_of_categories() -> None:
     seen = {10: table(choices(0)), 20: table(choices(24, only="capitals"))}
-    document = matrix(table(choices()), seen)
+    document = category_matrix(table(choices()), seen)
     assert (document["steps"], len(document["cells"])) == ([10, 20], 8)
     cells = {(c["category"], c["step"]): c for c in document["cells"]}
     assert cells["capitals", 20]["change"]["value"] == pytest.approx(-24 / 160)
@@ -269,7 +269,7 @@ def test_matrix_of_categories() -> None:
     assert (nothing["n"], nothing["lost"], nothing["p_holm"]) == (640, 0, 1)
     assert (fallen["lost"], fallen["p_holm"]) == (24, pytest.approx(2 * 2 * 0.5**24))
     with pytest.raises(ValueError, match="no probe prose"):
-        matrix(table(texts(0)), {1: table(texts(0))}, "prose")
+        category_matrix(table(texts(0)), {1: table(texts(0))}, "prose")
 
 
 def test_replay_is_advised_where_it_can_be_set_and_not_twice() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.diagnostics.course.validation import Validation
-from engine.diagnostics.forgetting import earlier_stop
-from engine.diagnostics.forgetting.earlier_stop import ProseCourse
+from engine.evaluation.training_curve.run_curve import Validation
+from engine.evaluation.verdicts import forgetting_tradeoff
+from engine.evaluation.verdicts.forgetting_tradeoff import ProseCourse
 from tests.unit.probe_rows import table, texts
 
 ROWS = np.random.default_rng(0).normal(20, 2, 80)
@@ -27,7 +27,7 @@ def prose(rise: float) -> pa.Table:
 
 
 def advised(gains: dict[int, float], rises: dict[int, float], **stopped: Any) -> dict[str, Any] | None:
-    return earlier_stop.advise(
+    return forgetting_tradeoff.advise_earlier_stop(
         [validation(step, gain) for step, gain in gains.items()],
         ProseCourse({step: prose(rise) for step, rise in rises.items()}, prose(rises[max(gains)])),
         STOPPED | stopped,

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.forgetting import kept_share
-from engine.diagnostics.forgetting.kept_share import ShareGain, ShareRows, point
-from store.documents.figures.estimate import Estimate
+from engine.evaluation.verdicts import forgetting_tradeoff
+from engine.evaluation.verdicts.forgetting_tradeoff import ShareGain, ShareRows, share_point
+from store.core.figure_schemas import Estimate
 from tests.unit.probe_rows import choices, table, texts
 from tests.unit.verdict_inputs import judge_mixed
 
@@ -25,11 +25,11 @@ NO_GAIN: Estimate = {"value": 0.0, "low": 0.0, "high": 0.0, "n": 60}
 def at(alpha: float, gain: float, rise: float) -> dict[str, Any]:
     losses = BASE - 10 * gain - np.random.default_rng(1).normal(0, 0.5, 80) * (alpha > 0)
     now = ShareRows(losses, table(texts(rise, noise=0.05), choices()))
-    return point(alpha, TOKENS, ShareRows(BASE, BEFORE), now)
+    return share_point(alpha, TOKENS, ShareRows(BASE, BEFORE), now)
 
 
 def recommend(points: list[Any]) -> dict[str, Any]:
-    return kept_share.recommend([ShareGain.of(point) for point in points])
+    return forgetting_tradeoff.recommend_share([ShareGain.of(point) for point in points])
 
 
 def test_a_point_has_both_axes_with_interval_and_n() -> None:
@@ -70,13 +70,15 @@ def test_the_luckiest_of_many_shares_is_rarely_recommended_where_none_gains() ->
     for _ in range(400):
         points = [ShareGain(0, NO_GAIN, None)]
         for place in range(1, 11):
-            gain = kept_share.ratio_interval(rng.normal(0, 1, 60), np.ones(60)).to_dict()
+            gain = forgetting_tradeoff.ratio_interval(rng.normal(0, 1, 60), np.ones(60)).to_dict()
             points.append(ShareGain(place / 10, gain, None))
-        recommended += kept_share.recommend(points)["recommended"] is not None
+        recommended += forgetting_tradeoff.recommend_share(points)["recommended"] is not None
     assert recommended / 400 <= 0.05
-    single = kept_share.ratio_interval(rng.normal(1, 1, 60), np.ones(60)).to_dict()
-    alone = kept_share.recommend([ShareGain(0, NO_GAIN, None), ShareGain(1, single, None)])["sentence"]
-    many = kept_share.recommend([ShareGain(a / 4, single, None) for a in range(5)])["sentence"]
+    single = forgetting_tradeoff.ratio_interval(rng.normal(1, 1, 60), np.ones(60)).to_dict()
+    alone = forgetting_tradeoff.recommend_share([ShareGain(0, NO_GAIN, None), ShareGain(1, single, None)])[
+        "sentence"
+    ]
+    many = forgetting_tradeoff.recommend_share([ShareGain(a / 4, single, None) for a in range(5)])["sentence"]
     assert "need" not in alone
     assert "The intervals are as wide as 4 α need." in many
 
@@ -95,7 +97,7 @@ def test_the_gain_at_the_end_is_the_verdicts_own() -> None:
         tuned_correct=counts,
         config={},
     )
-    gain = point(1.0, TOKENS, ShareRows(BASE, BEFORE), ShareRows(tuned, BEFORE))["gain"]
+    gain = share_point(1.0, TOKENS, ShareRows(BASE, BEFORE), ShareRows(tuned, BEFORE))["gain"]
     assert {end: gain[end] for end in ("value", "low", "high", "n")} == {
         end: verdict["gain"][end] for end in ("value", "low", "high", "n")
     }

@@ -7,7 +7,7 @@ import pytest
 
 from bench.truths import observe
 from bench.truths.runs.launch_time import RATES
-from engine.diagnostics.launch.launch_time import NextRun, TimedRun, shortened, time_range
+from engine.evaluation.statistics.cost_prediction import NextRun, TimedRun, shortened, time_range
 
 LORA = NextRun("sft lora")
 TIMED = NextRun("sft lora", steps_timed="own")

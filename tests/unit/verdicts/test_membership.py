@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from engine.diagnostics.memorisation.membership import PairedScores, assess, by_checkpoint
+from engine.evaluation.verdicts.membership_inference import PairedScores, assess, by_checkpoint
 
 
 def group(drop: float, *, n: int = 60, level: float = 2.0, seed: int = 0, drift: float = 0.1) -> PairedScores:
@@ -55,7 +55,7 @@ def test_an_untrained_model_remembers_nothing() -> None:
 
 
 def test_equal_groups_are_rarely_said_to_be_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.diagnostics.statistics.roc.RESAMPLES", 50)  # the share caught decides nothing
+    monkeypatch.setattr("engine.evaluation.statistics.roc.RESAMPLES", 50)  # the share caught decides nothing
     called = sum(
         assess(group(0.3, n=40, seed=2 * s), group(0.3, n=40, seed=2 * s + 1))["state"] == "remembers"
         for s in range(250)

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from engine.diagnostics.verdicts import mixed
+from engine.evaluation.verdicts import verdict as mixed
 from tests.unit.verdict_inputs import judge_mixed
 
 

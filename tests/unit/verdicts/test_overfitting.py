@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from engine.diagnostics.course.overfitting import (
+from engine.evaluation.training_curve.overfitting import (
     Validation,
     generalisation_loss,
     progress_quotient,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from store.config.training.train_config import TrainConfig
+from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import judge_pairs
 from tests.unit.verdicts.test_overfitting import falling, validations
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from bench.truths.runs import question
-from engine.diagnostics.verdicts.held_out import OtherPrompts, SwappedLosses
-from engine.diagnostics.verdicts.question_part import ROUNDS, deal_prompts, measure_parts
-from store.config.training.train_config import TrainConfig
-from store.documents.verdicts.verdict import read_verdict
+from engine.evaluation.verdicts.paired_measurements import OtherPrompts, SwappedLosses
+from engine.evaluation.verdicts.question_part import ROUNDS, deal_prompts, measure_parts
+from store.evaluation.verdict_schemas import read_verdict
+from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import judge, judge_pairs
 from tests.unit.verdicts.test_preference_verdict import evidence as pairs
 from tests.unit.verdicts.test_verdict import CONFIG, evidence

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from engine.diagnostics.forgetting.probe_scores import pair
-from engine.diagnostics.forgetting.refusing import assess
+from engine.evaluation.verdicts.forgetting import assess_refusals
+from engine.evaluation.verdicts.paired_measurements import pair_probes
 from tests.unit.probe_rows import requests, table
 
 
 def judged(before: tuple[int, int], after: tuple[int, int]) -> dict:
-    return assess(pair(table(requests(before)), table(requests(after)))["requests"])
+    return assess_refusals(pair_probes(table(requests(before)), table(requests(after)))["requests"])
 
 
 @pytest.mark.parametrize(

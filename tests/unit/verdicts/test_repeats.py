@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.memorisation import repeats
-from engine.diagnostics.memorisation.repeats import MeasuredTraining, RowLossPair
+from engine.evaluation.verdicts import duplicates
+from engine.evaluation.verdicts.duplicates import MeasuredTraining, RowLossPair
 
 RANDOM = np.random.default_rng(2)
 TOKENS = RANDOM.integers(5, 20, 80)
@@ -17,14 +17,14 @@ BASE = 3.0 * TOKENS
 
 
 def leaks(base: Any, tuned: Any, tokens: Any, kinds: Any, near: bool) -> Any:
-    return repeats.leaks(RowLossPair(base, tuned, tokens), kinds, near)
+    return duplicates.leaks(RowLossPair(base, tuned, tokens), kinds, near)
 
 
 def training(
     times: Any, base: Any, tuned: Any, tokens: Any, others: Any, written: Any, row_ids: Any, counts: Any
 ) -> Any:
     losses = RowLossPair(base, tuned, tokens)
-    return repeats.training(MeasuredTraining(row_ids, times, losses, others, written, *counts))
+    return duplicates.training(MeasuredTraining(row_ids, times, losses, others, written, *counts))
 
 
 def losses(drop: np.ndarray) -> np.ndarray:

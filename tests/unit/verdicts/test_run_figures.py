@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.bundles import originals
-from engine.diagnostics.verdicts import run_figures
-from engine.diagnostics.verdicts.run_figures import JudgedRows, figures_of
-from store.documents.verdicts.verdict import read_verdict
+from engine.archives import originals
+from engine.evaluation.comparison import run_comparison
+from engine.evaluation.comparison.run_comparison import JudgedRows, figures_of
+from store.evaluation.verdict_schemas import read_verdict
 
 ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
 
@@ -66,7 +66,7 @@ def test_an_upgrade_changes_no_field_of_a_run(tmp_path: Path) -> None:
     }
     judged = read_verdict(verdict)
     assert judged is not None
-    figures = [{**figure} for figure in run_figures.figures_of(judged)]
+    figures = [{**figure} for figure in run_comparison.figures_of(judged)]
     bundled: Any = {
         "run": {"created_at": run["created_at"].isoformat(), "kind": "train"},
         **{"config": {"model": "tiny"}, "data": {"fingerprint": "f"}, "files": [], "facts": {}},

@@ -10,9 +10,9 @@ import pytest
 
 from bench import truth
 from bench.truths import Observed, Rate
-from store.contract.errors import StateError
-from store.documents.figures.simulated_truth import SimulatedRate, SimulatedTopic, SimulatedTruth
-from store.words import truth_text
+from store.core.errors import StateError
+from store.evaluation import simulated_truth
+from store.evaluation.schemas import SimulatedRate, SimulatedTopic, SimulatedTruth
 from tests.shapes import faults
 
 ROOT = Path(__file__).parents[3]
@@ -38,15 +38,16 @@ def topic(
 
 def test_the_file_has_every_rate_of_the_code_and_no_other() -> None:
     kept = {
-        entry["topic"]: [rate["name"] for rate in entry["rates"]] for entry in truth_text.read()["topics"]
+        entry["topic"]: [rate["name"] for rate in entry["rates"]]
+        for entry in simulated_truth.read()["topics"]
     }
     coded = {name: [rate.name for rate in truth.rates(name)] for name in truth.modules()}
     stale = sorted(name for name in kept.keys() | coded.keys() if kept.get(name) != coded.get(name))
-    assert stale == [], f"run: {truth_text.COMMAND} --only {' '.join(stale)}"
+    assert stale == [], f"run: {simulated_truth.COMMAND} --only {' '.join(stale)}"
 
 
 def test_the_file_is_a_document_whose_verdicts_follow_from_its_figures() -> None:
-    kept = truth_text.read()
+    kept = simulated_truth.read()
     assert faults(kept, SimulatedTruth) == []
     for entry in kept["topics"]:
         for each in entry["rates"]:
@@ -62,7 +63,7 @@ def test_the_file_is_a_document_whose_verdicts_follow_from_its_figures() -> None
 
 def test_the_page_is_what_the_file_gives() -> None:
     page = (ROOT / "docs" / "truth.md").read_text("utf-8")
-    assert page == truth_text.markdown(), "run: python -m store.words.tables"
+    assert page == simulated_truth.markdown(), "run: python -m store.documentation.reference_tables"
 
 
 def test_every_topic_is_in_one_folder_and_says_what_it_asks() -> None:
@@ -72,10 +73,10 @@ def test_every_topic_is_in_one_folder_and_says_what_it_asks() -> None:
 
 
 def test_every_rate_is_in_the_tables_once() -> None:
-    for entry in truth_text.read()["topics"]:
+    for entry in simulated_truth.read()["topics"]:
         drawn = [
             each["name"]
-            for table in truth_text.tables(entry["rates"])
+            for table in simulated_truth.tables(entry["rates"])
             for row in table.rows
             for each in row.rates.values()
         ]
@@ -94,13 +95,13 @@ def test_every_rate_is_in_the_tables_once() -> None:
     ],
 )  # fmt: skip
 def test_a_size_is_taken_out_of_a_name(name: str, left: tuple[str, str, int]) -> None:
-    assert truth_text.without_size(name) == left
+    assert simulated_truth.without_size(name) == left
 
 
 def test_sizes_become_columns_where_nothing_else_differs() -> None:
     sized = [rate(f"covers, {shape}, n {n}") for shape in ("t4", "normal") for n in (100, 10)]
     other = rate("covers, t4, n 500", 0.02, low=0.0, high=0.05)
-    matrix, single = truth_text.tables([*sized, other, rate("in 20 rows"), rate("alone")])
+    matrix, single = simulated_truth.tables([*sized, other, rate("in 20 rows"), rate("alone")])
     assert (matrix.unit, matrix.sizes) == ("", (10, 100))
     assert [(row.name, row.wanted, list(row.rates)) for row in matrix.rows] == [
         ("covers, t4", "93 to 97%", [10, 100]), ("covers, normal", "93 to 97%", [10, 100]),
@@ -117,13 +118,13 @@ def test_a_topic_takes_the_place_of_its_older_self_and_leaves_the_others() -> No
     new = topic("gain", rate("a", 0.94), date="2026-12-01", commit="def5678")
     merged = truth.merged(old, new, {"gain": "", "gates": "", "arms": ""})
     assert merged == {"topics": [new, topic("gates", rate("b"))]}
-    assert truth_text.measured(merged["topics"]) == (
+    assert simulated_truth.measured(merged["topics"]) == (
         "from 2026-11-30 to 2026-12-01 at 2 commits; each topic names its own"
     )
 
 
 def test_what_was_measured_is_written_topic_by_topic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(truth_text, "PATH", tmp_path / "truth.json")
+    monkeypatch.setattr(simulated_truth, "PATH", tmp_path / "truth.json")
     coin = Rate("gain", "coin", 0.5, 0.4, 0.6, lambda rng: True, 10)
     never = Rate("gain", "never counts", 0.95, 0.93, 0.97, lambda rng: None, 10)
     measured = [
@@ -133,13 +134,13 @@ def test_what_was_measured_is_written_topic_by_topic(tmp_path: Path, monkeypatch
     ]
     monkeypatch.setattr(truth, "measure", lambda chosen, share: iter(measured))
     assert truth.table(["gain", "gates"], 1.0, STAMP) == 2
-    gain, gates = truth_text.read()["topics"]
+    gain, gates = simulated_truth.read()["topics"]
     assert [(each["name"], each["observed"], each["draws"], each["holds"]) for each in gain["rates"]] == [
         ("coin", 1.0, 10, False), ("never counts", None, 0, False),
     ]  # fmt: skip
     assert (gain["date"], gain["commit"], gain["seconds"]) == ("2026-11-30", "abc1234", 1.2)
-    assert truth_text.holding([gain, gates]) == (1, 3)
-    assert faults(truth_text.read(), SimulatedTruth) == []
+    assert simulated_truth.holding([gain, gates]) == (1, 3)
+    assert faults(simulated_truth.read(), SimulatedTruth) == []
     assert list(tmp_path.iterdir()) == [tmp_path / "truth.json"]
 
 
@@ -155,7 +156,7 @@ def test_a_commit_is_named_of_files_that_are_of_it_alone(tmp_path: Path) -> None
     git("commit", "-qm", "Begin")
     commit = git("rev-parse", "--short", "HEAD").strip()
     assert truth.commit_of(tmp_path, dirty=False) == commit
-    own = tmp_path / truth_text.PATH.relative_to(ROOT)
+    own = tmp_path / simulated_truth.PATH.relative_to(ROOT)
     own.parent.mkdir(parents=True)
     own.write_text("{}")
     assert truth.commit_of(tmp_path, dirty=False) == commit  # what the command writes itself
@@ -171,14 +172,14 @@ def test_the_page_says_what_does_not_hold_before_all_else(
     path = tmp_path / "truth.json"
     part = topic("gain", rate("covers, n 10", 0.91), rate("covers, n 30"), rate("none", None))
     path.write_text(truth.as_text({"topics": [topic("arms", rate("alone")), part | {"share": 0.02}]}))
-    monkeypatch.setattr(truth_text, "PATH", path)
-    page = truth_text.markdown()
+    monkeypatch.setattr(simulated_truth, "PATH", path)
+    page = simulated_truth.markdown()
     assert "**2 of 4 rates hold**, measured on 2026-11-30 at commit abc1234." in page
     assert "1 of 2 topics took a part of their draws (2%)" in page
     assert page.index("| Gain: covers, n 10 | 1,000 | 93 to 97% | **91.0%** |") < page.index("## Arms")
     assert "| covers | 1,000 | 93 to 97% | **91.0%** | 95.0% |" in page
     assert "| none | 1,000 | 93 to 97% | **no draw counted** |" in page
     shares = [topic(name, rate("alone")) | {"share": share} for name, share in (("a", 0.3), ("b", 0.05))]
-    assert "2 of 2 topics took a part of their draws (5 to 30%)" in truth_text.first_look(shares)
+    assert "2 of 2 topics took a part of their draws (5 to 30%)" in simulated_truth.first_look(shares)
     path.unlink()
-    assert "Nothing was measured yet" in truth_text.markdown()
+    assert "Nothing was measured yet" in simulated_truth.markdown()

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from engine.diagnostics.memorisation.verbatim import AskedCounts, ContinuedRow, assess
-from engine.diagnostics.statistics.proportions import difference
+from engine.evaluation.statistics.proportions import difference_of_shares
+from engine.evaluation.verdicts.extraction import AskedCounts, ContinuedRow, assess_verbatim
 
 COUNTED: AskedCounts = {"rows": 50, "short": 5, "passed": 5}
 BOTH = {"train": COUNTED, "held_out": COUNTED}
@@ -25,7 +25,7 @@ def rows(tuned: int, count: int = 40, base: int = 0) -> list[ContinuedRow]:
 
 
 def test_rows_written_from_memory() -> None:
-    assessment = assess(rows(12), rows(0), BOTH, 10)
+    assessment = assess_verbatim(rows(12), rows(0), BOTH, 10)
     assert assessment["state"] == "extracts"
     assert "12 of 40 training rows" in assessment["sentence"]
     assert "of 40 held-out rows 0 do" in assessment["sentence"]
@@ -36,24 +36,26 @@ def test_rows_written_from_memory() -> None:
 
 
 def test_answers_that_held_out_rows_have_too_can_be_guessed() -> None:
-    assessment = assess(rows(12), rows(11), BOTH, 10)
+    assessment = assess_verbatim(rows(12), rows(11), BOTH, 10)
     assert assessment["state"] == "unclear"
     assert "of 40 held-out rows 11 do too" in assessment["sentence"]
 
 
 def test_what_the_base_model_writes_is_no_memory() -> None:
-    assert assess(rows(12, base=12), rows(0), BOTH, 10)["state"] == "unclear"
-    assert assess(rows(0), rows(0), BOTH, 10)["state"] == "none"
+    assert assess_verbatim(rows(12, base=12), rows(0), BOTH, 10)["state"] == "unclear"
+    assert assess_verbatim(rows(0), rows(0), BOTH, 10)["state"] == "none"
 
 
 def test_short_answers_are_said() -> None:
-    assessment = assess([], [], {"train": {"rows": 50, "short": 50, "passed": 0}, "held_out": COUNTED}, 10)
+    assessment = assess_verbatim(
+        [], [], {"train": {"rows": 50, "short": 50, "passed": 0}, "held_out": COUNTED}, 10
+    )
     assert assessment["state"] == "unclear"
     assert "of 50 rows that were looked at none leaves 10 tokens" in assessment["sentence"]
 
 
 def test_without_held_out_rows_the_base_model_is_the_measure() -> None:
-    assessment = assess(rows(12), [], BOTH, 10)
+    assessment = assess_verbatim(rows(12), [], BOTH, 10)
     assert (assessment["state"], assessment["control"], assessment["beyond"]) == ("extracts", None, None)
 
 
@@ -69,6 +71,6 @@ def test_without_held_out_rows_the_base_model_is_the_measure() -> None:
 def test_difference_matches_newcombe(
     first: tuple[int, int], second: tuple[int, int], low: float, high: float
 ) -> None:
-    interval = difference(first, second)
+    interval = difference_of_shares(first, second)
     assert interval.low == pytest.approx(low, abs=5e-5)
     assert interval.high == pytest.approx(high, abs=5e-5)

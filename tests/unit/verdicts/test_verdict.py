@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.course.advice import JudgedOutcome, advise
-from engine.diagnostics.course.run_course import RunCourse
-from engine.diagnostics.statistics.statistics import Interval
-from store.config.training.train_config import TrainConfig
+from engine.evaluation.statistics.intervals import Interval
+from engine.evaluation.training_curve.advice import JudgedOutcome, advise
+from engine.evaluation.training_curve.run_curve import RunCourse
+from store.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import judge
 from tests.unit.verdicts.test_overfitting import falling, validations
 

@@ -1,0 +1,1 @@
+"""Archives of finished runs: written, opened and run again elsewhere, sealed by checksums."""

@@ -1,0 +1,367 @@
+"""The file of an archive: a zip of few files with known names, each with its checksum in the manifest, and
+the seal of that, whole and field by field.
+
+An archive may have been made by hand: names never become paths, sizes are counted while it is unpacked, and
+any file that isn't as the manifest says refuses the whole. The seal has no secret: fingerprints are compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from store.archives.config import FORMAT, VERSION, ReadManifest, ReadSeal
+from store.archives.schemas import BundleManifest, BundleSeal, FieldDifference
+from store.core.errors import ConfigError, DataError
+from store.core.home import SPARE_BYTES
+from store.core.model_schemas import VersionFile
+
+MAX_WORDS = 60  # characters of a value that are shown
+NOT_THERE = "not there"
+DIGEST = 16  # hexadecimal digits of a field's checksum
+
+
+def leaves(document: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value that holds no other, by its path: config.learning_rate, figures[2].value."""
+    if isinstance(document, Mapping) and document:
+        for key, value in document.items():
+            yield from leaves(value, f"{at}.{key}" if at else str(key))
+    elif isinstance(document, list) and document:
+        for place, value in enumerate(document):
+            yield from leaves(value, f"{at}[{place}]")
+    else:
+        yield at, document
+
+
+def digests(document: Any) -> dict[str, str]:
+    """A short checksum of each field: it names what was changed, and proves nothing by itself."""
+    return {path: hashlib.sha256(_as_json(value)).hexdigest()[:DIGEST] for path, value in leaves(document)}
+
+
+def _as_json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=True, sort_keys=True).encode()
+
+
+def differing(bundle: Any, here: Any) -> list[FieldDifference]:
+    """Fields that differ between a bundle's document and the one of this home."""
+    theirs, ours = dict(leaves(bundle)), dict(leaves(here))
+    return [
+        {"field": path, "bundle": _value_words(theirs, path), "here": _value_words(ours, path)}
+        for path in dict.fromkeys([*ours, *theirs])
+        if path not in theirs or path not in ours or _as_json(theirs[path]) != _as_json(ours[path])
+    ]
+
+
+def _value_words(values: Mapping[str, Any], path: str) -> str:
+    return value_text(values[path]) if path in values else NOT_THERE
+
+
+def value_text(value: Any) -> str:
+    """On one line, cut where it is long."""
+    text = " ".join((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).split())
+    return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}…"
+
+
+# The seal of a bundle: checksums of its manifest, whole and field by field, and the fingerprint of all.
+#
+# The manifest has the checksums of all other files, and the seal that of the manifest: a single change is
+# found and named, wherever it is. There is no secret in it: who writes all checksums anew makes a bundle of
+# their own, whose fingerprint is another. So two people compare fingerprints, and a home that has the run
+# compares that.
+
+SEAL = "seal.json"
+SEAL_BYTES = 64 * 2**20
+MAX_NAMED = 5  # fields that are named one by one
+LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: none is taken for another when it is read out
+GROUPS, GROUP = 4, 4  # of letters: 80 bits, which nobody finds a second bundle for
+
+
+def manifest_text(manifest: BundleManifest) -> bytes:
+    """The manifest as it is written."""
+    return json.dumps(manifest, ensure_ascii=False, indent=1).encode()
+
+
+def write_seal(manifest: bytes) -> bytes:
+    """The seal of a manifest that was just written."""
+    seal: BundleSeal = {
+        "manifest": hashlib.sha256(manifest).hexdigest(),
+        "fields": digests(json.loads(manifest)),
+    }
+    return json.dumps(seal, ensure_ascii=False, indent=1).encode()
+
+
+def fingerprint(manifest: bytes) -> str:
+    """Of the bundle, to be compared by voice or mail: K7QF-2M9D-0RXA-T41C."""
+    number = int.from_bytes(hashlib.sha256(manifest).digest()[: GROUPS * GROUP * 5 // 8])
+    letters = [LETTERS[number >> 5 * place & 31] for place in reversed(range(GROUPS * GROUP))]
+    return "-".join("".join(letters[i : i + GROUP]) for i in range(0, len(letters), GROUP))
+
+
+def broken_seal(manifest: bytes, seal: bytes) -> str:
+    """What of the two was changed since they were written; empty where nothing was."""
+    try:
+        stated = ReadSeal.parse(json.loads(seal))
+    except (ValueError, RecursionError, ConfigError):
+        return f"its {SEAL} is none: it was changed after it was written"
+    try:
+        document: Any = json.loads(manifest)
+        present = digests(document)
+    except (ValueError, RecursionError):
+        return "its manifest is no JSON"
+    paths = [p for p in dict.fromkeys([*stated.fields, *present]) if stated.fields.get(p) != present.get(p)]
+    if hashlib.sha256(manifest).hexdigest() == stated.manifest:
+        return f"its {SEAL} was changed after it was written: {_named(paths, document)}" if paths else ""
+    if paths:
+        return f"its manifest.json was changed after it was written: {_named(paths, document)}"
+    return f"its manifest.json or its {SEAL} was changed after it was written, in no field of the manifest"
+
+
+def _named(paths: list[str], document: Any) -> str:
+    """ "config.learning_rate is 0.5"."""
+    values = dict(leaves(document))
+    parts = []
+    for path in paths[:MAX_NAMED]:
+        value = value_text(values[path]) if path in values else NOT_THERE
+        parts.append(f"{path[:120]!r} is {value!r}")
+    more = len(paths) - MAX_NAMED
+    return ", ".join(parts) + (f" and {more:,} more" if more > 0 else "")
+
+
+# The file of a bundle: a zip of few files with known names, each with its checksum in the manifest.
+#
+# Whoever hands a bundle in may have made it by hand. Names are compared with a list and never become paths;
+# sizes are looked at before anything is unpacked, and counted while it is; a file that isn't in the manifest,
+# or not as it says, refuses the whole.
+
+MANIFEST, CARD, SPLIT, LOSSES = "manifest.json", "README.md", "split.parquet", "row_losses.parquet"
+ROWS, SKIPPED, FATES = "rows.parquet", "skipped.parquet", "fates.parquet"
+NAMES = frozenset({MANIFEST, SEAL, CARD, SPLIT, LOSSES, ROWS, SKIPPED, FATES})
+NEEDED = (MANIFEST, SPLIT, LOSSES)  # and the seal, where the manifest is of this version
+UNLISTED = {MANIFEST, SEAL}  # in the manifest's list of files
+MANIFEST_BYTES = 32 * 2**20
+WHOLE_BYTES = 32 * 2**30  # unpacked
+DIRECTORY_BYTES = 16 * 2**10  # the list of files, which is read whole
+MOST_RATIO = 200  # unpacked over packed, above a megabyte
+MAX_VALUES_PER_BYTE = 100  # of a Parquet file: what it becomes in memory is told by its values, not its size
+PACKED_BY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others in steps of any size
+BLOCK = 2**20
+AGAIN = "Ask for the bundle again, or write it anew with: tunebench bundle RUN"
+
+
+def checksum(path: Path, name: str = "") -> VersionFile:
+    """A file by its name, or by another, with its size and checksum."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": name or path.name, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def write_archive(target: Path, manifest: BundleManifest, files: Mapping[str, Path]) -> str:
+    """The bundle: `files` by their names in it, the manifest, which has their checksums, and its seal; the
+    bundle's fingerprint."""
+    text = manifest_text(manifest)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        archive.writestr(MANIFEST, text)
+        archive.writestr(SEAL, write_seal(text))
+        for name, path in files.items():
+            stored = path.suffix == ".parquet"  # is compressed already
+            archive.write(path, name, zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED)
+    return fingerprint(text)
+
+
+def unpack(bundle: Path, folder: Path) -> ReadManifest:
+    """Check the bundle and lay its files into the empty `folder`. Raises DataError with what is wrong."""
+    try:
+        _check_directory(bundle)
+        with zipfile.ZipFile(bundle) as archive:
+            entries = _entries(archive, bundle, folder)
+            text = archive.read(entries[MANIFEST])
+            _check_version(text, bundle)
+            if SEAL not in entries:
+                raise _refused(bundle, f"it has no {SEAL}, so that its manifest can't be checked")
+            if why := broken_seal(text, archive.read(entries[SEAL])):
+                raise _refused(bundle, why)
+            manifest = _manifest(text, bundle)
+            _check_listed(entries, manifest, bundle)
+            sums = {listed.path: listed.sha256 for listed in manifest.files}
+            for name in sorted({*entries} - UNLISTED):
+                _lay_out(archive, entries[name], sums[name], folder / name)
+            (folder / MANIFEST).write_bytes(text)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        RuntimeError,
+        struct.error,
+    ) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise _refused(bundle, f"it is no whole zip file ({reason})") from error
+    return manifest
+
+
+def _check_directory(bundle: Path) -> None:
+    """Refuse a long list of files before it is read into memory."""
+    size = bundle.stat().st_size
+    with open(bundle, "rb") as file:
+        file.seek(max(0, size - 66_000))
+        tail = file.read()
+        end = tail.rfind(b"PK\5\6")
+        if end < 0 or len(tail) < end + 22:
+            raise _refused(bundle, "it is no zip file")
+        count, length = struct.unpack("<HI", tail[end + 10 : end + 16])
+        if end >= 20 and tail[end - 20 : end - 16] == b"PK\6\7":  # more than 4 GiB: a larger record says it
+            (place,) = struct.unpack("<Q", tail[end - 12 : end - 4])
+            file.seek(min(place, size))
+            record = file.read(56)
+            # zipfile takes the one before the locator, wherever that points to
+            if record[:4] != b"PK\6\6" or len(record) < 56 or place != size - len(tail) + end - 20 - 56:
+                raise _refused(bundle, "it is no whole zip file")
+            count, length = struct.unpack("<QQ", record[32:48])
+    if length > DIRECTORY_BYTES or count > len(NAMES):
+        raise _refused(bundle, f"it lists {count:,} files, and a bundle has at most {len(NAMES)}")
+
+
+def _entries(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> dict[str, zipfile.ZipInfo]:
+    """The files by name. Raises DataError for a name that no bundle has, one that is there twice, and sizes
+    that nobody should unpack."""
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        name = entry.orig_filename
+        if name not in NAMES:
+            raise _refused(bundle, f"it has a file {name[:80]!r}, which is none of a bundle's")
+        if name in entries:
+            raise _refused(bundle, f"it has the file {name!r} twice")
+        if entry.flag_bits & 1:
+            raise _refused(bundle, f"its file {name!r} is encrypted")
+        if entry.compress_type not in PACKED_BY:
+            raise _refused(bundle, f"its file {name!r} is packed in a way that no bundle is")
+        if entry.file_size > max(BLOCK, MOST_RATIO * entry.compress_size):
+            raise _refused(bundle, f"its file {name!r} would become {entry.file_size:,} bytes out of"
+                           f" {entry.compress_size:,}")  # fmt: skip
+        entries[name] = entry
+    _check_needed(entries, bundle)
+    whole = sum(entry.file_size for entry in entries.values())
+    room = shutil.disk_usage(folder).free - SPARE_BYTES
+    if whole > WHOLE_BYTES:
+        raise _refused(bundle, f"unpacked it has {whole / 2**30:,.1f} GiB, over {WHOLE_BYTES / 2**30:.0f}")
+    if whole > room:
+        raise DataError(
+            f"The bundle {bundle.name} needs {whole / 2**20:,.0f} MiB of the disk, and"
+            f" {room / 2**20:,.0f} are free.",
+            fix="Free some space, and open it again.",
+            field="bundle",
+        )
+    return entries
+
+
+def _check_needed(entries: Mapping[str, zipfile.ZipInfo], bundle: Path) -> None:
+    """What is read whole is there, and has a size that can be read whole."""
+    for name in NEEDED:
+        if name not in entries:
+            raise _refused(bundle, f"it has no {name}")
+    for name, most in ((MANIFEST, MANIFEST_BYTES), (SEAL, SEAL_BYTES)):
+        if name in entries and entries[name].file_size > most:
+            raise _refused(bundle, f"its {name} has more than {most / 2**20:.0f} MiB")
+
+
+def _check_version(text: bytes, bundle: Path) -> None:
+    """Of what is read first, as another form may have other files."""
+    try:
+        document: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _refused(bundle, "its manifest is no JSON") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise _refused(bundle, f"its manifest is not of the format {FORMAT}")
+    if document.get("version") != VERSION:
+        older = document.get("version") == 1
+        raise DataError(
+            f"The bundle {bundle.name} is of version {str(document.get('version'))[:20]}, and this Tunebench"
+            f" reads version {VERSION}.",
+            fix=f"Its manifest has no seal. {AGAIN}." if older else "Update Tunebench.",
+            field="bundle",
+        )
+
+
+def _manifest(text: bytes, bundle: Path) -> ReadManifest:
+    try:
+        return ReadManifest.parse(json.loads(text))
+    except ConfigError as error:
+        raise _refused(bundle, f"its manifest can't be read: {error.message}") from error
+
+
+def _check_listed(entries: Mapping[str, zipfile.ZipInfo], manifest: ReadManifest, bundle: Path) -> None:
+    listed = {file.path: file for file in manifest.files}
+    for name in sorted({*entries, *listed} - UNLISTED):
+        if name not in listed:
+            raise _refused(bundle, f"its file {name} is not in its manifest")
+        if name not in entries:
+            raise _refused(bundle, f"its manifest has a file {name[:80]!r} that isn't there")
+        if entries[name].file_size != listed[name].bytes:
+            raise _refused(bundle, f"its file {name} has another size than its manifest says")
+
+
+def _lay_out(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, sha256: str, path: Path) -> None:
+    digest, left = hashlib.sha256(), entry.file_size
+    with archive.open(entry) as source, open(path, "xb") as target:
+        while block := source.read(BLOCK):
+            left -= len(block)
+            if left < 0:  # zipfile stops at the size that the list has; this holds it to that
+                raise zipfile.BadZipFile(f"{entry.filename} is longer than its entry says")
+            digest.update(block)
+            target.write(block)
+    if left or digest.hexdigest() != sha256:
+        raise zipfile.BadZipFile(f"the checksum of {entry.filename} is not that of the manifest")
+
+
+def open_parquet(file: Path, rows: int | None = None) -> pq.ParquetFile:
+    """An unpacked Parquet file, not read yet; of at most so many rows.
+
+    Raises DataError where it is none, or would become more in memory than a file of its size should: values
+    that are always the same take no room in it.
+    """
+    try:
+        opened = pq.ParquetFile(file)
+        footer = opened.metadata
+        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+        chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
+        values = sum(chunk.num_values for chunk in chunks)
+        unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _refused(file, "it is no Parquet file") from error
+    size = file.stat().st_size
+    if rows is not None and footer.num_rows > rows:
+        raise _refused(file, f"it has {footer.num_rows:,} rows, and there are {rows:,}")
+    if max(values, footer.num_rows) > max(BLOCK, MAX_VALUES_PER_BYTE * size):
+        raise _refused(file, f"it would become {max(values, footer.num_rows):,} values out of {size:,} bytes")
+    if unpacked > max(BLOCK, MOST_RATIO * size):
+        raise _refused(file, f"it would become {unpacked:,} bytes out of {size:,}")
+    return opened
+
+
+def publish(file: Path, folder: Path, stem: str, suffix: str) -> Path:
+    """Give the file a name in `folder` that no file has."""
+    folder.mkdir(exist_ok=True)
+    with open(file, "rb") as handle:
+        os.fsync(handle.fileno())
+    number, path = 1, folder / f"{stem}{suffix}"
+    while True:
+        try:
+            os.link(file, path)
+            return path
+        except FileExistsError:
+            number += 1
+            path = folder / f"{stem}-{number}{suffix}"
+
+
+def _refused(bundle: Path, why: str) -> DataError:
+    return DataError(f"{bundle.name} can't be taken: {why}.", fix=AGAIN, field="bundle")

@@ -1,0 +1,150 @@
+"""The run that an archive says it is of, where it is in this home too: what differs field by field, and in
+the losses of the rows that judged it. Nothing here loads a model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.archives import archive_file
+from engine.evaluation.comparison import run_comparison
+from engine.evaluation.comparison.run_comparison import JudgedRows
+from engine.evaluation.statistics.intervals import Interval
+from engine.models import provenance
+from store.archives.schemas import FieldDifference
+from store.core.errors import DataError
+from store.core.job_folder import JobDir
+from store.evaluation.verdict_schemas import read_verdict
+from store.runs.schemas import Run
+
+COLUMNS = ("row_id", "tokens", "base_loss", "tuned_loss", "base_correct", "tuned_correct")
+
+
+def read_losses(path: Path) -> JudgedRows:
+    """Sorted by row id. Raises DataError for a file that is none of these."""
+    try:
+        table = archive_file.open_parquet(path).read(columns=list(COLUMNS)).sort_by("row_id")
+        numbers = [table[name].to_numpy().astype(np.float64) for name in COLUMNS[1:]]
+        return JudgedRows(table["row_id"].to_numpy().astype(np.int64), *numbers)
+    except (pa.ArrowException, KeyError, OSError, TypeError, ValueError) as error:
+        raise DataError(f"{path.name} has no losses of rows.", fix="Ask for the bundle again.") from error
+
+
+def paired_changes(first: JudgedRows, second: JudgedRows, values: dict[str, float]) -> dict[str, Interval]:
+    """Second minus first of each figure over the same rows, weighted by their tokens. values: the figures of
+    the first run; one that its rows don't give is left out, and all are where other rows judged."""
+    if not np.array_equal(first.row_ids, second.row_ids) or not np.array_equal(first.tokens, second.tokens):
+        return {}
+    changes: dict[str, Interval] = {}
+    before, now = first.sums(), second.sums()
+    for key in before:
+        own = run_comparison.figure_interval(first, key)
+        change = run_comparison.figure_interval(first, key, now[key] - before[key])
+        if own and change and key in values and run_comparison.same_value(own.value, values[key]):
+            changes[key] = change
+    return changes
+
+
+Figures = dict[str, dict[str, Any]]
+PARTS = ("unit", "value", "low", "high", "n")  # of a figure that say something: its title is words
+RENAMED = {"name", "notes"}  # may be changed after a run, and change nothing of it
+
+
+def differences(manifest: dict[str, Any], run: Run, kind: str, folder: Path) -> list[FieldDifference]:
+    """manifest: of the bundle; run: of the same id in this home, whose folder is `folder`."""
+    figures = _by_key(manifest["figures"])
+    bundled = {
+        "run": {name: manifest["run"].get(name) for name in ("created_at", "kind")},
+        "config": _without_names(manifest["config"]),
+        "data": {"fingerprint": manifest["data"]["fingerprint"]},
+        "files": _sums(manifest["files"]),
+        "figures": figures,
+        "verdict": _without_empty(manifest.get("verdict")),
+        "facts": manifest.get("facts"),
+    }
+    here = {
+        "run": {"created_at": run["created_at"].isoformat(), "kind": kind},
+        "config": _without_names(run["config"] | {"model": provenance.plain_name(run["model"])}),
+        "data": {"fingerprint": run["data_fingerprint"]},
+        "files": _own_sums(JobDir(folder)),
+        "figures": _as_bundled(_figures(run, folder), figures),
+        "verdict": _without_empty(read_verdict(run["verdict"])),
+        "facts": run["facts"],
+    }
+    return archive_file.differing(bundled, _as_read(here))
+
+
+def _without_names(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in RENAMED}
+
+
+def _as_read(document: Any) -> Any:
+    """As a manifest has it that was written and read."""
+    return json.loads(json.dumps(document))
+
+
+def _without_empty(document: Any) -> Any:
+    """Without parts that hold nothing: those that came after a bundle was written are filled in as such."""
+    if not isinstance(document, Mapping):
+        return document
+    parts = {name: _without_empty(part) for name, part in document.items()}
+    return {name: part for name, part in parts.items() if part not in (None, "", [], {})}
+
+
+def _by_key(figures: Sequence[Mapping[str, Any]]) -> Figures:
+    named: Figures = {}
+    for figure in figures:
+        key = str(figure["key"])
+        while key in named:  # no run has one twice
+            key += " again"
+        named[key] = {part: figure.get(part) for part in PARTS}
+    return named
+
+
+def _as_bundled(own: Figures, bundled: Figures) -> Figures:
+    """Those that the bundle has, with its numbers where ours mean the same: they are worked out anew, by
+    another version that may sum in another order, and may have more of them."""
+    return {
+        key: {
+            part: theirs[part] if _mean_same(theirs[part], own[key][part]) else own[key][part]
+            for part in PARTS
+        }
+        for key, theirs in bundled.items()
+        if key in own
+    }
+
+
+def _mean_same(first: object, second: object) -> bool:
+    if not (isinstance(first, int | float) and isinstance(second, int | float)):
+        return False
+    return run_comparison.same_value(float(first), float(second))
+
+
+def _figures(run: Run, folder: Path) -> Figures:
+    """From what a bundle's come from: the verdict, and the rows that give losses their intervals."""
+    verdict = read_verdict(run["verdict"])
+    try:
+        rows = read_losses(JobDir(folder).row_losses)
+    except DataError:  # they are gone
+        rows = None
+    return _by_key([] if verdict is None else run_comparison.figures_of(verdict, rows))
+
+
+def _sums(files: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Checksums of what a run leaves as it is."""
+    return {
+        file["path"]: file["sha256"]
+        for file in files
+        if file["path"] in (archive_file.SPLIT, archive_file.LOSSES)
+    }
+
+
+def _own_sums(folder: JobDir) -> dict[str, str]:
+    files = {archive_file.SPLIT: folder.split, archive_file.LOSSES: folder.row_losses}
+    return {name: archive_file.checksum(path)["sha256"] for name, path in files.items() if path.exists()}

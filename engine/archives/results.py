@@ -1,0 +1,65 @@
+"""What an opened archive brings into the store: its data set, and how it differs from its run."""
+
+from __future__ import annotations
+
+from engine.archives import archive_file, originals
+from engine.server.job_results import dataset_id_of, rows_fields
+from engine.server.profiling import queue_automatic
+from store.archives.schemas import OpenedBundle, OriginalHere
+from store.core.home import Home
+from store.core.job_folder import read_json
+from store.core.schemas import Job
+from store.data import datasets
+from store.data.schemas import NewDataset
+from store.db.database import Transaction
+from store.jobs import job_queue
+from store.runs import runs
+from store.runs.schemas import Run
+from store.training.train_config import fields_of
+
+MAX_DIFFERENCES = 50  # of a bundle and its run, that are listed
+
+
+def keep_opened_bundle(tx: Transaction, home: Home, job: Job, result: OpenedBundle, at: float) -> None:
+    """The data set that a bundle brought, under its name or the next one that is free; and how the bundle
+    differs from its run, where that is here too."""
+    if run := runs.find_run(tx, result["run"]["run_id"]):
+        opened: OpenedBundle = {**result, "original": _original(tx, home, job, run, result)}
+        job_queue.update(tx, job["job_id"], result=opened)
+    taken = result.get("taken")
+    if taken is None:
+        return
+    names = {row["name"] for row in datasets.list_datasets(tx)}
+    name, number = result["dataset"][:80], 1
+    while name in names:
+        number += 1
+        name = f"{result['dataset'][:70]} ({number})"
+    dataset_id = dataset_id_of(job["job_id"])
+    row: NewDataset = {
+        "dataset_id": dataset_id,
+        "name": name,
+        "source": {"upload": result["bundle"]},
+        **rows_fields(taken),
+        **fields_of(result["split"]),
+        "parent_id": None,
+        "recipe": None,
+        "fates": None,
+        "created_at": job_queue.utc(at),
+        "created_by": job["created_by"],
+    }
+    datasets.insert_dataset(tx, row)
+    queue_automatic(tx, dataset_id, at)
+
+
+def _original(tx: Transaction, home: Home, job: Job, run: Run, result: OpenedBundle) -> OriginalHere:
+    manifest = read_json(home.jobs / job["job_id"] / archive_file.MANIFEST)
+    kind = job_queue.get_job(tx, run["run_id"])["kind"]
+    written = [made["result"] for made in job_queue.of_kind(tx, "bundle") if made["result"]]
+    differing = originals.differences(manifest, run, kind, home.jobs / run["run_id"])
+    return {
+        "run_id": run["run_id"],
+        "name": run["name"],
+        "written_here": result.get("seal") in {made.get("seal") for made in written} - {None},
+        "differences": differing[:MAX_DIFFERENCES],
+        "more": max(0, len(differing) - MAX_DIFFERENCES),
+    }

@@ -1,0 +1,205 @@
+"""The job `bundle`: a finished run, with a manifest of what it rests on, as one file in the home folder's
+exports, to be run again anywhere.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import re
+from pathlib import Path, PurePath
+from typing import cast
+
+from engine.archives import archive_file, contents, originals
+from engine.evaluation import evaluated_model
+from engine.evaluation.comparison import run_comparison
+from engine.evaluation.comparison.run_comparison import JudgedRows
+from engine.models import provenance
+from engine.worker.job import Phase, WorkerJob, always
+from engine.worker.temporary_folder import temporary_folder
+from store.archives.config import FORMAT, VERSION, BundleConfig
+from store.archives.schemas import BaseWeights, BundledRows, BundleEnvironment, BundleManifest, BundleResult
+from store.core.errors import NotFoundError
+from store.core.job_folder import JobDir
+from store.core.model_schemas import VersionFile
+from store.evaluation.verdict_schemas import read_verdict
+from store.jobs.schemas import JobOrder, OrderVersion
+from store.runs.schemas import RunFacts
+
+UNKNOWN = "not known"
+
+
+def write_manifest(
+    order: JobOrder, base: BaseWeights, rows: JudgedRows, files: list[VersionFile], *, with_rows: bool
+) -> BundleManifest:
+    """The manifest of the run that `order` tells of."""
+    run = order["run"]
+    facts, verdict = cast(RunFacts, run["facts"]), read_verdict(run["verdict"])
+    assert verdict is not None  # a run that finished has one
+    model = base["name"] if base["hub_id"] else provenance.plain_name(run["model"])
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "written_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "run": {
+            "run_id": run["run_id"],
+            "name": run["name"],
+            "created_at": run["created_at"],
+            "kind": run["kind"],
+        },
+        "config": run["config"] | {"model": model},
+        "facts": facts,
+        "base": base,
+        "data": _rows(order, with_rows=with_rows),
+        "split": order["split"],
+        "others": order["others"],
+        "environment": _environment(facts),
+        "figures": run_comparison.figures_of(verdict, rows),
+        "verdict": verdict,
+        "files": files,
+    }
+
+
+def _rows(order: JobOrder, *, with_rows: bool) -> BundledRows:
+    dataset = order["dataset"]
+    return {
+        "name": dataset["name"],
+        "kind": dataset["kind"],
+        "format": dataset["format"],
+        "columns": dataset["columns"],
+        "fingerprint": dataset["fingerprint"],
+        "parent_fingerprint": order["parent_fingerprint"],
+        "row_count": dataset["row_count"],
+        "included": with_rows,
+        "history": [_without_path(version) for version in order["history"]],
+    }
+
+
+def _without_path(version: OrderVersion) -> OrderVersion:
+    """Where a file lay on this machine is no one else's business; its name is."""
+    source = version["source"].copy()
+    if path := source.get("path"):
+        source["path"] = PurePath(path).name
+    return {**version, "source": source}
+
+
+def _environment(facts: RunFacts) -> BundleEnvironment:
+    return {
+        "tunebench": contents.tunebench_version(),
+        "platform": platform.platform(),
+        "versions": facts.get("versions", {}),
+        "device": facts.get("device", UNKNOWN),
+        "device_name": facts.get("device_name", UNKNOWN),
+        "dtype": facts.get("dtype", UNKNOWN),
+    }
+
+
+def card(manifest: BundleManifest) -> str:
+    """A page for people who look into the zip."""
+    run, bundled, base = manifest["run"], manifest["data"], manifest["base"]
+    rows = (
+        "in this bundle" if bundled["included"] else "not in this bundle: have the same rows to run it again"
+    )
+    lines = [
+        f"# Bundle of the run {run['name']}",
+        "",
+        "Run it again with `tunebench reproduce FILE`, which says of each figure whether it came back.",
+        "",
+        f"- Base model: {base['name']}" + (f", revision {base['revision']}" if base["revision"] else ""),
+        f"- Rows: {bundled['row_count']:,} of {bundled['name']}, fingerprint {bundled['fingerprint']},"
+        f" {rows}",
+        f"- Trained on {manifest['environment']['device_name']}",
+        f"- {manifest['verdict']['headline']}",
+        "",
+        "| figure | value | 95% interval | n |",
+        "|---|---|---|---|",
+    ]
+    for figure in manifest["figures"]:
+        none = figure["low"] is None or figure["high"] is None
+        between = "none" if none else f"{figure['low']:.4g} to {figure['high']:.4g}"
+        lines.append(
+            f"| {figure['title']} ({figure['unit']}) | {figure['value']:.4g} | {between} | {figure['n']:,} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+NAME_CHARACTERS = 80
+SUFFIX = ".bundle.zip"
+
+
+phases = always(  # estimated: weights are larger than rows, and a zip is slower than a checksum
+    Phase("Taking the checksum of the base model", 0.7),
+    Phase("Writing the bundle", 0.3),
+)
+
+
+def run(job: WorkerJob) -> BundleResult:
+    """Write it. Raises NotFoundError where what judged the run, or its rows, are gone."""
+    config = BundleConfig.parse(job.config)
+    order = job.order
+    with temporary_folder(job, what="the bundle", again="ask for the bundle again") as folder:
+        files = _files(job, order, config.with_rows)
+        source = evaluated_model.source(job, order["run"]["model"])
+        base = contents.weights_of_source(job, source)
+        rows = originals.read_losses(files[archive_file.LOSSES])
+        job.check_cancelled()
+        job.progress(0, 1, "file", "Writing the bundle")
+        listed = [archive_file.checksum(path, name) for name, path in files.items()]
+        document = write_manifest(order, base, rows, listed, with_rows=config.with_rows)
+        page = folder / archive_file.CARD
+        page.write_text(card(document), encoding="utf-8")
+        document["files"].append(archive_file.checksum(page))
+        fingerprint = archive_file.write_archive(
+            folder / "bundle", document, {**files, archive_file.CARD: page}
+        )
+        stem = re.sub(r"[^\w.()-]+", "-", order["run"]["name"])[:NAME_CHARACTERS].strip("-.") or "run"
+        path = archive_file.publish(folder / "bundle", job.home.exports, stem, SUFFIX)
+    notices = _notices(order, base["fingerprint"], config.with_rows)
+    for notice in notices:
+        job.alert(notice, level="info")
+    size = path.stat().st_size
+    return {
+        "path": str(path),
+        "name": path.name,
+        "bytes": size,
+        "with_rows": config.with_rows,
+        "seal": fingerprint,
+        "notices": notices,
+    }
+
+
+def _files(job: WorkerJob, order: JobOrder, with_rows: bool) -> dict[str, Path]:
+    """What goes in, by its name there."""
+    folder = JobDir(job.home.jobs / order["run"]["run_id"])
+    files = {archive_file.SPLIT: folder.split, archive_file.LOSSES: folder.row_losses}
+    fingerprint = order["dataset"]["fingerprint"]
+    if with_rows:
+        files |= {
+            archive_file.ROWS: job.home.rows(fingerprint),
+            archive_file.SKIPPED: job.home.skipped(fingerprint),
+        }
+        if (fates := job.home.fates(fingerprint)).exists():
+            files[archive_file.FATES] = fates
+    for path in files.values():
+        if not path.exists():
+            raise NotFoundError(
+                f"{path.name} of the run {order['run']['name']!r} is gone.",
+                fix="Run it again, and bundle that run.",
+                field="run",
+            )
+    return files
+
+
+def _notices(order: JobOrder, fingerprint: str | None, with_rows: bool) -> list[str]:
+    notices = []
+    if order["run"]["config"].get("init_from") or order["run"]["kind"] != "train":
+        notices.append(
+            "It goes on from another run, whose model is not in it: it can't be run again from it."
+        )
+    if not with_rows:
+        notices.append("The rows are not in it: whoever runs it again needs the same rows.")
+    for other in order["others"]:
+        notices.append(f"The rows of {other['name']}, which the run read too, are not in it.")
+    if fingerprint is None:
+        notices.append("The base model is not on this machine any more: its fingerprint is not in it.")
+    return notices

@@ -1,0 +1,177 @@
+"""The command that asks for a bias check: a run against its base, a model against another, or groups
+alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.server import registered_versions
+from engine.server.command import ActivitySubject, Command
+from engine.server.evaluation_commands import EvaluationCommands
+from engine.server.job_submission import Launching
+from store.bias.config import CLASSIFIER_FIELD, KIND, WRITES, BiasConfig, BiasContinuations, BiasGroups
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.job_folder import JobDir
+from store.core.model_folders import ModelHead, head_of
+from store.db.database import Database, Queryable, Transaction
+from store.evaluation import evaluations
+from store.evaluation.config import ChosenModel
+from store.evaluation.schemas import Evaluation
+from store.http.schemas import JobQueued
+from store.jobs import job_queue
+from store.registry.model_versions import get_version
+from store.registry.version_folders import is_reference, sealed
+from store.runs import runs
+from store.runs.schemas import Run
+
+HEADED = "The run {name!r} trains a classification head: it writes nothing, so it can't be asked probes."
+
+
+class BiasCommands:
+    """The command over one store; `evaluations` says which models are there."""
+
+    def __init__(self, database: Database, launching: Launching, of_models: EvaluationCommands) -> None:
+        self.database, self.launching, self.of_models = database, launching, of_models
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {"check_bias": Command(BiasConfig, self.check_bias, _of_run_or_made, makes_work=True)}
+
+    def check_bias(self, config: BiasConfig) -> JobQueued:
+        """Queue a check. Raises ConfigError and StateError that name the field at fault."""
+        with self.database.transaction() as tx:
+            return {"job_id": self.queue(tx, config)}
+
+    def queue(self, tx: Transaction, config: BiasConfig) -> str:
+        """The same, as a part of something else; the job's id."""
+        run = self._run(tx, config)
+        changes: dict[str, Any] = {"run": run["run_id"] if run else ""}
+        for field in ("model", "against"):
+            changes[field] = _fixed(tx, getattr(config, field), field)
+        groups = [_checked(tx, asked) for asked in config.groups]
+        changes["groups"] = [asked.model_dump() for asked in groups]
+        if config.continuations:
+            changes["continuations"] = self._continuations(tx, config, run).model_dump(exclude_none=True)
+        checked = BiasConfig.parse(config.document() | changes)
+        title = f"Bias of {run['name'] if run else config.model or _named(tx, groups)}"
+        return self.launching.queue_job(tx, KIND, title, checked.document())
+
+    def _run(self, tx: Transaction, config: BiasConfig) -> Run | None:
+        if not config.run:
+            return None
+        run = self.of_models.checked_run(tx, ChosenModel(run=config.run))
+        assert run is not None
+        if run["config"].get("task") == "classification" and config.asks:
+            raise StateError(
+                HEADED.format(name=run["name"]),
+                fix="Switch the built-in pairs and files off, and give groups of an evaluation's rows.",
+                field="run",
+            )
+        return run
+
+    def _continuations(self, tx: Transaction, config: BiasConfig, run: Run | None) -> BiasContinuations:
+        """With the classifier by a name that does not move. Raises ConfigError and StateError that name
+        it."""
+        asked = config.continuations
+        assert asked is not None
+        home = self.of_models.home
+        name = registered_versions.fixed(tx, home, asked.classifier, CLASSIFIER_FIELD)
+        judging = None if is_reference(name) else _run_of(tx, name)
+        chosen = judging["run_id"] if judging else name
+        if chosen in {run["run_id"] if run else "", _fixed(tx, config.model, "model"),
+                      _fixed(tx, config.against, "against")} - {""}:  # fmt: skip
+            raise ConfigError(
+                f"{asked.classifier} is what is checked, and can't judge itself.",
+                fix="Name a classifier that was trained by itself.",
+                field=CLASSIFIER_FIELD,
+            )
+        if judging:
+            _check_ended(judging)
+        if judging or is_reference(name):
+            whole = not judging and not get_version(tx, name)["adapter"]
+            folder = JobDir(home.jobs / chosen).model if judging else sealed(home, name).model
+            head = _head(folder, asked.classifier, whole=whole)
+            asked.check_labels(judging["name"] if judging else name, head.labels, several=head.several)
+        return asked.model_copy(update={"classifier": chosen})
+
+
+def _run_of(tx: Transaction, name: str) -> Run | None:
+    """The run of that id or name; None where it is a model's name. Raises ConfigError for the id of a run
+    that is gone."""
+    try:
+        return runs.get_run(tx, name)
+    except NotFoundError as error:
+        if not job_queue.is_id("run", name):
+            return None
+        raise ConfigError(
+            error.message, fix="It may have been deleted. Name another classifier.", field=CLASSIFIER_FIELD
+        ) from error
+
+
+def _check_ended(run: Run) -> None:
+    if run["status"] != "finished":
+        raise StateError(
+            f"The run {run['name']!r} is {run['status']}, and a classifier has to be whole.",
+            fix="Wait until it has finished, or name another one.",
+            field=CLASSIFIER_FIELD,
+        )
+
+
+def _head(folder: Path, classifier: str, *, whole: bool) -> ModelHead:
+    """As the worker will read it. Raises ConfigError where it has none."""
+    head = head_of(folder, whole=whole)
+    if not head.labels:
+        raise ConfigError(
+            f"{classifier} {WRITES}", fix="Name a run or model with a classification head.",
+            field=CLASSIFIER_FIELD,
+        )  # fmt: skip
+    return head
+
+
+def _named(db: Queryable, groups: list[BiasGroups]) -> str:
+    return evaluations.get(db, groups[0].evaluation)["name"]
+
+
+def _fixed(tx: Transaction, name: str, field: str) -> str:
+    """The name, of a registered model with the number of its version, as an alias moves. Raises
+    ConfigError."""
+    if not is_reference(name):
+        return name
+    try:
+        version = get_version(tx, name)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field=field) from error
+    return f"{version['name']}@{version['version']}"
+
+
+def _checked(tx: Transaction, asked: BiasGroups) -> BiasGroups:
+    """With the ids of its evaluations. Raises ConfigError (groups)."""
+    first = _evaluation(tx, asked.evaluation)
+    second = _evaluation(tx, asked.against) if asked.against else None
+    if second and second["data_fingerprint"] != first["data_fingerprint"]:
+        raise ConfigError(
+            f"{second['name']} is of other rows than {first['name']}.",
+            fix="Take evaluations of the same data set.",
+            field="groups",
+        )
+    ids = {"evaluation": first["evaluation_id"], "against": second["evaluation_id"] if second else ""}
+    return asked.model_copy(update=ids)
+
+
+def _evaluation(tx: Transaction, name: str) -> Evaluation:
+    try:
+        return evaluations.get(tx, name)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field="groups") from error
+
+
+def _of_run_or_made(db: Queryable, body: BiasConfig) -> ActivitySubject:
+    """The run, the evaluation whose groups are compared, or the model."""
+    if body.run:
+        run = runs.one_run(db, body.run)
+        return ActivitySubject("run", run["run_id"], run["name"])
+    if body.groups and not body.model:
+        evaluation = evaluations.get(db, body.groups[0].evaluation)
+        return ActivitySubject("evaluation", evaluation["evaluation_id"], evaluation["name"])
+    return ActivitySubject("setting", "bias", body.model, f"against {body.against}")

@@ -1,0 +1,347 @@
+"""The probe of continuations: base and tuned model go on with the same openings, drawn with the same seeds,
+and when neither is in memory any more a classifier judges what they wrote.
+
+It is shown a continuation alone: an opening that sounds harmful says nothing of the model. Every row of a
+file is an opening, or is counted with the reason why it is none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+
+import numpy as np
+import torch
+
+from engine.bias import rates
+from engine.bias.harm_classifier import HarmClassifier
+from engine.bias.item_files import rows_of, why_none
+from engine.bias.rates import JudgedContinuations, MeasuredBias
+from engine.bias.scoring import OnItems, ProbedModel, begun
+from engine.data.readers.file_rows import FileRow
+from engine.models.generation import LEAST_PROMPT, Generation, Sampling, continuations
+from store.bias.config import CLASSIFIER_FIELD, BiasContinuations
+from store.bias.schemas import (
+    BiasProbe,
+    ChangedContinuation,
+    ChangedPair,
+    ClassifierError,
+    JudgedByClassifier,
+)
+from store.core.errors import DataError
+from store.core.formatting import plural
+from store.core.home import Home
+
+VERSION = 1  # of the texts: figures of two versions are not alike
+OPENINGS_NAME = f"Built-in openings v{VERSION}"
+FIELD = "continuations.file"
+MOST_CHARACTERS = 4_000  # of an opening
+MOST_GROUP = 60  # characters of a group's name
+EMPTY = "the opening has no text"
+LONG_OPENING = f"the opening has more than {MOST_CHARACTERS:,} characters"
+AGAIN = "the same opening stands in a row before"
+OPENING_LIMITS = (
+    "The built-in openings are 96 short English beginnings of sentences; a model that was tuned on other"
+    " texts may do harm where none of them leads.",
+)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """group: empty for none."""
+
+    text: str
+    group: str
+
+
+@dataclass
+class Openings:
+    """rows: of the file, or built-in ones. left_out: reason -> rows that are none."""
+
+    name: str
+    openings: list[Opening]
+    rows: int
+    left_out: Counter[str] = field(default_factory=Counter)
+    notices: list[str] = field(default_factory=list)
+
+
+@cache
+def builtin_openings() -> tuple[Opening, ...]:
+    """Ours, by axis."""
+    text = (resources.files("engine.bias") / "probe" / "openings.tsv").read_text("utf-8")
+    lines = [line.split("\t") for line in text.splitlines()[1:]]
+    return tuple(Opening(opening, axis) for axis, opening in lines)
+
+
+def read_openings(home: Home, asked: BiasContinuations, seed: int, check: Callable[[], None]) -> Openings:
+    """Those that are asked for. Raises DataError (continuations.file) for a file without any."""
+    chosen = (
+        _of_file(home, asked, check)
+        if asked.file
+        else Openings(OPENINGS_NAME, [*builtin_openings()], len(builtin_openings()))
+    )
+    count = len(chosen.openings)
+    if asked.max_rows is not None and count > asked.max_rows:
+        kept = np.sort(np.random.default_rng([seed, 24]).permutation(count)[: asked.max_rows])
+        chosen.openings = [chosen.openings[place] for place in kept.tolist()]
+        chosen.notices.append(f"A random sample of {asked.max_rows:,} of {count:,} openings.")
+    return chosen
+
+
+def _of_file(home: Home, asked: BiasContinuations, check: Callable[[], None]) -> Openings:
+    assert asked.file is not None
+    read_rows = rows_of(home, asked.file, FIELD, check)
+    for column in filter(None, (asked.column, asked.group_column)):
+        if read_rows.rows and not {column, column.partition(".")[0]} & read_rows.columns:
+            there = ", ".join(sorted(read_rows.columns)[:20])
+            raise DataError(
+                f"{read_rows.name} has no column {column!r}.", fix=f"Name one of: {there}.", field=FIELD
+            )
+    left_out, openings = read_rows.left_out, dict[str, Opening]()
+    for row in read_rows.rows:
+        text = _text(row, asked.column)
+        if not text.strip():
+            left_out[EMPTY] += 1
+        elif len(text) > MOST_CHARACTERS:
+            left_out[LONG_OPENING] += 1
+        elif text in openings:
+            left_out[AGAIN] += 1
+        else:
+            group = _value(row, asked.group_column) if asked.group_column else ""
+            openings[text] = Opening(text, " ".join(str("" if group is None else group).split())[:MOST_GROUP])
+    if not openings:
+        raise DataError(
+            f"{read_rows.name} has no opening: {why_none(left_out)}.",
+            fix="Say by `column` where the openings stand.",
+            field=FIELD,
+        )
+    return Openings(read_rows.name, list(openings.values()), len(openings) + sum(left_out.values()), left_out)
+
+
+def _text(row: FileRow, column: str) -> str:
+    """A text, or the `text` of an object as RealToxicityPrompts has it. What follows white space at the end
+    would begin with another one."""
+    value = _value(row, column)
+    if isinstance(value, Mapping):
+        value = value.get("text")
+    return value.rstrip() if isinstance(value, str) else ""
+
+
+def _value(row: FileRow, column: str) -> object:
+    """Of a column, or of a field inside one by its path."""
+    if column in row:
+        return row[column]
+    value: object = row
+    for part in column.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+# The probe of continuations: base and tuned model each go on with the same openings, drawn at temperature 1
+# with the same seeds; when neither is in memory any more, the classifier judges what they wrote.
+#
+# It is shown a continuation alone, without its opening: an opening that sounds harmful says nothing of the
+# model.
+
+BASE, TUNED = "base", "tuned"
+MOST_CHANGED = 20  # openings whose continuations are kept
+LONG_CONTINUATION = "the opening and its continuation have more tokens than a model reads"
+NO_TOKEN = "the opening has no token"
+NOT_FINITE = "the classifier gave a continuation no probability"
+
+
+@dataclass
+class ContinuationProbing:
+    """texts: by model, [openings][samples]. judged: by model, [openings, samples] probability of harm, NaN
+    where the classifier gave none."""
+
+    asked: BiasContinuations
+    openings: Openings
+    seed: int
+    kind: str = rates.TOXICITY
+    seconds: float = 0.0
+    texts: dict[str, list[list[str]]] = field(default_factory=dict)
+    judged: dict[str, np.ndarray] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    cut: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.openings.name
+
+    @property
+    def items(self) -> int:
+        return len(self.openings.openings) * self.asked.samples
+
+    def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
+        """Every opening gone on with, `samples` times."""
+        began = time.perf_counter()
+        encoded = begun(asked.tokenizer, [opening.text for opening in self.openings.openings])
+        for place, tokens in enumerate(encoded):
+            if not tokens:
+                self.reasons.setdefault(place, NO_TOKEN)
+            elif asked.positions and len(tokens) + self.asked.max_new_tokens > asked.positions - LEAST_PROMPT:
+                self.reasons.setdefault(place, LONG_CONTINUATION)
+        places = self.usable()  # one that a model can't go on with compares nothing
+        if not places:
+            raise DataError(
+                f"No opening of {self.name} can be gone on with: {why_none(Counter(self.reasons.values()))}.",
+                fix="Give shorter openings, or lower max_new_tokens.",
+                field=FIELD,
+            )
+        each, texts = len(encoded), [list[str]() for _ in encoded]
+        for sample in range(self.asked.samples):
+
+            def on_token(done: int, most: int, before: int = each * sample) -> None:
+                on_items(before + each * done // most)
+
+            made = continuations(
+                asked.model,
+                asked.tokenizer,
+                [encoded[place] for place in places],
+                self._drawn(sample, asked),
+                on_token=on_token,
+            )
+            written = asked.tokenizer.batch_decode(made, skip_special_tokens=True)
+            for place, text in zip(places, written, strict=True):
+                texts[place].append(text.strip())
+        self.texts[which] = texts
+        self.seconds += time.perf_counter() - began
+
+    def _drawn(self, sample: int, asked: ProbedModel) -> Generation:
+        """A seed of its own for each sample, the same for base and tuned; `steady`, so that their batches
+        are alike, and most openings meet the same draws under both (where a batch ends early, those after it
+        don't)."""
+        seed = int(np.random.SeedSequence([self.seed, sample]).generate_state(1)[0])  # of no other check
+        drawn = Sampling(1.0, 1.0, seed)
+        return Generation(
+            self.asked.max_new_tokens, asked.device, asked.batch_size, sampling=drawn, steady=True
+        )
+
+    def judge(
+        self, classifier: HarmClassifier, size: int, device: torch.device, on_texts: Callable[[int], None]
+    ) -> None:
+        """Whatever has a text; what has none is not harmful."""
+        began, usable = time.perf_counter(), self.usable()
+        for number, which in enumerate((BASE, TUNED)):
+            texts = [text for place in usable for text in self.texts[which][place]]
+            full = [place for place, text in enumerate(texts) if text]
+            before = number * self.items
+
+            def on_some(done: int, before: int = before) -> None:
+                on_texts(before + done)
+
+            likely = classifier.probabilities([texts[place] for place in full], size, device, on_some)
+            probabilities = np.zeros(len(texts))
+            probabilities[full] = classifier.harmful(likely.of_labels, self.asked.labels)
+            self.judged[which] = probabilities.reshape(len(usable), self.asked.samples)
+            self.cut += likely.cut
+        for row, place in enumerate(usable):
+            if not all(np.isfinite(self.judged[which][row]).all() for which in (BASE, TUNED)):
+                self.reasons[place] = NOT_FINITE
+        kept = [row for row, place in enumerate(usable) if place not in self.reasons]
+        if not kept:
+            raise DataError(
+                f"No continuation can be judged: {NOT_FINITE}.",
+                fix="Name another classifier: the weights of this one give no numbers.",
+                field=CLASSIFIER_FIELD,
+            )
+        self.judged = {which: made[kept] for which, made in self.judged.items()}
+        self.seconds += time.perf_counter() - began
+
+    def usable(self) -> list[int]:
+        """Places of the openings that both models went on with, and whose continuations were judged."""
+        return [place for place in range(len(self.openings.openings)) if place not in self.reasons]
+
+    def results(self) -> JudgedContinuations:
+        """As figures take it."""
+        groups = [self.openings.openings[place].group for place in self.usable()]
+        return JudgedContinuations(
+            self.judged[BASE], self.judged[TUNED], np.array(groups, str), self.asked.threshold
+        )
+
+    def figures(self) -> list[MeasuredBias]:
+        return rates.toxicity_figures(self.name, self.results())
+
+    def changed(self) -> list[ChangedPair]:
+        """No pair of texts; see `document_of`."""
+        return []
+
+    def document(self) -> BiasProbe:
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "items": len(self.usable()),
+            "rows": self.openings.rows,
+            "left_out": dict((self.openings.left_out + Counter(self.reasons.values())).most_common()),
+            "notices": [*self.openings.notices, *self._notices()],
+            "levels": [],
+            "seconds": self.seconds,
+        }
+
+    def _notices(self) -> list[str]:
+        notices = []
+        base, tuned = self.empty(BASE), self.empty(TUNED)
+        if base or tuned:
+            all_of = plural(len(self.usable()) * self.asked.samples, "continuation")
+            notices.append(
+                f"Of {all_of} {base:,} of the base model and {tuned:,} of the tuned one have no text, as the"
+                " model ended at once: they count as not harmful."
+            )
+        notices += rates.hidden_groups(self.results().group)
+        if self.cut:
+            notices.append(
+                f"{plural(self.cut, 'continuation')} cut: the classifier reads no more tokens than it was"
+                " given."
+            )
+        return notices
+
+    def empty(self, which: str) -> int:
+        """Continuations without a text."""
+        return sum(not text for place in self.usable() for text in self.texts[which][place])
+
+    def document_of(self, classifier: str, errors: list[ClassifierError]) -> JudgedByClassifier:
+        """What stands behind the figures. classifier: its name."""
+        return {
+            "classifier": classifier,
+            "labels": self.asked.labels,
+            "threshold": self.asked.threshold,
+            "probe": self.name,
+            "samples": self.asked.samples,
+            "max_new_tokens": self.asked.max_new_tokens,
+            "empty_base": self.empty(BASE),
+            "empty_tuned": self.empty(TUNED),
+            "cut": self.cut,
+            "errors": errors,
+            "changed": self._most_changed(),
+        }
+
+    def _most_changed(self) -> list[ChangedContinuation]:
+        """Openings by how far the mean probability moved, either way; those that did not are left out."""
+        base, tuned = self.judged[BASE], self.judged[TUNED]
+        if not len(base):
+            return []
+        moved = np.abs(tuned.mean(axis=1) - base.mean(axis=1))
+        usable = self.usable()
+        changed = []
+        for row in np.argsort(-moved, kind="stable")[:MOST_CHANGED].tolist():
+            if not moved[row]:
+                break
+            opening, worst = self.openings.openings[usable[row]], (base[row].argmax(), tuned[row].argmax())
+            changed.append(
+                ChangedContinuation(
+                    opening=opening.text,
+                    group=opening.group,
+                    base=self.texts[BASE][usable[row]][worst[0]],
+                    tuned=self.texts[TUNED][usable[row]][worst[1]],
+                    base_probability=float(base[row].max()),
+                    tuned_probability=float(tuned[row].max()),
+                    base_mean=float(base[row].mean()),
+                    tuned_mean=float(tuned[row].mean()),
+                )
+            )
+        return changed

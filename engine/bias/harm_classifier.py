@@ -1,0 +1,277 @@
+"""The classifier of harm that a user names: a run, a registered version, or a model from a folder or the hub.
+It is shown a text alone, and says how likely each label is; how often it errs is read from rows that it has
+classified before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from transformers import PreTrainedConfig
+
+from engine.bias import rates as toxicity
+from engine.data import training_rows
+from engine.evaluation import evaluated_model
+from engine.models import classification, loading, weight_files
+from engine.models.batching import by_length
+from engine.models.classification import ClassObjective, Labels, class_logits, widen_head
+from engine.models.hardware import choose_dtype
+from engine.worker.job import WorkerJob
+from store.bias.config import CLASSIFIER_FIELD, WRITES, BiasContinuations
+from store.bias.schemas import ClassifierError
+from store.core.errors import ConfigError, TunebenchError
+from store.core.job_folder import JobDir
+from store.core.model_folders import HEADED, ModelHead, each_by_itself, head_of
+from store.evaluation.config import ChosenModel
+from store.jobs.schemas import NamedClassifier
+from store.registry.version_folders import is_reference
+
+
+@dataclass(frozen=True)
+class TextProbabilities:
+    """of_labels [texts, labels], NaN for a text without a token; cut: texts that were cut."""
+
+    of_labels: np.ndarray
+    cut: int
+
+
+@dataclass(frozen=True)
+class HarmClassifier:
+    """labels: of its head; several: each is likely by itself, and they don't add up to 1."""
+
+    model: Any
+    tokenizer: Any
+    labels: list[str]
+    positions: int | None
+    several: bool = False
+
+    def probabilities(
+        self, texts: Sequence[str], size: int, device: torch.device, on_texts: Callable[[int], None]
+    ) -> TextProbabilities:
+        """How likely each label is of each text. `on_texts(texts done)` may raise to stop."""
+        ids, none = np.arange(len(texts)), np.zeros(len(texts), np.int64)
+        labels = Labels(self.labels, ids, none, [""] * len(texts), np.zeros(len(self.labels), np.int64))
+        whole = classification.encode_texts(self.tokenizer, ids, texts)
+        longest = int(whole.lengths.max(initial=1))
+        rows, cut, _ = classification.cut_texts(
+            self.tokenizer, whole, min(longest, self.positions or longest)
+        )
+        made = np.full((len(texts), len(self.labels)), np.nan)
+        objective = ClassObjective(labels, self.tokenizer.pad_token_id)
+        full, done = np.flatnonzero(rows.lengths > 0), 0
+        self.model.eval()
+        with torch.inference_mode():
+            for places in by_length(rows.lengths[full], size):
+                batch = objective.collate(rows, full[places], device)
+                logits = class_logits(self.model, batch)
+                likely = logits.sigmoid() if self.several else logits.softmax(-1)
+                made[full[places]] = likely.double().cpu().numpy()
+                done += len(places)
+                on_texts(done)
+        return TextProbabilities(made, cut)
+
+    def harmful(self, of_labels: np.ndarray, chosen: Sequence[str]) -> np.ndarray:
+        """[texts] probability of the chosen labels together; of labels that are by themselves that of the
+        likeliest."""
+        columns = of_labels[:, [self.labels.index(label) for label in chosen]]
+        together = columns.max(axis=1) if self.several else columns.sum(axis=1)
+        return np.asarray(np.clip(together, 0.0, 1.0), np.float64)
+
+
+def check_labels(job: WorkerJob, asked: BiasContinuations) -> None:
+    """Before any model is loaded. Raises ConfigError for one that has no labels, or not these."""
+    with _at_its_field():
+        head = _head(job, asked.classifier)
+    if not head.labels:
+        raise _no_labels(job)
+    asked.check_labels(_named(job)["name"], head.labels, several=head.several)
+
+
+def load_classifier(job: WorkerJob, asked: BiasContinuations) -> HarmClassifier:
+    """The classifier. Raises what loading it raises, at the field that names it."""
+    with _at_its_field():
+        whole = _whole(job, asked.classifier)
+        return _from_folder(job, whole) if whole else _trained_here(job, asked.classifier)
+
+
+def _named(job: WorkerJob) -> NamedClassifier:
+    named: NamedClassifier = job.order["classifier"]
+    return named
+
+
+def _whole(job: WorkerJob, classifier: str) -> str | None:
+    """The folder or hub id of a whole model, which a registered version may be as well: it is judged with as
+    it was saved, wherever it lies. None for a run, and for an adapter."""
+    if is_reference(classifier):
+        version = evaluated_model.of_version(job, classifier)
+        return None if version.adapter else str(version.folder.model)
+    return None if _named(job)["run_id"] else evaluated_model.source(job, classifier)
+
+
+def _head(job: WorkerJob, classifier: str) -> ModelHead:
+    """By its files alone; without labels where it has no head."""
+    if whole := _whole(job, classifier):
+        architecture = loading.load_config(whole)
+        if not any(name.endswith(HEADED) for name in architecture.architectures or ()):
+            return ModelHead([], several=False)
+        return _of_config(architecture)
+    return head_of(_trained_folder(job, classifier), whole=False)
+
+
+def _trained_folder(job: WorkerJob, classifier: str) -> Path:
+    if is_reference(classifier):
+        return evaluated_model.of_version(job, classifier).folder.model
+    return JobDir(job.home.jobs / classifier).model
+
+
+def _of_config(architecture: PreTrainedConfig) -> ModelHead:
+    names = {int(place): str(name) for place, name in (architecture.id2label or {}).items()}
+    labels = [names[place] for place in sorted(names)]
+    return ModelHead(labels, each_by_itself(architecture.problem_type, labels))
+
+
+def _no_labels(job: WorkerJob) -> ConfigError:
+    return ConfigError(
+        f"{_named(job)['name']} {WRITES}", fix="Name a model with a classification head.",
+        field=CLASSIFIER_FIELD,
+    )  # fmt: skip
+
+
+def _trained_here(job: WorkerJob, classifier: str) -> HarmClassifier:
+    chosen = ChosenModel(model=classifier) if is_reference(classifier) else ChosenModel(run=classifier)
+    loaded = evaluated_model.load(job, chosen)
+    if loaded.labels is None:
+        raise _no_labels(job)
+    several = head_of(_trained_folder(job, classifier), whole=False).several
+    return HarmClassifier(loaded.model, loaded.tokenizer, loaded.labels, loaded.positions, several)
+
+
+def _from_folder(job: WorkerJob, source: str) -> HarmClassifier:
+    """Raises ConfigError where the weights of its head are not there: they would be random."""
+    job.progress(0, 1, "run", "Loading the classifier")
+    architecture = loading.load_config(source)
+    exact = architecture.dtype in (None, torch.float32)  # as it was saved: near the threshold digits count
+    config = evaluated_model.plain_config(source, dtype="float32" if exact else "auto")
+    device = torch.device(job.device)
+    tokenizer = loading.load_tokenizer(source)
+    if architecture.get_text_config().pad_token_id is None:
+        for part in {id(c): c for c in (architecture, architecture.get_text_config())}.values():
+            part.pad_token_id = tokenizer.pad_token_id
+    dtype = choose_dtype(config.dtype, device)
+    model = loading.load_model(config, source, job.device, dtype, architecture)
+    there, body = weight_files.read_headers(loading.weights_folder(source)), f"{model.base_model_prefix}."
+    lacking = [name for name, _ in model.named_parameters()
+               if not name.startswith(body) and name not in there]  # fmt: skip
+    if lacking:
+        raise ConfigError(
+            f"{_named(job)['name']} lacks the tensor {lacking[0]} of its classification head,"
+            " which would be random.",
+            fix="Name the folder to which the trained classifier was saved, or register that one.",
+            field=CLASSIFIER_FIELD,
+        )
+    head, positions = _of_config(architecture), training_rows.positions(model.config, config)
+    return HarmClassifier(widen_head(model), tokenizer, head.labels, positions, head.several)
+
+
+class _at_its_field:
+    """Errors in loading it name its field, not that of the model which is checked."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, TunebenchError) and error.field in ("model", "run", "checkpoint"):
+            error.field = CLASSIFIER_FIELD
+
+
+OWN = "held-out rows of its own data"
+
+
+def measured_errors(
+    job: WorkerJob, asked: BiasContinuations, labels: Sequence[str], *, several: bool = False
+) -> list[ClassifierError]:
+    """Of its own held-out rows first. labels: all that it has; several: each is likely by itself, which runs
+    and evaluations do not ask, so that nothing is known of it."""
+    if several:
+        return []
+    named: NamedClassifier = job.order["classifier"]
+    errors = []
+    if named["run_id"]:
+        path = JobDir(job.home.jobs / named["run_id"]).path / "class_predictions.parquet"
+        errors += _error(OWN, _of_run(path), asked, labels)
+    for evaluation in named["evaluations"]:
+        path = JobDir(job.home.jobs / evaluation["evaluation_id"]).predictions
+        errors += _error(f"the evaluation {evaluation['name']}", _of_evaluation(path), asked, labels)
+    return errors
+
+
+class _Rows:
+    """Classified rows with a label. at_least, rest: see `toxicity.called_as`."""
+
+    def __init__(self, table: pa.Table, harmful: Sequence[str], labels: int) -> None:
+        chosen = set(harmful)
+        predicted = table["predicted"].to_pylist()
+        top = table["top"].to_pylist() if "top" in table.column_names else None
+        self.truth = np.array([label in chosen for label in table["label"].to_pylist()], bool)
+        self.predicted = np.array([label in chosen for label in predicted], bool)
+        if top is None:
+            of_best = table["probability"].to_numpy()
+            top = [[{"label": label, "probability": p}] for label, p in zip(predicted, of_best, strict=True)]
+        kept = [{each["label"]: each["probability"] for each in some} for some in top]
+        self.at_least = np.array(
+            [sum(p for label, p in row.items() if label in chosen) for row in kept], float
+        )
+        # what is left belongs to labels that were not kept, of which some are harmful, or all, or none
+        open_ones = [len(chosen - set(row)) for row in kept]
+        lacking = [labels - len(row) for row in kept]
+        left = [max(0.0, 1 - sum(row.values())) for row in kept]
+        self.at_least += np.array(
+            [x if n and n == k else 0.0 for x, n, k in zip(left, open_ones, lacking, strict=True)]
+        )
+        self.rest = np.array(
+            [x if n and n < k else 0.0 for x, n, k in zip(left, open_ones, lacking, strict=True)]
+        )
+
+
+def _of_run(path: Path) -> pa.Table | None:
+    if not path.exists():
+        return None
+    table = pq.read_table(path, columns=["split", "label", "predicted", "probability", "top"])
+    of_test = table.filter(pc.equal(table["split"], "test"))
+    return of_test if len(of_test) else table  # validation rows chose when training stopped
+
+
+def _of_evaluation(path: Path) -> pa.Table | None:
+    if not path.exists():
+        return None
+    table = pq.read_table(path, columns=["label", "prediction", "probability"])
+    return table.rename_columns(["label", "predicted", "probability"]).drop_null()
+
+
+def _error(
+    rows_name: str, table: pa.Table | None, asked: BiasContinuations, labels: Sequence[str]
+) -> list[ClassifierError]:
+    if table is None or not len(table):
+        return []
+    # a label that the classifier doesn't have may mean harm or not: nobody said
+    with_label = table.filter(pc.is_in(table["label"], value_set=pa.array(labels, table["label"].type)))
+    rows = _Rows(with_label, asked.labels, len(labels))
+    called, open_rows = toxicity.called_as(rows.predicted, rows.at_least, rows.rest, asked.threshold)
+    rates = toxicity.classifier_rates(rows.truth, called)
+    return [
+        {
+            "rows": rows_name,
+            "recall": rates.recall.to_dict() if rates.recall else None,
+            "false_positive": rates.false_positive.to_dict() if rates.false_positive else None,
+            "by_likeliest": len(open_rows),
+            "other_labels": len(table) - len(with_label),
+        }
+    ]

@@ -1,0 +1,320 @@
+"""A file of bias items (CrowS-Pairs, WinoBias, BBQ or `choices`), recognised by its columns and read row by
+row: every row is an item, or is counted with the reason why it is none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engine.bias.scoring import BiasQuestion, Item, PronounItem, SentencePair, UnreadableItem
+from engine.data.readers.file_rows import FileRow, Skipped
+from engine.data.readers.source_files import locate
+from engine.data.readers.source_reader import open_file
+from store.bias.config import ROLES, BiasFile
+from store.core.errors import DataError
+from store.core.home import Home
+from store.rating.config import FileOfRows
+
+# From the rows of a file to items: which form the file has, and what each row of it says.
+#
+# Stereotype pairs have the columns of CrowS-Pairs, pronouns those of WinoBias with marks in brackets,
+# multiple choice those of BBQ, or `choices` with the places of the right, the unknown and the biased
+# answer.
+
+MOST_CHARACTERS = 4_000  # of a text
+GENDER = {
+    **dict.fromkeys(("he", "him", "his"), "m"),
+    **dict.fromkeys(("she", "her", "hers"), "f"),
+    **dict.fromkeys(("they", "them", "their", "theirs"), "n"),
+}
+_MARKED = re.compile(r"\[([^\[\]]+)\]")
+_ARTICLE = re.compile(r"^(the|a|an)\s+", re.IGNORECASE)
+AMBIGUOUS = frozenset({"ambig", "ambiguous", "1", "true"})
+UNKNOWN_GROUP = "unknown"
+LACKS_PRONOUN = "it doesn't mark one occupation and one pronoun in brackets"
+
+
+def recognise(columns: Sequence[str]) -> str | None:
+    """The form of a file with these columns; None where it is none of them."""
+    return next((form for form, (must, _) in ROLES.items() if set(must) <= set(columns)), None)
+
+
+def renamed(row: FileRow, columns: Mapping[str, str]) -> FileRow:
+    """The row by roles, where the user named other columns."""
+    return {**row, **{role: row.get(column) for role, column in columns.items()}}
+
+
+def _text(row: FileRow, role: str) -> str:
+    value = row.get(role)
+    text = " ".join(str(value).split()) if isinstance(value, str) else ""
+    if not text:
+        raise UnreadableItem(f"{role} is no text")
+    if len(text) > MOST_CHARACTERS:
+        raise UnreadableItem(f"{role} has more than {MOST_CHARACTERS:,} characters")
+    return text
+
+
+def _group(row: FileRow, role: str) -> str:
+    value = row.get(role)
+    return " ".join(str(value).split())[:60] if isinstance(value, str | int) else ""
+
+
+def sentence_pair(row: FileRow) -> SentencePair:
+    """As in CrowS-Pairs: `sent_more` is the one with more of a stereotype, whichever way the pair was
+    written."""
+    more, less = _text(row, "sent_more"), _text(row, "sent_less")
+    if more == less:
+        raise UnreadableItem("both sentences are the same")
+    return SentencePair(more, less, _group(row, "bias_type"))
+
+
+class Pronouns:
+    """Rows as in WinoBias. The other occupation of a sentence is found by the occupations that the file
+    marks, so the whole file is looked at first."""
+
+    def __init__(self, rows: Sequence[FileRow]) -> None:
+        marked = (
+            mark for row in rows if isinstance(row.get("text"), str) for mark in _marks(str(row["text"]))
+        )
+        self.occupations = {_ARTICLE.sub("", mark).lower() for mark in marked if mark.lower() not in GENDER}
+        longest = sorted(self.occupations, key=len, reverse=True)
+        words = "|".join(re.escape(name) for name in longest) or r"(?!)"
+        self._occupation = re.compile(rf"\b({words})\b", re.IGNORECASE)
+
+    def item(self, row: FileRow) -> PronounItem:
+        """Raises UnreadableItem."""
+        text = _text(row, "text")
+        marks = _marks(text)
+        pronouns = [mark for mark in marks if mark.lower() in GENDER]
+        named = [_ARTICLE.sub("", mark) for mark in marks if mark.lower() not in GENDER]
+        if len(named) != 1 or not pronouns or len({GENDER[mark.lower()] for mark in pronouns}) > 1:
+            raise UnreadableItem(LACKS_PRONOUN)
+        stereotype = str(row.get("stereotype")).strip().lower()
+        if stereotype not in ("pro", "anti"):
+            raise UnreadableItem("stereotype is neither pro nor anti")
+        plain = _MARKED.sub(r"\1", text)
+        others = {name.lower() for name in self._occupation.findall(plain)} - {named[0].lower()}
+        if len(others) != 1:
+            raise UnreadableItem("it doesn't name exactly one other occupation that the file marks elsewhere")
+        alike = re.sub(r"\b(he|she|him|her|his|hers)\b", "_", plain.lower())
+        kind = _group(row, "type")
+        return PronounItem(
+            plain, pronouns[0], named[0].lower(), others.pop(), stereotype == "pro",
+            f"type {kind}" if kind.isdigit() else kind, alike,
+        )  # fmt: skip
+
+
+def _marks(text: str) -> list[str]:
+    return [" ".join(mark.split()) for mark in _MARKED.findall(text)]
+
+
+def choice_question(row: FileRow) -> BiasQuestion:
+    """As in BBQ, or with places of the unknown and the biased answer. Raises UnreadableItem."""
+    context, question = _text(row, "context"), _text(row, "question")
+    options = _options(row)
+    right = _place(row.get("label"), len(options), "label")
+    condition = str(row.get("context_condition") or "").strip().lower()
+    if not condition:
+        raise UnreadableItem("context_condition is missing")
+    if "unknown" in row and "biased" in row:
+        unknown, biased = (_place(row[role], len(options), role) for role in ("unknown", "biased"))
+    else:
+        unknown, biased = _by_groups(row, len(options))
+    return BiasQuestion(
+        context, question, options, right, unknown, biased, condition in AMBIGUOUS, _group(row, "category")
+    )
+
+
+def _options(row: FileRow) -> tuple[str, ...]:
+    choices = _parsed(row.get("choices"))
+    if isinstance(choices, list) and len(choices) > 2 and all(isinstance(each, str) for each in choices):
+        return tuple(" ".join(str(each).split()) for each in choices)
+    return tuple(_text(row, f"ans{place}") for place in range(3))
+
+
+def _parsed(value: object) -> object:
+    """A column of CSV holds lists and objects as text."""
+    if isinstance(value, str) and value[:1] in "[{":
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _place(value: object, count: int, role: str) -> int:
+    try:
+        place = int(str(value))
+    except ValueError:
+        place = -1
+    if not 0 <= place < count:
+        raise UnreadableItem(f"{role} is no place among the answers")
+    return place
+
+
+def _by_groups(row: FileRow, count: int) -> tuple[int, int]:
+    """BBQ says of each answer which group it names, and which groups the stereotype is about: the biased
+    answer is theirs where the question is negative, and the other one's where it is not."""
+    answers, metadata = _parsed(row.get("answer_info")), _parsed(row.get("additional_metadata"))
+    groups = [_named_group(answers, place) for place in range(count)]
+    if groups.count(UNKNOWN_GROUP) != 1:
+        raise UnreadableItem("answer_info doesn't say which one answer is unknown")
+    stereotyped = metadata.get("stereotyped_groups") if isinstance(metadata, dict) else None
+    stereotyped = _parsed(row.get("stereotyped_groups")) or stereotyped
+    names = stereotyped if isinstance(stereotyped, list) else [stereotyped]
+    targets = {str(name).strip().lower() for name in names if name}
+    unknown = groups.index(UNKNOWN_GROUP)
+    meant = [place for place, group in enumerate(groups) if group and targets & _spellings(group)]
+    if len(meant) != 1 or count != 3:
+        raise UnreadableItem("which answer names the stereotyped group can't be told")
+    polarity = str(row.get("question_polarity") or "").strip().lower()
+    if polarity not in ("neg", "nonneg"):
+        raise UnreadableItem("question_polarity is neither neg nor nonneg")
+    other = ({0, 1, 2} - {unknown, meant[0]}).pop()
+    return unknown, meant[0] if polarity == "neg" else other
+
+
+def _named_group(answers: object, place: int) -> str:
+    entry = answers.get(f"ans{place}") if isinstance(answers, dict) else None
+    return str(entry[-1]).strip().lower() if isinstance(entry, list) and entry else ""
+
+
+def _spellings(group: str) -> set[str]:
+    """BBQ writes "F-Black" for a woman of the group Black, "f" and "woman" of one."""
+    whole = {group, group.split("-", 1)[-1]}
+    return whole | {"f": {"woman", "girl", "women"}, "m": {"man", "boy", "men"}}.get(group, set())
+
+
+READ: dict[str, Callable[[FileRow], Item]] = {
+    "stereotype_pairs": sentence_pair,
+    "choices": choice_question,
+}
+
+
+FIELD = "files"
+MOST_ROWS = 200_000
+LOOK_EVERY = 256  # rows between two looks at a request to stop
+
+
+@dataclass
+class ItemFile:
+    """rows: of the file. left_out: reason -> rows that are no items."""
+
+    name: str
+    form: str
+    items: list[Item]
+    rows: int
+    left_out: Counter[str] = field(default_factory=Counter)
+    notices: list[str] = field(default_factory=list)
+
+
+def read_items(home: Home, asked: BiasFile, seed: int, check: Callable[[], None]) -> ItemFile:
+    """The items of a file. Raises DataError (files) for one that can't be read, or has none."""
+    read_rows = rows_of(home, asked, FIELD, check)
+    name, left_out = read_rows.name, read_rows.left_out
+    rows = [renamed(row, asked.columns) for row in read_rows.rows]
+    form = _form(name, asked, read_rows.columns | set(asked.columns))
+    items = _items(form, rows, left_out)
+    read_file = ItemFile(name, form, items, len(items) + sum(left_out.values()), left_out)
+    if not items:
+        raise DataError(f"No row of {name} is an item: {why_none(left_out)}.",
+                        fix="Say by `columns` which of its columns is which.", field=FIELD)  # fmt: skip
+    _sample(read_file, asked.max_rows, seed)
+    return read_file
+
+
+@dataclass
+class RowsOfFile:
+    """left_out: reason -> rows that could not be read."""
+
+    name: str
+    rows: list[FileRow]
+    columns: set[str]
+    left_out: Counter[str]
+
+
+def rows_of(home: Home, asked: FileOfRows, field: str, check: Callable[[], None]) -> RowsOfFile:
+    """Its rows as they are. Raises DataError at `field` for one that can't be read, or has too many."""
+    try:
+        path = locate(home, asked.source())
+        with closing(open_file(home, path, has_header=True)) as reader:
+            read_rows = RowsOfFile(path.name, [], set(reader.columns), Counter())
+            for number, (_, row) in enumerate(reader.rows()):
+                if number % LOOK_EVERY == 0:
+                    check()
+                if number == MOST_ROWS:
+                    raise DataError(
+                        f"{path.name} has more than {MOST_ROWS:,} rows.", fix="Give a part of it."
+                    )
+                if isinstance(row, Skipped):
+                    read_rows.left_out[row.reason] += 1
+                    continue
+                read_rows.rows.append(row)
+                read_rows.columns |= set(row)
+    except DataError as error:
+        raise DataError(error.message, fix=error.fix, field=field) from error
+    return read_rows
+
+
+def why_none(left_out: Counter[str]) -> str:
+    """Why a file has nothing to ask."""
+    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in left_out.most_common(3))
+    return reasons or "it is empty"
+
+
+def _form(name: str, asked: BiasFile, columns: set[str]) -> str:
+    if asked.form != "auto":
+        if missing := sorted(set(ROLES[asked.form][0]) - columns):
+            raise DataError(
+                f"{name} has no column {missing[0]!r}, which {asked.form.replace('_', ' ')} need.",
+                fix=f"Name its column for {missing[0]} by `columns`.",
+                field=FIELD,
+            )
+        return asked.form
+    form = recognise(sorted(columns))
+    if form is None:
+        wanted = "; ".join(
+            f"{form.replace('_', ' ')}: {', '.join(must)}" for form, (must, _) in ROLES.items()
+        )
+        raise DataError(
+            f"{name} is none of the forms that a bias check reads ({wanted}).",
+            fix="Say by `form` and `columns` which of its columns is which.",
+            field=FIELD,
+        )
+    return form
+
+
+def _items(form: str, rows: list[FileRow], left_out: Counter[str]) -> list[Item]:
+    make: Callable[[FileRow], Item] = Pronouns(rows).item if form == "coreference" else READ[form]
+    items = []
+    for row in rows:
+        try:
+            items.append(make(row))
+        except UnreadableItem as fault:
+            left_out[str(fault)] += 1
+    return items
+
+
+def _sample(read_file: ItemFile, most: int | None, seed: int) -> None:
+    """Sentences that differ in the pronoun alone stay together: apart they are no pair."""
+    count = len(read_file.items)
+    if most is None or count <= most:
+        return
+    alike: dict[str, list[int]] = {}
+    for place, item in enumerate(read_file.items):
+        alike.setdefault(item.alike if isinstance(item, PronounItem) else str(place), []).append(place)
+    together = list(alike.values())
+    kept: list[int] = []
+    for number in np.random.default_rng([seed, 16]).permutation(len(together)):
+        if len(kept) + len(together[number]) > most:
+            break
+        kept += together[number]
+    read_file.items = [read_file.items[place] for place in sorted(kept)]
+    read_file.notices.append(f"A random sample of {len(kept):,} of {count:,} items.")

@@ -1,0 +1,302 @@
+"""The job `bias`: two models asked the same probes, group figures of rows that are scored already, and what
+got worse.
+
+Files and labels are read before a model is loaded, so that what can be refused is refused at once. One model
+is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.bias import continuation_probe, groups, harm_classifier, item_files, scoring, verdict
+from engine.bias.continuation_probe import ContinuationProbing
+from engine.bias.probes import BASE, PROBINGS, TUNED, BiasProbing, BuiltinProbing
+from engine.bias.rates import MeasuredBias
+from engine.bias.scoring import ProbedModel
+from engine.evaluation import evaluated_model
+from engine.evaluation.live_answers import TOKEN_COST
+from engine.models import hardware, loading, saved_models
+from engine.models.hardware import choose_dtype, versions
+from engine.worker.job import Phase, Phases, WorkerJob
+from engine.worker.progress import ProgressReporter
+from store.bias.config import BiasConfig, BiasContinuations
+from store.bias.schemas import BiasDetails, BiasResult, ComparedGroups, JudgedByClassifier
+from store.core.errors import ConfigError, ModelError
+from store.core.figure_schemas import BiasReport
+from store.core.model_schemas import ModelVersion
+from store.evaluation.config import ChosenModel
+from store.jobs.schemas import JobOrder
+from store.rating.config import FileOfRows
+from store.runs.card_text import hub_id, last_part
+
+HEADED = (
+    "It has a classification head: it gives classes and writes nothing, so it can't be asked these probes."
+)
+
+
+@dataclass(frozen=True)
+class BiasSubject:
+    """One of the two. which: base or tuned; field: of the config, that named it."""
+
+    which: str
+    field: str
+    chosen: ChosenModel
+    version: ModelVersion | None = None
+
+
+def subjects(job: WorkerJob, config: BiasConfig) -> tuple[BiasSubject, BiasSubject]:
+    """Base and tuned."""
+    if config.run:
+        return (
+            BiasSubject("base", "run", ChosenModel(run=config.run, checkpoint="base")),
+            BiasSubject("tuned", "run", ChosenModel(run=config.run)),
+        )
+    versions: dict[str, ModelVersion] = job.order.get("compared_versions") or {}
+    return (
+        BiasSubject("base", "against", ChosenModel(model=config.against), versions.get(config.against)),
+        BiasSubject("tuned", "model", ChosenModel(model=config.model), versions.get(config.model)),
+    )
+
+
+def load_subject(job: WorkerJob, subject: BiasSubject, batch_size: int) -> ProbedModel:
+    """The model. Raises ConfigError for one that writes nothing, and what loading it raises."""
+    version = subject.version
+    loaded = _of_version(job, version) if version else evaluated_model.load(job, subject.chosen)
+    if loaded.labels is not None:
+        raise ConfigError(HEADED, fix="Check it by groups of an evaluation's rows.", field=subject.field)
+    return ProbedModel(loaded.model, loaded.tokenizer, loaded.positions, torch.device(job.device), batch_size)
+
+
+def _of_version(job: WorkerJob, version: ModelVersion) -> evaluated_model.Evaluated:
+    """A registered model: its own weights, or its adapter on the base that it names."""
+    folder = job.home.path / version["folder"]
+    reference = f"{version['name']}@{version['version']}"
+    if not folder.is_dir():
+        raise ModelError(
+            f"The folder of {reference} is gone: {folder}.", fix="Register it again.", field="model"
+        )
+    if not version["adapter"]:
+        return evaluated_model.untouched(job, evaluated_model.plain_config(str(folder)), str(folder))
+    if not version["base_model"]:
+        raise ModelError(
+            f"{reference} is an adapter, and names no base.", fix="Register it again.", field="model"
+        )
+    config = evaluated_model.plain_config(version["base_model"])
+    source = evaluated_model.source(job, version["base_model"])
+    below = evaluated_model.untouched(job, config, source)
+    model: Any = saved_models.load(folder, below.model)
+    dtype = choose_dtype(config.dtype, torch.device(job.device))
+    for parameter in model.parameters():  # peft reads some in fp32
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    tokenizer = (
+        loading.load_tokenizer(str(folder), model=source)
+        if (folder / "tokenizer.json").exists()
+        else below.tokenizer
+    )
+    return evaluated_model.Evaluated(model, tokenizer, config, below.positions)
+
+
+# The bias job: base and tuned model asked the same probes, group figures of rows that are scored already,
+# and what got worse.
+#
+# Files and the classifier's labels are read before a model is loaded, so that what can be refused is
+# refused at once. One model is in memory at a time: continuations are judged by the classifier once neither
+# of the two is there any more.
+
+JUDGING = "Judging the continuations"
+MOST_PAIRS = 40  # that are kept of all probes together
+OF_KIND = {
+    "stereotype_pairs": (
+        "Pairs of stereotypes in the manner of CrowS-Pairs are noisy: its authors warn of using them"
+        " alone, and a share near 50% is no proof of fairness."
+    ),
+    "coreference": "Pronouns are asked by occupations and two genders alone, in made sentences.",
+    "ambiguous_choice": "Multiple choice is scored by the text of its answers; a small model often guesses.",
+    "group_gap": "A gap may come from the rows as much as from the model: labels can be wrong for a group.",
+}
+ITEM_TOKENS = 120  # that are read for an item, about
+USUAL_ITEMS = 1_500  # of a file: CrowS-Pairs and WinoBias have as many
+
+
+def phases(order: JobOrder) -> Phases:
+    """Base, then tuned are asked each probe, then the classifier; shares are tokens that are read, about."""
+    config = BiasConfig.parse(order["config"])
+    costs = _costs(config)
+    asked = [Phase(_asking(which, name), costs[name]) for which in (BASE, TUNED) for name in costs]
+    judging = Phase(JUDGING, 2 * ITEM_TOKENS * _continuations(config.continuations))
+    before = Phase(("Reading ", "Loading the classifier"), 0)
+    return (evaluated_model.LOADING, before, *asked, judging, Phase("Working out what got worse"))
+
+
+def _costs(config: BiasConfig) -> dict[str, float]:
+    """By the name of each probe the tokens that one model reads for it, about."""
+    written = TOKEN_COST * scoring.WRITTEN * 2 * len(scoring.writings())
+    costs: dict[str, float] = (
+        {scoring.BUILTIN_NAME: ITEM_TOKENS * len(scoring.decisions()) + written} if config.builtin else {}
+    )
+    for file in config.files:  # two of one name are told of alike
+        costs[_name(file)] = costs.get(_name(file), 0.0) + ITEM_TOKENS * (file.max_rows or USUAL_ITEMS)
+    if continued := config.continuations:
+        name = _name(continued.file) if continued.file else continuation_probe.OPENINGS_NAME
+        costs[name] = TOKEN_COST * continued.max_new_tokens * _continuations(continued)
+    return costs
+
+
+def _name(file: FileOfRows) -> str:
+    return Path(file.path or file.upload or "").name
+
+
+def _continuations(asked: BiasContinuations | None) -> int:
+    """By one model, about."""
+    return asked.samples * (asked.max_rows or len(continuation_probe.builtin_openings())) if asked else 0
+
+
+def _asking(which: str, probe: str) -> str:
+    return f"Asking the {which} model: {probe}"
+
+
+def run(job: WorkerJob) -> BiasResult:
+    """Check as `job.config` says."""
+    config = BiasConfig.parse(job.config)
+    try:
+        return _check(job, config)
+    except Exception as error:
+        if isinstance(error, hardware.OutOfMemory) or hardware.is_out_of_memory(error):
+            smaller = max(1, config.per_device_eval_batch_size // 4)
+            raise hardware.OutOfMemory(
+                "The device ran out of memory while the models were asked.",
+                fix=f"Set per_device_eval_batch_size to {smaller}, or take a smaller model.",
+                field="per_device_eval_batch_size",
+                change={"per_device_eval_batch_size": smaller},
+            ) from error
+        raise
+
+
+def _check(job: WorkerJob, config: BiasConfig) -> BiasResult:
+    began = time.monotonic()
+    job.status("preparing")
+    probes = _probes(job, config)
+    figures: list[MeasuredBias] = []
+    compared: list[ComparedGroups] = []
+    for asked in config.groups:
+        job.check_cancelled()
+        measured, document = groups.measure_groups(job, asked)
+        figures += measured
+        compared.append(document)
+    job.status("evaluating")
+    judged_by = _ask_all(job, config, probes) if probes else None
+    figures = [figure for probe in probes for figure in probe.figures()] + figures
+    job.progress(1, 1, "check", "Working out what got worse")
+    pairs = sorted(
+        (pair for probe in probes for pair in probe.changed()),
+        key=lambda pair: abs(pair["base"]) - abs(pair["tuned"]),
+    )
+    report = verdict.report(figures, _limits(config, figures), _held(config, compared))
+    report["limits"] += _limits_of_harm(judged_by, report)
+    details: BiasDetails = {
+        "probes": [probe.document() for probe in probes],
+        "pairs": pairs[:MOST_PAIRS],
+        "groups": compared,
+        "seconds": time.monotonic() - began,
+        "device": job.device,
+        "versions": versions(),
+    }
+    if judged_by is not None:
+        details["continuations"] = judged_by
+    return {"report": report, "details": details}
+
+
+def _limits(config: BiasConfig, figures: Sequence[MeasuredBias]) -> list[str]:
+    """What the probes can't say."""
+    kinds = dict.fromkeys(figure.kind for figure in figures)
+    return [
+        *(scoring.BUILTIN_LIMITS if config.builtin else ()),
+        *(OF_KIND[kind] for kind in kinds if kind in OF_KIND),
+    ]
+
+
+def _limits_of_harm(judged_by: JudgedByClassifier | None, report: BiasReport) -> list[str]:
+    """What the classifier can't, or that none was asked."""
+    if judged_by is None:
+        return [verdict.NO_TOXICITY]
+    own = continuation_probe.OPENING_LIMITS if judged_by["probe"] == continuation_probe.OPENINGS_NAME else ()
+    return [*verdict.toxicity_limits(judged_by, report["figures"]), *own]
+
+
+def _held(config: BiasConfig, compared: Sequence[ComparedGroups]) -> verdict.HeldModels | None:
+    """What is compared, by name; None for a run and its base."""
+    if config.run:
+        return None
+    if config.model:
+        return verdict.HeldModels(_public(config.model), _public(config.against))
+    return verdict.HeldModels(compared[0]["evaluation"], compared[0]["against"] or "")
+
+
+def _public(model: str) -> str:
+    """Without a folder's path: the sentence goes into a model's public card."""
+    return hub_id(model) or last_part(model)
+
+
+def _probes(job: WorkerJob, config: BiasConfig) -> list[BiasProbing]:
+    probes: list[BiasProbing] = [BuiltinProbing()] if config.builtin else []
+    for asked in config.files:
+        job.progress(0, 1, "files", f"Reading {asked.path or asked.upload}")
+        read = item_files.read_items(job.home, asked, config.seed, job.check_cancelled)
+        probes.append(PROBINGS[read.form](read))
+    if config.continuations:
+        harm_classifier.check_labels(job, config.continuations)
+        begins = continuation_probe.read_openings(
+            job.home, config.continuations, config.seed, job.check_cancelled
+        )
+        probes.append(ContinuationProbing(config.continuations, begins, config.seed))
+    return probes
+
+
+def _ask_all(job: WorkerJob, config: BiasConfig, probes: list[BiasProbing]) -> JudgedByClassifier | None:
+    """Base, then tuned, then the classifier of what both wrote, one in memory at a time."""
+    continued = next((probe for probe in probes if isinstance(probe, ContinuationProbing)), None)
+    for subject in subjects(job, config):
+        _ask(job, config, subject, probes)
+    return _judge(job, config, continued) if continued else None
+
+
+def _judge(job: WorkerJob, config: BiasConfig, continued: ContinuationProbing) -> JudgedByClassifier:
+    """What the classifier makes of the continuations."""
+    name = job.order["classifier"]["name"]
+    classifier = harm_classifier.load_classifier(job, continued.asked)
+    on_texts = ProgressReporter(job, 2 * continued.items, "texts", f"{JUDGING} with {name}")
+    on_texts(0)
+    continued.judge(classifier, config.per_device_eval_batch_size, torch.device(job.device), on_texts)
+    errors = harm_classifier.measured_errors(
+        job, continued.asked, classifier.labels, several=classifier.several
+    )
+    del classifier
+    _free()
+    return continued.document_of(name, errors)
+
+
+def _ask(job: WorkerJob, config: BiasConfig, subject: BiasSubject, probes: list[BiasProbing]) -> None:
+    """All probes of one model."""
+    asked = load_subject(job, subject, config.per_device_eval_batch_size)
+    for probe in probes:
+        on_items = ProgressReporter(job, probe.items, "items", _asking(subject.which, probe.name))
+        on_items(0)
+        probe.ask(subject.which, asked, on_items)
+    del asked
+    _free()
+
+
+def _free() -> None:
+    """What the last model took."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

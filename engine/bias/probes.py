@@ -1,0 +1,336 @@
+"""The probes of one check: each is asked of the base model, then of the tuned one, and then held beside
+itself.
+
+A probe keeps what each model made of its items; an item that one of the two could not be asked counts for
+neither, and is counted with its reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from engine.bias import probe_statistics, rates, scoring
+from engine.bias.item_files import ItemFile
+from engine.bias.probe_statistics import AnsweredPairs, ChosenAnswers, ReferredPairs, WrittenPairs
+from engine.bias.rates import MeasuredBias
+from engine.bias.scoring import BiasQuestion, ItemScores, OnItems, ProbedModel, PronounItem, SentencePair
+from store.bias.schemas import BiasLevel, BiasProbe, ChangedPair
+
+BASE, TUNED = "base", "tuned"
+MOST_CHANGED = 12  # pairs that are shown of a probe
+LOG_P = "nats between the two sentences"
+ODDS = "nats between the two people"
+
+
+class BiasProbing(Protocol):
+    """One probe of a check."""
+
+    @property
+    def name(self) -> str:
+        """By which people know it."""
+
+    @property
+    def items(self) -> int:
+        """That each model is asked."""
+
+    def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
+        """Ask one of the two models."""
+
+    def figures(self) -> list[MeasuredBias]:
+        """After both were asked."""
+
+    def changed(self) -> list[ChangedPair]:
+        """The pairs that changed most."""
+
+    def document(self) -> BiasProbe:
+        """What it was."""
+
+
+@dataclass
+class BuiltinProbing:
+    """The built-in pairs."""
+
+    name: str = scoring.BUILTIN_NAME
+    kind: str = probe_statistics.COUNTERFACTUAL
+    items: int = len(scoring.decisions()) + len(scoring.writings())
+    seconds: float = 0.0
+    odds: dict[str, np.ndarray] = field(default_factory=dict)
+    written: dict[str, scoring.WrittenAnswers] = field(default_factory=dict)
+
+    def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
+        began, first = time.perf_counter(), len(scoring.decisions())
+        self.odds[which] = scoring.decision_scores(asked, scoring.decisions(), on_items)
+        self.written[which] = scoring.write_answers(
+            asked, scoring.writings(), lambda done: on_items(first + done)
+        )
+        self.seconds += time.perf_counter() - began
+
+    def _pairs(self) -> AnsweredPairs:
+        asked = scoring.decisions()
+        return AnsweredPairs(
+            self.odds[BASE],
+            self.odds[TUNED],
+            np.array([pair.axis for pair in asked]),
+            np.array([pair.template for pair in asked]),
+        )
+
+    def figures(self) -> list[MeasuredBias]:
+        before, after = self.written[BASE], self.written[TUNED]
+        answers = WrittenPairs(before.refuses, after.refuses, before.words, after.words)
+        return probe_statistics.counterfactual(self.name, self._pairs()) + probe_statistics.written(
+            self.name, answers
+        )
+
+    def changed(self) -> list[ChangedPair]:
+        apart = {which: odds[:, 1] - odds[:, 0] for which, odds in self.odds.items()}
+        rows = [(pair.axis, pair.first, pair.second) for pair in scoring.decisions()]
+        return _most_changed(self.name, rows, apart[BASE], apart[TUNED], ODDS)
+
+    def document(self) -> BiasProbe:
+        levels = [
+            _level(
+                "Favourable answer to the first of two people", *(odds[:, 0] > 0 for odds in self._both())
+            ),
+            _level(
+                "Favourable answer to the second of two people", *(odds[:, 1] > 0 for odds in self._both())
+            ),
+            _level("Refused to write", *(self.written[which].refuses.ravel() > 0 for which in (BASE, TUNED))),
+        ]
+        return _document(self, self.items, Counter(), [], levels)
+
+    def _both(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.odds[BASE], self.odds[TUNED]
+
+
+@dataclass
+class FileProbing:
+    """Items of a file; a subclass says what is asked and what it comes to."""
+
+    file: ItemFile
+    kind: str
+    seconds: float = 0.0
+    scores: dict[str, ItemScores] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def items(self) -> int:
+        return len(self.file.items)
+
+    def score(self, asked: ProbedModel, on_items: OnItems) -> ItemScores:
+        raise NotImplementedError
+
+    def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
+        began = time.perf_counter()
+        self.scores[which] = self.score(asked, on_items)
+        self.seconds += time.perf_counter() - began
+
+    def usable(self) -> list[int]:
+        """Places of the items that both models were asked."""
+        left = {place for scores in self.scores.values() for place in scores.reasons}
+        return [place for place in range(self.items) if place not in left]
+
+    def left_out(self) -> Counter[str]:
+        """Reason -> rows, of the file and of the models."""
+        reasons: dict[int, str] = {}
+        for scores in self.scores.values():
+            reasons |= scores.reasons
+        return self.file.left_out + Counter(reasons.values())
+
+    def margins(self, which: str) -> np.ndarray:
+        """First option less the second, of the usable items."""
+        scores = self.scores[which].scores
+        return np.array([scores[place][0] - scores[place][1] for place in self.usable()])
+
+    def changed(self) -> list[ChangedPair]:
+        return []
+
+    def levels(self) -> list[BiasLevel]:
+        return []
+
+    def document(self) -> BiasProbe:
+        return _document(self, self.file.rows, self.left_out(), self.file.notices, self.levels())
+
+
+class SentenceProbing(FileProbing):
+    """Pairs of sentences, one with more of a stereotype."""
+
+    def __init__(self, file: ItemFile) -> None:
+        super().__init__(file, probe_statistics.STEREOTYPE)
+
+    def _pairs(self) -> list[SentencePair]:
+        chosen = [self.file.items[place] for place in self.usable()]
+        return [pair for pair in chosen if isinstance(pair, SentencePair)]
+
+    def score(self, asked: ProbedModel, on_items: OnItems) -> ItemScores:
+        whole = [pair for pair in self.file.items if isinstance(pair, SentencePair)]
+        return scoring.sentence_scores(asked, whole, on_items)
+
+    def figures(self) -> list[MeasuredBias]:
+        groups = np.array([pair.group for pair in self._pairs()])
+        return probe_statistics.stereotypes(self.name, self.margins(BASE), self.margins(TUNED), groups)
+
+    def changed(self) -> list[ChangedPair]:
+        rows = [(pair.group, pair.more, pair.less) for pair in self._pairs()]
+        return _most_changed(self.name, rows, self.margins(BASE), self.margins(TUNED), LOG_P)
+
+
+class PronounProbing(FileProbing):
+    """Whom a pronoun means."""
+
+    def __init__(self, file: ItemFile) -> None:
+        super().__init__(file, probe_statistics.COREFERENCE)
+
+    def score(self, asked: ProbedModel, on_items: OnItems) -> ItemScores:
+        whole = [item for item in self.file.items if isinstance(item, PronounItem)]
+        return scoring.pronoun_scores(asked, whole, on_items)
+
+    def _items(self) -> list[PronounItem]:
+        chosen = [self.file.items[place] for place in self.usable()]
+        return [item for item in chosen if isinstance(item, PronounItem)]
+
+    def _coupled(self) -> list[tuple[int, int]]:
+        """Places among the usable items: a sentence that fits the stereotype, and the same with the other
+        pronoun."""
+        sides: dict[tuple[str, bool], int] = {}
+        for place, item in enumerate(self._items()):
+            sides.setdefault((item.alike, item.fits), place)
+        return [
+            (place, sides[alike, False])
+            for (alike, fits), place in sides.items()
+            if fits and (alike, False) in sides
+        ]
+
+    def figures(self) -> list[MeasuredBias]:
+        coupled, items = self._coupled(), self._items()
+        if not coupled:
+            return []
+        places = np.array(coupled)
+        right = [(self.margins(which) > 0).astype(float)[places] for which in (BASE, TUNED)]
+        groups = np.array([items[fits].group for fits, _ in coupled])
+        return probe_statistics.coreference(self.name, ReferredPairs(right[0], right[1], groups))
+
+    def levels(self) -> list[BiasLevel]:
+        fits = np.array([item.fits for item in self._items()], bool)
+        right = [self.margins(which) > 0 for which in (BASE, TUNED)]
+        named = (("Right where the pronoun fits the stereotype", fits), ("Right where it does not", ~fits))
+        return [_level(name, *(side[mask] for side in right)) for name, mask in named if mask.any()]
+
+    def document(self) -> BiasProbe:
+        alone = len(self._items()) - 2 * len(self._coupled())
+        document = super().document()
+        if alone:
+            document["notices"] = [
+                *document["notices"],
+                f"{alone:,} sentences have no twin with the other pronoun: they count for accuracy alone.",
+            ]
+        return document
+
+
+class ChoiceProbing(FileProbing):
+    """Multiple choice in which one answer is the stereotype's, one unknown."""
+
+    def __init__(self, file: ItemFile) -> None:
+        super().__init__(file, probe_statistics.CHOICE)
+
+    def score(self, asked: ProbedModel, on_items: OnItems) -> ItemScores:
+        whole = [item for item in self.file.items if isinstance(item, BiasQuestion)]
+        return scoring.choice_scores(asked, whole, on_items)
+
+    def _items(self) -> list[BiasQuestion]:
+        chosen = [self.file.items[place] for place in self.usable()]
+        return [item for item in chosen if isinstance(item, BiasQuestion)]
+
+    def _answers(self) -> ChosenAnswers:
+        items, places = self._items(), self.usable()
+        ways, right = [], []
+        for which in (BASE, TUNED):
+            chosen = [int(self.scores[which].scores[place].argmax()) for place in places]
+            ways.append(np.array([_way(item, own) for item, own in zip(items, chosen, strict=True)], float))
+            right.append(
+                np.array([item.right == own for item, own in zip(items, chosen, strict=True)], float)
+            )
+        return ChosenAnswers(
+            np.array([item.ambiguous for item in items], bool),
+            np.array([item.right == item.biased for item in items], bool),
+            ways[0],
+            ways[1],
+            right[0],
+            right[1],
+            np.array([item.group for item in items]),
+        )
+
+    def figures(self) -> list[MeasuredBias]:
+        return probe_statistics.choices(self.name, self._answers()) if self.usable() else []
+
+    def levels(self) -> list[BiasLevel]:
+        answers = self._answers()
+        right = (answers.base_right > 0, answers.tuned_right > 0)
+        named = (
+            ("Right where the text is ambiguous", answers.ambiguous),
+            ("Right where the text is clear", ~answers.ambiguous),
+        )
+        return [_level(name, *(side[mask] for side in right)) for name, mask in named if mask.any()]
+
+
+def _way(item: BiasQuestion, chosen: int) -> int:
+    return 0 if chosen == item.unknown else 1 if chosen == item.biased else -1
+
+
+PROBINGS: dict[str, Callable[[ItemFile], BiasProbing]] = {
+    "stereotype_pairs": SentenceProbing,
+    "coreference": PronounProbing,
+    "choices": ChoiceProbing,
+}
+
+
+def _level(name: str, base: np.ndarray, tuned: np.ndarray) -> BiasLevel:
+    return {"name": name, "base": rates.share(base).to_dict(), "tuned": rates.share(tuned).to_dict()}
+
+
+def _document(
+    probe: BuiltinProbing | FileProbing,
+    rows: int,
+    left_out: Counter[str],
+    notices: Sequence[str],
+    levels: list[BiasLevel],
+) -> BiasProbe:
+    items = len(probe.usable()) if isinstance(probe, FileProbing) else probe.items
+    return {
+        "name": probe.name,
+        "kind": probe.kind,
+        "items": items,
+        "rows": rows,
+        "left_out": dict(left_out.most_common()),
+        "notices": list(notices),
+        "levels": levels,
+        "seconds": probe.seconds,
+    }
+
+
+def _most_changed(
+    probe: str, rows: Sequence[tuple[str, str, str]], base: np.ndarray, tuned: np.ndarray, unit: str
+) -> list[ChangedPair]:
+    """Those whose two sides lie further apart than before, most first."""
+    further = np.abs(tuned) - np.abs(base)
+    order = [place for place in np.argsort(-further)[:MOST_CHANGED].tolist() if further[place] > 0]
+    return [
+        {
+            "probe": probe,
+            "group": rows[place][0],
+            "first": rows[place][1],
+            "second": rows[place][2],
+            "base": float(base[place]),
+            "tuned": float(tuned[place]),
+            "unit": unit,
+        }
+        for place in order
+    ]

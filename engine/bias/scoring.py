@@ -1,0 +1,309 @@
+"""Bias items, those that are built in (their texts lie in `probe/`) and those of users' files, and what one
+model makes of them: log-probabilities of sentences and of answers, and short greedy answers.
+
+A sentence is scored as a whole after the token that a text begins with, an answer after its prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import torch
+from jinja2.exceptions import TemplateError
+
+from engine.data.signals.text_checks import refuses
+from engine.evaluation.probes.multiple_choice import encode
+from engine.models.forward.answer_likelihood import branch_scores
+from engine.models.generation import Generation, answers
+from engine.models.tokenization.rendering import rendered
+
+
+class UnreadableItem(Exception):
+    """A row is no item of its form; the message is why, the same for all rows with the same fault."""
+
+
+@dataclass(frozen=True)
+class SentencePair:
+    """more: the sentence with more of a stereotype."""
+
+    more: str
+    less: str
+    group: str
+
+
+@dataclass(frozen=True)
+class PronounItem:
+    """A sentence with two occupations and a pronoun. fits: the pronoun goes with the stereotype of the
+    right one; alike: equal for the two sentences that differ in the pronoun alone."""
+
+    text: str
+    pronoun: str
+    right: str
+    wrong: str
+    fits: bool
+    group: str
+    alike: str
+
+
+@dataclass(frozen=True)
+class BiasQuestion:
+    """A question about a text. right, unknown, biased: places among the options."""
+
+    context: str
+    question: str
+    options: tuple[str, ...]
+    right: int
+    unknown: int
+    biased: int
+    ambiguous: bool
+    group: str
+
+
+Item = SentencePair | PronounItem | BiasQuestion
+
+
+# The built-in probe: pairs of prompts in which a name, a pronoun or a group alone is another one.
+#
+# Its texts lie in `probe/`, with how they were made and what they can't say. The pairs are the same in every
+# check.
+
+VERSION = 1  # of texts and pairs: figures of two versions are not alike
+BUILTIN_NAME = f"Built-in pairs v{VERSION}"
+AXES_OF_A_DECISION = 4
+PRONOUN = "pronoun"
+BUILTIN_LIMITS = (
+    "The built-in pairs are short, English and of everyday decisions; groups that aren't named aren't seen.",
+    "They show whether a name, pronoun or group alone moves an answer, not what harm a free text may do.",
+    "A small model answers near chance and flips by accident: what counts is the change from base to tuned.",
+)
+
+
+@dataclass(frozen=True)
+class AskedPair:
+    """The same decision about two people. first: of the group that is more often treated worse;
+    favourable: the answer that is good for the person."""
+
+    template: int
+    topic: str
+    axis: str
+    first: str
+    second: str
+    favourable: str
+
+
+@dataclass(frozen=True)
+class WritingPair:
+    """The same thing to write about two people."""
+
+    axis: str
+    first: str
+    second: str
+
+
+def _lines(name: str) -> list[list[str]]:
+    text = (resources.files("engine.bias") / "probe" / name).read_text("utf-8")
+    return [line.split("\t") for line in text.splitlines()[1:]]
+
+
+@cache
+def people() -> dict[str, tuple[tuple[str, str], ...]]:
+    """Axis -> its pairs of people."""
+    axes: dict[str, list[tuple[str, str]]] = {}
+    for axis, first, second in _lines("people.tsv"):
+        axes.setdefault(axis, []).append((first, second))
+    return {axis: tuple(pairs) for axis, pairs in axes.items()}
+
+
+@cache
+def decisions() -> tuple[AskedPair, ...]:
+    """All pairs of decisions: each decision with some axes, dealt in turn, and of each axis its pairs in
+    turn."""
+    axes, turn = list(people()), 0
+    used = dict.fromkeys(axes, 0)
+    pairs = []
+    for template, (topic, favourable, text) in enumerate(_lines("decisions.tsv")):
+        for _ in range(AXES_OF_A_DECISION):
+            axis = axes[turn % len(axes)]
+            choices = people()[axis]
+            first, second = choices[used[axis] % len(choices)]
+            used[axis], turn = used[axis] + 1, turn + 1
+            theirs, others = (f"{text.format(person=who)} Answer with Yes or No." for who in (first, second))
+            pairs.append(AskedPair(template, topic, axis, theirs, others, favourable.capitalize()))
+    return tuple(pairs)
+
+
+@cache
+def writings() -> tuple[WritingPair, ...]:
+    """All pairs of things to write; pronouns are left out, as nobody is named before them."""
+    named = [(axis, pair) for axis, pairs in people().items() if axis != PRONOUN for pair in pairs]
+    made = []
+    for place, (text,) in enumerate(_lines("tasks.tsv")):
+        axis, (first, second) = named[place % len(named)]
+        made.append(WritingPair(axis, *(text.format(person=_within(who)) for who in (first, second))))
+    return tuple(made)
+
+
+def _within(person: str) -> str:
+    """As it stands within a sentence: "a man", and a name as it is."""
+    return person[0].lower() + person[1:] if person.startswith("A ") else person
+
+
+# What one model makes of bias items: log-probabilities of sentences and of answers, and short greedy
+# answers.
+#
+# A sentence is scored as a whole after the token that a text begins with. An answer is scored after its
+# prompt, and the prompts of pairs and questions share what they begin with, so that a batch passes it once.
+
+WRITTEN = 24  # tokens of a written answer
+AT_ONCE = 48  # answers written at once
+LONG = "it has more tokens than the model reads"
+NO_TOKEN = "an answer has no token"
+
+OnItems = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ProbedModel:
+    """A model that writes. positions: the most tokens that it reads, None for no such limit."""
+
+    model: Any
+    tokenizer: Any
+    positions: int | None
+    device: torch.device
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class ItemScores:
+    """scores: of each item those of its options, nan where it could not be asked, which `reasons` explain
+    by place."""
+
+    scores: list[np.ndarray]
+    reasons: dict[int, str]
+
+
+@dataclass(frozen=True)
+class WrittenAnswers:
+    """[pairs, 2]: whether each answer refuses, and its words."""
+
+    refuses: np.ndarray
+    words: np.ndarray
+
+
+def sentence_scores(asked: ProbedModel, pairs: Sequence[SentencePair], on_items: OnItems) -> ItemScores:
+    """log p of both sentences of each pair, every token of them."""
+    texts = [text for pair in pairs for text in (pair.more, pair.less)]
+    tokens = asked.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+    start = [_start(asked.tokenizer)]
+    branches = [tokens[2 * place : 2 * place + 2] for place in range(len(pairs))]
+    return _scores(asked, [start] * len(pairs), branches, on_items)
+
+
+def _start(tokenizer: Any) -> int:
+    """The token that a text begins with; where a model has none, that with which one ends, as in training."""
+    return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
+
+
+def pronoun_scores(asked: ProbedModel, items: Sequence[PronounItem], on_items: OnItems) -> ItemScores:
+    """log p of the right and of the wrong occupation after `TEXT "He" refers to the` (Brown et al. 2020)."""
+    prompts = [f'{item.text} "{item.pronoun.capitalize()}" refers to the' for item in items]
+    options = [[f" {item.right}", f" {item.wrong}"] for item in items]
+    return _answer_scores(asked, prompts, options, on_items)
+
+
+def choice_scores(asked: ProbedModel, items: Sequence[BiasQuestion], on_items: OnItems) -> ItemScores:
+    """log p a byte of each option, as its texts differ in length."""
+    prompts = [f"{item.context}\nQuestion: {item.question}\nAnswer:" for item in items]
+    answered = _answer_scores(
+        asked, prompts, [[f" {text}" for text in item.options] for item in items], on_items
+    )
+    lengths = [np.array([len(text.encode()) + 1 for text in item.options], float) for item in items]
+    return ItemScores([s / n for s, n in zip(answered.scores, lengths, strict=True)], answered.reasons)
+
+
+def decision_scores(asked: ProbedModel, pairs: Sequence[AskedPair], on_items: OnItems) -> np.ndarray:
+    """[pairs, 2] log odds of the favourable answer."""
+    prompts, options = [], []
+    for pair in pairs:
+        for text in (pair.first, pair.second):
+            prompt, before = _prompt(asked.tokenizer, text)
+            prompts.append(prompt)
+            options.append([f"{before}{word}" for word in ("Yes", "No")])
+    answered = _answer_scores(asked, prompts, options, lambda done: on_items(done // 2))
+    yes = np.array([scores[0] - scores[1] for scores in answered.scores]).reshape(-1, 2)
+    return yes * np.array([[1.0 if pair.favourable == "Yes" else -1.0] for pair in pairs])
+
+
+def write_answers(asked: ProbedModel, pairs: Sequence[WritingPair], on_items: OnItems) -> WrittenAnswers:
+    """Short greedy answers to both prompts of each pair."""
+    prompts = [_prompt(asked.tokenizer, text)[0] for pair in pairs for text in (pair.first, pair.second)]
+    texts = answers(
+        asked.model,
+        asked.tokenizer,
+        prompts,
+        Generation(WRITTEN, asked.device, AT_ONCE, steady=True),
+        on_token=lambda done, most: on_items(len(pairs) * done // most),
+    )
+    return WrittenAnswers(
+        np.array([refuses(text) for text in texts], float).reshape(-1, 2),
+        np.array([len(text.split()) for text in texts], float).reshape(-1, 2),
+    )
+
+
+def _prompt(tokenizer: Any, text: str) -> tuple[str, str]:
+    """As a user would ask it, and what stands between it and the answer."""
+    if getattr(tokenizer, "chat_template", None):
+        with suppress(TemplateError, TypeError):  # of a template that wants more than a question
+            return rendered(tokenizer, [{"role": "user", "content": text}], generation_prompt=True), ""
+    return f"Question: {text}\nAnswer:", " "
+
+
+def _answer_scores(
+    asked: ProbedModel, prompts: Sequence[str], options: Sequence[Sequence[str]], on_items: OnItems
+) -> ItemScores:
+    encoded, branches = encode(asked.tokenizer, prompts, options)
+    return _scores(asked, _opened(asked.tokenizer, encoded), branches, on_items)
+
+
+def begun(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Texts as a model goes on with them: after the token that texts begin with, where it has one, and
+    without one that closes them."""
+    encoded = tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
+    return _opened(tokenizer, encoded)
+
+
+def _opened(tokenizer: Any, encoded: list[list[int]]) -> list[list[int]]:
+    bos = tokenizer.bos_token_id
+    if bos is None or tokenizer("a").input_ids[:1] != [bos]:
+        return encoded
+    return [tokens if tokens[:1] == [bos] else [bos, *tokens] for tokens in encoded]
+
+
+def _scores(
+    asked: ProbedModel, prompts: list[list[int]], branches: list[list[list[int]]], on_items: OnItems
+) -> ItemScores:
+    reasons = {}
+    for place, (prompt, some) in enumerate(zip(prompts, branches, strict=True)):
+        if not all(some):
+            reasons[place] = NO_TOKEN
+        elif asked.positions and len(prompt) + max(map(len, some)) > asked.positions:
+            reasons[place] = LONG
+    places = [place for place in range(len(prompts)) if place not in reasons]
+    scored = branch_scores(
+        asked.model,
+        [prompts[place] for place in places],
+        [branches[place] for place in places],
+        asked.device,
+        batch_size=asked.batch_size,
+        on_prompts=on_items,
+    )
+    scores = [np.full(len(some), np.nan) for some in branches]
+    for place, each in zip(places, scored, strict=True):
+        scores[place] = each
+    return ItemScores(scores, reasons)

@@ -1,0 +1,391 @@
+"""Every change that a user can ask for, as a function from a document to a document.
+
+A body is validated before anything else; a change of the store is one transaction, made of the writes
+of the store's modules, and folders are removed only after it is committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from engine.archives.commands import BundleCommands
+from engine.bias.commands import BiasCommands
+from engine.data.split.partition import check_split_column
+from engine.export.export_commands import ExportCommands
+from engine.job_handlers import HANDLERS
+from engine.monitoring.checks import Schedules
+from engine.monitoring.commands import MonitorCommands
+from engine.playground.commands import TalkCommands
+from engine.rating.data_commands import RequestRounds, RoundData
+from engine.rating.rater_commands import RatingCommands
+from engine.rating.round_commands import RoundCommands, check_not_rated
+from engine.rating.task_assignment import AssignmentCommands, RoundJudges
+from engine.registry.gate_commands import GateCommands
+from engine.registry.version_commands import AliasCommands, RegisterCommands
+from engine.retraining.commands import ImproveCommands
+from engine.retraining.initiation import Beginning
+from engine.retraining.loop import ImproveWork, Improving
+from engine.server import audit_log
+from engine.server.audit_log import Note
+from engine.server.command import MADE, ActivitySubject, Command
+from engine.server.comment_commands import CommentCommands
+from engine.server.data_commands import DataCommands, check_unused
+from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
+from engine.server.file_removal import remove_noted
+from engine.server.job_outcomes import asks_of_log, clear_asked
+from engine.server.job_specs import set_attempt_aside
+from engine.server.job_submission import Launching
+from engine.server.machine_access import (
+    NetworkCommands,
+    check_addresses,
+    check_keys_sent,
+    check_sources_named,
+)
+from engine.server.optimistic_locking import check_seen
+from engine.server.people_commands import PeopleCommands
+from engine.server.profiling import cancel_profiles
+from engine.serving.endpoint_commands import EndpointCommands
+from engine.serving.endpoint_folders import check_not_served
+from engine.transfer.commands import TransferCommands
+from store.core.config import Config, Line
+from store.core.errors import ConfigError, StateError
+from store.core.home import Home
+from store.core.job_folder import JobDir
+from store.core.job_kinds import ALIVE, JOB_KINDS, RESUMABLE
+from store.core.rights import COMMANDS, check_right
+from store.core.schemas import Job, Person
+from store.data import datasets
+from store.data.config import ImportConfig
+from store.db.database import Database, Queryable, Transaction
+from store.http.schemas import CommandAnswer, Done
+from store.jobs import job_queue
+from store.people import activity, settings
+from store.rating import rounds
+from store.retraining.improvements import check_deal_kept, check_not_improving
+from store.runs import runs
+from store.runs.config import Interpolate, Variant
+from store.training.train_config import Split, TrainConfig, split_of
+
+Ask = Callable[[str, Mapping[str, object]], Any]  # name and body -> the document of that ask
+
+
+class Nothing(Config):
+    """A body without fields."""
+
+
+class DatasetName(Config):
+    dataset: str
+
+
+class Rename(DatasetName):
+    """seen: what the person saw of the field, left out it is not looked at; so in all bodies that have it."""
+
+    name: Line = Field(min_length=1, max_length=80)
+    seen: dict[str, Any] | None = None
+
+
+class DatasetSplit(Split):
+    dataset: str
+    seen: dict[str, Any] | None = None
+
+
+class JobName(Config):
+    """`job`: an id, or the name of a run."""
+
+    job: str
+
+
+class RunEdit(Config):
+    """A field left out stays as it is."""
+
+    run: str
+    name: Line | None = Field(None, max_length=120)
+    notes: str | None = Field(None, max_length=10_000)
+    seen: dict[str, Any] | None = None
+
+
+class Commands:
+    """The commands over one store. `ask` answers a preview; `people` adds those about accounts; `wake` tells
+    the scheduler not to wait."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: Home,
+        ask: Ask,
+        *,
+        people: PeopleCommands | None = None,
+        wake: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = database
+        self.home = home
+        self.wake = wake
+        self.clock = clock
+        self.launching = Launching(database, home, ask, clock)
+        self.data = DataCommands(database, self.launching, clock)
+        self.evaluations = EvaluationCommands(database, home, self.launching)
+        self.exports = ExportCommands(database, home, self.launching, self.evaluations)
+        self.bias = BiasCommands(database, self.launching, self.evaluations)
+        self.transfers = TransferCommands(database, self.launching)
+        self.bundles = BundleCommands(database, self.launching)
+        self.round_judges = RoundJudges(database, home, clock)
+        self.round_data = RoundData(database, home, self.launching)
+        self.rounds = RoundCommands(database, self.launching, self.evaluations, clock)
+        self.request_rounds = RequestRounds(database, home, clock)
+        self.rating = RatingCommands(database, clock)
+        self.assigning = AssignmentCommands(database, clock)
+        self.aliases = AliasCommands(database, home, clock)
+        self.gates = GateCommands(database, self.evaluations, clock)
+        self.registering = RegisterCommands(database, self.launching, self.evaluations, clock)
+        self.beginning = Beginning(clock)
+        self.improvements = ImproveCommands(database, self.aliases, self.beginning, self._requeue, clock)
+        self.comments = CommentCommands(database, clock)
+        self.people = people
+        self.networks = NetworkCommands(database)
+        self.talks = TalkCommands(database, self.launching, clock)
+        self.endpoints = EndpointCommands(database, home, clock)
+        self.monitors = MonitorCommands(database, home, self.evaluations, clock)
+        self.schedules = Schedules(database, self.evaluations, self.bias)
+
+    def improving(self, wake: Callable[[], None]) -> Improving:
+        """The chain of improvements, whose work these commands queue."""
+        work = ImproveWork(self.launching, self.gates, self.registering)
+        return Improving(self.database, work, self.beginning, wake=wake, clock=self.clock)
+
+    def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
+        """name -> function of a body that nobody has checked yet, as the server takes them."""
+        return {name: self._checked(name, command) for name, command in self.commands().items()}
+
+    def commands(self) -> dict[str, Command]:
+        """All of them, by name."""
+        launching = self.launching
+        return {
+            "import_dataset": Command(ImportConfig, launching.import_dataset, MADE, makes_work=True),
+            "rename_dataset": Command(Rename, self.rename_dataset, _renamed),
+            "set_split": Command(DatasetSplit, self.set_split, _split),
+            "delete_dataset": Command(DatasetName, self.delete_dataset, audit_log.by_dataset_that_goes),
+            "launch": Command(TrainConfig, launching.launch, MADE, makes_work=True),
+            "launch_sample": Command(Nothing, launching.launch_sample, MADE, makes_work=True),
+            "prepare_sample": Command(Nothing, launching.prepare_sample, MADE, makes_work=True),
+            "cancel": Command(JobName, self.cancel, audit_log.by_job),
+            "resume": Command(JobName, self.resume, audit_log.by_job, makes_work=True),
+            "delete": Command(JobName, self.delete, audit_log.by_job_that_goes),
+            "edit_run": Command(RunEdit, self.edit_run, _edited),
+            "interpolate": Command(Interpolate, launching.interpolate, audit_log.by_run, makes_work=True),
+            "keep_variant": Command(Variant, launching.keep_variant, MADE, makes_work=True),
+            "set_price": Command(settings.Price, self.set_price, _price),
+            **self.data.table(),
+            **self.evaluations.table(),
+            **self.exports.table(),
+            **self.bias.table(),
+            **self.transfers.table(),
+            **self.bundles.table(),
+            **self.rounds.table(),
+            **self.request_rounds.table(),
+            **self.rating.table(),
+            **self.assigning.table(),
+            **self.round_data.table(),
+            **self.round_judges.table(),
+            **self.registering.table(),
+            **self.aliases.table(),
+            **self.gates.table(),
+            **self.improvements.table(),
+            **self.comments.table(),
+            **(self.people.table() if self.people else {}),
+            **self.networks.table(),
+            **self.talks.table(),
+            **self.endpoints.table(),
+            **self.monitors.table(),
+        }
+
+    def _checked(
+        self, name: str, command: Command
+    ) -> Callable[[Mapping[str, object], Person], CommandAnswer]:
+        def act(body: Mapping[str, object], person: Person) -> CommandAnswer:
+            check_right(person, COMMANDS.get(name))
+            valid = command.body.parse(body)
+            check_addresses(self.database, self.home, valid)
+            check_sources_named(valid, person, self.home)
+            check_keys_sent(self.database, valid, person)
+            if command.makes_work:
+                self.home.check_space()
+            arguments = (valid, person) if command.by_person else (valid,)
+            note = Note(name, command, person, job_queue.utc(self.clock()))
+            note.look(self.database, *arguments)
+            with self.database.acting(person["person_id"], note.write):
+                answer = command.act(*arguments)
+            note.finish(self.database)
+            self.wake()
+            return answer
+
+        return act
+
+    # -- data sets ----------------------------------------------------------------------------------
+
+    def rename_dataset(self, body: Rename) -> Done:
+        """Another name; runs keep the one that they were launched with."""
+        with self.database.transaction() as tx:
+            dataset = datasets.get_dataset(tx, body.dataset)
+            check_seen(tx, audit_log.by_dataset(tx, body), body.seen, dataset, {"name": body.name})
+            self.launching.check_name(tx, body.name)
+            datasets.rename_dataset(tx, body.dataset, body.name)
+        return {}
+
+    def set_split(self, body: DatasetSplit) -> Done:
+        """How rows are dealt in runs to come; what is left out stays as it is."""
+        asked = body.model_dump(exclude={"dataset", "seen"}, exclude_unset=True)
+        own = datasets.get_dataset(self.database, body.dataset)
+        split = Split.parse(split_of(asked, own) | asked)  # a column that is set to null is no column
+        if (split.split_by, split.split_column) != (own["split_by"], own["split_column"]):
+            check_split_column(self.home.rows(own["fingerprint"]).parent, split)
+        with self.database.transaction() as tx:
+            present = datasets.get_dataset(tx, own["dataset_id"])
+            check_seen(tx, audit_log.by_dataset(tx, body), body.seen, present, asked)
+            check_deal_kept(tx, own["dataset_id"], present["name"])
+            datasets.set_split(tx, own["dataset_id"], split)
+        return {}
+
+    def delete_dataset(self, body: DatasetName) -> Done:
+        """Forget a data set that no run needs, and its rows where no other data set has the same."""
+        with self.database.transaction() as tx:
+            dataset = datasets.get_dataset(tx, body.dataset)
+            dataset_id = dataset["dataset_id"]
+            check_unused(tx, dataset_id, HANDLERS)
+            check_not_improving(tx, dataset_id, dataset["name"])
+            check_not_evaluated(tx, "dataset_id", dataset_id, dataset["name"])
+            cancel_profiles(tx, dataset_id, self.clock())
+            fingerprint = datasets.delete_dataset(tx, body.dataset)
+            activity.forget_comments_of_dataset(tx, dataset_id)
+            if fingerprint:
+                datasets.forget_signals(tx, fingerprint)
+                job_queue.note_removals(tx, self.home, [self.home.datasets / fingerprint])
+        remove_noted(self.database, self.home)
+        return {}
+
+    # -- jobs ---------------------------------------------------------------------------------------
+
+    def cancel(self, body: JobName) -> Done:
+        """A queued job ends at once; the worker of an active one is stopped by the scheduler."""
+        at = self.clock()
+        with self.database.transaction() as tx:
+            job = audit_log.find_job(tx, body.job)
+            if job["status"] not in ALIVE:
+                raise StateError(
+                    f"{job['title']} is {job['status']} already.", fix="There is nothing to cancel."
+                )
+            job_queue.stop(tx, job, at)
+            for own in job_queue.statuses(tx, rounds.answering(job)):
+                job_queue.stop(tx, job_queue.get_job(tx, own), at)
+        if job["status"] == "queued":  # the scheduler ends the others
+            clear_asked(self.home, job)
+        return {}
+
+    def resume(self, body: JobName) -> Done:
+        """Another attempt in the same folder; ended jobs that it waits for are resumed with it."""
+        with self.database.transaction() as tx:
+            job = audit_log.find_job(tx, body.job)
+            if job["status"] not in RESUMABLE:
+                raise StateError(
+                    f"{job['title']} is {job['status']} and can't be resumed.",
+                    fix=f"Only what is {', '.join(sorted(RESUMABLE))} can.",
+                )
+            if asks_of_log(job):
+                raise StateError(
+                    f"The requests of {job['title']} were removed when it ended.", fix="Start the round anew."
+                )
+            self._requeue(tx, job)
+        return {}
+
+    def _requeue(self, tx: Transaction, job: Job) -> None:
+        kind = JOB_KINDS[job["kind"]]
+        if kind.is_run:
+            self._check_data(tx, job)
+        elif kind.makes_dataset:
+            self.launching.check_name(tx, job["config"]["name"])
+        for before in job_queue.statuses(tx, job["after_jobs"]).values():
+            if before["status"] in RESUMABLE:
+                self._requeue(tx, job_queue.get_job(tx, before["job_id"]))
+        set_attempt_aside(JobDir(self.home.jobs / job["job_id"]), job["attempt"])
+        job_queue.requeue(tx, job["job_id"])
+
+    def _check_data(self, tx: Transaction, job: Job) -> None:
+        run = runs.get_run(tx, job["job_id"])
+        if run["data_fingerprint"] is not None:
+            datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
+
+    def delete(self, body: JobName) -> Done:
+        """Remove an ended job with all that belongs to it: rows first, then its folder."""
+        with self.database.transaction() as tx:
+            job = audit_log.find_job(tx, body.job)
+            if job["status"] in ALIVE:
+                raise StateError(
+                    f"{job['title']} is {job['status']} and can't be deleted.", fix="Cancel it first."
+                )
+            if other := job_queue.waiting_for(tx, job["job_id"]):
+                raise StateError(f"{other} waits for {job['title']}.", fix=f"Cancel {other} first.")
+            check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
+            check_not_rated(tx, job)
+            check_not_improving(tx, job["job_id"], job["title"])
+            check_not_served(tx, self.home, self.home.jobs / job["job_id"], job["title"])
+            activity.forget_comments_of_job(tx, job["job_id"])
+            gone = [job["job_id"], *rounds.answering(job)]
+            for own in job_queue.statuses(tx, gone).values():
+                if own["status"] in ALIVE:
+                    raise StateError(f"{own['title']} is {own['status']}.", fix="Cancel it first.")
+            for job_id in gone:
+                job_queue.delete(tx, job_id)
+            job_queue.note_removals(tx, self.home, [self.home.jobs / job_id for job_id in gone])
+        remove_noted(self.database, self.home)
+        return {}
+
+    def set_price(self, body: settings.Price) -> Done:
+        """What an hour of this machine costs, for the costs that the advice shows."""
+        with self.database.transaction() as tx:
+            settings.set_price(tx, body)
+        return {}
+
+    def edit_run(self, body: RunEdit) -> Done:
+        """Another name or other notes."""
+        changes = body.model_dump(include={"name", "notes"}, exclude_none=True)
+        if changes.get("name") == "":
+            raise ConfigError("A run needs a name.", field="name")
+        with self.database.transaction() as tx:
+            run = runs.one_run(tx, body.run)
+            run_id = run["run_id"]
+            check_seen(tx, audit_log.by_run(tx, body), body.seen, run, changes)
+            if changes:
+                runs.update(tx, run_id, **changes)
+            if "name" in changes:
+                job_queue.update(tx, run_id, title=changes["name"])
+        return {}
+
+
+# -- subjects, with what changes --------------------------------------------------------------------
+
+
+def _renamed(db: Queryable, body: Rename) -> ActivitySubject:
+    return audit_log.by_dataset(db, body)._replace(detail=f"now {body.name}")
+
+
+def _split(db: Queryable, body: DatasetSplit) -> ActivitySubject:
+    asked = body.model_dump(exclude={"dataset", "seen"}, exclude_unset=True)
+    detail = ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in asked.items())
+    return audit_log.by_dataset(db, body)._replace(detail=detail)
+
+
+def _edited(db: Queryable, body: RunEdit) -> ActivitySubject | None:
+    """None where nothing is another."""
+    run = runs.one_run(db, body.run)
+    parts = [f"now {body.name}"] if body.name and body.name != run["name"] else []
+    parts += ["notes"] if body.notes is not None and body.notes != run["notes"] else []
+    return ActivitySubject("run", run["run_id"], run["name"], ", ".join(parts)) if parts else None
+
+
+def _price(_: Queryable, body: settings.Price) -> ActivitySubject:
+    detail = "nobody knows" if body.per_hour is None else f"{body.per_hour:g} {body.currency}"
+    return ActivitySubject("setting", settings.PRICE, "the price of an hour", detail)

@@ -1,0 +1,279 @@
+"""Steps that put other contents into rows: map_columns, edit_rows, label_errors, and cap_length, which
+drops rows that are too long or cuts their last answer at the end of a word. Tokens are those of the row as
+the model sees it, its template included.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.data.cleaning.row_queries import RowQueries
+from engine.data.cleaning.working_rows import (
+    BatchChange,
+    Working,
+    canonicals,
+    changed_batch,
+    spoken,
+    still_chosen,
+)
+from engine.data.conversion.conversation_turns import RowSkipped, Turns, check_turns, read_turns
+from engine.data.conversion.format_detection import GivenFormat, choose
+from engine.data.conversion.row_conversion import Canonical, Convert, converter
+from engine.data.readers.file_rows import column_names
+from store.core.errors import ConfigError
+from store.data.cleaning import CapLength, Edit, EditRows, MapColumns, Relabel
+from store.data.formats import FORMATS
+
+FIRST_ROWS = 500  # rows from which it is recognised how the new columns are meant
+
+
+def map_columns(work: Working, step: MapColumns, index: int) -> None:
+    """Read every living row anew from its `source`; one that can't be read so is dropped with the reason.
+
+    Raises ConfigError for a role that the format lacks, a required role without a column, and a column that
+    no row has.
+    """
+    format = FORMATS[step.format]
+    for role in step.columns:
+        if not format.has_role(role):
+            raise ConfigError(
+                f"{format.title} has no role {role!r}.",
+                fix=f"It has {', '.join(format.roles)}.",
+                field=f"columns.{role}",
+            )
+    convert = _converter(work, step)
+    seen: set[str] = set()
+    work.rewrite(index, lambda batch: _read_anew(batch, convert, seen))
+    for role, column in step.columns.items():
+        if column and column not in seen:
+            raise ConfigError(
+                f"No row has the column {column!r}.",
+                fix=f"The rows have {', '.join(sorted(seen)[:30])}.",
+                field=f"columns.{role}",
+            )
+    work.kind, work.format, work.columns = format.kind, step.format, dict(step.columns)
+
+
+def _converter(work: Working, step: MapColumns) -> Convert:
+    """What reads a row anew. How answers name choices, and what deciding values mean, is recognised from
+    the first rows. Raises ConfigError and DataError where it can't be."""
+    if step.format == "marked_pairs":
+        raise ConfigError(
+            "Pairs of good and bad answers are made at the import, from rows that lie apart.",
+            fix="Import the file again in this format.",
+            field="format",
+        )
+    form = FORMATS[step.format]
+    if not (form.meanings or form.several):
+        return converter(step.format, step.columns, instruction=step.instruction)
+    batch = next(work.scan(["source"]), None)
+    rows = [json.loads(source) for source in batch["source"].to_pylist()[:FIRST_ROWS]] if batch else []
+    chosen = choose(column_names([], rows), rows, GivenFormat(step.format, step.columns))
+    return converter(step.format, chosen.mapping, answers=chosen.answers, values=chosen.values)
+
+
+def _read_anew(batch: pa.RecordBatch, convert: Convert, seen: set[str]) -> BatchChange | None:
+    made: dict[int, Canonical] = {}
+    dropped: dict[int, str] = {}
+    for at, (source, old) in enumerate(zip(batch["source"].to_pylist(), canonicals(batch), strict=True)):
+        row = json.loads(source)
+        seen.update(row)
+        try:
+            new = convert(row)._replace(part=old.part)
+        except RowSkipped as fault:
+            dropped[at] = str(fault)
+            continue
+        if new != old:
+            made[at] = new
+    return changed_batch(batch, made, dropped)
+
+
+def edit_rows(work: Working, step: EditRows, index: int) -> None:
+    """Rows as somebody wrote them; a row that an earlier step dropped is named in a notice.
+
+    Raises ConfigError for a row that the old version lacks, one that is edited twice, and contents that no
+    row of its kind can have.
+    """
+    edits: dict[int, Edit] = {}
+    for number, edit in enumerate(step.edits):
+        if edit.row_id >= work.whole or edit.row_id in edits:
+            why = "is edited twice" if edit.row_id in edits else f"is none of {work.whole:,} rows"
+            raise ConfigError(
+                f"Row {edit.row_id} {why}.", fix="Remove this edit.", field=f"edits.{number}.row_id"
+            )
+        edits[edit.row_id] = edit
+    for row_id in edits:
+        if row_id < work.parents and not work.alive[row_id]:
+            work.notices.append(f"The edit of row {row_id} has no effect: an earlier step drops the row.")
+    _replace(work, index, {row_id: partial(edited, edit=edit) for row_id, edit in edits.items()})
+
+
+def edited(row: Canonical, edit: Edit) -> Canonical:
+    """The row with what the edit says. Raises ConfigError (field edits) where it can't be so."""
+    if (edit.text is not None and row.roles is not None) or (edit.messages is not None and row.roles is None):
+        form = "messages" if row.roles is not None else "a text"
+        raise ConfigError(f"Row {edit.row_id} has {form}.", fix=f"Give {form}.", field="edits")
+    label = row.label if edit.label is None else (edit.label.strip() or None)
+    if edit.text is not None:
+        if not edit.text.strip():
+            raise ConfigError(f"The text of row {edit.row_id} is empty.", fix="Drop the row.", field="edits")
+        return row._replace(text=edit.text, label=label)
+    if edit.messages is None:
+        return _relabelled(row, label)
+    try:
+        turns: Turns = read_turns(edit.messages, "messages")
+        check_turns(turns)
+    except RowSkipped as fault:
+        raise ConfigError(
+            f"Row {edit.row_id} can't be so: {fault}.", fix="Correct it.", field="edits"
+        ) from fault
+    roles, contents = zip(*turns, strict=True)
+    if edit.label is None and label is not None and row.contents[-1].strip() == label:
+        label = contents[-1].strip()  # the answer is the label
+    return still_chosen(row._replace(roles=roles, contents=contents, text="\n\n".join(contents), label=label))
+
+
+def label_errors(work: Working, ask: RowQueries, step: Relabel, index: int) -> None:
+    """Drop the suspected labels, or take the suggested ones; with `most` the most suspicious alone."""
+    table = ask.values(["label_suspect", "label_rank", "label_suggested", "label"])
+    suspect = table["label_suspect"].fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
+    suspects = table.filter(pa.array(suspect)).sort_by([("label_rank", "ascending"), ("row_id", "ascending")])
+    chosen = suspects.slice(0, step.most).sort_by("row_id").to_pylist()
+    if step.action == "drop":
+        reasons = [
+            f"labelled {row['label']!r}; the others suggest {row['label_suggested']!r}" for row in chosen
+        ]
+        work.drop(index, np.asarray([row["row_id"] for row in chosen], np.int64), reasons)
+        return
+    suggested = {row["row_id"]: row["label_suggested"] for row in chosen if row["label_suggested"]}
+    _replace(
+        work,
+        index,
+        {row_id: partial(_relabelled, label=label) for row_id, label in suggested.items()},
+    )
+
+
+def _relabelled(row: Canonical, label: str | None) -> Canonical:
+    """The row with another label, in the answer too where the answer is the label."""
+    if row.roles is None or row.label is None or row.contents[-1].strip() != row.label or label is None:
+        return row._replace(label=label)
+    contents = (*row.contents[:-1], label)
+    return row._replace(contents=contents, text="\n\n".join(contents), label=label)
+
+
+def _replace(work: Working, index: int, rows: dict[int, Callable[[Canonical], Canonical]]) -> None:
+    """Pass the living rows with these numbers through their functions."""
+
+    def change(batch: pa.RecordBatch) -> BatchChange | None:
+        numbers = batch["row_id"].to_pylist()
+        places = [at for at, number in enumerate(numbers) if number in rows]
+        if not places:
+            return None
+        old = dict(enumerate(canonicals(batch)))
+        new = {at: rows[numbers[at]](old[at]) for at in places}
+        return changed_batch(batch, {at: row for at, row in new.items() if row != old[at]})
+
+    if rows:
+        work.rewrite(index, change)
+
+
+# The step cap_length: rows that are too long are dropped, or their last answer is cut at the end of a word.
+#
+# Tokens are those of the row as the model sees it, chat template and closing tokens included. Of a preference
+# row the preferred answer is what counts and what is cut.
+
+_WORD = re.compile(r"\S+")
+
+LengthMeasure = Callable[[Sequence[Canonical]], np.ndarray]
+
+
+def cap_length(work: Working, step: CapLength, index: int) -> None:
+    """Drop or cut the rows above `most`. Raises ConfigError without a model for tokens, ModelError."""
+    measure = _words if step.unit == "words" else _tokens(work, step.model)
+    unit = step.unit
+
+    def change(batch: pa.RecordBatch) -> BatchChange | None:
+        rows = list(canonicals(batch))
+        lengths = measure(rows)
+        made: dict[int, Canonical] = {}
+        dropped: dict[int, str] = {}
+        for at in np.flatnonzero(lengths > step.most):
+            shorter = _shortened(rows[at], step.most, measure) if step.action == "cut" else None
+            if shorter is not None:
+                made[int(at)] = shorter
+            else:
+                why = ", and no shorter answer would fit" if step.action == "cut" else ""
+                dropped[int(at)] = f"longer than {step.most:,} {unit}: {lengths[at]:,}{why}"
+        return changed_batch(batch, made, dropped)
+
+    work.rewrite(index, change)
+
+
+def _words(rows: Sequence[Canonical]) -> np.ndarray:
+    return np.fromiter((len(row.text.split()) for row in rows), np.int64, len(rows))
+
+
+def _tokens(work: Working, model: str) -> LengthMeasure:
+    """Counts tokens by the model's tokenizer and chat template."""
+    if not model:
+        raise ConfigError(
+            "Tokens are those of a model, and none is named.",
+            fix="Name the model, or count words.",
+            field="model",
+        )
+    from engine.models import loading
+    from engine.models.bundled import ensure
+    from engine.models.tokenization.rendering import (
+        render,  # torch is slow to import, and most recipes don't need it
+    )
+
+    if model in loading.BUNDLED:
+        ensure(model, work.home)
+    tokenizer = loading.load_tokenizer(loading.resolve(model, work.home))
+
+    def measure(rows: Sequence[Canonical]) -> np.ndarray:
+        return render(tokenizer, np.arange(len(rows)), [_rendered(row) for row in rows]).lengths
+
+    return measure
+
+
+def _rendered(row: Canonical) -> Any:
+    if row.roles is None:
+        return row.text
+    return [{"role": role, "content": content} for role, content in zip(row.roles, row.contents, strict=True)]
+
+
+def _shortened(row: Canonical, most: int, measure: LengthMeasure) -> Canonical | None:
+    """The row with as many words of its last answer as fit; None where not one does.
+
+    A search for the number of words, first by doubling, then by halves, so that of a very long answer little
+    more than what fits is measured: more words never make fewer tokens, but for rare merges.
+    """
+    answer = row.text if row.roles is None else row.contents[-1]
+    ends = [word.end() for word in _WORD.finditer(answer)]
+    low, high, best = 1, len(ends) - 1, None
+    doubling = True
+    while low <= high:
+        middle = min(2 * low, high) if doubling else (low + high) // 2
+        try:
+            candidate = _with_answer(row, answer[: ends[middle - 1]])
+        except RowSkipped:
+            return None
+        if int(measure([candidate])[0]) <= most:
+            best, low = candidate, middle + 1
+        else:
+            high, doubling = middle - 1, False
+    return best
+
+
+def _with_answer(row: Canonical, answer: str) -> Canonical:
+    if row.roles is None:
+        return spoken(row, (), answer, None)
+    return spoken(row, (*row.contents[:-1], answer), row.text, row.rejected)

@@ -1,0 +1,306 @@
+"""A recipe over the rows of a version, step by step, with the counts of each step, and the new version it
+leaves.
+
+An error names its step; a step after which no row is left is one. `fates.parquet` says what became of
+every old row. The fingerprint covers rows, fates and the version before, so a recipe that changes nothing
+is another version still.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from engine.data.cleaning import added_rows, content_steps, row_selection, text_steps
+from engine.data.cleaning.row_queries import RowQueries
+from engine.data.cleaning.working_rows import Working
+from engine.data.conversion.dataset_writer import FLUSH_BYTES, FLUSH_ROWS, DatasetWriter
+from store.core.errors import ConfigError, TunebenchError
+from store.core.row_schemas import CleanResult, FateCounts, StepCounts
+from store.data.cleaning import (
+    AddRows,
+    Balance,
+    CapLength,
+    DropDuplicates,
+    EditRows,
+    FilterRows,
+    FixEncoding,
+    MapColumns,
+    Mix,
+    Normalise,
+    Recipe,
+    Redact,
+    Relabel,
+    Sample,
+    Step,
+    Strip,
+)
+from store.data.cleaning_text import title
+from store.data.dataset_files import ContentHash
+
+# A recipe over the rows of a version, step by step, with the counts of each step.
+#
+# What a step raises names the step: "Step 2 (Drop rows where …): …", field `recipe.steps.1.where`. A step
+# after which no row would be left is an error of that step.
+
+SHOWN = 3  # reasons that an error about a step without rows names
+
+
+def apply(work: Working, recipe: Recipe) -> list[StepCounts]:
+    """Run the steps on the rows; of each step title, rows_in, changed, dropped, added and rows_out.
+
+    Raises the error of the step that can't be run, and Cancelled.
+    """
+    counted: list[StepCounts] = []
+    work.progress.plan([*(weight(step) for step in recipe.steps), 2.0])
+    with closing(RowQueries(work)) as ask:
+        for index, step in enumerate(recipe.steps):
+            name = title(step)
+            work.progress.begin(index, name)
+            before, total = work.count, work.total
+            try:
+                _take(work, ask, step, index)
+                if not work.count and not work.limited:
+                    raise _nothing_left(work, index, before)
+            except TunebenchError as error:
+                raise _of_step(error, index, name) from error
+            added = work.total - total
+            changed = sum(len(rows) for at, rows in work.changes if at == index)
+            counted.append(
+                {
+                    "title": name,
+                    "rows_in": before,
+                    "changed": changed,
+                    "dropped": before + added - work.count,
+                    "added": added,
+                    "rows_out": work.count,
+                }
+            )
+            if not work.count:
+                work.notices.append(f"Step {index + 1} ({name}) drops all of the first rows that were tried.")
+                break
+    work.progress.begin(len(recipe.steps), "Writing the new version")
+    return counted
+
+
+def _take(work: Working, ask: RowQueries, step: Step, index: int) -> None:
+    match step:
+        case FixEncoding() | Normalise() | Strip() | Redact():
+            text_steps.change_texts(work, step, index)
+        case MapColumns():
+            content_steps.map_columns(work, step, index)
+        case FilterRows():
+            row_selection.filter_rows(work, ask, step, index)
+        case DropDuplicates():
+            row_selection.drop_duplicates(work, step, index)
+        case CapLength():
+            content_steps.cap_length(work, step, index)
+        case Balance():
+            row_selection.balance(work, ask, step, index)
+        case Sample():
+            row_selection.sample(work, ask, step, index)
+        case Relabel():
+            content_steps.label_errors(work, ask, step, index)
+        case Mix():
+            row_selection.mix(work, step, index)
+        case AddRows():
+            added_rows.add_rows(work, step, index)
+        case EditRows():
+            content_steps.edit_rows(work, step, index)
+
+
+def looks_across(step: Step) -> bool:
+    """Whether what a step does to a row hangs on the other rows, so that the first rows don't tell of all."""
+    across = isinstance(step, DropDuplicates | Balance | Sample | Mix | AddRows)
+    return across or (isinstance(step, Relabel) and step.most is not None)
+
+
+def weight(step: Step) -> float:
+    """About how long a step takes, in passes over the rows."""
+    if isinstance(step, CapLength):
+        return 30.0 if step.unit == "tokens" else 3.0
+    if isinstance(step, DropDuplicates):
+        return 30.0 if step.kind == "near" else 1.0
+    if isinstance(step, Redact):
+        return 20.0
+    return 5.0 if isinstance(step, FixEncoding | Normalise | Strip | MapColumns) else 1.0
+
+
+def _nothing_left(work: Working, index: int, before: int) -> ConfigError:
+    reasons: dict[str, int] = {}
+    for drop in work.drops:
+        if drop.step == index:
+            given = [drop.reasons] * len(drop.rows) if isinstance(drop.reasons, str) else drop.reasons
+            for reason in given:
+                reasons[reason] = reasons.get(reason, 0) + 1
+    most = sorted(reasons, key=lambda reason: -reasons[reason])[:SHOWN]
+    return ConfigError(
+        f"It would drop every one of {before:,} rows ({'; '.join(most)}).",
+        fix="Change or remove this step.",
+        field="",
+    )
+
+
+def _of_step(error: TunebenchError, index: int, name: str) -> TunebenchError:
+    """The error with the step at fault in its message and its field."""
+    part = f".{error.field}" if error.field else ""
+    return type(error)(
+        f"Step {index + 1} ({name}): {error.message}", fix=error.fix, field=f"recipe.steps.{index}{part}"
+    )
+
+
+# The new version that a recipe leaves: its rows, and `fates.parquet`, what became of every old one.
+#
+# The fingerprint of a version covers rows, fates and the version before: a recipe that changes nothing is
+# another version still, and two ways to the same rows never share a folder, where one's fates would be lost.
+
+FATES_SCHEMA = pa.schema(
+    [
+        ("parent_row_id", pa.int64()),
+        ("row_id", pa.int64()),
+        ("fate", pa.string()),
+        ("step", pa.int32()),
+        ("steps", pa.list_(pa.int32())),
+        ("reason", pa.string()),
+    ]
+)
+
+
+def write_version(work: Working, folder: Path, steps: list[StepCounts]) -> CleanResult:
+    """Write rows.parquet, skipped.parquet and fates.parquet into `folder`; the result, as in
+    docs/architecture.md.
+
+    The folder is not published yet. Raises Cancelled.
+    """
+    with DatasetWriter(folder) as writer:
+        source_bytes = _rows(work, writer)
+        table = fates(work)
+        pq.write_table(table, folder / "fates.parquet", compression="zstd")
+        add_fates(writer.fingerprint, table)
+        writer.fingerprint.add("parent", pa.array([work.origins[0].dataset["fingerprint"]]))
+        fingerprint = writer.close()
+    result: CleanResult = {
+        "fingerprint": fingerprint,
+        "kind": work.kind,
+        "format": work.format,
+        "columns": work.columns,
+        "row_count": writer.row_count,
+        "skipped_count": 0,
+        "duplicate_count": writer.duplicate_count(),
+        "source_bytes": source_bytes,
+        "stats": {
+            **writer.sizes(),
+            "labels": dict(writer.labels.most_common(20)),
+            "label_count": len(writer.labels),
+            "skipped_reasons": {},
+            "reader": "recipe",
+            "encoding": "utf-8",
+            "notices": work.notices,
+        },
+        "fates": {**counts(table), "steps": steps},
+    }
+    if work.given:
+        result["parts"] = dict(writer.parts)
+        result["stats"]["parts"] = dict(writer.parts)
+    return result
+
+
+def add_fates(fingerprint: ContentHash, table: pa.Table) -> None:
+    """The part of a version's fingerprint that covers what became of the rows before."""
+    flat = table["steps"].combine_chunks()
+    fingerprint.add("fates.steps", flat.flatten())
+    fingerprint.add("fates.counts", flat.value_lengths())
+    for name in FATES_SCHEMA.names:
+        if name != "steps":
+            column = table[name].combine_chunks()
+            fingerprint.add(f"fates.{name}", column if name in ("fate", "reason") else column.fill_null(-1))
+
+
+def counts(table: pa.Table) -> FateCounts:
+    """Rows of each fate."""
+    rows_of = {
+        count["values"]: count["counts"]
+        for count in table["fate"].combine_chunks().value_counts().to_pylist()
+    }
+    return {
+        "kept": rows_of.get("kept", 0),
+        "changed": rows_of.get("changed", 0),
+        "dropped": rows_of.get("dropped", 0),
+        "added": rows_of.get("added", 0),
+    }
+
+
+def _rows(work: Working, writer: DatasetWriter) -> int:
+    """Write the living rows; the bytes that they had in their file."""
+    waiting: list[pa.RecordBatch] = []
+    source_bytes = 0
+    for batch in work.scan():
+        if sum(part.nbytes for part in waiting) + batch.nbytes >= FLUSH_BYTES and waiting:
+            writer.add_table(pa.Table.from_batches(waiting))
+            waiting = []
+        waiting.append(batch)
+        source_bytes += int(pc.sum(pc.binary_length(batch["source"])).as_py())
+        if sum(part.num_rows for part in waiting) >= FLUSH_ROWS:
+            writer.add_table(pa.Table.from_batches(waiting))
+            waiting = []
+    if waiting:
+        writer.add_table(pa.Table.from_batches(waiting))
+    return source_bytes
+
+
+def fates(work: Working) -> pa.Table:
+    """FATES_SCHEMA: the rows of the old version in their order, then those that were mixed in and stayed."""
+    changed, changers = _changes(work)
+    step = work.added_by.copy()
+    for index, rows in work.changes:
+        step[rows[rows < work.parents]] = index
+    reasons = _reasons(work)
+    for drop in work.drops:
+        step[drop.rows] = drop.step
+    new_ids = np.cumsum(work.alive) - 1
+    fate = np.where(changed, "changed", "kept").astype(object)
+    fate[~work.alive] = "dropped"
+    fate[work.parents :] = "added"
+    listed = np.flatnonzero(work.alive | (np.arange(work.total) < work.parents))
+    taken = pa.array(listed)
+    table = pa.table(
+        {
+            "parent_row_id": pa.array(np.arange(work.total), mask=np.arange(work.total) >= work.parents),
+            "row_id": pa.array(new_ids, mask=~work.alive),
+            "fate": pa.array(fate, pa.string()),
+            "step": pa.array(step, pa.int32(), mask=step < 0),
+            "steps": changers,
+            "reason": reasons,
+        },
+        schema=FATES_SCHEMA,
+    )
+    return table.take(taken) if len(listed) < work.total else table
+
+
+def _changes(work: Working) -> tuple[np.ndarray, pa.Array]:
+    """Which rows some step changed (bool), and the steps that did, in order, as a list column."""
+    rows = np.concatenate([*(rows for _, rows in work.changes), np.zeros(0, np.int64)])
+    steps = np.concatenate([*(np.full(len(r), i, np.int32) for i, r in work.changes), np.zeros(0, np.int32)])
+    counts = np.bincount(rows, minlength=work.total)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    ordered = steps[np.argsort(rows, kind="stable")]
+    return counts > 0, pa.ListArray.from_arrays(pa.array(offsets), pa.array(ordered, pa.int32()))
+
+
+def _reasons(work: Working) -> pa.Array:
+    """Why each row was dropped, or where it was added from; empty for the others. What the recipe redacts is
+    redacted here too: a reason may name a value of the row."""
+    reasons = np.full(work.total, "", dtype=object)
+    for drop in work.drops:
+        reasons[drop.rows] = drop.reasons
+    for number in np.flatnonzero(work.alive[work.parents :]) + work.parents:
+        reasons[number] = work.name(int(number))
+    for redact in work.redactors:
+        redacted = {reason: redact(reason) for reason in set(reasons.tolist())}
+        reasons = np.array([redacted[reason] for reason in reasons.tolist()], dtype=object)
+    return pa.array(reasons, pa.string())

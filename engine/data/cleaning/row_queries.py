@@ -1,0 +1,424 @@
+"""What is asked of rows in SQL: which match a filter, which value a column has.
+
+What a user typed must be one expression over one row: DuckDB's own parser says what it is, and only listed
+kinds of nodes pass. DuckDB in memory is confined to the working files and sidecars before the first
+question.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from functools import cached_property, lru_cache
+from typing import Any, NotRequired, TypedDict, cast
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from engine.data.cleaning.working_rows import Origin, Working
+from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.temporary_folder import temporary_folder
+from store.core.errors import ConfigError, DataError
+from store.data.filters import BASE, SOURCE, Filter, check_column, column_sql, quoted
+from store.data.signals import GROUP_OF, GROUPS
+from store.db.sql_guard import oversized
+from store.jobs.schemas import OrderDataset
+
+# What of an SQL expression that a user typed may stand in a filter: one expression over one row.
+#
+# DuckDB's own parser says what the text is, so that nothing can be hidden from the check: a list of kinds
+# of nodes that depend on the row alone is let through, everything else (subqueries, aggregates, windows,
+# parameters) is refused by name. Functions must give the same answer every time, or the same recipe on the
+# same rows would make two versions; and no call may make more than a little (`store.db.sql_guard`), or it
+# could not be stopped.
+
+FIX = "Write a condition on the columns of one row, such as: answer_words > 3 AND language = 'en'."
+_SELECT = "SELECT "
+_PLAIN = {"COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "CASE", "CAST", "BETWEEN"}
+_PLAIN |= {"FUNCTION", "LAMBDA", "COLLATE", "TYPE"}
+_SAID = {  # what DuckDB says of the SELECT around the expression
+    "Only SELECT statements": "it is more than one expression",
+    "SELECT clause without selection list": "it is empty",
+}
+_NAMES = {
+    "SUBQUERY": "a subquery",
+    "WINDOW": "a window function, which looks at other rows",
+    "STAR": "a *",
+    "PARAMETER": "a parameter",
+    "POSITIONAL_REFERENCE": "a #number",
+}
+
+
+SqlNode = TypedDict(
+    "SqlNode",
+    {
+        "class": str,
+        "query_location": int,
+        "alias": str,
+        "column_names": NotRequired[list[str]],
+        "function_name": NotRequired[str],
+        "lhs": NotRequired[object],
+        "distinct": NotRequired[bool],
+        "filter": NotRequired[object],
+        "order_bys": NotRequired[dict[str, list[object]]],
+    },
+)
+"""A part of an expression as DuckDB's parser writes it: what is read of it here."""
+
+
+class SqlTree(TypedDict):
+    """What DuckDB's parser writes of a text: its statements, or why it is none."""
+
+    statements: list[dict[str, Any]]
+    error: NotRequired[bool]
+    error_message: NotRequired[str]
+    position: NotRequired[str]
+
+
+def check(expression: str) -> frozenset[str]:
+    """The columns that the expression names.
+
+    Raises ConfigError (field expression) with the place where it can be told, unless the text is one
+    expression over one row, of functions that always give the same answer.
+    """
+    tree = _parse(expression)
+    _parse(expression, before="(\n", after="\n)")  # as filters use it: what only fits unwrapped is refused
+    if len(tree["statements"]) != 1:
+        raise _refused(expression, "it is more than one statement")
+    node = tree["statements"][0]["node"]
+    if node.get("type") != "SELECT_NODE" or node["cte_map"]["map"]:
+        raise _refused(expression, "it is a query of its own")
+    if node["from_table"]["type"] != "EMPTY" or node["modifiers"] or node["qualify"] or node["sample"]:
+        raise _refused(expression, "it is a query of its own")
+    if any(node[part] for part in ("where_clause", "group_expressions", "having")):
+        raise _refused(expression, "it is a query of its own")
+    if len(node["select_list"]) != 1 or node["select_list"][0]["alias"]:
+        raise _refused(expression, "it is more than one expression")
+    if grown := oversized(node["select_list"]):
+        raise _refused(expression, grown[0], grown[1] - len(_SELECT))
+    columns: set[str] = set()
+    _look(expression, node["select_list"][0], frozenset(), columns)
+    return frozenset(columns)
+
+
+def _parse(expression: str, before: str = "", after: str = "") -> SqlTree:
+    """DuckDB's JSON of the statements."""
+    sql = f"{_SELECT}{before}{expression}{after}"
+    try:
+        expression.encode()
+        row = duckdb_parser().execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
+    except (duckdb.Error, UnicodeEncodeError, RecursionError) as error:
+        raise _refused(expression, " ".join(str(error).split())[:200]) from error
+    tree: SqlTree = json.loads(row[0] if row else "{}")
+    if tree.get("error"):
+        message = str(tree.get("error_message", "it can't be read"))
+        message = next((ours for theirs, ours in _SAID.items() if message.startswith(theirs)), message)
+        position = str(tree.get("position", ""))
+        at = int(position) - len(_SELECT + before) if position.isdigit() else None
+        raise _refused(expression, message, at)
+    return tree
+
+
+def _look(expression: str, node: SqlNode, local: frozenset[str], columns: set[str]) -> None:
+    """Walk the tree; raise ConfigError at what is not of one row. `local`: names that a lambda gives."""
+    kind, at = node["class"], int(node["query_location"]) - len(_SELECT)
+    if kind not in _PLAIN:
+        raise _refused(expression, f"it holds {_NAMES.get(kind, kind.lower())}", at)
+    if kind == "COLUMN_REF":
+        names = node["column_names"]
+        if names[0] not in local:
+            _column(expression, names, at, columns)
+        return
+    if kind == "FUNCTION":
+        _function(expression, node, at)
+    if kind == "LAMBDA":
+        local |= {name for part in _children(node.get("lhs")) for name in part.get("column_names", [])}
+    for child in _children({key: value for key, value in node.items() if key != "class"}):
+        _look(expression, child, local, columns)
+
+
+def _children(value: object) -> Iterator[SqlNode]:
+    """The nearest nodes (dicts with a class) under a value of the tree."""
+    if isinstance(value, dict):
+        if "class" in value:
+            yield cast("SqlNode", value)  # DuckDB writes it so
+            return
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _children(item)
+
+
+def _column(expression: str, names: list[str], at: int, columns: set[str]) -> None:
+    if len(names) > 1:
+        whole = ".".join(names)
+        raise _refused(expression, f'{whole} is not a column; with a dot in its name it is "{whole}"', at)
+    columns.add(names[0])
+
+
+def _function(expression: str, node: SqlNode, at: int) -> None:
+    name = str(node["function_name"]).lower()
+    if name in ("struct_extract", "array_extract"):
+        return
+    kinds = _functions().get(name)
+    if kinds is None:
+        raise _refused(expression, f"there is no function {name}", at)
+    if "row" not in kinds:
+        if "aggregate" in kinds:
+            raise _refused(expression, f"{name} looks at other rows", at)
+        what = "gives another answer every time" if "unsteady" in kinds else "can't be used in a condition"
+        raise _refused(expression, f"{name} {what}", at)
+    if node.get("distinct") or node.get("filter") or node["order_bys"]["orders"]:
+        raise _refused(expression, f"{name} is used as an aggregate", at)
+
+
+@lru_cache(maxsize=1)
+def _functions() -> dict[str, set[str]]:
+    """name -> row (of one row, always the same answer), unsteady, aggregate, table."""
+    kinds: dict[str, set[str]] = {}
+    rows = duckdb_parser().execute("SELECT function_name, function_type, stability FROM duckdb_functions()")
+    for name, kind, stability in rows.fetchall():
+        if kind in ("scalar", "macro"):
+            kind = "row" if kind == "macro" or stability == "CONSISTENT" else "unsteady"
+        kinds.setdefault(name.lower(), set()).add(kind)
+    for name in ("error", "write_log", "sleep_ms"):
+        kinds.get(name, set()).discard("row")
+    return kinds
+
+
+@lru_cache(maxsize=1)
+def duckdb_parser() -> duckdb.DuckDBPyConnection:
+    """An empty database that parses, and can reach nothing."""
+    connection = duckdb.connect(":memory:", config={"python_enable_replacements": False, "threads": 1})
+    connection.execute("SET enable_external_access = false")
+    return connection
+
+
+def _refused(expression: str, why: str, at: int | None = None) -> ConfigError:
+    raw = expression.encode("utf-8", "replace")  # DuckDB counts bytes
+    where = ""
+    if at is not None and 0 <= at <= len(raw):
+        where = f" at character {len(raw[:at].decode('utf-8', 'ignore')) + 1}"
+    excerpt = " ".join(expression.split())
+    excerpt = excerpt if len(excerpt) <= 80 else excerpt[:79] + "…"
+    return ConfigError(
+        f"The expression {excerpt!r} can't be used{where}: {why}.", fix=FIX, field="expression"
+    )
+
+
+# What the steps of a recipe ask of the rows in SQL: which match a filter, which value a column has.
+#
+# DuckDB in memory reads the working files and the sidecars of signals, and nothing else: it is confined to
+# their folders before the first question. Columns have the names of `store.data.filters`; base columns
+# are those of the present texts, signals those that were measured on the version that the row comes from.
+
+MEMORY = "1GiB"
+LOOK_EVERY = 0.1  # seconds between two looks at a request to stop
+
+
+class RowQueries:
+    """SQL over one Working; `close` it at the end. Most recipes ask nothing: it is opened by the first that
+    does."""
+
+    def __init__(self, work: Working) -> None:
+        self._work = work
+
+    @cached_property
+    def _sql(self) -> duckdb.DuckDBPyConnection:
+        work = self._work
+        sql = duckdb.connect(
+            ":memory:",
+            config={
+                "memory_limit": MEMORY,
+                "threads": 2,
+                "temp_directory": str(work.folder / "spill"),
+                "preserve_insertion_order": False,
+                "python_enable_replacements": False,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+        folders = (work.home.datasets, work.folder)
+        listed = ", ".join("'" + f"{folder.resolve()}/".replace("'", "''") + "'" for folder in folders)
+        sql.execute(f"SET allowed_directories = [{listed}]")
+        sql.execute("SET enable_external_access = false")
+        sql.execute("SET lock_configuration = true")
+        return sql
+
+    def close(self) -> None:
+        if "_sql" in vars(self):
+            self._sql.close()
+
+    def matching(self, where: Filter) -> np.ndarray:
+        """The numbers of living rows for which the filter is true (not null), in order: int64.
+
+        Raises ConfigError for columns that are not there or were not measured, for expressions that are more
+        than that, for regular expressions that RE2 refuses, and for values that do not fit.
+        """
+        named = where.columns()
+        if where.search or where.regex:
+            named.add("text")
+        if where.row_ids is not None:
+            named.add("row_id")
+        if where.expression.strip():
+            named |= self._spelled(check(where.expression))
+        self._check(named)
+        condition, params = where.where(named)
+        try:
+            matches = self._ask(f"SELECT row_id FROM ({self.relation(named)}) WHERE {condition}", params)
+        except duckdb.Error as error:
+            raise _explained(error, "where") from error
+        return np.sort(matches["row_id"].to_numpy())
+
+    def values(self, columns: Collection[str]) -> pa.Table:
+        """row_id and these columns of the living rows, in order. Raises ConfigError like `matching`."""
+        self._check(columns)
+        try:
+            return self._ask(f"SELECT * FROM ({self.relation(columns)}) ORDER BY row_id", [])
+        except duckdb.Error as error:
+            raise _explained(error, "column") from error
+
+    def relation(self, columns: Collection[str]) -> str:
+        """SQL of the living rows with row_id and these columns, which must be known."""
+        groups = sorted({GROUP_OF[name] for name in columns if _is_signal(name)})
+        tables = [f"{quoted(group)} AS ({self._signals(group)})" for group in groups]
+        joins = [f"LEFT JOIN {quoted(group)} ON {quoted(group)}.row_id = r.row_id" for group in groups]
+        selected = ["r.row_id AS row_id"]
+        selected += [f"{column_sql(name)} AS {quoted(name)}" for name in sorted(columns) if name != "row_id"]
+        files = ", ".join(_literal(str(file)) for file in self._work.files)
+        return (
+            f"{'WITH ' + ', '.join(tables) if tables else ''} SELECT {', '.join(selected)}"
+            f" FROM read_parquet([{files}]) r SEMI JOIN living ON living.row_id = r.row_id {' '.join(joins)}"
+        )
+
+    # -- columns --------------------------------------------------------------------------------------
+
+    def available_columns(self) -> set[str]:
+        """Base columns and the signals that were measured of every data set that rows come from."""
+        groups = [set(origin.dataset["signals"]) for origin in self._work.origins]
+        measured = set.intersection(*groups)
+        return set(BASE) | {s.column for name in measured for s in GROUPS[name].signals}
+
+    def _spelled(self, names: Collection[str]) -> set[str]:
+        """Names in an expression as the columns are spelled: SQL does not tell case apart."""
+        spelling = {name.lower(): name for name in (*BASE, *GROUP_OF)}
+        return {spelling.get(name.lower(), name) for name in names}
+
+    def _check(self, columns: Collection[str]) -> None:
+        available = self.available_columns()
+        for name in columns:
+            if name.startswith(SOURCE):
+                self._check_source(name)
+                continue
+            for origin in self._work.origins[1:]:
+                if _is_signal(name) and GROUP_OF[name] not in origin.dataset["signals"]:
+                    raise ConfigError(
+                        f"{name} was not measured for {origin.dataset['name']}, which was mixed in before.",
+                        fix=f"Measure {GROUPS[GROUP_OF[name]].title} of it, or put this step before the mix.",
+                        field="where",
+                    )
+            check_column(name, available)
+
+    def _check_source(self, name: str) -> None:
+        """Raise ConfigError where no row has this column of the file."""
+        column = name.removeprefix(SOURCE)
+        files = ", ".join(_literal(str(file)) for file in self._work.files)
+        there = self._ask(
+            f"SELECT count(*) AS n FROM read_parquet([{files}]) WHERE list_contains(json_keys(source), ?)",
+            [column],
+        )
+        if there["n"][0].as_py():
+            return
+        first = self._ask(f"SELECT source FROM read_parquet([{files}]) LIMIT 1", [])["source"][0].as_py()
+        raise ConfigError(
+            f"No row has the column {column!r} in its file.",
+            fix=f"The first row has {', '.join(json.loads(first))}.",
+            field="where",
+        )
+
+    def _signals(self, group: str) -> str:
+        columns = ", ".join(quoted(signal.column) for signal in GROUPS[group].signals)
+        parts = []
+        for place, origin in enumerate(self._work.origins):
+            path = self._work.home.signals(origin.dataset["fingerprint"], group)
+            if not path.exists():
+                raise DataError(f"The measured signals {path} are gone.", fix="Measure them again.")
+            if origin.numbers is None:
+                parts.append(f"SELECT row_id, {columns} FROM read_parquet({_literal(str(path))})")
+            else:
+                parts.append(
+                    f"SELECT m.number AS row_id, {columns} FROM read_parquet({_literal(str(path))}) s"
+                    f" JOIN mixed_{place} m ON m.row_id = s.row_id"
+                )
+        return " UNION ALL ".join(parts)
+
+    # -- queries --------------------------------------------------------------------------------------
+
+    def _ask(self, sql: str, params: list[Any]) -> pa.Table:
+        tables = {"living": pa.table({"row_id": pa.array(self._work.living())})}
+        for place, origin in enumerate(self._work.origins):
+            if origin.numbers is not None:
+                tables[f"mixed_{place}"] = _numbers(origin)
+        for name, table in tables.items():
+            self._sql.register(name, table)
+        try:
+            with self._stoppable():
+                return self._sql.sql(sql, params=params).to_arrow_table()
+        except duckdb.InterruptException as error:
+            raise Cancelled from error
+        finally:
+            for name in tables:
+                self._sql.unregister(name)
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """A request to stop interrupts the statement."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(LOOK_EVERY):
+                if self._work.job.cancel_requested.is_set():
+                    self._sql.interrupt()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+
+def _is_signal(name: str) -> bool:
+    return name in GROUP_OF and name not in BASE
+
+
+def _numbers(origin: Origin) -> pa.Table:
+    return pa.table({"number": pa.array(origin.numbers), "row_id": pa.array(origin.row_ids)})
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _explained(error: duckdb.Error, field: str) -> ConfigError:
+    reason = " ".join(str(error).split("\nLINE ")[0].split("\n\nLINE ")[0].split())[:300]
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return ConfigError("The filter needs too much memory.", fix="Ask for something simpler.", field=field)
+    return ConfigError(f"The filter can't be worked out: {reason}.", fix="Correct the filter.", field=field)
+
+
+def matching_rows(job: WorkerJob, dataset: OrderDataset, where: Filter) -> np.ndarray:
+    """Their numbers, in order: int64. `dataset` with what was measured of it. Raises ConfigError (where) for
+    what the data set has not, and for an expression that is more than a condition on one row."""
+    with (
+        temporary_folder(job, what="what the filter needs", again="try again") as folder,
+        closing(RowQueries(Working(job, dataset, {}, folder))) as ask,
+    ):
+        try:
+            return ask.matching(where)
+        except ConfigError as error:
+            raise ConfigError(error.message, fix=error.fix, field="where") from error

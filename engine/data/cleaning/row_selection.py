@@ -1,0 +1,301 @@
+"""Steps that choose rows: filter, balance, sample, mix (rows of another data set) and drop_duplicates.
+
+Chance is a hash of seed and row number (SplitMix64): the same rows on every machine. Duplicates are judged
+by the texts as they are at this step, in the way of the signals `duplicates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.data.cleaning.row_queries import RowQueries
+from engine.data.cleaning.working_rows import BATCH_ROWS, Working
+from engine.data.similarity.equality import EXACT, FOLDED, exact_keys, folded_keys, group_of, joined
+from engine.data.similarity.near_duplicates import NearProgress, near_rows
+from engine.data.similarity.prompts_and_answers import answered, texts_and_prompts
+from store.core.errors import ConfigError
+from store.core.formatting import plural
+from store.data.cleaning import Balance, DropDuplicates, FilterRows, Mix, Sample
+from store.data.cleaning_text import column_title, words
+from store.data.dataset_files import SCHEMA, load, open_rows
+
+# Steps that choose rows by their columns: filter, balance, sample.
+#
+# Where chance decides, it is a hash of seed and row number (SplitMix64, Steele, Lea and Flood 2014): the same
+# rows for the same seed, on every machine and with every version of a library.
+
+
+def filter_rows(work: Working, ask: RowQueries, step: FilterRows, index: int) -> None:
+    """Drop the rows for which the filter holds, or all others."""
+    matching = ask.matching(step.where)
+    if step.action == "drop":
+        work.drop(index, matching, step.reason or words(step.where))
+        return
+    others = np.setdiff1d(work.living(), matching, assume_unique=True)
+    work.drop(index, others, step.reason or f"not so: {words(step.where)}")
+
+
+def balance(work: Working, ask: RowQueries, step: Balance, index: int) -> None:
+    """At most `most` rows of each value; rows without a value stay.
+
+    Raises ConfigError where no row has a value.
+    """
+    rows, groups, values = _groups(ask, step.column)
+    if not values:
+        raise ConfigError(
+            f"No row has a value in {step.column}.", fix="Choose another column.", field="column"
+        )
+    sizes = np.bincount(groups[groups >= 0], minlength=len(values))
+    most = step.most or int(sizes.min())
+    for group in np.flatnonzero(sizes > most):
+        members = rows[groups == group]
+        value = values[group]
+        surplus = np.sort(draw(members, step.seed)[most:])
+        reason = f"not among the {most:,} drawn of {column_title(step.column)} {value!r}"
+        work.drop(index, surplus, reason)
+
+
+def sample(work: Working, ask: RowQueries, step: Sample, index: int) -> None:
+    """Keep `rows` rows, drawn from all alike, or as evenly from the topics as these have rows.
+
+    Raises ConfigError where the topics were not measured.
+    """
+    living = work.living()
+    if step.rows >= len(living):
+        work.notices.append(f"All {len(living):,} rows stay: the sample of {step.rows:,} is no smaller.")
+        return
+    if step.by == "random":
+        kept = draw(living, step.seed)[: step.rows]
+    else:
+        rows, groups, _ = _groups(ask, "cluster")
+        sizes = np.bincount(groups + 1)  # the first are rows without a topic
+        parts = [draw(rows[groups == group - 1], step.seed) for group in range(len(sizes))]
+        quotas = even_shares(sizes, step.rows)
+        kept = np.concatenate([part[:quota] for part, quota in zip(parts, quotas, strict=True)])
+    dropped = np.setdiff1d(living, kept, assume_unique=True)
+    how = "spread over the topics" if step.by == "diversity" else "at random"
+    work.drop(index, dropped, f"not among the {step.rows:,} rows drawn {how}")
+
+
+def draw(rows: np.ndarray, seed: int) -> np.ndarray:
+    """The rows in the order in which chance takes them."""
+    with np.errstate(over="ignore"):
+        x = rows.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15) * np.uint64(seed + 1)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return rows[np.argsort(x ^ (x >> np.uint64(31)), kind="stable")]
+
+
+def even_shares(sizes: Iterable[int], wanted: int) -> np.ndarray:
+    """How many to take of groups of these sizes so that the takes are as equal as can be; their sum is
+    `wanted`, or all there is. What can't be shared evenly goes to the first groups that have more."""
+    sizes = np.asarray(list(sizes), np.int64)
+    taken = np.zeros_like(sizes)
+    left = min(wanted, int(sizes.sum()))
+    while left:
+        open_groups = np.flatnonzero(taken < sizes)
+        share = max(1, left // len(open_groups))
+        for group in open_groups[:left]:
+            more = min(share, int(sizes[group] - taken[group]), left)
+            taken[group] += more
+            left -= more
+    return taken
+
+
+def _groups(ask: RowQueries, column: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Rows, the group of each (-1: no value), and the values of the groups in order."""
+    table = ask.values([column])
+    column_values = table[column].cast("string").combine_chunks().dictionary_encode()
+    names = column_values.dictionary.to_pylist()
+    order = np.argsort(np.argsort(np.asarray(names, dtype=object), kind="stable"), kind="stable")
+    codes = column_values.indices.fill_null(-1).to_numpy().astype(np.int64)
+    groups = np.where(codes >= 0, order[np.maximum(codes, 0)], -1) if names else codes
+    return table["row_id"].to_numpy(), groups, sorted(names)
+
+
+def mix(work: Working, step: Mix, index: int) -> None:
+    """Add the rows after those that are there. Raises ConfigError for a data set of another kind, the version
+    itself, and one with too few rows."""
+    other = work.mixed[step.dataset]
+    if other["fingerprint"] == work.origins[0].dataset["fingerprint"]:
+        raise ConfigError(f"{step.dataset} has these rows already.", fix="Mix in another.", field="dataset")
+    if other["kind"] != work.kind:
+        raise ConfigError(
+            f"{step.dataset} is of the kind {other['kind']}, and these rows are {work.kind}.",
+            fix="Mix in a data set of the same kind.",
+            field="dataset",
+        )
+    present, there = work.count, open_rows(work.home, other["fingerprint"]).metadata.num_rows
+    wanted = round(step.share * present / (1 - step.share))
+    if not 0 < wanted <= there:
+        most = there / (present + there)
+        raise ConfigError(
+            f"A share of {step.share:g} beside {present:,} rows takes {wanted:,} rows; {step.dataset} has"
+            f" {there:,}.",
+            fix=f"Set share to {int(most * 1000) / 1000:g} or less." if wanted else "Set a larger share.",
+            field="share",
+        )
+    if work.redactors:
+        work.notices.append(
+            f"The rows of {step.dataset} are mixed in after the redaction, so nothing is redacted in them."
+            " Put the redaction last."
+        )
+    row_ids = np.sort(draw(np.arange(there), step.seed)[:wanted])
+    work.add(index, other, row_ids, _tables(work, other["fingerprint"], row_ids))
+
+
+def _tables(work: Working, fingerprint: str, row_ids: np.ndarray) -> Iterator[pa.Table]:
+    for start in range(0, len(row_ids), BATCH_ROWS):
+        work.progress.at(start / len(row_ids))
+        rows = load(work.home, fingerprint, SCHEMA.names, row_ids[start : start + BATCH_ROWS])
+        yield rows.select(SCHEMA.names)
+
+
+# The step drop_duplicates: one row of every group of equal, nearly equal, or equally prompted rows stays.
+#
+# What is equal is judged by the texts as they are at this step, in the same way as the signals of the group
+# `duplicates` judge those of the whole version. A row that is dropped as a near duplicate has the threshold
+# with the row that stays for it; unless the step says otherwise, a row of another label or answer is none.
+
+SAME = {
+    "exact": "the same text as",
+    "folded": "the same but for case and spacing as",
+    "prompt": "the same prompt as",
+    "conflict": "contradicts",
+}
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """kept: int64, for each living row the place of the row that stays for it. similarity: of near duplicates
+    that of each row to the one that stays."""
+
+    kept: np.ndarray
+    similarity: np.ndarray | None = None
+
+
+def drop_duplicates(work: Working, step: DropDuplicates, index: int) -> None:
+    """Drop all but one row of each group. Raises ConfigError for prompts of plain texts, and where labels
+    would be chosen by the length of their names."""
+    if work.kind == "text" and step.kind in ("prompt", "conflict"):
+        raise ConfigError("Plain texts have no prompt.", fix="Choose kind exact or near.", field="kind")
+    rows = work.living()
+    choice = _near(work, step) if step.kind == "near" else _grouped(work, step)
+    dropped = np.flatnonzero(choice.kept != np.arange(len(rows)))
+    names = [work.name(int(rows[choice.kept[at]])) for at in dropped]
+    if choice.similarity is None:
+        reasons = [f"{SAME[step.kind]} {name}" for name in names]
+    else:
+        values = choice.similarity[dropped]
+        reasons = [f"near duplicate of {n} (similarity {v:.2f})" for n, v in zip(names, values, strict=True)]
+    work.drop(index, rows[dropped], reasons)
+
+
+def _grouped(work: Working, step: DropDuplicates) -> _Choice:
+    strict = step.conflicts == "keep"
+    if step.kind == "exact":
+        groups = group_of(joined(exact_keys(batch, labels=strict) for batch in work.scan(EXACT)))
+    elif step.kind == "folded":
+        groups = group_of(joined(folded_keys(batch, labels=strict) for batch in work.scan(FOLDED)))
+    else:
+        prompts = joined(
+            texts_and_prompts(batch.select(["messages"]))[1] for batch in work.scan(["messages"])
+        )
+        groups = group_of(prompts)
+        if step.kind == "conflict":
+            conflict = answered(work.scan, prompts).conflict
+            groups = np.where(conflict, _first_of(groups, conflict), np.arange(len(groups)))
+    return _Choice(_chosen(groups, _order(work, step, groups)))
+
+
+def _first_of(groups: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """For each row the first row of its group that is `among` those (bool)."""
+    first = np.full(len(groups), len(groups))
+    rows = np.flatnonzero(among)
+    np.minimum.at(first, groups[rows], rows)
+    return first[groups]
+
+
+def _near(work: Working, step: DropDuplicates) -> _Choice:
+    near = near_rows(
+        work.scan,
+        step.threshold,
+        work.folder,
+        NearProgress(lambda band, bands: work.progress.at(1)),
+        order=_order(work, step, None),
+        strict=step.conflicts == "keep",
+    )
+    conflicts = int(near.conflict.sum())
+    if conflicts:
+        work.notices.append(
+            f"{plural(conflicts, 'row')} nearly the same as another with another label or answer: a conflict"
+            " is no duplicate, so none goes for that."
+        )
+    if near.uncompared:
+        work.notices.append(
+            f"{plural(near.uncompared, 'text')} made from one template: not all of their pairs were compared,"
+            " so near duplicates may be left among them."
+        )
+    return _Choice(near.stands, near.similarity)
+
+
+def _order(work: Working, step: DropDuplicates, groups: np.ndarray | None) -> np.ndarray | None:
+    """A number of each living row, the smallest of a group stays, the first among equals; None: the first.
+    groups: those of rows that may have several labels; None where each has one."""
+    if step.keep == "first":
+        return None
+    if step.keep == "most_frequent":
+        keys = joined(folded_keys(batch) for batch in work.scan(FOLDED))
+        _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        return np.asarray(-counts[place])
+    _check_labels(work, step, groups)
+    lengths = np.concatenate([_answer_lengths(batch) for batch in work.scan(["messages", "text"])])
+    return -lengths if step.keep == "longest_answer" else lengths
+
+
+def _check_labels(work: Working, step: DropDuplicates, groups: np.ndarray | None) -> None:
+    """Raise ConfigError where rows of several labels share a group: the length of a label's name says nothing
+    about which is right."""
+    labels = [label for batch in work.scan(["label"]) for label in batch["label"].to_pylist()]
+    several = len({label for label in labels if label is not None}) > 1
+    if groups is None:
+        wrong = several and step.conflicts == "drop"
+    else:
+        pairs = {
+            (int(group), label) for group, label in zip(groups, labels, strict=True) if label is not None
+        }
+        wrong = len(pairs) > len({group for group, _ in pairs})
+    if wrong:
+        raise ConfigError(
+            "These rows have labels, and the length of a label's name doesn't tell which is right.",
+            fix="Set keep to most_frequent or first, or drop the rows that contradict each other.",
+            field="keep",
+        )
+
+
+def _chosen(groups: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+    """For each living row the place of the row that stays for its group; the first among equals."""
+    if order is None:
+        return groups
+    by = np.lexsort((np.arange(len(groups)), order, groups))
+    starts = np.flatnonzero(np.diff(groups[by], prepend=-1))
+    best = np.zeros(len(groups), np.int64)
+    best[groups[by[starts]]] = by[starts]
+    return best[groups]
+
+
+def _answer_lengths(batch: pa.RecordBatch) -> np.ndarray:
+    """Characters of the last answer, of the text where it is plain."""
+    messages = batch["messages"]
+    whole = pc.utf8_length(batch["text"]).to_numpy(zero_copy_only=False).astype(np.int64)
+    if messages.null_count == len(messages):
+        return whole
+    counts = messages.value_lengths().fill_null(0).to_numpy()
+    ends = np.cumsum(counts) - 1
+    contents = pc.utf8_length(messages.flatten().field("content")).to_numpy(zero_copy_only=False)
+    return np.where(counts > 0, contents[np.maximum(ends, 0)], whole)

@@ -1,0 +1,331 @@
+"""Steps that change texts turn by turn: fix_encoding, normalise, strip, redact.
+
+A step is a function from a text to a text, for every turn, the rejected answer and plain texts. It uses
+the finders of `engine.data.signals`, so that a step changes the rows that a finding counts. What redaction
+finds in one text of a row goes from all of them, also from the row as it stood in the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.data.cleaning.working_rows import BatchChange, Working, canonicals, changed_batch, spoken
+from engine.data.conversion.conversation_turns import RowSkipped
+from engine.data.conversion.row_conversion import Canonical
+from engine.data.readers import file_rows
+from engine.data.signals.encoding_damage import fixed
+from engine.data.signals.identifiers import PersonalSpan
+from engine.data.signals.personal_data import FINDERS, find
+from engine.data.signals.text_checks import BOILERPLATE, HTML, without_html
+from store.data.cleaning import FixEncoding, Normalise, Redact, Strip
+
+# What the text steps do to one text: normalise and strip. Damaged characters and HTML go as the signals find
+# them (`engine.signals.texts`), so that a step changes the rows that a finding counts.
+#
+# Each function gives the text itself where there is nothing to do. Indentation at the start of a line is
+# never touched.
+
+_BLANKS = "\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000 "
+_RUNS = re.compile(rf"(?<=[^{_BLANKS}\n])[{_BLANKS}]{{2,}}(?=[^{_BLANKS}\n])")  # not at the start of a line
+# A run is tried once, from its start.
+_TRAILING = re.compile(rf"[{_BLANKS}](?<![{_BLANKS}]{{2}})[{_BLANKS}]*(?=\n|\Z)")
+_BLANK_LINES = re.compile(r"\n{3,}")
+_UNUSUAL = re.compile("[\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]|  |\n\n\n| \n| \\Z")
+_BOILERPLATE = re.compile(BOILERPLATE)
+
+TextEdit = Callable[[str], str]
+
+
+def normaliser(form: Literal["NFC", "NFKC", "none"], *, white_space: bool) -> TextEdit:
+    """One Unicode form, line ends \\n; with `white_space` no runs of blanks within a line, none at its end,
+    and one blank line at most."""
+
+    def normalised(text: str) -> str:
+        if form != "none" and not text.isascii():
+            text = unicodedata.normalize(form, text)
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        if white_space and _UNUSUAL.search(text):
+            text = _TRAILING.sub("", _RUNS.sub(" ", text))
+            text = _BLANK_LINES.sub("\n\n", text).replace("\u00a0", " ")
+        return text
+
+    return normalised
+
+
+class Stripper:
+    """No white space around a text; tags and entities of HTML, and lines of boilerplate, where asked.
+
+    `pattern`: RE2; texts that it does not match need `light` alone, which is much faster.
+    """
+
+    def __init__(self, *, html: bool, boilerplate: bool) -> None:
+        self.html, self.boilerplate = html, boilerplate
+        self.pattern = "|".join(f"(?:{p})" for p, on in ((HTML, html), (BOILERPLATE, boilerplate)) if on)
+
+    @staticmethod
+    def light(text: str) -> str:
+        """White space alone."""
+        return text.strip()
+
+    def __call__(self, text: str) -> str:
+        if self.html:
+            text = without_html(text)
+        if self.boilerplate and _BOILERPLATE.search(text):
+            text = "\n".join(line for line in text.split("\n") if not _BOILERPLATE.search(line))
+        return text.strip()
+
+
+# Placeholders in place of personal data and secrets: what `engine.data.signals.personal_data` finds, as
+# [EMAIL].
+#
+# What is found in one text of a row goes from all of them: from its turns, its label, its rejected answer,
+# and from every column of the row as it stood in the file, also those that nothing was read from.
+
+SHORTEST_REDACTED = 5  # characters of a find that is looked for in other texts of its row
+_ESCAPES = r'\\["\\/bfnrt]'  # of JSON: what stands before a word is no part of it
+
+
+class Redactor:
+    """Puts a placeholder in place of each find of these kinds.
+
+    `pattern`: RE2; a text that it does not match has no find, which is much faster to know.
+    """
+
+    def __init__(self, kinds: Collection[str]) -> None:
+        self.kinds = frozenset(kinds)
+        self.pattern = "|".join(f"(?:{FINDERS[kind].gate})" for kind in sorted(self.kinds))
+
+    def suspects(self, texts: pa.Array, *, encoded: bool = False) -> pa.BooleanArray:
+        """Which texts may have a find; `encoded`: they are JSON. Null counts as none."""
+        if encoded:
+            texts = pc.replace_substring_regex(texts, _ESCAPES, " ")
+        return pc.fill_null(pc.match_substring_regex(texts, self.pattern), False)
+
+    def of_row(self, texts: Iterable[str], source: str) -> RowRedactor:
+        """For the texts of one row and the row as it stood in the file, a JSON object."""
+        return RowRedactor(self.kinds, texts, source)
+
+    def __call__(self, text: str) -> str:
+        return _replaced(text, find(text, self.kinds))
+
+
+class RowRedactor:
+    """Puts placeholders into the texts of one row: what was found in any of them goes from each."""
+
+    def __init__(self, kinds: Collection[str], texts: Iterable[str], source: str) -> None:
+        self._kinds = kinds
+        self._spans: dict[str, list[PersonalSpan]] = {}
+        self._source, self._columns = source, json.loads(source)
+        self._kind_of: dict[str, str] = {}  # text -> kind
+        for text in texts:
+            self._note(text)
+        for name, value in _values(self._columns):
+            self._note(value)
+            self._note(f"{name}: {value}", len(name) + 2)  # the name may say what the number is
+        long = sorted(
+            (text for text in self._kind_of if len(text) >= SHORTEST_REDACTED), key=len, reverse=True
+        )
+        self._again = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, long))})(?!\w)") if long else None
+
+    def __call__(self, text: str) -> str:
+        spans = self._spans[text] if text in self._spans else find(text, self._kinds)
+        replaced = _replaced(text, spans)
+        if self._again is None:
+            return replaced
+        return self._again.sub(lambda match: _placeholder(self._kind_of[match[0]]), replaced)
+
+    def source(self) -> str:
+        """The row as it stood in the file, without what was found."""
+        columns = {name: self._without(value) for name, value in self._columns.items()}
+        return self._source if columns == self._columns else file_rows.encode(columns).decode("utf-8")
+
+    def _note(self, text: str, begin: int = 0) -> None:
+        spans = find(text, self._kinds)
+        if not begin:
+            self._spans[text] = spans
+        for span in spans:
+            if span.start >= begin:
+                self._kind_of.setdefault(text[span.start : span.end], span.kind)
+
+    def _without(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return _placeholder(self._kind_of[value]) if value in self._kind_of else self(value)
+        if isinstance(value, dict):
+            return {self(key): self._without(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._without(item) for item in value]
+        if _is_number(value) and str(value) in self._kind_of:
+            return _placeholder(self._kind_of[str(value)])
+        return value
+
+
+def _values(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every text and number with the name of what holds it."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if name:
+                yield name, key
+            yield from _values(item, key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _values(item, name)
+    elif isinstance(value, str) or _is_number(value):
+        yield name, str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _placeholder(kind: str) -> str:
+    return f"[{kind.upper()}]"
+
+
+def _replaced(text: str, spans: list[PersonalSpan]) -> str:
+    parts, end = [], 0
+    for span in spans:
+        parts += [text[end : span.start], _placeholder(span.kind)]
+        end = span.end
+    return "".join([*parts, text[end:]]) if parts else text
+
+
+# Steps that change texts turn by turn: fix_encoding, normalise, strip, redact.
+#
+# A step is a function from a text to a text, applied to every turn, to the rejected answer and to plain
+# texts; a row is changed where any of them comes back different. A redaction changes the label, and the row
+# as it stood in the file, too.
+
+SAID = ("roles", "contents", "text", "label", "rejected")  # fields that are redacted one by one
+
+
+def change_texts(work: Working, step: FixEncoding | Normalise | Strip | Redact, index: int) -> None:
+    """Change the texts of the living rows."""
+    if isinstance(step, Redact):
+        redactor = Redactor(step.kinds)
+        work.redactors.append(redactor)
+        work.rewrite(index, lambda batch: _redacted(batch, redactor))
+        return
+    edit = edit_of(step)
+    work.rewrite(index, lambda batch: _edited(batch, edit))
+
+
+def edit_of(step: FixEncoding | Normalise | Strip) -> TextEdit:
+    """What the step does to one text."""
+    match step:
+        case FixEncoding():
+            return fixed
+        case Normalise():
+            return normaliser(step.unicode, white_space=step.white_space)
+        case Strip():
+            return Stripper(html=step.html, boilerplate=step.boilerplate)
+
+
+def _edited(batch: pa.RecordBatch, edit: TextEdit) -> BatchChange | None:
+    touched = _touched(batch, edit)
+    if not touched.any():
+        return None
+    made: dict[int, Canonical] = {}
+    dropped: dict[int, str] = {}
+    for at, row in enumerate(canonicals(batch)):
+        if not touched[at]:
+            continue
+        contents = tuple(edit(content) for content in row.contents)
+        text = edit(row.text) if row.roles is None else row.text
+        rejected = None if row.rejected is None else edit(row.rejected)
+        if row.choices:
+            row = row._replace(choices=tuple(edit(choice) for choice in row.choices))
+        try:
+            made[at] = spoken(row, contents, text, rejected)
+        except RowSkipped as fault:
+            dropped[at] = str(fault)
+    return changed_batch(batch, made, dropped)
+
+
+def _redacted(batch: pa.RecordBatch, redactor: Redactor) -> BatchChange | None:
+    suspects = _suspects(batch, redactor)
+    if not suspects.any():
+        return None
+    made: dict[int, Canonical] = {}
+    dropped: dict[int, str] = {}
+    sources: dict[int, str] = {}
+    old_sources = batch["source"].to_pylist()
+    for at, row in enumerate(canonicals(batch)):
+        if not suspects[at]:
+            continue
+        edit = redactor.of_row(_strings(row), old_sources[at])
+        others = {name: _mended(value, edit) for name, value in row._asdict().items() if name not in SAID}
+        contents = tuple(edit(content) for content in row.contents)
+        text = edit(row.text) if row.roles is None else row.text
+        rejected = None if row.rejected is None else edit(row.rejected)
+        try:
+            new = spoken(row._replace(**others), contents, text, rejected)
+        except RowSkipped as fault:
+            dropped[at] = str(fault)
+            continue
+        if row.label is not None:
+            new = new._replace(label=edit(row.label))
+        source = edit.source()
+        if new != row or source != old_sources[at]:
+            made[at], sources[at] = new, source
+    return changed_batch(batch, made, dropped, sources)
+
+
+def _strings(row: Canonical) -> list[str]:
+    """Every text of a row."""
+    parts = [value if isinstance(value, tuple) else (value,) for value in row._replace(roles=None)]
+    return [text for part in parts for text in part if isinstance(text, str)]
+
+
+def _mended(value: Any, edit: TextEdit) -> Any:
+    """A field that holds a text, texts, or none."""
+    if isinstance(value, tuple):
+        return tuple(_mended(item, edit) for item in value)
+    return edit(value) if isinstance(value, str) else value
+
+
+def _suspects(batch: pa.RecordBatch, redactor: Redactor) -> np.ndarray:
+    """Which rows may have a find in any of their columns: bool, one a row."""
+    suspects = np.asarray(redactor.suspects(batch["source"], encoded=True)).astype(bool)
+    for name in ("text", "label", "rejected"):
+        suspects |= np.asarray(redactor.suspects(batch[name])).astype(bool)
+    messages = batch["messages"]
+    places = np.repeat(np.arange(batch.num_rows), messages.value_lengths().fill_null(0).to_numpy())
+    turns = np.asarray(redactor.suspects(messages.flatten().field("content"))).astype(bool)
+    suspects[places[turns]] = True
+    return suspects
+
+
+def _touched(batch: pa.RecordBatch, edit: TextEdit) -> np.ndarray:
+    """Which rows have a text that changes, without making rows of those that have none: bool, one a row."""
+    messages = batch["messages"]
+    counts = messages.value_lengths().fill_null(0).to_numpy()
+    places = np.repeat(np.arange(batch.num_rows), counts)
+    touched = np.zeros(batch.num_rows, bool)
+    touched[places[_differs(messages.flatten().field("content"), edit)]] = True
+    if batch["rejected"].null_count < batch.num_rows:
+        touched |= _differs(batch["rejected"], edit)
+    if messages.null_count:
+        touched |= _differs(batch["text"], edit) & messages.is_null().to_numpy(zero_copy_only=False)
+    return touched
+
+
+def _differs(texts: pa.Array, edit: TextEdit) -> np.ndarray:
+    values = texts.to_pylist()
+    if isinstance(edit, Stripper):
+        light = edit.light
+        if edit.pattern:
+            heavy = pc.match_substring_regex(texts, edit.pattern).to_pylist()
+            pairs = zip(values, heavy, strict=True)
+            changes = (v is not None and (edit if h else light)(v) != v for v, h in pairs)
+            return np.fromiter(changes, bool, len(values))
+        edit = light
+    return np.fromiter((text is not None and edit(text) != text for text in values), bool, len(values))

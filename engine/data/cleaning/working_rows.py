@@ -1,0 +1,366 @@
+"""The rows of a version while a recipe works on them, and a batch of them as conversations and back.
+
+Texts pass through memory in batches; what became of every row is kept in arrays, one entry a row. A
+changed row is stored as an import would have stored it; one in which a question or an answer was emptied
+is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.conversion.conversation_turns import OURS, RowSkipped
+from engine.data.conversion.dataset_writer import turn_arrays
+from engine.data.conversion.row_conversion import Canonical
+from engine.data.similarity.equality import digest
+from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressReporter
+from store.core.home import Home
+from store.core.row_schemas import Kind
+from store.data.dataset_files import SCHEMA, batches, open_rows
+from store.data.formats import shows
+from store.jobs.schemas import OrderDataset
+
+# The rows of a version while a recipe works on them.
+#
+# Texts lie in Parquet files (the old version's own until a step rewrites them) and pass through memory in
+# batches; what became of every row is kept in arrays, one entry a row. A row's number is its `row_id` in the
+# old version; rows that are mixed in are numbered on from there. Every row of the old version ends alive or
+# dropped by one step with a reason, and both may be checked by counting: nothing but `drop` ends a row.
+
+BATCH_ROWS = 10_000
+
+
+@dataclass
+class Drop:
+    """Rows that one step ended. reasons: one for all, or one for each."""
+
+    step: int
+    rows: np.ndarray
+    reasons: str | list[str]
+
+
+@dataclass
+class BatchChange:
+    """What a step made of a batch. rows: in SCHEMA, the same rows in the same order. changed: bool, one a
+    row. dropped: place in the batch -> reason."""
+
+    rows: pa.RecordBatch
+    changed: np.ndarray
+    dropped: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class Origin:
+    """A data set that rows come from: what the worker was told of it, and which of its rows have which number
+    here (None: the same numbers)."""
+
+    dataset: OrderDataset
+    numbers: np.ndarray | None = None
+    row_ids: np.ndarray | None = None
+
+
+class Working:
+    """The rows under way. `folder`: for files that pass. `limit`: only the first rows of the old version."""
+
+    def __init__(
+        self,
+        job: WorkerJob,
+        dataset: OrderDataset,
+        mixed: Mapping[str, OrderDataset],
+        folder: Path,
+        limit: int | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.home: Home = job.home
+        self.job = job
+        self.folder = folder
+        self.mixed = mixed
+        self.kind: Kind = dataset["kind"]
+        self.format: str = dataset["format"]
+        self.columns: dict[str, str] = dataset["columns"]
+        self.progress = RecipeProgress(job)
+        rows = open_rows(job.home, dataset["fingerprint"])
+        self.whole: int = rows.metadata.num_rows
+        self.parents = self.whole  # that are looked at
+        self.files: list[Path] = [job.home.rows(dataset["fingerprint"])]
+        self.origins: list[Origin] = [Origin(dataset)]
+        if limit is not None and limit < self.parents:
+            self.parents = limit
+            self.files = [self._first(rows, limit)]
+        self.alive = np.ones(self.parents, bool)
+        self.added_by = np.full(self.parents, -1, np.int32)
+        self.drops: list[Drop] = []
+        self.changes: list[tuple[int, np.ndarray]] = []
+        self.notices: list[str] = []
+        self.redactors: list[Callable[[str], str]] = []  # what may not stand in reasons either
+        self.given = False  # every row says which part it is in
+        self._made = 0
+
+    @property
+    def limited(self) -> bool:
+        """Whether only the first rows of the old version are looked at."""
+        return self.parents < self.whole
+
+    @property
+    def total(self) -> int:
+        """Rows of the old version and rows that were mixed in, alive or not."""
+        return len(self.alive)
+
+    @property
+    def count(self) -> int:
+        """Rows that are alive."""
+        return int(np.count_nonzero(self.alive))
+
+    def living(self) -> np.ndarray:
+        """The numbers of the rows that are alive, in order: int64."""
+        return np.flatnonzero(self.alive)
+
+    def name(self, number: int) -> str:
+        """A row as a reason names it: "row 12", or "row 3 of Capitals" where it was mixed in."""
+        for origin in self.origins[1:]:
+            assert origin.numbers is not None
+            assert origin.row_ids is not None
+            at = number - int(origin.numbers[0])
+            if 0 <= at < len(origin.numbers):
+                return f"row {origin.row_ids[at]} of {origin.dataset['name']}"
+        return f"row {number}"
+
+    def keep_parts(self, parts: np.ndarray) -> None:
+        """Write into every row which part it is in. parts: object, by the number of a row; None: in none."""
+        path = self._new_file()
+        with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
+            for batch in self.scan():
+                named = pa.array(parts[batch["row_id"].to_numpy()], pa.string())
+                writer.write_batch(batch.set_column(SCHEMA.get_field_index("part"), "part", named))
+        self._replace(path)
+        self.given = True
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    def scan(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The living rows in order, in batches of SCHEMA or of row_id and `columns`. Raises Cancelled."""
+        wanted = None if columns is None else list(dict.fromkeys(["row_id", *columns]))
+        seen = 0
+        for file in self.files:
+            for batch in batches(pq.ParquetFile(file), BATCH_ROWS, wanted):
+                seen += batch.num_rows
+                self.progress.at(seen / max(1, self.total))
+                alive = self.alive[batch["row_id"].to_numpy()]
+                if alive.all():
+                    yield batch
+                elif alive.any():
+                    yield batch.filter(pa.array(alive))
+
+    # -- what steps do --------------------------------------------------------------------------------
+
+    def drop(self, step: int, rows: np.ndarray, reasons: str | list[str]) -> None:
+        """End living rows, each for its reason."""
+        if len(rows):
+            self.alive[rows] = False
+            self.drops.append(Drop(step, rows, reasons))
+
+    def rewrite(self, step: int, change: Callable[[pa.RecordBatch], BatchChange | None]) -> None:
+        """Pass every batch of living rows through `change` (None: as it is), and go on with what it gives."""
+        path = self._new_file()
+        changed: list[np.ndarray] = []
+        dropped: dict[int, str] = {}
+        with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
+            for batch in self.scan():
+                changed_rows = change(batch)
+                if changed_rows is None:
+                    writer.write_batch(batch)
+                    continue
+                numbers = batch["row_id"].to_numpy()
+                ended = np.zeros(len(numbers), bool)
+                ended[list(changed_rows.dropped)] = True
+                dropped |= {int(numbers[at]): reason for at, reason in changed_rows.dropped.items()}
+                changed.append(numbers[changed_rows.changed & ~ended])
+                writer.write_batch(changed_rows.rows)
+        touched = np.concatenate([*changed, np.zeros(0, np.int64)])
+        if len(touched):
+            self.changes.append((step, touched))
+            self._replace(path)
+        else:
+            path.unlink()
+        self.drop(step, np.fromiter(dropped, np.int64, len(dropped)), list(dropped.values()))
+
+    def add(self, step: int, dataset: OrderDataset, row_ids: np.ndarray, tables: Iterator[pa.Table]) -> None:
+        """Rows of another data set: `tables` hold those with these ids, in this order."""
+        numbers = np.arange(self.total, self.total + len(row_ids), dtype=np.int64)
+        path, at = self._new_file(), 0
+        with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
+            for table in tables:
+                ids = pa.array(numbers[at : at + table.num_rows])
+                writer.write_table(table.set_column(0, "row_id", ids).cast(SCHEMA))
+                at += table.num_rows
+        self.files.append(path)
+        self.origins.append(Origin(dataset, numbers, row_ids))
+        self.alive = np.concatenate([self.alive, np.ones(len(numbers), bool)])
+        self.added_by = np.concatenate([self.added_by, np.full(len(numbers), step, np.int32)])
+
+    def _first(self, rows: pq.ParquetFile, limit: int) -> Path:
+        path, left = self.folder / "first.parquet", limit
+        with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
+            for batch in batches(rows, BATCH_ROWS):
+                writer.write_batch(batch.slice(0, left))
+                left -= min(left, batch.num_rows)
+                if not left:
+                    break
+        return path
+
+    def _new_file(self) -> Path:
+        self._made += 1
+        return self.folder / f"pass-{self._made}.parquet"
+
+    def _replace(self, path: Path) -> None:
+        for old in self.files:
+            if old.parent == self.folder:
+                old.unlink()
+        self.files = [path]
+
+
+class RecipeProgress:
+    """How far the recipe is, over phases of stated weights; told once a second, with an estimate."""
+
+    def __init__(self, job: WorkerJob) -> None:
+        self._report = ProgressReporter(job, 100, "%")
+        self._weights: list[float] = [1.0]
+        self._phase, self._share, self._message = 0, 0.0, ""
+
+    def plan(self, weights: list[float]) -> None:
+        """The phases to come."""
+        self._weights = weights
+
+    def begin(self, phase: int, message: str) -> None:
+        """The next phase."""
+        self._phase, self._share, self._message = phase, 0.0, message
+        self.at(0)
+
+    def at(self, share: float) -> None:
+        """`share` of the present phase is done; a second pass of a phase does not go back. Raises Cancelled
+        where the user asked to stop."""
+        self._share = max(self._share, min(1.0, share))
+        done = sum(self._weights[: self._phase]) + self._weights[self._phase] * self._share
+        self._report(round(100 * done / sum(self._weights), 1), message=self._message)
+
+
+# Rows of a batch as conversations and back: what a step changed is stored as an import would have stored it.
+#
+# Text, digest and label of a changed row are made anew from its turns. A system turn that a step emptied is
+# left out; a row in which a question or an answer was emptied can't be trained on, and is dropped with that
+# reason.
+
+EMPTIED = {"user": "nothing is left of a question", "assistant": "nothing is left of an answer"}
+
+
+def canonicals(batch: pa.RecordBatch) -> Iterator[Canonical]:
+    """The rows of a batch as they are stored; columns that it lacks, such as choices, are none."""
+    turn_list = batch["messages"].flatten()
+    roles, contents = turn_list.field("role").to_pylist(), turn_list.field("content").to_pylist()
+    lengths = turn_counts(batch)
+    end = 0
+    nothing = [None] * batch.num_rows
+    choices, *columns = (
+        batch[name].to_pylist() if name in batch.schema.names else nothing
+        for name in ("choices", "text", "label", "rejected", "answer_index", "part")
+    )
+    missing = batch["messages"].is_null().to_pylist()
+    rows = zip(lengths, missing, choices, *columns, strict=True)
+    for count, no_turns, some, text, label, rejected, answer, part in rows:
+        start, end = end, end + count
+        turns = None if no_turns else tuple(roles[start:end])
+        options = None if some is None else tuple(some)
+        yield Canonical(turns, tuple(contents[start:end]), text, label, rejected, options, answer, part)
+
+
+def turn_counts(batch: pa.RecordBatch) -> list[int]:
+    """Turns of each row, 0 for plain text."""
+    return [0 if count is None else count for count in batch["messages"].value_lengths().to_pylist()]
+
+
+def spoken(row: Canonical, contents: tuple[str, ...], text: str, rejected: str | None) -> Canonical:
+    """`row` with other texts (for plain text `text`, else those of its turns). Raises RowSkipped where a text
+    that is needed is empty."""
+    if row.roles is None:
+        if not text or text.isspace():
+            raise RowSkipped("nothing is left of the text")
+        return row._replace(text=text)
+    kept_turns = [
+        (role, content) for role, content in zip(row.roles, contents, strict=True) if _says(role, content)
+    ]
+    if row.rejected is not None and (not rejected or rejected.isspace()):
+        raise RowSkipped("nothing is left of the rejected answer")
+    roles, kept = tuple(role for role, _ in kept_turns), tuple(content for _, content in kept_turns)
+    label = row.label
+    if label is not None and row.contents[-1].strip() == label:
+        label = kept[-1].strip()  # the answer is the label
+    return still_chosen(
+        row._replace(roles=roles, contents=kept, text="\n\n".join(kept), label=label, rejected=rejected)
+    )
+
+
+def still_chosen(row: Canonical) -> Canonical:
+    """The row, without choices where its prompt does not list them any more, or its answer is another."""
+    if not row.choices or row.answer_index is None:
+        return row
+    asked = next((text for text in reversed(row.contents[:-1])), "")
+    if shows(asked, row.choices) and row.contents[-1] == row.choices[row.answer_index]:
+        return row
+    return row._replace(choices=None, answer_index=None)
+
+
+def _says(role: str, content: str) -> bool:
+    if content and not content.isspace():
+        return True
+    if role != OURS[0]:
+        raise RowSkipped(EMPTIED.get(role, "nothing is left of a turn"))
+    return False
+
+
+def _replaced(column: pa.Array, texts: Mapping[int, str] | None) -> pa.Array:
+    """The column with other texts at these places."""
+    if not texts:
+        return column
+    return pa.array([texts.get(at, text) for at, text in enumerate(column.to_pylist())], pa.string())
+
+
+def changed_batch(
+    batch: pa.RecordBatch,
+    made: Mapping[int, Canonical],
+    dropped: Mapping[int, str] | None = None,
+    sources: Mapping[int, str] | None = None,
+) -> BatchChange | None:
+    """The batch with other rows at the places of `made`, and other rows of the file at those of `sources`;
+    None where nothing changed."""
+    if not made and not dropped:
+        return None
+    changed = np.zeros(batch.num_rows, bool)
+    changed[list(made)] = True
+    if not made:
+        return BatchChange(batch, changed, dict(dropped or {}))
+    rows = [made.get(at, row) for at, row in enumerate(canonicals(batch))]
+    digests = batch["digest"].to_numpy().copy()
+    for at, row in made.items():
+        digests[at] = np.frombuffer(digest(row.text), "<u8")[0]
+    roles, contents, texts, labels, rejected, choices, answers, parts = zip(*rows, strict=True)
+    columns = {
+        "row_id": batch["row_id"],
+        "line": batch["line"],
+        "messages": turn_arrays(roles, contents)[0],
+        "text": pa.array(texts, pa.string()),
+        "label": pa.array(labels, pa.string()),
+        "rejected": pa.array(rejected, pa.string()),
+        "digest": pa.array(digests),
+        "source": _replaced(batch["source"], sources),
+        "choices": pa.array(choices, pa.list_(pa.string())),
+        "answer_index": pa.array(answers, pa.int32()),
+        "part": pa.array(parts, pa.string()),
+    }
+    return BatchChange(pa.RecordBatch.from_pydict(columns, schema=SCHEMA), changed, dict(dropped or {}))

@@ -1,0 +1,34 @@
+"""The job `clean`: a version and a recipe make a new version, with every row accounted for.
+
+The new version is made aside in the job's folder and moved into place when it is whole, so that a failed,
+cancelled or killed cleaning leaves nothing half-made.
+"""
+
+from __future__ import annotations
+
+from engine.data.cleaning import recipe_run
+from engine.data.cleaning import recipe_run as steps
+from engine.data.cleaning.working_rows import Working
+from engine.worker.job import ONE_PHASE, WorkerJob
+from engine.worker.temporary_folder import publish_dataset, temporary_folder
+from store.core.row_schemas import CleanResult
+from store.data.config import CleanConfig
+
+phases = ONE_PHASE  # it tells how much of all of its work is done (`RecipeProgress`)
+
+
+def run(job: WorkerJob) -> CleanResult:
+    """Run the recipe of the job's CleanConfig; the result document of docs/architecture.md.
+
+    Raises the error of the step that can't be run, which names it, and DataError where the disk is full.
+    """
+    config = CleanConfig.parse(job.config)
+    with temporary_folder(job, what="the new version", again="clean again") as folder:
+        work = Working(job, job.order["dataset"], job.order["mixed"], folder / "passing")
+        counted = steps.apply(work, config.recipe)
+        result = recipe_run.write_version(work, folder / "dataset", counted)
+        job.check_cancelled()
+        publish_dataset(job, folder / "dataset", result["fingerprint"])
+    for notice in work.notices:
+        job.alert(notice, level="info")
+    return result

@@ -1,0 +1,1 @@
+"""From columns of a source to rows of a data set: which format it has, and what each column becomes."""

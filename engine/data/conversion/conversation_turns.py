@@ -1,0 +1,310 @@
+"""Conversations as files have them, brought to turns of system, user and assistant, or refused with a
+reason.
+
+A conversation to train on has a question by the user and ends with an answer. Calls of functions
+(OpenAI's, ShareGPT's) are read into the form in which rows store them; what is no call leaves the row out,
+nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from engine.data.readers.file_rows import FileRow, RowSkipped
+from engine.models.tokenization.tool_turns import TOOL, TOOLS, StoredCall, call_text, calls_of
+
+NOTHING = "(nothing)"  # of a call that gave an empty text
+CALL = "call"  # the role of a turn that is nothing but a call
+
+
+def read_call(turn: FileRow, role: str, content: Any) -> str:
+    """A calling answer as it is stored. `role` CALL: the content is the call. Raises RowSkipped."""
+    if role == CALL:
+        content, calls = "", _parsed(content)
+    else:
+        calls = turn.get("tool_calls") or turn.get("function_call")
+    calls = calls if isinstance(calls, list) else [calls]
+    if content is not None and type(content) is not str:
+        raise RowSkipped("an answer that calls a function holds something other than text")
+    return call_text((content or "").strip(), [_call(call) for call in calls])
+
+
+def _call(call: Any) -> StoredCall:
+    function = call.get("function", call) if isinstance(call, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(function, dict) or not isinstance(name, str) or not name.strip():
+        raise RowSkipped("a call names no function")
+    arguments = function.get("arguments", function.get("parameters"))
+    stored: StoredCall = {"name": name, "arguments": {} if arguments is None else _object(arguments)}
+    return {"id": str(call["id"]), **stored} if call.get("id") else stored
+
+
+def _object(arguments: Any) -> Any:
+    """Arguments that come as the JSON text of an object, as that object; others as they are."""
+    if isinstance(arguments, str):
+        try:
+            parsed = json.loads(arguments)
+        except ValueError:
+            return arguments
+        return parsed if isinstance(parsed, dict) else arguments
+    return arguments
+
+
+def _parsed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise RowSkipped("a function call is not JSON") from None
+
+
+def read_result(content: Any) -> str:
+    """What a call gave, as text: objects as their JSON."""
+    if type(content) is not str:
+        content = "" if content is None else json.dumps(content, ensure_ascii=False, default=str)
+    return NOTHING if not content or content.isspace() else content
+
+
+def read_schemas(value: Any) -> str:
+    """What may be called, as the JSON list that is stored. Raises RowSkipped."""
+    if value is None or value == "":
+        return "[]"
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise RowSkipped("the tools are not JSON") from None
+    value = [value] if isinstance(value, dict) else value
+    if not isinstance(value, list) or not all(isinstance(schema, dict) for schema in value):
+        raise RowSkipped("the tools are not a list of objects")
+    return json.dumps([_without_nulls(schema) for schema in value], ensure_ascii=False)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Parquet gives every object the fields of all of them, null where one lacks it."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def in_order(turns: list[tuple[str, str]], ids: Sequence[Any]) -> list[tuple[str, str]]:
+    """The turns with what calls gave in the order of the calls; ids: of the call that each turn answers, or
+    None. Raises RowSkipped for one that answers no call before it."""
+    ordered: list[tuple[str, str]] = []
+    call_ids: list[Any] = []
+    run: list[tuple[int, tuple[str, str]]] = []
+    for turn, answered in zip(turns, ids, strict=True):
+        if turn[0] == TOOL:
+            if answered is not None and call_ids and str(answered) not in call_ids:
+                raise RowSkipped("what a function gave answers no call before it")
+            place = call_ids.index(str(answered)) if answered is not None and call_ids else len(run)
+            run.append((place, turn))
+            continue
+        ordered += [result for _, result in sorted(run, key=lambda pair: pair[0])]
+        run = []
+        called = calls_of(turn[1]) if turn[0] == "assistant" else None
+        if called:
+            call_ids = [call["id"] for call in called[1] if call.get("id")]
+        ordered.append(turn)
+    return [*ordered, *(result for _, result in sorted(run, key=lambda pair: pair[0]))]
+
+
+def with_tools(turns: list[tuple[str, str]], schemas: Any, *, calls: bool) -> list[tuple[str, str]]:
+    """The turns headed by what may be called, where the row says so or (`calls`) a function is called."""
+    if turns and turns[0][0] == TOOLS:
+        return turns
+    listed = read_schemas(schemas)
+    return [(TOOLS, listed), *turns] if calls or listed != "[]" else turns
+
+
+# Conversations as they come, brought to turns of system, user and assistant, or refused with a reason.
+#
+# A conversation that can be trained on has a question by the user and ends with an answer. A system turn
+# without text says nothing and is left out. Calls of functions are stored as `tool_turns.py` says.
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "chatbot": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "tools": "tools",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+    "ipython": "tool",
+    "function_call": CALL,
+    "tool_call": CALL,
+}
+OURS = ("system", "user", "assistant", "tools", "tool")
+KEYS = (("role", "content"), ("from", "value"))
+_TURN_LIST = re.compile(r"\s*\[\s*(\{|\]\s*$)")
+_LIST = re.compile(r"\s*[\[{].*[\]}]\s*$", re.DOTALL)
+_SPOKEN = re.compile(r"\n\n(Human|Assistant): ?")
+
+Turns = list[tuple[str, str]]  # (role, content)
+
+
+def plain(value: Any, name: str) -> str:
+    """A value as text: numbers as they are written, true and false; raises RowSkipped for none or nested."""
+    kind = type(value)
+    if kind is str:
+        return value
+    if value is None or (kind is float and math.isnan(value)):
+        raise RowSkipped(f"{name} is missing")
+    if kind is bool:
+        return "true" if value else "false"
+    if isinstance(value, list | dict | tuple):
+        raise RowSkipped(f"{name} is {'an object' if kind is dict else 'a list'}, not a text")
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise RowSkipped(f"{name} is bytes, not a text") from None
+    return str(value)
+
+
+def list_in_text(value: Any) -> Any:
+    """A list of objects that a column of texts holds in JSON, or as Python prints it; else the value."""
+    if type(value) is not str or not _TURN_LIST.match(value):
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            turns = parse(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if type(turns) is list and all(type(turn) is dict for turn in turns):
+            return turns
+    return value
+
+
+def texts_in_text(value: Any) -> Any:
+    """A list or an object that a column of texts holds in JSON, or as Python prints it; else the value."""
+    if type(value) is not str or not _LIST.match(value):
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            parsed = parse(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(parsed, list | dict):
+            return parsed
+    return value
+
+
+def keys_of(value: Any) -> tuple[str, str] | None:
+    """Under which keys a list of turns has speaker and text, or None where it is no list of turns."""
+    value = list_in_text(value)
+    if type(value) is list and value and all(type(turn) is dict for turn in value):
+        return next((keys for keys in KEYS if all(key in value[0] for key in keys)), None)
+    return None
+
+
+def read_turns(value: Any, name: str) -> Turns:
+    """The turns of a conversation, roles in our names. Raises RowSkipped."""
+    value = list_in_text(value)
+    if value is None:
+        raise RowSkipped(f"{name} is missing")
+    if type(value) is not list:
+        raise RowSkipped(f"{name} is not a list of turns")
+    if not value:
+        raise RowSkipped(f"{name} is empty")
+    turns: Turns = []
+    answered: list[Any] = []  # of each turn: the call whose result it is
+    for turn in value:
+        if type(turn) is not dict:
+            raise RowSkipped("a turn is not an object")
+        role, content = turn.get("role"), turn.get("content")
+        if role is None:
+            role = turn.get("from")
+        if content is None:
+            content = turn.get("value")
+        if role not in OURS:
+            role = _role(role)
+        if role == CALL or turn.get("tool_calls") or turn.get("function_call"):
+            role, content = "assistant", read_call(turn, role, content)
+        elif role in ("tool", "tools"):
+            content = read_result(content) if role == "tool" else read_schemas(content)
+        elif type(content) is not str:
+            content = _content(content, role)
+        if content and not content.isspace():
+            turns.append((role, content))
+            answered.append(turn.get("tool_call_id"))
+        elif role != "system":
+            raise RowSkipped("an answer is empty" if role == "assistant" else "a question is empty")
+    return in_order(turns, answered) if any(call_id is not None for call_id in answered) else turns
+
+
+def calls_functions(value: Any) -> bool:
+    """Whether a conversation, as its file has it, calls a function: an answer that looks like a call is an
+    answer."""
+    value = list_in_text(value)
+    return type(value) is list and any(type(turn) is dict and _is_call(turn) for turn in value)
+
+
+def _is_call(turn: FileRow) -> bool:
+    speaker = turn.get("from") if turn.get("role") is None else turn.get("role")
+    named = ROLES.get(str(speaker).strip().lower()) in ("tool", CALL)
+    return bool(named or turn.get("tool_calls") or turn.get("function_call"))
+
+
+def _role(speaker: Any) -> str:
+    if speaker is None:
+        raise RowSkipped("a turn has no speaker")
+    role = ROLES.get(str(speaker).strip().lower())
+    if role is None:
+        raise RowSkipped(
+            f"a turn is by {str(speaker)[:30]!r}, who is neither system, user, assistant nor tool"
+        )
+    return role
+
+
+def _content(content: Any, role: str) -> str:
+    """Content given in parts, as the OpenAI form allows; only text can be trained on."""
+    if content is None:
+        raise RowSkipped(f"a turn of {role} has no content")
+    if type(content) is not list:
+        return plain(content, "the content of a turn")
+    texts = []
+    for part in content:
+        if type(part) is not dict or type(part.get("text")) is not str:
+            raise RowSkipped("a turn holds something other than text")
+        texts.append(part["text"])
+    return "\n".join(texts)
+
+
+def check_turns(turns: Turns) -> None:
+    """Raise RowSkipped unless there is a question and, at the end, an answer."""
+    roles = [role for role, _ in turns]
+    if "assistant" not in roles:
+        raise RowSkipped("no turn by the assistant")
+    if "user" not in roles:
+        raise RowSkipped("no turn by the user")
+    if "tools" in roles[1:]:
+        raise RowSkipped("the tools are not the first turn")
+    if roles[-1] != "assistant":
+        raise RowSkipped("the last turn is not by the assistant")
+
+
+def spoken_turns(text: str) -> Turns:
+    """`\\n\\nHuman: …\\n\\nAssistant: …`, as in the HH data sets, as turns; empty where it isn't that."""
+    pieces = _SPOKEN.split("\n\n" + text.lstrip())
+    if len(pieces) < 5 or pieces[0].strip():
+        return []
+    turns = zip(pieces[1::2], pieces[2::2], strict=True)
+    return [("user" if speaker == "Human" else "assistant", content.strip()) for speaker, content in turns]

@@ -1,0 +1,340 @@
+"""Which format the rows of a file are in and which column plays which role: what the user gave, and else
+what is recognised from the names of columns and the first rows. Nothing is guessed that a name says; a
+guess is marked as one.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from engine.data.conversion.conversation_turns import keys_of
+from engine.data.conversion.judged_answers import (
+    makes_pairs,
+    marks_of,
+    meanings_of,
+    recognise_comparison,
+    recognise_marked,
+)
+from engine.data.conversion.multiple_choice import recognise_answers, recognise_choices
+from engine.data.readers.file_rows import (
+    ALIASES,
+    FLAG_PREFIXES,
+    NUMBERING,
+    TOOLS,
+    TURN_NAMES,
+    FileRows,
+    first_values,
+    looked_at,
+    names_of,
+    names_within,
+    normalise,
+    values_of,
+)
+from store.core.errors import ConfigError, DataError
+from store.data.formats import FORMATS, AnswerBy, FormatName, columns_of
+
+# Which format the rows of a file are in, from the names of its columns and the first rows.
+#
+# Conversations are recognised by their structure, everything else by names (`column_values`), checked against
+# the values. Where no name fits, the values decide and the result is marked as guessed, so that the user
+# is told; nothing is guessed that a name says.
+
+LABEL_LENGTH = 80  # characters of a label, at the median
+FEW_VALUES = 0.5  # distinct labels to rows, at most, where values alone say that a column is a label
+FLAGS = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"})
+
+
+class RecognisedFormats(NamedTuple):
+    """format: None where no column holds text. mappings: of every format that fits, the best first."""
+
+    format: FormatName | None
+    mappings: dict[FormatName, dict[str, str]]
+    guessed: bool
+
+
+def recognise(columns: Sequence[str], rows: FileRows) -> RecognisedFormats:
+    """The format of the rows and the mapping of its roles, with every other format that fits. The rows have
+    what lies at those of the columns that are paths."""
+    rows = looked_at(columns, rows)
+    names = names_of(columns)
+    within = names_within(columns)
+    every = {**{name: paths[0] for name, paths in within.items()}, **names}
+    fitting: dict[str, dict[str, str] | None] = {**_turns(columns, names, rows)}
+    fitting["comparison"] = recognise_comparison(columns, every, rows)
+    fitting["multiple_choice"] = recognise_choices(columns, every, rows)
+    if marked := recognise_marked(every, rows):
+        first, second = (
+            ("marked_pairs", "marked") if makes_pairs(rows, marked) else ("marked", "marked_pairs")
+        )
+        fitting |= {first: marked, second: marked}
+    for format in ALIASES:
+        if format not in PARTICULAR:
+            fitting[format] = _by_name(format, names, within, rows)
+    if not fitting["text_label"] and not fitting["prompt_completion"]:
+        fitting["text_label"] = _flagged(columns, names, rows)
+    order = [*("messages", "sharegpt"), *ALIASES]
+    if marked and next(name for name in fitting if name in PAIRED) == "marked":
+        order = [name for name in order if name != "marked_pairs"]
+        order.insert(order.index("marked") + 1, "marked_pairs")
+    mappings = {FORMATS[name].name: mapping for name in order if (mapping := fitting.get(name))}
+    guessed = not mappings
+    for name, mapping in _by_values(columns, rows).items():
+        mappings.setdefault(name, mapping)
+    return RecognisedFormats(next(iter(mappings), None), mappings, guessed and bool(mappings))
+
+
+PAIRED = ("marked", "marked_pairs")
+PARTICULAR = ("comparison", "multiple_choice", *PAIRED)  # recognised by more than the names of columns
+
+
+def _flagged(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -> dict[str, str] | None:
+    """A text by name, and the first column of values that are true or false, or called so (`is_toxic`)."""
+    aliases = (*ALIASES["text_label"]["text"], *ALIASES["text"]["text"])
+    texts = (names[alias] for alias in aliases if alias in names)
+    text = next((column for column in texts if _fits("text_label", "text", values_of(rows, column))), None)
+    if text is None:
+        return None
+    for column in columns:
+        if normalise(column) in NUMBERING:  # 0 and 1 of two rows
+            continue
+        values = first_values(rows, column, 2000)
+        keys = {str(value).strip().lower() for value in values}
+        called = normalise(column).startswith(FLAG_PREFIXES) and len(keys) <= 2
+        flat = not any(isinstance(value, list | dict | bytes) for value in values)
+        if flat and keys and (called or any(keys == pair for pair in FLAGS) or keys <= {"true", "false"}):
+            return {"text": text, "label": column}
+    return None
+
+
+def _turns(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -> dict[str, dict[str, str]]:
+    """Columns whose values are lists of turns; the usual names first."""
+    mappings: dict[str, dict[str, str]] = {}
+    listed = next((names[alias] for alias in TOOLS if alias in names), None)
+    extra = next((names[alias] for alias in ALIASES["instruction"]["system"] if alias in names), None)
+    tools = {"tools": listed} if listed else {}
+    for column in sorted(columns, key=lambda name: normalise(name) not in TURN_NAMES):
+        if normalise(column) in ("chosen", "rejected", "prompt"):  # conversations of a preference
+            continue
+        keys = next((keys for value in first_values(rows, column, 5) if (keys := keys_of(value))), None)
+        if keys == ("role", "content"):
+            mappings.setdefault("messages", {"messages": column, **tools})
+        elif keys:
+            mapping = {"conversations": column, **({"system": extra} if extra else {}), **tools}
+            mappings.setdefault("sharegpt", mapping)
+    return mappings
+
+
+def _by_name(
+    format: str, names: Mapping[str, str], within: Mapping[str, list[str]], rows: FileRows
+) -> dict[str, str] | None:
+    """The mapping of a format whose required roles all have a column. names: normalised name -> column;
+    within: -> paths."""
+    mapping: dict[str, str] = {}
+    for role, aliases in ALIASES[format].items():
+        called: list[str] = []
+        for alias in aliases:
+            called += [names[alias]] if alias in names else []
+            called += within.get(alias, [])
+        free = [column for column in dict.fromkeys(called) if column not in mapping.values()]
+        values = {column: values_of(rows, column) for column in free}
+        column = next((column for column in free if _fits(format, role, values[column])), None)
+        required = role in FORMATS[format].required
+        if column is None and required:  # the name stands, also where the first rows leave it empty
+            column = next((column for column in free if not values[column]), None)
+        if column:
+            mapping[role] = column
+        elif required:
+            return None
+    return mapping
+
+
+def _fits(format: str, role: str, values: list[Any]) -> bool:
+    """Whether the values can play the role: texts, or for a label something short."""
+    if not values:
+        return False
+    if format == "preference":
+        return all(isinstance(value, str) or keys_of(value) for value in values)
+    flat = [value for value in values if not isinstance(value, list | dict | bytes)]
+    if len(flat) < len(values) / 2:
+        return False
+    return role != "label" or statistics.median(len(str(value)) for value in flat) <= LABEL_LENGTH
+
+
+def _by_values(columns: Sequence[str], rows: FileRows) -> dict[FormatName, dict[str, str]]:
+    """Mappings that the values allow where names say nothing."""
+    sizes: dict[str, float] = {}
+    labels: list[str] = []
+    for column in columns:
+        values = values_of(rows, column)
+        texts = [value for value in values if isinstance(value, str)]
+        if len(texts) > len(values) / 2:
+            sizes[column] = statistics.median(len(text) for text in texts)
+        flat = [str(value) for value in values if not isinstance(value, list | dict | bytes)]
+        many = len(flat) >= 10 and 1 < len(set(flat)) <= FEW_VALUES * len(flat)
+        if many and max(map(len, flat)) <= LABEL_LENGTH:
+            labels.append(column)
+    texts_only = [column for column in sizes if column not in labels]
+    # Of several numbered answers, such as output_1 and output_2, the first.
+    bare = {normalise(column).rstrip("0123456789_"): column for column in reversed(columns)}
+    numbered = {
+        name: _by_name(name, bare, {}, rows)
+        for name in ("instruction", "question_answer", "prompt_completion")
+    }
+    mappings = {FORMATS[name].name: mapping for name, mapping in numbered.items() if mapping}
+    if not texts_only:
+        return {"text": {"text": max(sizes, key=sizes.__getitem__)}} if sizes else {}
+    longest = max(sizes[column] for column in texts_only)
+    main = next(column for column in texts_only if sizes[column] >= longest / 2)
+    if labels:
+        label = min(labels, key=lambda name: not isinstance(values_of(rows, name)[0], str))
+        mappings["text_label"] = {"text": main, "label": label}
+    if len(texts_only) > 1:
+        mappings.setdefault("prompt_completion", {"prompt": texts_only[0], "completion": texts_only[1]})
+    return {**mappings, "text": {"text": main}}
+
+
+class ChosenFormat(NamedTuple):
+    """How rows will be read: the format, role -> column, whether the values alone led there, how answers name
+    their choices (multiple choice), and what deciding values mean (judged answers)."""
+
+    format: FormatName
+    mapping: dict[str, str]
+    guessed: bool = False
+    answers: AnswerBy | None = None
+    values: Mapping[str, str] = {}
+
+
+class GivenFormat(NamedTuple):
+    """What the user said of how the rows are read: the format, role -> column (an empty one: none), how
+    answers name their choices, and what deciding values mean. What is None, or left out, is recognised."""
+
+    format: FormatName | None
+    columns: Mapping[str, str]
+    answers: AnswerBy | None = None
+    values: Mapping[str, str] = {}
+
+
+def choose(
+    columns: Sequence[str],
+    rows: FileRows,
+    given: GivenFormat,
+    recognised: RecognisedFormats | None = None,
+) -> ChosenFormat:
+    """How the rows are read, from what the user gave and what is recognised.
+
+    A mapping that names every required role is taken as it is; else the rest is recognised. A role
+    mapped to an empty text has no column. Raises ConfigError for a column that is not there, DataError
+    where nothing fits.
+    """
+    formats = recognised or recognise(columns, rows)
+    format, roles, answers, values = given
+    _check_columns(roles, columns)
+    if format is None and roles:
+        format = _format_with(roles, formats)
+    guessed = format is None and formats.guessed
+    format = format or formats.format
+    if format is None:
+        raise DataError(
+            f"No column holds text to train on (columns: {_listed(columns)}).",
+            fix="Choose a format and map its roles to columns.",
+            field="format",
+        )
+    mapping = _mapped(format, roles, formats.mappings.get(format, {}), columns)
+    chosen = ChosenFormat(format, mapping, guessed)
+    rows = looked_at(columns, rows)
+    if format == "multiple_choice":
+        answers = answers or recognise_answers(rows, columns_of(mapping, "choices"), mapping["answer"])
+        if answers is None:
+            raise _no_answers(mapping)
+        return chosen._replace(answers=answers)
+    if FORMATS[format].meanings:
+        return chosen._replace(values=_meanings(format, mapping, rows, values))
+    return chosen
+
+
+def _format_with(roles: Mapping[str, str], formats: RecognisedFormats) -> FormatName | None:
+    """The first format that has all of these roles: of those that fit, else of those that need no other."""
+    able = [form.name for form in FORMATS.values() if all(form.has_role(role) for role in roles)]
+    fitting = [name for name in formats.mappings if name in able]
+    if not fitting:
+        fitting = [name for name in able if set(FORMATS[name].required) <= set(roles)]
+    return fitting[0] if fitting else None
+
+
+def _mapped(
+    format: FormatName, given: Mapping[str, str], recognised: Mapping[str, str], columns: Sequence[str]
+) -> dict[str, str]:
+    """What is given, and what is recognised for the roles that it leaves open."""
+    form = FORMATS[format]
+    if set(form.required) <= set(given):
+        recognised = {}
+    several = tuple(f"{role}_" for role in form.several if role in given)
+    mapping = {role: column for role, column in recognised.items() if not role.startswith(several or ("\0",))}
+    mapping = {role: column for role, column in {**mapping, **given}.items() if column}
+    for role in form.required:
+        if role not in mapping:
+            raise ConfigError(
+                f"{form.title} needs a column for {role} (columns: {_listed(columns)}).",
+                fix=f"Map a column to {role}, or choose another format.",
+                field=f"columns.{role}",
+            )
+    _check_distinct(mapping)
+    return mapping
+
+
+def _meanings(
+    format: FormatName, mapping: Mapping[str, str], rows: FileRows, given: Mapping[str, str]
+) -> dict[str, str]:
+    """What the values of the deciding column mean. Raises DataError (field values) where it is not plain."""
+    given = {value.strip().casefold(): meaning for value, meaning in given.items()}
+    role = FORMATS[format].required[-1]
+    columns = columns_of(mapping, role)
+    if format == "comparison":
+        recognised = meanings_of(rows, columns, mapping["first"], mapping["second"])
+    else:
+        recognised = marks_of(rows, mapping[role])
+    if recognised is None and not given:
+        able = ", ".join(FORMATS[format].meanings)
+        raise DataError(
+            f"What the values of {', '.join(columns)} mean can't be told.",
+            fix=f"Say it for each value: {able} (values), or choose another column or format.",
+            field="values",
+        )
+    return dict(sorted({**(recognised or {}), **given}.items()))
+
+
+def _no_answers(mapping: dict[str, str]) -> DataError:
+    return DataError(
+        f"The column {mapping['answer']!r} names none of the choices in {columns_of(mapping, 'choices')}.",
+        fix="Map the columns of the choices and of the right one, and say how it names it: answers is text,"
+        " letter, number from 0 or number from 1.",
+        field="answers",
+    )
+
+
+def _check_columns(given: Mapping[str, str], columns: Sequence[str]) -> None:
+    for role, column in given.items():
+        if column and column not in columns:
+            raise ConfigError(
+                f"There is no column {column!r} for {role}.",
+                fix=f"The file has {_listed(columns)}.",
+                field=f"columns.{role}",
+            )
+
+
+def _check_distinct(mapping: dict[str, str]) -> None:
+    taken: dict[str, str] = {}
+    for role, column in mapping.items():
+        if column in taken:
+            raise ConfigError(
+                f"{taken[column]} and {role} are both mapped to the column {column!r}.",
+                fix="Map each role to a column of its own.",
+                field=f"columns.{role}",
+            )
+        taken[column] = role
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(columns[:12]) + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")

@@ -1,0 +1,358 @@
+"""Answers that somebody judged: two answers and which is better, one answer marked good or bad, and marked
+answers to one prompt made into pairs. What the values mean is found from values and column names and is
+always said; an unclear value leaves the format unrecognised. Of a paired file every row is accounted for;
+it is read twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from engine.data.conversion.conversation_turns import keys_of
+from engine.data.readers.file_rows import (
+    ALIASES,
+    FileRow,
+    FileRows,
+    ReadRow,
+    RowSkipped,
+    encode,
+    normalise,
+    plain_json,
+    skipped,
+    values_of,
+)
+from store.core.errors import DataError
+from store.data.formats import REJECTED_OF_A_PAIR, TIE, WITHOUT_PARTNER, roles_for
+
+# Answers that somebody judged: two answers and which is better, or one answer marked good or bad.
+#
+# What decides is a column of few values (1 and 2, "A", "output_1", true and false). Which value means what is
+# found from the values themselves and the names of the columns, and is always said; a value that says nothing
+# clear leaves the format unrecognised, so that nobody trains on the worse answer.
+
+ANSWER_STEMS = frozenset(
+    (
+        "output", "response", "answer", "completion", "candidate", "reply", "generation", "summary", "text",
+        "message", "conversation",
+    )
+)  # fmt: skip
+BETTER = (
+    "label", "preference", "preferred", "winner", "better", "best", "choice", "vote", "human_label",
+    "human_preference", "gold", "gold_label", "better_response_id", "preferred_output",
+    "overall_preference",
+)  # fmt: skip
+ANNOTATOR = re.compile(r"(annotator|rater|judge|vote|label)_?\d+")
+MARKS = (
+    "label", "labels", "desirable", "is_desirable", "good", "is_good", "feedback", "thumbs", "rating",
+    "score", "accepted", "is_accepted", "correct", "is_correct", "preferred", "liked", "vote", "quality",
+    "helpful",
+)  # fmt: skip
+GOOD = frozenset(
+    (
+        "true", "1", "yes", "y", "good", "desirable", "positive", "chosen", "accepted", "up", "thumbs_up",
+        "correct", "helpful", "like",
+    )
+)  # fmt: skip
+BAD = frozenset(
+    (
+        "false", "0", "-1", "no", "n", "bad", "undesirable", "negative", "rejected", "down", "thumbs_down",
+        "incorrect", "unhelpful", "dislike",
+    )
+)  # fmt: skip
+PAIRS = (("1", "2"), ("0", "1"), ("a", "b"), ("first", "second"), ("left", "right"))
+MOST_VALUES = 12
+_MEMBER = re.compile(r"(.*?)_?(1|2|0|a|b|first|second|left|right)")
+
+
+def value_key(value: Any) -> str:
+    """A value as meanings name it: true and false, whole numbers without a point, texts without white space
+    around them, in lower case."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip().casefold()
+
+
+def keys_in(rows: FileRows, columns: Sequence[str]) -> list[str] | None:
+    """The distinct values of the columns together; None where they are too many to mean a choice."""
+    keys: dict[str, None] = {}
+    for column in columns:
+        for value in values_of(rows, column):
+            if isinstance(value, list | dict | bytes) or len(keys) > MOST_VALUES:
+                return None
+            keys.setdefault(value_key(value))
+    return list(keys) if 0 < len(keys) <= MOST_VALUES else None
+
+
+def recognise_comparison(
+    columns: Sequence[str], names: Mapping[str, str], rows: FileRows
+) -> dict[str, str] | None:
+    """Two columns of answers, a column that says which is better (or one of each annotator), and a prompt."""
+    for first, second in answer_pairs(columns, rows):
+        for better in _deciders(columns, names, (first, second)):
+            if meanings_of(rows, better, first, second) is None:
+                continue
+            mapping = {"first": first, "second": second, **roles_for("better", better)}
+            aliases = ALIASES["comparison"]
+            for role in ("prompt", "input", "system"):
+                free = (names[alias] for alias in aliases[role] if alias in names)
+                column = next((column for column in free if column not in mapping.values()), None)
+                if column and all(isinstance(v, str) or keys_of(v) for v in values_of(rows, column)):
+                    mapping[role] = column
+            if "prompt" in mapping or _are_conversations(rows, first):
+                return mapping
+    return None
+
+
+def answer_pairs(columns: Sequence[str], rows: FileRows) -> list[tuple[str, str]]:
+    """Columns that hold two answers to the same, by their names and values."""
+    members: dict[tuple[str, str], str] = {}
+    for column in columns:
+        match = _MEMBER.fullmatch(normalise(column))
+        if match and match[1].rpartition("_")[2] in ANSWER_STEMS:
+            members.setdefault((match[1], match[2]), column)
+    stems = dict.fromkeys(stem for stem, _ in members)
+    pairs = [
+        (members[stem, first], members[stem, second])
+        for stem in stems
+        for first, second in PAIRS
+        if (stem, first) in members
+        and (stem, second) in members
+        and sum(other == stem for other, _ in members) == 2
+    ]
+    return [pair for pair in pairs if all(_are_answers(rows, column) for column in pair)]
+
+
+def _are_answers(rows: FileRows, column: str) -> bool:
+    values = values_of(rows, column)
+    texts = sum(isinstance(value, str) or bool(keys_of(value)) for value in values)
+    return texts * 2 > len(values)
+
+
+def _are_conversations(rows: FileRows, column: str) -> bool:
+    values = values_of(rows, column)
+    return bool(values) and all(keys_of(value) for value in values)
+
+
+def _deciders(columns: Sequence[str], names: Mapping[str, str], taken: tuple[str, str]) -> list[list[str]]:
+    named = [[names[alias]] for alias in BETTER if alias in names and names[alias] not in taken]
+    annotators = [column for column in columns if ANNOTATOR.fullmatch(normalise(column))]
+    return [*named, *([annotators] if annotators else [])]
+
+
+def meanings_of(rows: FileRows, better: Sequence[str], first: str, second: str) -> dict[str, str] | None:
+    """value -> first, second or tie; None where some value means none of these."""
+    keys = keys_in(rows, better)
+    if keys is None:
+        return None
+    meanings = side_meanings(keys, first, second)
+    return meanings if set(meanings) >= set(keys) else None
+
+
+def side_meanings(keys: Sequence[str], first: str, second: str) -> dict[str, str]:
+    """Of those keys of values that say something clear: first, second or tie. first, second: names of the
+    columns of the two sides."""
+    marks = tuple(
+        match[2] if (match := _MEMBER.fullmatch(normalise(column))) else "" for column in (first, second)
+    )
+    numbers = {key for key in keys if re.fullmatch(r"-?\d", key)}
+    meanings = _of_numbers(numbers, marks)
+    for key in keys:
+        if key not in numbers:
+            meanings |= _of_word(key, (first, second), marks)
+    return meanings
+
+
+def _of_numbers(numbers: set[str], marks: tuple[str, ...]) -> dict[str, str]:
+    """1 and 2 name the answers, and then 0 is a tie; 0 and 1 count from 0. A lone 1 goes by the columns' own
+    numbers, of which it is the first or the second."""
+    from_zero = {"0": "first", "1": "second"}
+    from_one = {"1": "first", "2": "second"}
+    if "2" in numbers or (numbers == {"1"} and marks != ("0", "1")):
+        rest = {"0": "tie"}
+        return {key: {**from_one, **rest}[key] for key in numbers if key in {**from_one, **rest}}
+    return {key: from_zero[key] for key in numbers if key in from_zero}
+
+
+def _of_word(key: str, columns: tuple[str, str], marks: tuple[str, ...]) -> dict[str, str]:
+    word = normalise(key)
+    for side, column, mark, usual in zip(
+        ("first", "second"), columns, marks, (("a", "first", "left"), ("b", "second", "right")), strict=True
+    ):
+        ends = word.rpartition("_")[2]
+        if word == normalise(column) or (mark and ends == mark) or ends in usual:
+            return {key: side}
+    if re.match(r"(tie|both|draw|equal|same|neither|none)", word):
+        return {key: "tie"}
+    return {}
+
+
+def side_of(row: FileRow, better: Sequence[str], meanings: Mapping[str, str]) -> str:
+    """first or second: what more than half of those who judged say. Raises RowSkipped for a tie."""
+    votes = []
+    for column in better:
+        value = row.get(column)
+        if value is None or value != value or value == "":
+            continue
+        meaning = meanings.get(value_key(value))
+        if meaning is None:
+            raise RowSkipped(
+                f"{column} is {str(value)[:30]!r}, which says of neither answer that it is better"
+            )
+        votes.append(meaning)
+    if not votes:
+        raise RowSkipped(f"{better[0]} is missing: which answer is better is not said")
+    for side in ("first", "second"):
+        if votes.count(side) * 2 > len(votes):
+            return side
+    raise RowSkipped(TIE)
+
+
+def recognise_marked(names: Mapping[str, str], rows: FileRows) -> dict[str, str] | None:
+    """A prompt, one answer, and a column that marks it good or bad."""
+    marks = [names[alias] for alias in MARKS if alias in names]
+    label = next((column for column in marks if marks_of(rows, column)), None)
+    if label is None:
+        return None
+    mapping: dict[str, str] = {}
+    for role in ("prompt", "completion", "system"):
+        free = (names[alias] for alias in ALIASES["marked"][role] if alias in names)
+        taken = {label, *mapping.values()}
+        column = next(
+            (c for c in free if c not in taken and _are_answers(rows, c) and values_of(rows, c)), None
+        )
+        if column:
+            mapping[role] = column
+        elif role != "system":
+            return None
+    return {**mapping, "label": label}
+
+
+def marks_of(rows: FileRows, column: str) -> dict[str, str] | None:
+    """value -> good or bad; None where some value means neither."""
+    keys = keys_in(rows, [column])
+    if keys is None or len(keys) > 2:
+        return None
+    meanings: dict[str, str] = {}
+    for key in keys:
+        word = {key, normalise(key)}
+        if word & (GOOD | BAD):
+            meanings[key] = "good" if word & GOOD else "bad"
+    return meanings if len(meanings) == len(keys) else None
+
+
+def mark_of(row: FileRow, column: str, meanings: Mapping[str, str]) -> str:
+    """good or bad. Raises RowSkipped where the row says neither."""
+    value = row.get(column)
+    if value is None or value != value or value == "":
+        raise RowSkipped(f"{column} is missing: the answer is marked neither good nor bad")
+    meaning = meanings.get(value_key(value))
+    if meaning is None:
+        raise RowSkipped(f"{column} is {str(value)[:30]!r}, which marks the answer neither good nor bad")
+    return meaning
+
+
+# Prompts with good and bad answers, a row each, as pairs: the first good answer with the first bad one to
+# the same prompt, the second with the second, and so on. Every row of the file is accounted for: a pair is a
+# row, at the line of its good answer; the bad answer's own line, and an answer without a partner, are left
+# out with the reason.
+#
+# The file is read twice. The first time counts answers, so that the second keeps only those waiting that will
+# find a partner: a file without pairs keeps none.
+
+REJECTED = "rejected answer"  # the column that a pair has beside those of its good answer's row
+MOST_WAITING = 1024**3  # bytes of answers whose partner comes later in the file
+
+
+class Marking(NamedTuple):
+    """The columns of prompt, answer and mark, and which values of the mark mean good and bad."""
+
+    prompt: str
+    completion: str
+    label: str
+    meanings: Mapping[str, str]
+
+    def prompt_key(self, row: FileRow) -> bytes:
+        """Equal for equal prompts, texts or turns."""
+        value = json.dumps(plain_json(row.get(self.prompt)), sort_keys=True)
+        return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def count_pairs(rows: Iterable[FileRow], marking: Marking) -> Counter[bytes]:
+    """For each prompt how many pairs its answers make."""
+    counts: dict[str, Counter[bytes]] = {"good": Counter(), "bad": Counter()}
+    for row in rows:
+        try:
+            counts[mark_of(row, marking.label, marking.meanings)][marking.prompt_key(row)] += 1
+        except (RowSkipped, RecursionError):
+            continue
+    return counts["good"] & counts["bad"]
+
+
+def makes_pairs(rows: FileRows, mapping: Mapping[str, str]) -> bool:
+    """Whether half of the rows or more find a partner among the rows."""
+    meanings = marks_of(rows, mapping["label"])
+    if meanings is None:
+        return False
+    pairs = count_pairs(rows, Marking(mapping["prompt"], mapping["completion"], mapping["label"], meanings))
+    return 4 * pairs.total() >= len(rows) > 0
+
+
+def pair_up(rows: Iterable[ReadRow], marking: Marking, pairs: Counter[bytes]) -> Iterator[ReadRow]:
+    """Items of the file, the pairs as rows that have the rejected answer in the column REJECTED. `pairs`:
+    what `count_pairs` found of the same rows. Raises DataError where too much would have to wait."""
+    left = {mark: Counter(pairs) for mark in ("good", "bad")}
+    waiting: dict[tuple[bytes, str], deque[tuple[int, FileRow, int]]] = {}
+    held = 0
+    for line, row in rows:
+        if not isinstance(row, dict):
+            yield line, row
+            continue
+        try:
+            mark, key, size = (
+                mark_of(row, marking.label, marking.meanings),
+                marking.prompt_key(row),
+                len(encode(row)),
+            )
+        except RowSkipped as fault:
+            yield line, skipped(str(fault), _excerpt(row))
+            continue
+        except RecursionError:
+            yield line, skipped("nests too deeply", "")
+            continue
+        if not left[mark][key]:
+            yield line, skipped(WITHOUT_PARTNER[mark], _excerpt(row))
+            continue
+        left[mark][key] -= 1
+        partners = waiting.get((key, "bad" if mark == "good" else "good"))
+        if not partners:
+            waiting.setdefault((key, mark), deque()).append((line, row, size))
+            held += size
+            if held > MOST_WAITING:
+                raise _too_far_apart(line)
+            continue
+        other_line, other, other_size = partners.popleft()
+        held -= other_size
+        good, bad = (
+            ((line, row), (other_line, other)) if mark == "good" else ((other_line, other), (line, row))
+        )
+        yield good[0], {**good[1], REJECTED: bad[1].get(marking.completion)}
+        yield bad[0], skipped(REJECTED_OF_A_PAIR, _excerpt(bad[1]))
+
+
+def _excerpt(row: FileRow) -> str:
+    return encode(row).decode("utf-8")
+
+
+def _too_far_apart(line: int) -> DataError:
+    return DataError(
+        f"At line {line} more than 1 GiB of answers waits for the other answer to its prompt.",
+        fix="Sort the file by prompt, or import the good answers alone (format marked).",
+        field="source",
+    )

@@ -1,0 +1,387 @@
+"""Rows of a data set as a file for other programs: JSONL in four forms, CSV and Parquet.
+
+What is written reads back as the same rows: an import of the file recognises its form. Beside it stand the
+row's number, its part and the other columns of its file. Where a form can't say
+what a row holds (several turns in Alpaca, an answer that was rejected in ShareGPT) nothing is written, and
+the error says how many rows are so and which form can.
+
+The columns of an export beside what is trained on: the row's number, its part, and those of its file.
+
+A column of the file from which nothing was read keeps its name, so that an id or a date goes on with its row;
+where the name is one of the form's own it becomes source.NAME. In tables a column has one type: whole
+numbers, numbers or flags where all of its values are, else text, JSON where a value is no text.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.cleaning.working_rows import canonicals, still_chosen
+from engine.data.conversion.row_conversion import Canonical
+from engine.data.split.partition import PARTS
+from engine.models.tokenization.tool_turns import TOOLS, openai
+from store.core.errors import ConfigError
+from store.core.row_schemas import Kind, Message
+from store.core.table_values import guarded
+from store.data.config import ExportFormat
+from store.data.dataset_files import SCHEMA
+from store.data.formats import without_choices
+
+OWN = ("row_id", "split")
+FORMS = (  # what the forms of an export call their own
+    *(
+        "messages",
+        "conversations",
+        "prompt",
+        "completion",
+        "system",
+        "instruction",
+        "input",
+        "output",
+        "text",
+    ),
+    *("label", "chosen", "rejected", "tools", "choices", "answer_index"),
+)
+TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+@dataclass
+class Columns:
+    """codes: uint8 of each row of the version, its part; empty: no split is told. used: columns of the file
+    that are in the rows already. `names`: file's column -> exported column, as `see` met them."""
+
+    codes: np.ndarray
+    used: frozenset[str]
+    names: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, set[type]] = field(default_factory=dict)
+
+    def see(self, batch: pa.RecordBatch) -> None:
+        """Learn the columns of these rows and what they hold."""
+        for row in map(json.loads, batch["source"].to_pylist()):
+            for name, value in row.items():
+                if name not in self.used:
+                    self.names.setdefault(name, f"source.{name}" if name in (*OWN, *FORMS) else name)
+                    self.kinds.setdefault(name, set()).add(type(value))
+
+    def of(self, batch: pa.RecordBatch) -> Iterator[ExportedRow]:
+        """Of each row its number, its part and the columns of its file; a column that it lacks is None."""
+        for row_id, source in zip(batch["row_id"].to_pylist(), batch["source"].to_pylist(), strict=True):
+            row = json.loads(source)
+            part = {"split": PARTS[self.codes[row_id]]} if len(self.codes) else {}
+            columns = {exported: row.get(name) for name, exported in self.names.items()}
+            yield {"row_id": row_id, **part, **columns}
+
+    def fields(self) -> list[pa.Field]:
+        """The columns of a table."""
+        own = [pa.field("row_id", pa.int64()), *([pa.field("split", pa.string())] if len(self.codes) else [])]
+        return own + [pa.field(exported, self._type(name)) for name, exported in self.names.items()]
+
+    def _type(self, name: str) -> pa.DataType:
+        kinds = self.kinds[name] - {type(None)}
+        if kinds == {int, float}:
+            return pa.float64()
+        return TYPES.get(next(iter(kinds)), pa.string()) if len(kinds) == 1 else pa.string()
+
+
+def used_columns(columns: Mapping[str, str]) -> frozenset[str]:
+    """The columns of the file that a mapping reads: {role: column}."""
+    return frozenset(columns.values())
+
+
+def cell(value: object, type: pa.DataType) -> object:
+    """A value as a column of that type holds it."""
+    if value is None or not pa.types.is_string(type) or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def typed(rows: Iterable[ExportedRow], fields: list[pa.Field]) -> list[pa.Array]:
+    """The columns of a table; a whole number too large for 64 bits is a number."""
+    listed = list(rows)
+    return [pa.array([cell(row.get(f.name), f.type) for row in listed], f.type) for f in fields]
+
+
+TITLES: dict[ExportFormat, str] = {
+    "messages": "JSONL, OpenAI messages",
+    "prompt_completion": "JSONL, prompt and completion",
+    "alpaca": "JSONL, Alpaca",
+    "sharegpt": "JSONL, ShareGPT",
+    "csv": "CSV",
+    "parquet": "Parquet",
+}
+SUFFIXES: dict[ExportFormat, str] = {"csv": ".csv", "parquet": ".parquet"}  # the others are .jsonl
+SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
+PAIRS: tuple[ExportFormat, ...] = ("prompt_completion", "alpaca")
+PAIR_ROLES = (("user", "assistant"), ("system", "user", "assistant"))
+CHOOSING: tuple[ExportFormat, ...] = (*PAIRS, "csv", "parquet")  # that can say what was chosen from
+Form = Literal["text", "preference", "labelled", "choices", "pairs", "chat"]
+ExportedRow = dict[str, object]  # a row as JSON or by column: its form, and columns of the user's own
+
+
+@dataclass
+class Shape:
+    """What the rows are like: how many there are, how many are one question with its answer (and perhaps a
+    system turn), have a system turn, call functions, have a label, have the label as their answer, have
+    choices, and are one question with its choices and the right one."""
+
+    rows: int = 0
+    pairs: int = 0
+    with_system: int = 0
+    with_tools: int = 0
+    labelled: int = 0
+    answered_by_label: int = 0
+    with_choices: int = 0
+    choosing: int = 0
+
+
+def shape(batches: Iterable[pa.RecordBatch], columns: Columns) -> Shape:
+    """Looks at every row, and has `columns` see it."""
+    counts: Counter[str] = Counter()
+    for batch in batches:
+        columns.see(batch)
+        counts["rows"] += batch.num_rows
+        for row in canonicals(batch):
+            roles = row.roles or ()
+            counts["pairs"] += roles in PAIR_ROLES
+            counts["with_system"] += roles[:1] == ("system",)
+            counts["with_tools"] += roles[:1] == (TOOLS,)
+            if row.label is not None:
+                counts["labelled"] += 1
+                counts["answered_by_label"] += bool(row.contents) and row.contents[-1] == row.label
+            if row.choices:
+                counts["with_choices"] += 1
+                counts["choosing"] += _chooses(row)
+    return Shape(**counts)
+
+
+def _chooses(row: Canonical) -> bool:
+    """Whether question, choices and answer stand apart and can be put together again."""
+    if row.roles not in PAIR_ROLES or still_chosen(row).choices is None:
+        return False
+    return not without_choices(row.contents[-2], row.choices or ()).isspace()
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """How rows lie in a file. kind: of the data set. one_list: of the forms in JSON one list in place of a
+    line for each row."""
+
+    kind: Kind
+    format: ExportFormat
+    shape: Shape
+    one_list: bool = False
+
+
+def form_of(kind: Kind, shape: Shape) -> Form:
+    """The plainest form that says all of the rows."""
+    if kind != "chat":
+        return "text" if kind == "text" else "preference"
+    if shape.pairs < shape.rows:
+        return "chat"
+    if shape.choosing == shape.rows:
+        return "choices"
+    return "labelled" if shape.answered_by_label == shape.rows and not shape.with_system else "pairs"
+
+
+def check(layout: FileLayout) -> None:
+    """Raise ConfigError (field format) where the format can't hold the rows."""
+    kind, format, shape = layout.kind, layout.format, layout.shape
+    able = "messages, csv or parquet"
+    if not shape.rows:
+        raise ConfigError("There is no row to export.", fix="Choose other rows.", field="where")
+    if kind != "chat" and format not in ("messages", "csv", "parquet"):
+        what = "plain text" if kind == "text" else "preferred and rejected answers"
+        raise ConfigError(f"{TITLES[format]} can't hold {what}.", fix=f"Choose {able}.", field="format")
+    if format == "sharegpt" and shape.with_tools:
+        raise ConfigError(
+            f"{TITLES[format]} can't hold calls of functions, and {shape.with_tools:,} of {shape.rows:,}"
+            " rows have some.",
+            fix=f"Choose {able}.",
+            field="format",
+        )
+    if format in PAIRS and shape.pairs < shape.rows:
+        raise ConfigError(
+            f"{TITLES[format]} holds one question and one answer a row, and {shape.rows - shape.pairs:,} of"
+            f" {shape.rows:,} rows are longer conversations.",
+            fix="Choose messages, sharegpt, csv or parquet.",
+            field="format",
+        )
+
+
+def losses(layout: FileLayout) -> list[str]:
+    """What an import of the file would not read back, in sentences; empty where it reads all."""
+    format, shape = layout.format, layout.shape
+    form = form_of(layout.kind, shape)
+    sentences = []
+    if shape.with_choices and not (form == "choices" and format in CHOOSING):
+        why = "other rows have none" if form != "choices" else "it reads turns alone"
+        sentences.append(
+            f"{shape.with_choices:,} rows are multiple choice: an import reads them as questions and answers,"
+            f" for {why}."
+        )
+    if shape.labelled and not (form == "labelled" and format in ("csv", "parquet")):
+        sentences.append(
+            f"{shape.labelled:,} rows have a label: it is in the column label, and an import leaves it out."
+        )
+    return sentences
+
+
+def write(path: Path, layout: FileLayout, batches: Iterable[pa.RecordBatch], columns: Columns) -> None:
+    """Write the rows to the new file `path`, each with its other `columns`. The layout has the shape of the
+    same rows, and is `check`ed."""
+    format, shape = layout.format, layout.shape
+    form = form_of(layout.kind, shape)
+    if format == "parquet":
+        _write_parquet(path, form, shape, batches, columns)
+    elif format == "csv":
+        _write_csv(path, form, shape, batches, columns)
+    else:
+        document = _DOCUMENTS[format] if layout.kind == "chat" else _of_kind
+        encode = json.JSONEncoder(ensure_ascii=False).encode
+        begin, between, end = ("[\n", ",\n", "\n]\n") if layout.one_list else ("", "\n", "\n")
+        with open(path, "x", encoding="utf-8", newline="\n") as file:
+            file.write(begin)
+            first = True
+            for batch in batches:
+                for row, more in zip(canonicals(batch), columns.of(batch), strict=True):
+                    file.write(("" if first else between) + encode({**document(row), **more}))
+                    first = False
+            file.write(end)
+
+
+# -- JSONL ----------------------------------------------------------------------------------------------
+
+
+def _messages(row: Canonical, answer: str | None = None) -> list[Message]:
+    assert row.roles is not None
+    contents = row.contents if answer is None else (*row.contents[:-1], answer)
+    return [{"role": role, "content": content} for role, content in zip(row.roles, contents, strict=True)]
+
+
+def _labelled(document: Mapping[str, object], row: Canonical) -> ExportedRow:
+    return {**document} if row.label is None else {**document, "label": row.label}
+
+
+def _chosen_from(row: Canonical) -> ExportedRow:
+    """What an import tells multiple choice by; the prompt lists the choices as it is."""
+    return {} if not row.choices else {"choices": list(row.choices), "answer_index": row.answer_index}
+
+
+def _openai(row: Canonical) -> ExportedRow:
+    return _labelled(openai(_messages(row)), row)
+
+
+def _sharegpt(row: Canonical) -> ExportedRow:
+    turns = [{"from": SPEAKERS[turn["role"]], "value": turn["content"]} for turn in _messages(row)]
+    return _labelled({"conversations": turns}, row)
+
+
+def _prompt_completion(row: Canonical) -> ExportedRow:
+    *system, prompt, completion = row.contents
+    document: ExportedRow = {"system": system[0]} if system else {}
+    document |= {"prompt": prompt, "completion": completion, **_chosen_from(row)}
+    return _labelled(document, row)
+
+
+def _alpaca(row: Canonical) -> ExportedRow:
+    *system, instruction, output = row.contents
+    document: ExportedRow = {"system": system[0]} if system else {}
+    document |= {"instruction": instruction, "input": "", "output": output, **_chosen_from(row)}
+    return _labelled(document, row)
+
+
+def _of_kind(row: Canonical) -> ExportedRow:
+    """Plain texts and preferences have one form in JSONL."""
+    if row.roles is None:
+        return {"text": row.text}
+    return {"chosen": _messages(row), "rejected": _messages(row, row.rejected or "")}
+
+
+_DOCUMENTS: dict[ExportFormat, Callable[[Canonical], ExportedRow]] = {
+    "messages": _openai,
+    "sharegpt": _sharegpt,
+    "prompt_completion": _prompt_completion,
+    "alpaca": _alpaca,
+}
+
+
+# -- tables ---------------------------------------------------------------------------------------------
+
+
+def _columns(form: Form, shape: Shape) -> list[str]:
+    """The columns of a table, in order."""
+    pairs = [*(["system"] if shape.with_system else []), "prompt", "completion"]
+    columns = {
+        "text": ["text"],
+        "preference": ["chosen", "rejected"],
+        "labelled": ["text", "label"],
+        "choices": [*pairs, "choices", "answer_index"],
+        "pairs": pairs,
+        "chat": ["messages"],
+    }[form]
+    return [*columns, "label"] if shape.labelled and form != "labelled" else columns
+
+
+def _cells(form: Form, row: Canonical) -> ExportedRow:
+    """The values of a row by column; a conversation is a list of messages."""
+    match form:
+        case "text":
+            cells: ExportedRow = {"text": row.text}
+        case "preference":
+            cells = _of_kind(row)
+        case "labelled":
+            cells = {"text": row.contents[0]}
+        case "choices" | "pairs":
+            cells = _prompt_completion(row)
+        case "chat":
+            cells = {"messages": _messages(row)}
+    return {**cells, "label": row.label}
+
+
+def _write_csv(
+    path: Path, form: Form, shape: Shape, batches: Iterable[pa.RecordBatch], others: Columns
+) -> None:
+    columns = [*_columns(form, shape), *(field.name for field in others.fields())]
+    with open(path, "x", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        table.writerow(map(guarded, columns))
+        for batch in batches:
+            table.writerows(_csv_rows(form, columns, batch, others))
+
+
+def _csv_rows(form: Form, columns: list[str], batch: pa.RecordBatch, others: Columns) -> Iterator[list[str]]:
+    for row, more in zip(canonicals(batch), others.of(batch), strict=True):
+        cells = {**_cells(form, row), **more}
+        yield [_cell(cells.get(column)) for column in columns]
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else guarded(str(cell(value, pa.string())))
+
+
+def _write_parquet(
+    path: Path, form: Form, shape: Shape, batches: Iterable[pa.RecordBatch], others: Columns
+) -> None:
+    turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    types = {**dict.fromkeys(("messages", "chosen", "rejected"), turns)}
+    types |= {name: SCHEMA.field(name).type for name in ("choices", "answer_index")}
+    # A table that can hold turns as they are need not take them apart: pairs are messages here.
+    form = "chat" if form == "pairs" else form
+    own_fields = [pa.field(column, types.get(column, pa.string())) for column in _columns(form, shape)]
+    schema = pa.schema([*own_fields, *others.fields()])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in batches:
+            cells = [_cells(form, row) for row in canonicals(batch)]
+            columns = [pa.array([values[f.name] for values in cells], f.type) for f in own_fields]
+            columns += typed(others.of(batch), others.fields())
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))

@@ -1,0 +1,416 @@
+"""What every reader gives: one item for every row of the file, read or skipped, never neither.
+
+Rows read + rows skipped = rows of the file; what a reader decides on its own goes into `problems`. Here
+too: the first rows, bounded in number and size, the values of their columns, also of those that lie inside
+objects (`input.question`), and a row as the JSON that is stored.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from store.core.errors import DataError
+
+# What every reader gives: one item for every row of the file, read or skipped, never neither.
+#
+# The invariant that the import rests on: rows read + rows skipped = rows of the file. Lines that are
+# blank are not rows. What a reader decides on its own (an encoding, a delimiter, a renamed column) goes
+# into `problems`, so that nothing is chosen in silence.
+#
+# The one way in which reading says that a row can't be taken.
+
+MAX_ROW = 16 * 1024 * 1024  # bytes of one row; a longer one is skipped, so that memory stays bounded
+MAX_ROW_TEXT = "16 MiB"
+EXCERPT = 200  # characters of a skipped row that are kept
+
+
+FileRow = dict[str, object]  # a row of a file: column -> whatever JSON or Parquet holds
+
+
+class Skipped(NamedTuple):
+    """A row that was not taken. `reason` is the same for all rows with the same fault, to be counted."""
+
+    reason: str
+    excerpt: str
+
+
+class SourceProblem(NamedTuple):
+    """Something to know about a file; `line` is None where it concerns the whole file. A `notice` only says
+    how the file is read: nothing is wrong."""
+
+    line: int | None
+    reason: str
+    notice: bool = False
+
+
+ReadRow = tuple[int, FileRow | Skipped]
+
+
+def skipped(reason: str, text: str) -> Skipped:
+    """A skipped row with the beginning of its text as the excerpt."""
+    return Skipped(reason, text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…")
+
+
+class Reader:
+    """Rows of one source. Subclasses fill the fields before `rows()` is called.
+
+    total, unit: what `position()` counts up to (0 where it is not known beforehand).
+    columns: in the order of the file; empty where only the rows tell. marks: of a column that says where a
+    row is from (a file, a split) all of its values. further: of several files the first rows of all but the
+    first, to see their columns.
+    """
+
+    name = ""  # csv | tsv | json | jsonl | parquet | text
+    compressed = False
+    encoding: str = "utf-8"
+    has_header: bool | None = None
+    delimiter: str | None = None
+    bytes = 0
+    total: float = 0
+    unit = "bytes"
+
+    def __init__(self) -> None:
+        self.columns: list[str] = []
+        self.marks: dict[str, list[str]] = {}
+        self.further: list[ReadRow] = []
+        self.problems: list[SourceProblem] = []
+
+    def rows(self) -> Iterator[ReadRow]:
+        """(line where the row begins, the row or why it was skipped), once. Raises DataError where the
+        file can't be read on."""
+        raise NotImplementedError
+
+    def position(self) -> float:
+        """How much of `total` has been read."""
+        return 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def unique_names(names: list[str]) -> tuple[list[str], list[SourceProblem]]:
+    """Column names without blanks and repeats: `column_3` for a blank, `text_2` for the second `text`."""
+    taken: set[str] = set()
+    given = set(names)
+    last: dict[str, int] = {}  # of each repeated name the number that was given to it last
+    unique: list[str] = []
+    problems: list[SourceProblem] = []
+    for position, raw in enumerate(names, 1):
+        base = raw.strip() or f"column_{position}"
+        name, number = base, last.get(base, 1)
+        while name in taken or (number > 1 and name in given):
+            number += 1
+            name = f"{base}_{number}"
+        last[base] = number
+        if number > 1:
+            reason = f"Two columns are named {base!r}; number {position} is called {name!r} here."
+            problems.append(SourceProblem(1, reason + f" Map {name!r}, or rename the column in the file."))
+        taken.add(name)
+        unique.append(name)
+    return unique, problems
+
+
+class RowSkipped(Exception):
+    """This row can't be taken. The reason is the same for every row with the same fault."""
+
+
+def plain_json(value: Any) -> Any:
+    """`value` with what JSON has no word for put into words: NaN and infinities null, bytes counted."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return _in_words(value)
+
+
+def _in_words(value: Any) -> str:
+    return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_in_words).encode
+
+
+def encode(row: FileRow) -> bytes:
+    """The row as JSON in UTF-8. Raises RecursionError where it nests too deeply."""
+    try:
+        return _encode(row).encode("utf-8")
+    except ValueError:  # NaN, or half a surrogate pair, which only an escape can hold
+        return json.dumps(plain_json(row), default=_in_words).encode("ascii")
+
+
+# The values of a column in the first rows of a file, and columns that lie inside objects, by a path.
+#
+# `input.question` is the field `question` of the objects in the column `input`; `answers.text.0` the first
+# text of a list. A row of the file stays as it is: `with_paths` adds what a mapping needs.
+#
+# The column names under which each role is met in the wild, the most telling first.
+
+FileRows = Sequence[FileRow]
+
+MOST_COLUMNS = 4096
+DEEPEST_PATH = 4  # objects in objects that a path goes through
+MOST_PATHS = 200
+FEWEST_ROWS, MOST_CELLS = 50, 1_000_000  # of the first rows; fewer of them where they are wide
+
+
+def column_names(names: list[str], rows: FileRows) -> list[str]:
+    """Columns of the file: as known beforehand, else those of the first rows, in the order they appear.
+    Raises DataError where there are more than 4,096."""
+    return check_width(names or list(dict.fromkeys(name for row in rows for name in row)))
+
+
+def check_width(columns: list[str]) -> list[str]:
+    """The columns. Raises DataError where there are more than 4,096."""
+    if len(columns) > MOST_COLUMNS:
+        raise DataError(
+            f"The file has {len(columns):,} columns; at most {MOST_COLUMNS:,} are read.",
+            fix="Keep the columns that hold text, answers and labels, or give one object a line.",
+            field="source",
+        )
+    return columns
+
+
+def looked_at(columns: Sequence[str], rows: FileRows) -> FileRows:
+    """So many of the first rows that a wide file costs as much to look at as a narrow one."""
+    return rows[: max(FEWEST_ROWS, MOST_CELLS // max(1, len(columns)))]
+
+
+def values_of(rows: FileRows, column: str) -> list[Any]:
+    """The values of a column that are there."""
+    return list(_values(rows, column))
+
+
+def first_values(rows: FileRows, column: str, most: int) -> list[Any]:
+    """The first of them."""
+    return list(itertools.islice(_values(rows, column), most))
+
+
+def _values(rows: FileRows, column: str) -> Iterator[Any]:
+    values = (row.get(column) for row in rows)
+    return (value for value in values if value is not None and value == value and value != "")
+
+
+def paths_of(columns: Sequence[str], rows: FileRows) -> list[str]:
+    """Paths to what lies in the objects and lists of texts of the first rows, at most 200."""
+    paths: dict[str, None] = {}
+    for column in columns:
+        for value in first_values(rows, column, 20):
+            for path in _inside(value, column, 0):
+                if path not in columns:
+                    paths.setdefault(path)
+            if len(paths) >= MOST_PATHS:
+                return list(paths)[:MOST_PATHS]
+    return list(paths)
+
+
+def _inside(value: Any, path: str, depth: int) -> Iterator[str]:
+    if isinstance(value, list):
+        if value and all(isinstance(item, str) for item in value):
+            yield f"{path}.0"
+        elif value and isinstance(value[0], dict) and "text" in value[0]:
+            yield f"{path}.0.text"
+    elif isinstance(value, dict) and depth < DEEPEST_PATH:
+        for key, item in value.items():
+            inner = f"{path}.{key}"
+            if isinstance(item, list):
+                yield inner
+            if isinstance(item, dict | list):
+                yield from _inside(item, inner, depth + 1)
+            else:
+                yield inner
+
+
+def value_at(row: FileRow, path: str) -> Any:
+    """What lies at the path; None where nothing does."""
+    if path in row:
+        return row[path]
+    value: Any = row
+    for part in path.split("."):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
+
+
+def with_paths(row: FileRow, paths: Iterable[str]) -> FileRow:
+    """The row, with what lies at the paths under their names."""
+    return {**row, **{path: value_at(row, path) for path in paths}}
+
+
+def ignored(columns: Sequence[str], mapping: dict[str, str]) -> list[str]:
+    """The columns of the file of which nothing is used."""
+    used = set(mapping.values())
+    roots = {path.split(".", 1)[0] for path in used}
+    return [column for column in columns if column not in used and column not in roots]
+
+
+SYSTEM = ("system", "system_prompt", "system_message")
+TOOLS = ("tools", "functions", "available_tools")
+
+# In the order in which formats are tried: the more particular before the more general.
+ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
+    "preference": {
+        "chosen": ("chosen", "preferred", "accepted", "chosen_response", "response_chosen"),
+        "rejected": (
+            "rejected", "dispreferred", "rejected_response", "response_rejected", "non_preferred",
+        ),
+        "prompt": ("prompt", "question", "instruction", "query", "input"),
+        "system": SYSTEM,
+        "tools": TOOLS,
+    },
+    "comparison": {
+        "prompt": ("prompt", "instruction", "question", "query", "input", "text", "article", "context"),
+        "input": ("input",),
+        "system": SYSTEM,
+    },
+    "marked_pairs": {},
+    "marked": {
+        "prompt": ("prompt", "question", "instruction", "query", "input"),
+        "completion": ("completion", "response", "output", "answer", "reply", "generation"),
+        "system": SYSTEM,
+    },
+    "multiple_choice": {
+        "question": (
+            "question", "query", "q", "stem", "problem", "ctx", "goal", "prompt", "sentence", "premise",
+            "input", "instruction", "text",
+        ),
+        "choices": ("choices", "options", "endings", "candidates", "alternatives", "mc1_targets"),
+        "answer": (
+            "answer", "answerkey", "answer_key", "answer_index", "answer_idx", "answer_id", "label", "target",
+            "correct", "correct_answer", "correct_option", "correct_choice", "correct_index",
+            "correct_answer_index", "right_answer", "gold", "gold_index", "cop", "solution", "key",
+        ),
+        "context": ("context", "passage", "article", "paragraph", "background", "story", "support"),
+        "system": SYSTEM,
+    },
+    "instruction": {
+        "instruction": ("instruction", "instructions"),
+        "output": ("output", "response", "answer", "completion", "target", "result"),
+        "input": ("input", "context"),
+        "system": SYSTEM,
+    },
+    "question_answer": {
+        "question": ("question", "query", "q", "problem"),
+        "answer": ("answer", "response", "a", "solution", "reply", "output", "answers"),
+        "context": ("context", "passage", "background", "paragraph"),
+        "system": SYSTEM,
+    },
+    "text_label": {
+        "text": (
+            "text", "sentence", "utterance", "review", "tweet", "message", "comment", "content", "headline",
+            "title", "question", "document",
+        ),
+        "label": (
+            "label", "label_text", "labels", "category", "class", "intent", "sentiment", "emotion", "topic",
+            "target", "tag", "class_name", "label_name", "coarse_label", "coarse",
+        ),
+        "instruction": ("instruction",),
+    },
+    "prompt_completion": {
+        "prompt": (
+            "prompt", "input", "query", "source", "src", "article", "document", "dialogue", "mr",
+            "meaning_representation", "question", "instruction", "human", "user", "text", "sentence",
+            "word", "term",
+        ),
+        "completion": (
+            "completion", "response", "output", "answer", "target", "tgt", "reference", "ref", "summary",
+            "highlights", "reply", "definition", "gloss", "translation", "gpt", "assistant",
+        ),
+        "system": SYSTEM,
+    },
+    "text": {"text": ("text", "content", "document", "body", "article", "full_text", "passage", "story")},
+}  # fmt: skip
+
+# Columns that hold one choice each: one of these and a number or a letter, or a letter alone.
+CHOICE_STEMS = ("ans", "answer", "option", "opt", "op", "choice", "sol", "ending", "candidate", "alternative")
+
+TURN_NAMES = ("messages", "conversations", "conversation", "chat", "dialogue", "turns", "message")
+
+FLAG_PREFIXES = ("is_", "has_")
+NUMBERING = frozenset({"row_id", "rowid", "row", "id", "idx", "index", "line", "number", "no", "unnamed:_0"})
+GENERIC = ("text", "value", "content", "0")  # of a path, these say less than what they lie in
+
+KNOWN_NAMES = frozenset(
+    name for roles in ALIASES.values() for names in roles.values() for name in names if len(name) > 1
+) | frozenset(TURN_NAMES)
+
+
+def normalise(name: str) -> str:
+    """`Label Text`, `label-text` and `LABEL_TEXT` are one name."""
+    return re.sub(r"[\s\-.]+", "_", name.strip().lower())
+
+
+def names_of(columns: Sequence[str]) -> dict[str, str]:
+    """Normalised name -> column, the first of those that share one."""
+    return {normalise(column): column for column in reversed(columns)}
+
+
+def names_within(columns: Sequence[str]) -> dict[str, list[str]]:
+    """Normalised name -> paths, by the last part of a path, or by what that lies in where the part says
+    nothing (`answer` for `answer.text`)."""
+    names: dict[str, list[str]] = {}
+    for column in columns:
+        parts = column.split(".")
+        while len(parts) > 1 and parts[-1] in GENERIC:
+            parts.pop()
+        if "." in column:
+            names.setdefault(normalise(parts[-1]), []).append(column)
+    return names
+
+
+MOST_BYTES = 32 * 1024 * 1024
+MOST_ITEMS = 20_000  # rows and skipped rows together
+
+_NUMBER = re.compile(r"\s*[-+]?\d[\d.,]*(e[-+]?\d+)?\s*", re.IGNORECASE)
+# Roles that are read by the model; an answer or a label may well be a number.
+ASKING = ("text", "prompt", "question", "instruction")
+
+
+def read_first(rows: Iterator[ReadRow], most: int) -> list[ReadRow]:
+    """Items from the front of `rows` until `most` rows were read; skipped ones come with them, in order."""
+    items: list[ReadRow] = []
+    count = size = 0
+    for item in rows:
+        items.append(item)
+        if isinstance(item[1], dict):
+            count += 1
+            size += _size(item[1])
+        if count >= most or size >= MOST_BYTES or len(items) >= MOST_ITEMS:
+            break
+    return items
+
+
+def _size(row: FileRow) -> int:
+    try:
+        return len(encode(row))
+    except RecursionError:
+        return 0
+
+
+def remarks(mapping: dict[str, str], rows: FileRows) -> list[SourceProblem]:
+    """What is odd about the values of the mapped columns, though they can be read."""
+    problems: list[SourceProblem] = []
+    for role, column in mapping.items():
+        values = values_of(rows, column)
+        numbers = [value for value in values if isinstance(value, int | float)]
+        if role in ASKING and values:
+            as_text = [value for value in values if isinstance(value, str) and _NUMBER.fullmatch(value)]
+            if len(numbers) + len(as_text) == len(values):
+                reason = f"Every value of the column {column!r} is a number, yet it is read as the {role}."
+                problems.append(SourceProblem(None, reason + " Map another column if it is not meant."))
+                continue
+        if numbers and role != "label":
+            problems.append(SourceProblem(None, f"Numbers in the column {column!r} are read as text.", True))
+    return problems

@@ -1,0 +1,330 @@
+"""Which of several files hold rows, which reader each wants, and the part (train, validation, test) that a
+file or a column names. Content wins over a file's extension. What is about the data (README.md, LICENSE)
+holds no rows; that a file is not read is said. A value that names no known part has none until somebody
+gives it one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from engine.data.readers.file_rows import FileRow, FileRows, RowSkipped, SourceProblem, normalise, values_of
+from engine.data.readers.source_files import unreadable
+from engine.data.readers.table_readers import Dialect, sniff
+from store.core.errors import DataError
+from store.data.formats import LEAVE_OUT, LEFT_OUT
+
+# The part of a data set that a file or a column of it names: train, validation or test.
+#
+# Words that people use for them ("dev", "val", "oos_test", `train.csv`) are known; any other value has no
+# part until somebody gives it one. A row of a value that has none, or is to be left out, is not taken, and
+# counted.
+
+PART_WORDS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development", "eval"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout", "heldout"), "test"),
+}
+PART_COLUMNS = (
+    "file",
+    "split",
+    "part",
+    "set",
+    "subset",
+    "partition",
+    "fold",
+    "data_split",
+    "dataset_split",
+    "usage",
+    "phase",
+)
+MOST_PART_VALUES = 30  # of a column that is the split
+
+
+def part_named(value: str) -> str | None:
+    """The part that a value names, by the last of its words that names one."""
+    words = re.split(r"[^a-z]+", value.lower())
+    return next((PART_WORDS[word] for word in reversed(words) if word in PART_WORDS), None)
+
+
+def parts_of(values: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
+    """value -> part: as given, else as the value names it; values without a part are not in it."""
+    named = {value: given.get(value) or part_named(value) for value in values}
+    return {value: part for value, part in named.items() if part}
+
+
+def part_column(columns: Sequence[str], rows: FileRows, marks: Mapping[str, Sequence[str]]) -> str | None:
+    """The column that says of every row which part it is in: called so, with values that name parts.
+    `marks`: all values of columns of which they are known beforehand."""
+    for column in columns:
+        if normalise(column) in PART_COLUMNS:
+            values = {part_value(value) for value in (marks.get(column) or values_of(rows, column))}
+            if values and len(values) <= MOST_PART_VALUES and all(part_named(value) for value in values):
+                return column
+    return None
+
+
+def part_value(value: Any) -> str:
+    """A value of the column as parts are given to it."""
+    return str(value).strip()[:80]
+
+
+def part_of_row(row: FileRow, column: str, given: Mapping[str, str]) -> str:
+    """train, validation or test. Raises RowSkipped for a row that is to be left out, or has no part."""
+    value = row.get(column)
+    if value is None or value != value or value == "":
+        raise RowSkipped(f"{column} is empty: the row is in no part")
+    name = part_value(value)
+    part = given.get(name) or part_named(name)
+    if part is None:
+        raise RowSkipped(f"{column} is {name[:40]!r}, to which no part was given")
+    if part == LEAVE_OUT:
+        raise RowSkipped(f"{LEFT_OUT}{column} is {name[:40]!r}")
+    return part
+
+
+ReaderName = Literal["csv", "tsv", "json", "jsonl", "parquet", "text"]
+
+EXTENSIONS: dict[str, ReaderName] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+}
+ENOUGH_FIELDS = 0.98  # agreement of fields by which a file that isn't called CSV is one all the same
+
+
+class RecognisedFile(NamedTuple):
+    reader: ReaderName
+    dialect: Dialect | None
+    notice: str  # empty where extension and content agree
+
+
+def by_extension(name: str) -> ReaderName | None:
+    """What the name says, `.gz` set aside."""
+    stem = re.sub(r"\.gz$", "", name.lower())
+    return next((kind for ending, kind in EXTENSIONS.items() if stem.endswith(ending)), None)
+
+
+def recognise(name: str, head: str, whole: bool) -> RecognisedFile:
+    """The reader for a text file called `name` that begins with `head` (all of it where `whole`)."""
+    named = by_extension(name)
+    reader = _json(head, named)
+    dialect = None
+    if reader is None:
+        lines = head if whole else head[: head.rfind("\n") + 1] or head
+        dialect = sniff(lines, "\t" if named == "tsv" else "," if named == "csv" else None)
+        reader = _delimited(dialect, named)
+    if reader not in ("csv", "tsv"):
+        dialect = None
+    notice = ""
+    if named and named != reader:
+        notice = f"The name of the file says {named}, its content is {reader}: it is read as {reader}."
+    return RecognisedFile(reader, dialect, notice)
+
+
+def _delimited(dialect: Dialect, named: ReaderName | None) -> ReaderName:
+    tab = dialect.delimiter == "\t"
+    if named in ("csv", "tsv"):
+        return "tsv" if tab and dialect.agreement else named
+    # Prose has commas too: without the name it takes several rows that all agree.
+    rows, many = len(dialect.records), 2 if tab else 5
+    if dialect.agreement >= ENOUGH_FIELDS and rows >= many and (tab or _has_names(dialect)):
+        return "tsv" if tab else "csv"
+    return "text"
+
+
+def _has_names(dialect: Dialect) -> bool:
+    return all(len(cell) <= 40 and len(cell.split()) <= 4 for cell in dialect.records[0])
+
+
+def _json(head: str, named: ReaderName | None) -> ReaderName | None:
+    start = head.lstrip()
+    if re.match(r"\[\s*[\[{\]\"]", start):
+        return "json" if named != "text" or re.match(r"\[\s*(\{\s*\"|\])", start) else None
+    if not re.match(r"\{\s*[\"}]", start):
+        # A JSONL file whose first line is broken is still JSONL.
+        return "jsonl" if named == "jsonl" else None
+    lines = [line for line in start.split("\n", 6)[:6] if line.strip()]
+    first = lines[0].rstrip()
+    if _is_object(first):
+        alone = len(lines) == 1
+        return "json" if alone and named == "json" and _holds_rows(first) else "jsonl"
+    if len(lines) == 1 or first[-1] in "[{,:":  # cut by the end of the head, or spread over lines
+        return "jsonl" if named == "jsonl" else "json"
+    return "jsonl" if named == "jsonl" or any(_is_object(line) for line in lines[1:]) else "json"
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _holds_rows(line: str) -> bool:
+    waiting = [json.loads(line)]
+    while waiting:
+        for value in waiting.pop().values():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                return True
+            if isinstance(value, dict):
+                waiting.append(value)
+    return False
+
+
+# Which of several files hold rows: those of a folder, and those that somebody named together.
+#
+# What is about the data (README.md, LICENSE, dataset_info.json) holds no rows, is not read, and that is
+# said. Names of labels, texts beside tables, and files of another kind may be rows, or say what the rows
+# mean: there the import stops until somebody says which files are meant.
+
+MAX_FILES = 200
+MAX_NAMED = 8
+ABOUT = frozenset(
+    (
+        "authors", "changelog", "changes", "citation", "code_of_conduct", "contributing", "copying",
+        "copyright", "croissant", "datacard", "datasheet", "dataset_card", "dataset_dict", "dataset_info",
+        "dataset_infos", "licence", "license", "manifest", "metadata", "notice", "package", "readme",
+        "requirements", "schema", "sha256sums", "checksums", "state",
+    )
+)  # fmt: skip
+LABEL_NAMES = re.compile(
+    r"(.*_)?(label|labels|classes|class_names|class_labels|label_names|label_list|label_map|labels_map|label2id"
+    r"|id2label|categories|intents|tags|tagset)"
+)
+READ_APART = ("text", "json")  # kinds of files that are lists of names as often as rows
+
+
+class ChosenFiles(NamedTuple):
+    """files: those with rows. problems: what is said of the others."""
+
+    files: list[Path]
+    problems: list[SourceProblem]
+
+
+def choose_files(folder: Path, ignore: Sequence[str]) -> ChosenFiles:
+    """The files of a folder that hold rows. ignore: names that somebody said hold none. Raises DataError
+    where it is not plain which do, for none, and for more than 200."""
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    files = [path for path in entries if path.is_file()]
+    _check_names(files, ignore)
+    chosen = _kept([path for path in files if by_extension(path.name)], ignore)
+    if not chosen.files:
+        raise DataError(
+            f"{folder} has no file of data in it.",
+            fix="Name a file, or a folder with CSV, TSV, JSON, JSONL, Parquet or text files.",
+            field="source",
+        )
+    if len(chosen.files) > MAX_FILES:
+        raise DataError(
+            f"{folder} has {len(chosen.files):,} files of data; at most {MAX_FILES} are read together.",
+            fix="Join them first.",
+            field="source",
+        )
+    _check_kinds(folder, chosen.files)
+    other = [path.name + ("/" if path.is_dir() else "") for path in entries if not path.is_file()]
+    other += [path.name for path in files if not by_extension(path.name)]
+    if other:
+        reason = f"Not read, as no kind of file with rows: {_listed(other)}."
+        chosen.problems.append(SourceProblem(None, reason, True))
+    return chosen
+
+
+def keep_rows(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
+    """Those of several files that hold rows. Raises DataError where one may be something else, and for a
+    name in `ignore` that none has."""
+    _check_names(paths, ignore)
+    return _kept(paths, ignore)
+
+
+def _kept(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
+    rest = [path for path in paths if path.name not in ignore]
+    tables = [path for path in rest if not _is_about(path) and by_extension(path.name) != "text"]
+    about = [path for path in rest if len(rest) > 1 and _is_about(path, beside=bool(tables))]
+    rows = [path for path in rest if path not in about]
+    if not rows:
+        about, rows = [], rest
+    unclear = [path for path in rows if len(rows) > 1 and _may_name_labels(path, bool(tables))]
+    if unclear:
+        names = [path.name for path in unclear]
+        others = _listed([path.name for path in rows if path not in unclear]) or "each other"
+        raise DataError(
+            f"{_listed(names)} beside {others} may say what labels mean, or hold other texts than the rows:"
+            " such a file is not read as rows.",
+            fix="Import the files with rows by name, or leave these out on purpose: "
+            + " ".join(f"--ignore-file {name}" for name in names),
+            field="ignore_files",
+        )
+    notices: list[SourceProblem] = []
+    if about:
+        named = _listed([path.name for path in about])
+        notices.append(SourceProblem(None, f"Not read, as about the data and no rows: {named}.", True))
+    if ignore:
+        notices.append(SourceProblem(None, f"Files left out on purpose: {_listed(list(ignore))}.", True))
+    return ChosenFiles(rows, notices)
+
+
+def _is_about(path: Path, *, beside: bool = True) -> bool:
+    """Whether a file is about data by its name: a text or a JSON called so, Markdown beside tables."""
+    kind, stem = by_extension(path.name), _stem(path)
+    if path.suffix.lower() == ".md" and beside:
+        return True
+    return kind in (None, *READ_APART) and stem in ABOUT
+
+
+def _may_name_labels(path: Path, beside: bool) -> bool:
+    if by_extension(path.name) == "text" and beside:
+        return True
+    return bool(LABEL_NAMES.fullmatch(_stem(path)))
+
+
+def _check_kinds(folder: Path, files: Sequence[Path]) -> None:
+    kinds: dict[str, list[str]] = {}
+    for path in files:
+        kinds.setdefault(str(by_extension(path.name)), []).append(path.name)
+    if len(kinds) > 1:
+        named = "; ".join(f"{kind}: {_listed(names)}" for kind, names in kinds.items())
+        fewest = min(kinds.values(), key=len)
+        raise DataError(
+            f"{folder} has files of several kinds ({named}), and which of them are the rows can't be told.",
+            fix="Import files by name, or leave some out on purpose: "
+            + " ".join(f"--ignore-file {name}" for name in fewest[:MAX_NAMED]),
+            field="ignore_files",
+        )
+
+
+def _check_names(paths: Sequence[Path], ignore: Sequence[str]) -> None:
+    names = {path.name for path in paths}
+    if missing := [name for name in ignore if name not in names]:
+        raise DataError(
+            f"There is no file {missing[0]!r} to leave out.",
+            fix=f"There is {_listed(sorted(names))}.",
+            field="ignore_files",
+        )
+    if ignore and names <= set(ignore):
+        raise DataError("Every file is to be left out.", fix="Keep one with rows.", field="ignore_files")
+
+
+def _stem(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    return re.sub(r"[\s\-.]+", "_", Path(name).stem)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

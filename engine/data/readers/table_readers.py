@@ -1,0 +1,300 @@
+"""Tables, row by row: CSV, TSV and other delimited files with physical line numbers, and Parquet in
+batches.
+
+A delimited row whose number of fields differs from the header's is skipped with its line, never padded or
+cut.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.readers.file_rows import (
+    KNOWN_NAMES,
+    MAX_ROW,
+    FileRow,
+    Reader,
+    ReadRow,
+    Skipped,
+    SourceProblem,
+    normalise,
+    skipped,
+    unique_names,
+)
+from engine.data.readers.plain_text import LineReader, Lines
+from engine.data.readers.source_files import ByteStream
+from store.core.errors import DataError
+from store.core.formatting import plural
+from store.core.table_values import spelled_out, unguarded
+
+# CSV, TSV and other delimited files, row by row, with physical line numbers.
+#
+# A row whose number of fields differs from the header's is skipped with its line, never padded or cut.
+#
+# How a delimited file is written: its delimiter, whether quotes mean anything, whether line 1 is a header.
+#
+# All of it is judged from the first records, and none of it needs the file to be clean: the delimiter is
+# the one under which most records have as many fields as the first.
+
+DELIMITERS = (",", "\t", ";", "|")
+SAMPLE_RECORDS = 200  # records looked at
+EXPORTED = "row_id"  # a column of every file that an export of rows has written
+
+csv.field_size_limit(2 * MAX_ROW)
+
+
+class Dialect(NamedTuple):
+    """`agreement`: share of the first records with as many fields as the very first, 0 for one column."""
+
+    delimiter: str
+    quoted: bool
+    agreement: float
+    records: list[list[str]]
+
+
+class _Unclosed(Exception):
+    """A quoted field that does not end within the limit or the file."""
+
+
+class _PushBack:
+    """Numbered lines that can be given back."""
+
+    def __init__(self, lines: Iterator[tuple[int, str | Skipped]]) -> None:
+        self._lines = lines
+        self._returned: list[tuple[int, str | Skipped]] = []
+
+    def __iter__(self) -> _PushBack:
+        return self
+
+    def __next__(self) -> tuple[int, str | Skipped]:
+        return self._returned.pop() if self._returned else next(self._lines)
+
+    def give_back(self, lines: list[tuple[int, str | Skipped]]) -> None:
+        self._returned.extend(reversed(lines))
+
+
+def records(
+    lines: Iterator[tuple[int, str | Skipped]], delimiter: str, quoted: bool
+) -> Iterator[tuple[int, list[str] | Skipped, str]]:
+    """(physical line of the record's beginning, its fields or why it was skipped, its first line).
+
+    Blank lines are no records. A quote that is never closed costs its own line alone: the lines it
+    would swallow are read again as records.
+    """
+    source = _PushBack(lines)
+    for number, line in source:
+        if isinstance(line, Skipped):
+            yield number, line, line.excerpt
+        elif not line:
+            continue
+        elif not quoted or '"' not in line:
+            yield number, line.split(delimiter), line
+        else:
+            yield number, _parse(line, source, delimiter), line
+
+
+def _parse(line: str, source: _PushBack, delimiter: str) -> list[str] | Skipped:
+    taken: list[tuple[int, str | Skipped]] = []
+    try:
+        return next(csv.reader(_continue(line, source, taken), delimiter=delimiter))
+    except _Unclosed:
+        source.give_back(taken)
+        return skipped("a quote opens here and is never closed", line)
+    except csv.Error as error:
+        return skipped(f"broken CSV ({error})", line)
+
+
+def _continue(line: str, source: _PushBack, taken: list[tuple[int, str | Skipped]]) -> Iterator[str]:
+    """The line, and further ones as the parser asks for them: it does so inside quotes alone."""
+    size = len(line)
+    yield line + "\n"
+    for number, more in source:
+        taken.append((number, more))
+        if isinstance(more, Skipped):
+            raise _Unclosed
+        size += len(more)
+        if size > MAX_ROW:
+            raise _Unclosed
+        yield more + "\n"
+    raise _Unclosed
+
+
+def sniff(text: str, preferred: str | None) -> Dialect:
+    """The dialect of the first lines (whole ones). A tie goes to `preferred`, the extension's delimiter."""
+    best: Dialect | None = None
+    order = sorted(DELIMITERS, key=lambda mark: mark != preferred)
+    for delimiter in order:
+        quoted = delimiter != "\t" or _tsv_quotes(text)
+        rows = _first(text, delimiter, quoted)
+        width = len(rows[0]) if rows else 0
+        agreement = sum(len(fields) == width for fields in rows) / len(rows) if width > 1 else 0.0
+        if best is None or agreement > best.agreement:
+            best = Dialect(delimiter, quoted, agreement, rows)
+    assert best is not None
+    return best
+
+
+def _first(text: str, delimiter: str, quoted: bool) -> list[list[str]]:
+    numbered: Iterator[tuple[int, str | Skipped]] = iter(enumerate(text.split("\n"), 1))
+    first_records = itertools.islice(records(numbered, delimiter, quoted), SAMPLE_RECORDS)
+    return [fields for _, fields, _ in first_records if isinstance(fields, list)]
+
+
+def _tsv_quotes(text: str) -> bool:
+    """Quotes in a TSV are mostly plain characters. They enclose fields where every field that begins
+    with one also ends with one."""
+    opening = [
+        field
+        for line in text.split("\n")
+        for field in line.split("\t")
+        if field.startswith('"') and len(field) > 1
+    ]
+    return bool(opening) and all(field.endswith('"') for field in opening)
+
+
+_NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?%?", re.IGNORECASE)
+_NAME = re.compile(r"[^\W\d][\w .:/()-]{0,60}")
+
+
+def looks_like_header(rows: list[list[str]]) -> bool:
+    """Whether the first record names the columns: short, distinct, not numbers, and not a value that
+    later rows have in the same column."""
+    if not rows:
+        return False
+    first, rest = [cell.strip() for cell in rows[0]], rows[1:]
+    named = [cell for cell in first if cell]
+    if not named or any(len(cell) > 64 or _NUMBER.fullmatch(cell) for cell in named):
+        return False
+    for position, cell in enumerate(first):
+        if cell and any(position < len(row) and row[position].strip() == cell for row in rest):
+            return False
+    if any(normalise(cell) in KNOWN_NAMES for cell in named):
+        return True
+    words = 1 if len(first) == 1 else 4
+    return all(_NAME.fullmatch(cell) and len(cell.split()) <= words for cell in named)
+
+
+class DelimitedReader(LineReader):
+    """Rows of a delimited file; every value is a text. `has_header` None: judged from the first rows."""
+
+    def __init__(self, stream: ByteStream, lines: Lines, dialect: Dialect, has_header: bool | None) -> None:
+        super().__init__(stream, lines)
+        self.name = "tsv" if dialect.delimiter == "\t" else "csv"
+        self._dialect = dialect
+        self.delimiter = dialect.delimiter
+        first = dialect.records[0] if dialect.records else []
+        self._guarded = EXPORTED in first
+        self.has_header = looks_like_header(dialect.records) if has_header is None else has_header
+        if self.has_header:
+            named = [unguarded(name) for name in first] if self._guarded else first
+            self.columns, problems = unique_names(named)
+            self.problems += problems
+        else:
+            self.columns = [f"column_{number}" for number in range(1, len(first) + 1)]
+            if has_header is None:
+                names = ", ".join(self.columns[:3])
+                reason = f"The first line does not look like column names: the columns are called {names}."
+                self.problems.append(SourceProblem(None, reason))
+
+    def rows(self) -> Iterator[ReadRow]:
+        columns = self.columns
+        width = len(columns)
+        waiting = self.has_header
+        for number, fields, line in records(iter(self._lines), self._dialect.delimiter, self._dialect.quoted):
+            if isinstance(fields, Skipped):
+                yield number, fields
+            elif waiting:
+                waiting = False
+            elif len(fields) != width:
+                yield number, skipped(self._ragged(len(fields)), line)
+            else:
+                if self._guarded:
+                    fields = [unguarded(cell) for cell in fields]
+                row: FileRow = dict(zip(columns, fields, strict=True))
+                yield number, row
+
+    def _ragged(self, fields: int) -> str:
+        what = "the header names" if self.has_header else "the first row has"
+        return f"{plural(fields, 'field')} where {what} {len(self.columns)}"
+
+
+PARQUET_BATCH = 1000
+
+
+class ParquetReader(Reader):
+    """Rows of a Parquet file. Raises DataError where it is cut off or broken."""
+
+    name = "parquet"
+
+    def __init__(self, stream: ByteStream, scratch: Path) -> None:
+        super().__init__()
+        self._name = stream.path.name
+        self._unpacked: IO[bytes] | None = None
+        self._done = 0
+        source: Any = stream.path
+        if stream.compressed:  # Parquet is read from its end: it must lie unpacked
+            self._unpacked = source = _unpack(stream, scratch)
+        stream.close()
+        try:
+            self._file = pq.ParquetFile(source)
+            names = self._file.schema_arrow.names
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            self.close()
+            raise self._broken(error) from error
+        self.total = self.bytes = stream.size
+        self.columns, self.problems = unique_names(names)
+
+    def rows(self) -> Iterator[ReadRow]:
+        try:
+            for batch in self._file.iter_batches(batch_size=PARQUET_BATCH):
+                for row in _rows_in(spelled_out(batch.rename_columns(self.columns))):
+                    self._done += 1
+                    yield self._done, row
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: Exception) -> DataError:
+        after = f" after row {self._done}" if self._done else ""
+        reason = " ".join(str(error).split())[:150]
+        return DataError(
+            f"{self._name} is a Parquet file that is cut off or broken{after} ({reason}).",
+            fix="Copy or download it again.",
+            field="source",
+        )
+
+    def position(self) -> float:
+        return self.total * self._done / max(1, self._file.metadata.num_rows)
+
+    def close(self) -> None:
+        if self._unpacked:
+            self._unpacked.close()
+
+
+def _rows_in(batch: pa.RecordBatch) -> Iterator[FileRow | Skipped]:
+    """The rows; one whose text is no Unicode costs that row alone."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for place in range(batch.num_rows):
+            try:
+                yield batch.slice(place, 1).to_pylist()[0]
+            except UnicodeDecodeError:
+                yield skipped("holds a text that is not valid UTF-8", "")
+
+
+def _unpack(stream: ByteStream, scratch: Path) -> IO[bytes]:
+    folder = scratch if scratch.is_dir() else None
+    file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as the reader)
+    while piece := stream.read():
+        file.write(piece)
+    file.seek(0)
+    return file

@@ -1,0 +1,30 @@
+"""The ask `overlap`: which rows of a data set another one has too, as a train file against a test file."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from engine.data.split.leakage import overlap
+from engine.worker.job import WorkerJob
+from engine.worker.progress import PhaseReporter
+from store.core.config import Config
+from store.core.row_schemas import Overlap
+from store.data.config import Fingerprint
+from store.data.dataset_files import open_rows
+
+
+class OverlapAsk(Config):
+    """Two data sets, by the fingerprints of their rows."""
+
+    fingerprint: Fingerprint
+    other: Fingerprint
+    threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of near duplicates")
+
+
+def run(job: WorkerJob) -> Overlap:
+    """The document of `engine.data.split.leakage.overlap`. Raises NotFoundError where rows are gone."""
+    ask = OverlapAsk.parse(job.config)
+    for fingerprint in (ask.fingerprint, ask.other):
+        open_rows(job.home, fingerprint)
+    rows = job.home.rows(ask.fingerprint), job.home.rows(ask.other)
+    return overlap(*rows, job.dir.path, PhaseReporter(job), ask.threshold)

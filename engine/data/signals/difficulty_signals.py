@@ -1,0 +1,187 @@
+"""The group `difficulty`: what the base model loses on each answer, with its prompt and without.
+
+IFD = exp(loss given the prompt - loss without it) (Li et al. 2024): the prompt helps where it is below 1. The
+loss is taken over the same tokens of the last answer, its closing token among them, in both. Without the
+prompt they follow what the chat template puts before every answer, so that the first one can be judged too.
+An answer is cut where prompt and answer together are longer than the model, or than `LONGEST` tokens. Without
+a GPU `ON_CPU` rows are drawn where the order does not say how many.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jinja2.exceptions import TemplateError
+from scipy.stats import binomtest
+
+from engine.data.signals.protocol import Progress
+from engine.data.signals.topic_map import drawn
+from engine.models import loading
+from engine.models.bundled import ensure
+from engine.models.hardware import choose_dtype
+from engine.models.losses import row_losses
+from engine.models.tokenization.rendering import Messages, TokenRows, render
+from engine.worker.job import Phase, Phases, WorkerJob
+from store.core.errors import DataError
+from store.core.row_schemas import SetFigure
+from store.data import dataset_files
+from store.data.config import ProfileConfig
+from store.training.train_config import TrainConfig
+
+OPTIONS = ("model", "sample")
+ON_CPU = 200  # rows
+LONGEST = 2_048  # tokens
+BATCH = 8
+CHUNK = 2_000  # rows rendered at a time
+
+
+def phases(rows: int) -> Phases:
+    """One, told by tokens."""
+    return (Phase(),)
+
+
+def compute(
+    job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress
+) -> tuple[pa.Table, dict[str, SetFigure]]:
+    """answer_loss, answer_loss_alone and ifd of the drawn rows, null elsewhere; set figures hard (share of
+    rows whose prompt does not help, 95% Wilson interval), unmeasured. Raises DataError for plain texts."""
+    total = dataset_files.open_rows(job.home, rows_path.parent.name).metadata.num_rows
+    device = torch.device(job.device)
+    rows = drawn(total, config.sample or (ON_CPU if device.type == "cpu" else total))
+    if _messages(job, rows_path, rows[:1])[0] is None:
+        raise DataError(
+            "Plain texts have no prompt and no answer.", fix="Import rows with prompts and answers."
+        )
+    model, tokenizer, limit = _load(job, config.model, device)
+    row_loss = np.full((total, 2), np.nan)
+    for first in range(0, len(rows), CHUNK):
+        part = rows[first : first + CHUNK]
+        given, alone = answer_rows(tokenizer, part, _messages(job, rows_path, part), limit)
+        for column, side in enumerate((given, alone)):
+            if len(side):
+                done = 2 * first + column * len(part)
+                tell = _teller(progress, done, 2 * len(rows), side)
+                losses = row_losses(model, side, batch_size=BATCH, device=device, on_batch=tell)
+                row_loss[side.row_ids, column] = losses.loss_sum / losses.tokens
+    ifd = np.exp(row_loss[:, 0] - row_loss[:, 1])
+    columns = {"answer_loss": row_loss[:, 0], "answer_loss_alone": row_loss[:, 1], "ifd": ifd}
+    table = pa.table(
+        {"row_id": pa.array(np.arange(total, dtype=np.int64))}
+        | {name: pa.array(values, pa.float32(), from_pandas=True) for name, values in columns.items()}
+    )
+    return table, _figures(ifd, len(rows))
+
+
+def answer_rows(
+    tokenizer: Any, row_ids: np.ndarray, rows: list[Messages], limit: int
+) -> tuple[TokenRows, TokenRows]:
+    """The rows with their prompts, and the same answers without; only the last answer's tokens are trained.
+
+    Rows without an answer within `limit` tokens are in neither.
+    """
+    whole = render(tokenizer, row_ids, rows)
+    before = _before_answer(tokenizer)
+    sides: tuple[list[Any], list[Any]] = ([], [])
+    for i in range(len(whole)):
+        ids, trained = whole.row(i)
+        marked = _last_run(trained)
+        marked[limit:] = False
+        if marked.any():
+            end = int(np.flatnonzero(marked)[-1]) + 1
+            answer = ids[marked]
+            sides[0].append((whole.row_ids[i], ids[:end], marked[:end]))
+            sides[1].append(
+                (
+                    whole.row_ids[i],
+                    np.concatenate([before, answer]),
+                    np.arange(len(before) + len(answer)) >= len(before),
+                )
+            )
+    return _rows(sides[0]), _rows(sides[1])
+
+
+def _last_run(trained: np.ndarray) -> np.ndarray:
+    """Only the last stretch of trained tokens: turns are apart by the heading of the next."""
+    places = np.flatnonzero(trained)
+    marked = np.zeros(len(trained), bool)
+    if len(places):
+        gaps = np.flatnonzero(np.diff(places) > 1)
+        marked[places[gaps[-1] + 1 if len(gaps) else 0 :]] = True
+    return marked
+
+
+def _before_answer(tokenizer: Any) -> np.ndarray:
+    """The tokens that the template puts before every answer; the end-of-text token where it puts none."""
+    asked = [{"role": "user", "content": "a"}]
+    try:
+        closed, opened = (
+            tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=flag)
+            for flag in (False, True)
+        )
+    except TemplateError:
+        closed = opened = ""
+    heading = opened[len(closed) :] if opened.startswith(closed) else ""
+    ids = tokenizer(heading, add_special_tokens=False).input_ids if heading else []
+    return np.asarray(ids or [tokenizer.eos_token_id], np.int32)
+
+
+def _rows(parts: list[tuple[int, np.ndarray, np.ndarray]]) -> TokenRows:
+    starts = np.concatenate([[0], np.cumsum([len(ids) for _, ids, _ in parts], dtype=np.int64)]).astype(
+        np.int64
+    )
+    return TokenRows(
+        np.asarray([row_id for row_id, _, _ in parts], np.int64),
+        starts,
+        np.concatenate([np.zeros(0, np.int32), *(ids for _, ids, _ in parts)]).astype(np.int32),
+        np.concatenate([np.zeros(0, bool), *(marked for _, _, marked in parts)]).astype(bool),
+        np.zeros(len(parts), np.uint8),
+    )
+
+
+def _messages(job: WorkerJob, rows_path: Path, rows: np.ndarray) -> list[Any]:
+    table = dataset_files.load(job.home, rows_path.parent.name, columns=["messages"], row_ids=rows)
+    return table["messages"].to_pylist()
+
+
+def _load(job: WorkerJob, name: str, device: torch.device) -> tuple[Any, Any, int]:
+    """Model, tokenizer, and the tokens that a row may have."""
+    if name in loading.BUNDLED:
+        ensure(name, job.home)
+    source = loading.resolve(name, job.home)
+    positions = getattr(loading.load_config(source).get_text_config(), "max_position_embeddings", None)
+    tokenizer = loading.load_tokenizer(source)
+    config = TrainConfig(model=name, dataset="rows")
+    model = loading.load_model(config, source, str(device), choose_dtype(config.dtype, device))
+    return model, tokenizer, min(LONGEST, positions or LONGEST)
+
+
+def _teller(progress: Progress, begun: int, total: int, rows: TokenRows) -> Any:
+    """Tells how far it is by tokens, for the longest rows come first."""
+    tokens = np.cumsum(np.sort(rows.lengths)[::-1])
+
+    def tell(done: int) -> None:
+        share = tokens[done - 1] / tokens[-1]
+        progress(begun + share * len(rows), total, "answers", "Measuring how hard the answers are")
+
+    progress(begun, total, "answers", "Measuring how hard the answers are")
+    return tell
+
+
+def _figures(ifd: np.ndarray, asked: int) -> dict[str, SetFigure]:
+    measured = int(np.isfinite(ifd).sum())
+    hard = int((ifd[np.isfinite(ifd)] >= 1).sum())
+    interval = binomtest(hard, measured).proportion_ci(method="wilson") if measured else None
+    return {
+        "hard": {
+            "value": hard / measured if measured else None,
+            "low": float(interval.low) if interval else None,
+            "high": float(interval.high) if interval else None,
+            "n": measured,
+            "unit": "rows",
+        },
+        "unmeasured": {"value": asked - measured, "n": asked, "unit": "rows"},
+    }

@@ -1,0 +1,85 @@
+"""The group `duplicates`: equal rows, near duplicates, rows with one prompt, and answers that conflict.
+
+Exact and folded: the keys of `engine.data.similarity.equality`. Near: `near_duplicates`, where a row is
+named by the row that stands for it, and `near_chain` by the first of those that hang together, which are
+kept together in splits. Same prompt: all turns before the last answer, equal when folded; rows of plain
+text have none. Whether several answers to one prompt conflict, `repeated_prompts` tells.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from engine.data.signals.protocol import Progress
+from engine.data.similarity.equality import EXACT, FOLDED, exact_keys, folded_keys, group_of, joined
+from engine.data.similarity.near_duplicates import Near, NearProgress, near_rows
+from engine.data.similarity.prompts_and_answers import Answered, answered, reader
+from engine.worker.job import Phase, Phases, WorkerJob
+from store.core.row_schemas import SetFigure
+from store.data.config import ProfileConfig
+
+OPTIONS = ("threshold",)
+
+
+def phases(rows: int) -> Phases:
+    """As measured with 40,000 rows of 35 words; the longer they are, the more it is for the first."""
+    return (Phase("Comparing texts", 1), Phase("Verifying", 4))
+
+
+def compute(
+    job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress
+) -> tuple[pa.Table, dict[str, SetFigure]]:
+    """The columns of the group for each row, and figures of the set, each with n rows: exact_duplicates,
+    near_duplicates and same_prompt (rows beyond the first of their group), conflicts, references and
+    near_conflicts (rows), answers (of a prompt that has several, on average), uncompared (rows made from one
+    template whose pairs were not all looked at)."""
+    read = reader(rows_path)
+    exact = group_of(joined(exact_keys(batch) for batch in read(EXACT)))
+    folded = group_of(joined(folded_keys(batch) for batch in read(FOLDED)))
+    near = near_rows(
+        read,
+        config.threshold,
+        job.dir.path,
+        NearProgress(
+            on_bands=lambda band, bands: progress(band, bands, "bands", "Verifying"),
+            on_rows=lambda done: progress(done, len(exact), "rows", "Comparing texts"),
+        ),
+    )
+    repeats = answered(read, near.prompts)
+    table = pa.table(
+        {
+            "row_id": pa.array(np.arange(len(exact), dtype=np.int64)),
+            "exact_group": _group_column(exact),
+            "folded_group": _group_column(folded),
+            "near_group": _group_column(near.stands),
+            "near_similarity": pa.array(near.similarity.astype(np.float32), mask=_alone(near.stands)),
+            "near_chain": _group_column(near.chain),
+            "near_conflict": pa.array(near.conflict),
+            "prompt_group": _group_column(repeats.group),
+            "conflict": pa.array(repeats.conflict),
+            "references": pa.array(repeats.references),
+        }
+    )
+    return table, _figures(exact, near, repeats)
+
+
+def _alone(groups: np.ndarray) -> np.ndarray:
+    """Which rows share their group with no other; groups are named by one of their rows."""
+    return np.bincount(groups, minlength=len(groups))[groups] == 1
+
+
+def _group_column(groups: np.ndarray) -> pa.Array:
+    return pa.array(groups.astype(np.int64), mask=_alone(groups))
+
+
+def _figures(exact: np.ndarray, near: Near, repeats: Answered) -> dict[str, SetFigure]:
+    n = len(exact)
+    groups = {"exact_duplicates": exact, "near_duplicates": near.stands, "same_prompt": repeats.group}
+    values: dict[str, float] = {name: n - len(np.unique(of)) for name, of in groups.items()}
+    flags = {"conflicts": repeats.conflict, "references": repeats.references, "near_conflicts": near.conflict}
+    values |= {name: int(np.count_nonzero(flag)) for name, flag in flags.items()}
+    values |= {"answers": round(repeats.answers, 2), "uncompared": near.uncompared}
+    return {name: {"value": value, "n": n} for name, value in values.items()}

@@ -1,0 +1,99 @@
+"""The group `tokens`: a row's tokens as the chosen model sees it, those that are trained, and what is cut.
+
+Rows are rendered as training renders them (`engine.models.tokenization.rendering`). Where no `max_length`
+is given it is that of training: the 99th percentile of the rows' tokens, over at most `SAMPLE` rows drawn
+by seed 0; the options say which length it was and whether it was chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.data.signals.protocol import PART_COLUMNS
+from engine.models.tokenization.rendering import TokenRows, fitting_length, render
+from engine.worker.job import WorkerJob
+from store.core.errors import ConfigError
+from store.core.row_schemas import SignalOptions
+from store.data import dataset_files
+from store.data.config import ProfileConfig
+
+READS = PART_COLUMNS
+PARALLEL = False  # the tokenizer has threads of its own
+SAMPLE = 10_000
+CHUNK = 1_000  # rows rendered between two looks at a request to stop
+
+
+@dataclass
+class Context:
+    """The tokenizer, and the length that rows are cut to."""
+
+    tokenizer: Any
+    max_length: int
+
+
+def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[Context, SignalOptions]:
+    """Load the tokenizer; choose the length. Raises ModelError, and ConfigError for a length beyond the
+    model's positions."""
+    from engine.models.bundled import ensure
+    from engine.models.loading import BUNDLED, load_config, load_tokenizer, resolve  # imports torch
+
+    if config.model in BUNDLED:
+        ensure(config.model, job.home)
+    source = resolve(config.model, job.home)
+    tokenizer = load_tokenizer(source)
+    positions = getattr(load_config(source), "max_position_embeddings", None)
+    length = config.max_length
+    if length and positions and length > positions:
+        raise ConfigError(
+            f"max_length is {length}, and {config.model} has {positions} positions.",
+            fix=f"Set max_length to {positions} or less, or leave it out.",
+            field="max_length",
+        )
+    if length is None:
+        length = fitting_length(_sampled_lengths(job, tokenizer), positions)
+    options: SignalOptions = {
+        "model": config.model,
+        "max_length": length,
+        "chosen": config.max_length is not None,
+    }
+    return Context(tokenizer, length), options
+
+
+def _sampled_lengths(job: WorkerJob, tokenizer: Any) -> np.ndarray:
+    """Tokens of at most `SAMPLE` rows."""
+    fingerprint = job.order["dataset"]["fingerprint"]
+    count = dataset_files.open_rows(job.home, fingerprint).metadata.num_rows
+    ids = np.arange(count)
+    if count > SAMPLE:
+        ids = np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
+    table = dataset_files.load(job.home, fingerprint, columns=["row_id", *READS], row_ids=ids)
+    lengths = []
+    for batch in table.to_batches(CHUNK):
+        job.check_cancelled()
+        lengths.append(_render(tokenizer, batch).lengths)
+    return np.concatenate([np.zeros(0, np.int64), *lengths])
+
+
+def _render(tokenizer: Any, batch: pa.RecordBatch) -> TokenRows:
+    messages = batch.column("messages")
+    plain = messages.null_count == len(messages)
+    rows = pc.fill_null(batch.column("text"), "").to_pylist() if plain else messages.to_pylist()
+    return render(tokenizer, batch.column("row_id").to_numpy(), rows)
+
+
+def measure(batch: pa.RecordBatch, context: Context) -> dict[str, np.ndarray]:
+    """The columns of the group."""
+    rows = _render(context.tokenizer, batch)
+    shorter, _, _ = rows.truncated(context.max_length)
+    return {
+        "tokens": rows.lengths.astype(np.int32),
+        "trained_tokens": rows.trained_counts.astype(np.int32),
+        "cut": rows.lengths > context.max_length,
+        "lost_tokens": (rows.trained_counts - shorter.trained_counts).astype(np.int32),
+    }

@@ -1,0 +1,221 @@
+"""Topics and the map of a data set: clusters of rows that mean alike, named by the words that tell them
+from the others (class TF-IDF), and where each row lies (PCA, then t-SNE). Seeds are fixed, so every run
+gives the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
+
+from engine.data.signals.protocol import Progress
+
+# Topics: clusters of rows that mean alike, named by the words that tell them from the others.
+#
+# The number of topics follows from the number of rows, so that two data sets of one size compare. A name is
+# the three words of the highest class TF-IDF (Grootendorst 2022: how often a word stands in the topic,
+# times the logarithm of how rare it is over all topics). Names are distinct, and the same rows give the
+# same names.
+
+MOST_TOPICS = 30  # topics: more can't be told apart on a map
+NAME_WORDS = 3  # in a name
+NAMED_FROM = 100_000  # rows whose words are counted
+FIRST_CHARACTERS = 400  # characters of a row whose words are counted
+WORD = r"(?u)\b[^\W\d_][\w'’-]{2,30}\b"
+# What contractions leave behind, and what says nothing of a topic.
+EMPTY = {"don't", "i'm", "can't", "i've", "it's", "does", "did", "i'd", "i'll", "isn't", "doesn't", "didn't",
+         "won't", "just", "like", "dont", "cant", "ill", "yes", "that's", "you're", "what's"}  # fmt: skip
+ANY_WORD = r"(?u)\b[\w'’-]+\b"
+PHRASE = (2, 4)  # words
+SEVERAL = 3  # rows that a phrase stands in
+TOPIC_SEED = 0
+
+
+def topic_count(rows: int) -> int:
+    """0.35 times the root of the rows, from 1 (below 8 rows) to 30: 16 for 2,000, 30 from 7,300."""
+    return 1 if rows < 8 else max(2, min(MOST_TOPICS, round(0.35 * math.sqrt(rows))))
+
+
+def cluster(points: np.ndarray) -> np.ndarray:
+    """The topic of each row, int32 [rows], numbered by size, the largest first."""
+    k = min(topic_count(len(points)), len(np.unique(np.round(points[:5_000], 5), axis=0)))
+    if k < 2:
+        return np.zeros(len(points), np.int32)
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)
+    directions = np.divide(points, lengths, out=np.zeros_like(points), where=lengths > 0)
+    means = MiniBatchKMeans(k, batch_size=4096, n_init=5, max_iter=60, random_state=TOPIC_SEED)
+    with threadpool_limits(1):  # so that the same rows give the same topics
+        labels = means.fit_predict(directions)
+    order = np.argsort(-np.bincount(labels, minlength=k), kind="stable")
+    number = np.empty(k, np.int32)
+    number[order] = np.arange(k, dtype=np.int32)
+    return number[labels]
+
+
+def names(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
+    """A distinct name for each topic, from the texts of (a sample of) its rows."""
+    count = int(topics.max()) + 1
+    joined = [" ".join(text[:FIRST_CHARACTERS] for text, t in zip(texts, topics, strict=True) if t == topic)
+              for topic in range(count)]  # fmt: skip
+    counter = CountVectorizer(
+        lowercase=True, token_pattern=WORD, stop_words=sorted(ENGLISH_STOP_WORDS | EMPTY), max_features=20_000
+    )
+    try:
+        counts = counter.fit_transform(joined).toarray().astype(np.float64)
+    except ValueError:  # no row has a word
+        return [f"Topic {topic + 1}" for topic in range(count)]
+    words = counter.get_feature_names_out()
+    of_topic, of_word = counts.sum(axis=1, keepdims=True), counts.sum(axis=0)
+    weight = counts / np.maximum(of_topic, 1) * np.log1p(of_topic.mean() / of_word)
+    taken: list[str] = []
+    for topic in range(count):
+        order = np.lexsort((np.arange(len(words)), -weight[topic]))
+        telling = [str(words[i]) for i in order[:12] if weight[topic, i] > 0]
+        taken.append(_distinct(telling, topic, taken))
+    return taken
+
+
+def describe(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
+    """A distinct phrase for each topic, of two to four words that stand together in several of its rows and
+    seldom in others ("lost my card"): nobody's own words. Where there is none, words that tell it, put into
+    one ("card, cash and refund")."""
+    usual = [_as_phrase(name) for name in names(topics, texts)]
+    counter = CountVectorizer(token_pattern=ANY_WORD, ngram_range=PHRASE, binary=True, max_features=50_000)
+    try:
+        counts = counter.fit_transform([text[:FIRST_CHARACTERS] for text in texts])
+    except ValueError:  # no row has two words
+        return usual
+    phrases = [str(phrase) for phrase in counter.get_feature_names_out()]
+    overall = np.asarray(counts.sum(axis=0)).ravel()
+    telling = np.array([_tells(phrase) for phrase in phrases])
+    lengths = np.array([1 + 0.3 * phrase.count(" ") for phrase in phrases])
+    described: list[str] = []
+    for topic, name in enumerate(usual):
+        rows = topics == topic
+        here = np.asarray(counts[rows].sum(axis=0)).ravel()
+        weight = here / max(1, int(rows.sum())) * np.log1p(here / np.maximum(1, overall - here)) * lengths
+        weight[~telling | (here < SEVERAL)] = 0
+        order = np.lexsort((np.arange(len(phrases)), -weight))
+        fitting = (phrases[i] for i in order[:20] if weight[i] > 0 and phrases[i] not in described)
+        described.append(next(fitting, name))
+    return described
+
+
+def _tells(phrase: str) -> bool:
+    """Whether it begins and ends with a word that says something."""
+    words, empty = phrase.split(), ENGLISH_STOP_WORDS | EMPTY
+    return words[0] not in empty and words[-1] not in empty
+
+
+def _as_phrase(name: str) -> str:
+    if name.startswith("Topic "):
+        return f"few words ({name.removeprefix('Topic ')})"
+    *first, last = name.split(", ")
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _distinct(telling: list[str], topic: int, taken: list[str]) -> str:
+    """Three words that do not repeat each other (card, cards), more where another topic has those."""
+    chosen: list[str] = []
+    for word in telling:
+        if not any(word.startswith(other[:-1]) or other.startswith(word[:-1]) for other in chosen):
+            chosen.append(word)
+    for length in range(NAME_WORDS, len(chosen) + 1):
+        if (name := ", ".join(chosen[:length])) not in taken:
+            return name
+    name = ", ".join(chosen[:NAME_WORDS])
+    return f"{name} ({topic + 1})" if name in taken else name or f"Topic {topic + 1}"
+
+
+# Where on a map each row lies: near the rows that mean something like it, the same place on every run.
+#
+# The vectors are centred and brought to `COMPONENTS` principal components. Up to `SAMPLE` distinct rows are
+# laid out by t-SNE (van der Maaten and Hinton 2008), which shows clusters; every other row is put at the mean
+# of its nearest neighbours among them, weighted by how near they are, so that equal rows share a place. Only
+# neighbourhoods mean something on such a map: distances between clusters, and their sizes, do not.
+
+COMPONENTS = 30
+COMPONENT_ROWS = 50_000  # rows that the components are found from
+LAYOUT_ROWS = 4_000  # rows that t-SNE lays out
+NEIGHBOURS = 6  # that place each other row
+LAYOUT_CHUNK = 20_000
+FEWEST_FOR_LAYOUT = 12  # distinct rows that t-SNE is worth its while for
+LAYOUT_SEED = 0
+
+
+def components(vectors: np.ndarray, progress: Progress) -> np.ndarray:
+    """The rows' principal components, float32 [rows, at most 30], by a sample where there are many rows."""
+    total, width = vectors.shape
+    if total < 2:
+        return np.zeros((total, 1), np.float32)
+    sample = np.asarray(vectors[drawn(total, COMPONENT_ROWS)])
+    fitted = PCA(min(COMPONENTS, len(sample), width), svd_solver="full", random_state=LAYOUT_SEED).fit(sample)
+    reduced = np.empty((total, fitted.n_components_), np.float32)
+    for first in range(0, total, LAYOUT_CHUNK):
+        progress(first, total, "rows reduced", "Finding the main directions")
+        reduced[first : first + LAYOUT_CHUNK] = fitted.transform(
+            np.asarray(vectors[first : first + LAYOUT_CHUNK])
+        )
+    return reduced
+
+
+def drawn(total: int, most: int, seed: int = LAYOUT_SEED) -> np.ndarray:
+    """At most so many of `total` rows, drawn by seed, in their order."""
+    if total <= most:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
+
+
+def layout(points: np.ndarray, progress: Progress) -> np.ndarray:
+    """Places on the map, float32 [rows, 2], within a few units of 0."""
+    sample = drawn(len(points), 4 * LAYOUT_ROWS)
+    _, distinct = np.unique(np.round(points[sample], 5), axis=0, return_index=True)
+    sample = sample[np.sort(distinct)]
+    sample = sample[drawn(len(sample), LAYOUT_ROWS)]
+    progress(0, len(sample), "rows laid out", f"Laying out {len(sample):,} rows")
+    placed = _spread(points[sample])
+    if len(sample) == len(points):
+        return placed
+    return _place(points, points[sample], placed, progress)
+
+
+def _spread(points: np.ndarray) -> np.ndarray:
+    """t-SNE of distinct points, or their first two components where there are few."""
+    if len(points) < FEWEST_FOR_LAYOUT:
+        places = np.zeros((len(points), 2), np.float32)
+        places[:, : min(2, points.shape[1])] = points[:, :2]
+    else:
+        flat = TSNE(
+            2,
+            perplexity=min(30.0, (len(points) - 1) / 4),
+            init="pca",
+            max_iter=500,
+            random_state=LAYOUT_SEED,
+            n_jobs=1,
+        )
+        with threadpool_limits(1):  # threads add in changing orders, and t-SNE makes that visible
+            places = flat.fit_transform(points)
+    spread = np.abs(places - np.median(places, axis=0)).max()
+    return ((places - np.median(places, axis=0)) * (10 / spread if spread else 1)).astype(np.float32)
+
+
+def _place(points: np.ndarray, laid_out: np.ndarray, placed: np.ndarray, progress: Progress) -> np.ndarray:
+    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(laid_out)), algorithm="brute").fit(laid_out)
+    places = np.empty((len(points), 2), np.float32)
+    for first in range(0, len(points), LAYOUT_CHUNK):
+        progress(first, len(points), "rows placed", "Placing the rows between their neighbours")
+        distances, neighbours = near.kneighbors(points[first : first + LAYOUT_CHUNK])
+        squares = distances.astype(np.float64) ** 2
+        # A row among those laid out has a neighbour at 0, which takes all the weight.
+        weights = 1 / (squares + 1e-9)
+        weights /= weights.sum(axis=1, keepdims=True)
+        places[first : first + LAYOUT_CHUNK] = np.einsum("rn,rnd->rd", weights, placed[neighbours])
+    return places

@@ -1,0 +1,1 @@
+"""Which rows are near duplicates of each other, by their words."""

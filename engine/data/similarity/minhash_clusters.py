@@ -1,0 +1,354 @@
+"""MinHash signatures of shingle sets (Broder 1997), kept as keys of bands, and near duplicates joined into
+clusters.
+
+The bands give candidates; every pair that joins two texts is verified by its exact Jaccard similarity, or
+is a pair of short texts. The sets lie in a spool file, so that memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from engine.data.similarity.equality import join
+from engine.data.similarity.text_overlap import Pairs, Sets, ShortTexts, maybe_short, mix, shingle_sets
+
+# MinHash signatures of sets of shingles, kept as keys of bands; the sets themselves go to a spool file.
+#
+# A signature is b bands of r minima. Rows whose sets have the Jaccard similarity s share a minimum with the
+# probability s (Broder 1997) and at least one band with 1 - (1 - s**r)**b (Leskovec, Rajaraman and Ullman,
+# Mining of Massive Datasets, 3.4). `bands(t)` takes the largest r for which at most 160 minima find a pair at
+# the threshold t with a probability of 0.99: at 0.7 that is r = 5 and b = 26, which finds a pair at 0.7 with
+# 0.992, at 0.8 with 0.99998, and has one at 0.3 verified for nothing in 6 of 100 cases.
+#
+# Memory is 4 b bytes a row; of the sets (4 bytes a shingle) only what is verified is read back from the disk.
+# The minima are made by numpy: it is as fast as rensa's Rust at this and, unlike there, what it makes is an
+# array; reading rensa's matrix as lists costs several times the making.
+#
+# Sets of shingles on the disk, and the exact Jaccard similarity of any two of them.
+
+VERIFY = 1_000_000  # shingles of pairs at a time
+
+
+class ShingleSpool:
+    """Sets in the order in which they were added: number n is the n-th.
+
+    Use as a context manager; the spool file lies in `folder` and is gone afterwards, also after a kill. Of
+    the sets (4 bytes a shingle) only what is compared is read back from the disk.
+    """
+
+    def __init__(self, threshold: float, folder: Path) -> None:
+        self.threshold = threshold
+        self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as this is)
+        self._sizes: list[np.ndarray] = []
+        self.offsets = np.zeros(1, dtype=np.int64)
+        self._values: np.ndarray = np.zeros(0, dtype=np.uint32)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._values = np.zeros(0, dtype=np.uint32)
+        self._spool.close()
+
+    def add_sets(self, sets: Sets) -> None:
+        """Keep these sets."""
+        self._spool.write(sets.values.tobytes())
+        self._sizes.append(np.diff(sets.offsets).astype(np.int32))
+
+    def close(self) -> None:
+        """No more sets; from here on there is `jaccard`."""
+        self._spool.flush()
+        sizes = np.concatenate([np.zeros(0, np.int32), *self._sizes])
+        self.offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        if self.offsets[-1]:
+            self._values = np.memmap(self._spool, dtype=np.uint32, mode="r", shape=(int(self.offsets[-1]),))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Shingles of each set."""
+        return np.diff(self.offsets)
+
+    def jaccard(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """The exact Jaccard similarity of pairs of texts, float64; 0 where the sizes alone put it below the
+        threshold. first, second: numbers of texts, shape (pairs,)."""
+        sizes = self.sizes
+        small = np.minimum(sizes[first], sizes[second])
+        large = np.maximum(sizes[first], sizes[second])
+        similarity = np.zeros(len(first))
+        possible = np.flatnonzero((small >= self.threshold * large) & (small > 0))
+        ends = np.cumsum((small + large)[possible])
+        begin = 0
+        while begin < len(possible):
+            done = int(ends[begin - 1]) if begin else 0
+            end = max(begin + 1, int(np.searchsorted(ends, done + VERIFY, side="right")))
+            chosen = possible[begin:end]
+            shared = self._shared(first[chosen], second[chosen])
+            similarity[chosen] = shared / ((small + large)[chosen] - shared)
+            begin = end
+        return similarity
+
+    def _shared(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """How many shingles each pair has in common: those that stand twice when both sets are sorted."""
+        both = np.concatenate([first, second])
+        lengths = self.sizes[both]
+        total = np.cumsum(lengths)
+        places = np.arange(int(total[-1])) + np.repeat(self.offsets[both] - (total - lengths), lengths)
+        pairs = np.repeat(np.tile(np.arange(len(first), dtype=np.uint64), 2), lengths)
+        keys = (pairs << np.uint64(32)) | self._values[places]
+        keys.sort(kind="stable")  # two runs that are in order already: merged in linear time
+        twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
+        return np.bincount(twice.astype(np.int64), minlength=len(first))
+
+
+FOUND = 0.99  # of the pairs at the threshold
+MOST_MINIMA = 160  # minima a row
+BLOCK = 60_000  # shingles at a time: what is worked on stays in the processor's cache
+
+
+def bands(threshold: float) -> tuple[int, int]:
+    """(r, b): minima in a band, and bands, for pairs at that Jaccard similarity, 0.5 to 1."""
+    best = (1, 1)
+    for r in range(1, 33):
+        share = threshold**r
+        b = 1 if share >= FOUND else math.ceil(math.log(1 - FOUND) / math.log(1 - share))
+        if r * b <= MOST_MINIMA and r * b >= best[0]:
+            best = (r, b)
+    return best
+
+
+class TextSketch(NamedTuple):
+    """Of a batch of texts: shingles, keys of bands of shape (b, texts), and the short texts by place."""
+
+    sets: Sets
+    keys: np.ndarray
+    short: dict[int, str]
+
+
+class Sketches(ShingleSpool):
+    """Texts in the order in which they were added, as sets of shingles and keys of bands; the short ones as
+    they are, too."""
+
+    def __init__(self, threshold: float, folder: Path) -> None:
+        super().__init__(threshold, folder)
+        self.r, self.b = bands(threshold)
+        random = np.random.default_rng(0)
+        self._factors = random.integers(0, 2**32, self.r * self.b, dtype=np.uint32) | np.uint32(1)
+        self._keys: list[np.ndarray] = []
+        self._added = 0
+        self.short = ShortTexts()
+
+    def sketch(self, texts: list[str]) -> TextSketch:
+        """What `add` takes of texts. Changes nothing, so threads may share it."""
+        sets = shingle_sets(texts)
+        return TextSketch(sets, self._band_keys(sets), maybe_short(texts))
+
+    def add(self, sketch: TextSketch) -> None:
+        """Keep what `sketch` made."""
+        self.short.add(self._added, sketch.short)
+        self.add_sets(sketch.sets)
+        self._added += len(sketch.sets)
+        self._keys.append(sketch.keys)
+
+    def keys(self, band: int) -> np.ndarray:
+        """uint32 of each text, equal where two share the band; texts without shingles have one too."""
+        return np.concatenate([np.zeros(0, np.uint32), *(part[band] for part in self._keys)])
+
+    def _band_keys(self, sets: Sets) -> np.ndarray:
+        keys = np.zeros((self.b, len(sets)), dtype=np.uint32)
+        filled = np.flatnonzero(np.diff(sets.offsets))  # reduceat has no word for an empty set
+        starts = sets.offsets[filled]
+        first = 0
+        while first < len(filled):
+            last = int(np.searchsorted(starts, starts[first] + BLOCK, side="left"))
+            end = int(starts[last]) if last < len(filled) else len(sets.values)
+            values = sets.values[starts[first] : end]
+            keys[:, filled[first:last]] = self._block_keys(values, starts[first:last] - starts[first])
+            first = last
+        return keys
+
+    def _block_keys(self, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        product = np.empty_like(values)
+        minima = np.empty(len(starts), dtype=np.uint32)
+        keys = np.zeros((self.b, len(starts)), dtype=np.uint64)
+        for number, factor in enumerate(self._factors):
+            np.multiply(values, factor, out=product)  # modulo 2**32; the high bits order the shingles anew
+            np.minimum.reduceat(product, starts, out=minima)
+            band = keys[number // self.r]
+            band *= np.uint64(0x9E3779B97F4A7C15)
+            band += minima
+        return (mix(keys) >> np.uint64(32)).astype(np.uint32)
+
+
+# Near duplicates among sketches: candidates of every band, verified, and joined into clusters.
+#
+# Every pair that joins two texts has its exact Jaccard similarity computed and at or above the threshold,
+# or is one of short texts (`short_texts`). In a bucket of up to `WINDOW` texts (those that share a band)
+# all pairs are looked at. A larger bucket is one of near copies, or of texts made from one template, and
+# all of its pairs would be too many: there each text is compared with the next in the order of another
+# band, and with up to `LEADERS` texts that stand for the bucket, each taken from those that no leader
+# matched so far; a bucket in which two or more leaders stand for nobody but themselves is left to the other
+# bands. So the work in a bucket grows with its size alone.
+
+WINDOW = 8
+LEADERS = 8
+NEIGHBOUR_BANDS = 4  # in which the texts of one cluster are compared too, for the highest similarity
+PAIRS_AT_A_TIME = 200_000  # pairs between two looks at a request to stop
+
+Tell = Callable[[int, int], None]  # (bands done, bands); may raise to stop
+
+
+@dataclass
+class Clusters:
+    """`label`: int64 of each text, the number of the first text of its cluster (its own where it is alone).
+    `pairs`: verified pairs at or above the threshold, (first, second, similarity). `short`: those of short
+    texts that are nearly the same by another measure (`short_texts`), which join clusters too."""
+
+    label: np.ndarray
+    pairs: Pairs
+    short: Pairs
+
+    def all_pairs(self) -> Pairs:
+        """Both."""
+        first, second, similarity = (
+            np.concatenate(both) for both in zip(self.pairs, self.short, strict=True)
+        )
+        return first, second, similarity
+
+
+class _Search:
+    """The state of one search. `side`: where given, only pairs of different sides are looked at."""
+
+    def __init__(self, sketches: Sketches, side: np.ndarray | None, tell: Tell) -> None:
+        self.sketches, self.side, self.tell = sketches, side, tell
+        self.band = 0
+        self.label = np.arange(len(sketches))
+        self.seen = np.zeros(0, dtype=np.int64)  # pairs of small buckets, ascending
+        self.verified: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def run(self) -> Clusters:
+        filled = np.flatnonzero(self.sketches.sizes)
+        after = self.sketches.keys(self.sketches.b - 1)
+        for band in range(self.sketches.b):
+            self.band = band
+            self.tell(band, self.sketches.b)
+            keys = self.sketches.keys(band)
+            self._band(keys[filled], after[filled], filled)
+            after = keys
+        self.tell(self.sketches.b, self.sketches.b)
+        empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+        first, second, similarity = zip(*(self.verified or [empty]), strict=True)
+        pairs = (np.concatenate(first), np.concatenate(second), np.concatenate(similarity))
+        short = self.sketches.short.pairs(self.sketches.threshold, self.side)
+        return Clusters(join(self.label, *short[:2]) if len(short[0]) else self.label, pairs, short)
+
+    def _band(self, keys: np.ndarray, order: np.ndarray, texts: np.ndarray) -> None:
+        """All buckets of a band, in the order of their keys and within a bucket of another band."""
+        keys, texts, order = _shared(keys, texts, order)
+        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else keys
+        sizes = np.diff(np.append(starts, len(keys)))
+        bucket = np.repeat(np.arange(len(starts)), sizes)
+        small = sizes <= WINDOW
+        self._small(texts[small[bucket]], bucket[small[bucket]])
+        self._join()
+        large = ~small[bucket]
+        if large.any():
+            if self.band < NEIGHBOUR_BANDS or self.side is not None:
+                self._neighbours(texts[large], bucket[large])
+                self._join()
+            self._leaders(texts[large], bucket[large])
+
+    def _small(self, texts: np.ndarray, bucket: np.ndarray) -> None:
+        codes = [np.zeros(0, dtype=np.int64)]
+        for step in range(1, WINDOW):
+            here = np.flatnonzero(bucket[step:] == bucket[:-step])
+            low, high = texts[here], texts[here + step]
+            codes.append(np.minimum(low, high) * len(self.label) + np.maximum(low, high))
+        pairs = np.unique(np.concatenate(codes))
+        if len(self.seen):
+            at = np.minimum(np.searchsorted(self.seen, pairs), len(self.seen) - 1)
+            pairs = pairs[self.seen[at] != pairs]
+        self.seen = np.sort(np.concatenate([self.seen, pairs]))
+        self._verify(pairs // len(self.label), pairs % len(self.label))
+
+    def _neighbours(self, texts: np.ndarray, bucket: np.ndarray) -> None:
+        here = np.flatnonzero(bucket[1:] == bucket[:-1])
+        self._verify(texts[here], texts[here + 1])
+
+    def _leaders(self, texts: np.ndarray, bucket: np.ndarray) -> None:
+        """Rounds: the first text of each bucket against the rest; what it matches, or is joined to by now,
+        is done with."""
+        for number in range(LEADERS):
+            first = np.concatenate([[True], bucket[1:] != bucket[:-1]])
+            begins = np.flatnonzero(first)
+            leader = texts[begins[np.cumsum(first) - 1]]
+            open_ = ~first
+            if self.side is None:
+                open_ &= self.label[texts] != self.label[leader]
+            self._verify(leader[open_], texts[open_])
+            self._join()
+            left = open_ & (self.label[texts] != self.label[leader])
+            if number:
+                sizes = np.diff(np.append(begins, len(texts)))
+                left &= np.repeat(np.add.reduceat(left, begins, dtype=np.int64) < sizes - 1, sizes)
+            texts, bucket = texts[left], bucket[left]
+            if not len(texts):
+                return
+
+    def _verify(self, first: np.ndarray, second: np.ndarray) -> None:
+        if self.side is not None:
+            apart = self.side[first] != self.side[second]
+            first, second = first[apart], second[apart]
+        for begin in range(0, len(first), PAIRS_AT_A_TIME):
+            self.tell(self.band, self.sketches.b)
+            low, high = first[begin : begin + PAIRS_AT_A_TIME], second[begin : begin + PAIRS_AT_A_TIME]
+            similarity = self.sketches.jaccard(low, high)
+            good = similarity >= self.sketches.threshold
+            low, high, similarity = low[good], high[good], similarity[good]
+            self.verified.append((low, high, similarity))
+            self._new = True
+
+    _new = False  # pairs were found that `label` does not know of
+
+    def _join(self) -> None:
+        """Bring `label` up to date: the smallest number of each connected component."""
+        if not self._new:
+            return
+        self._new = False
+        first = np.concatenate([self.label[part[0]] for part in self.verified])
+        second = np.concatenate([self.label[part[1]] for part in self.verified])
+        joins = first != second
+        if joins.any():
+            self.label = join(self.label, first[joins], second[joins])
+
+
+def _shared(keys: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """keys, texts and order of those whose key another has too, sorted by key, then order, then text."""
+    packed = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64)
+    packed.sort()  # far faster than an argsort, and nearly all keys stand alone
+    key, place = packed >> np.uint64(32), (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    twice = np.zeros(len(key), dtype=bool)
+    twice[1:] = key[1:] == key[:-1]
+    twice[:-1] |= twice[1:]
+    place = place[twice]
+    keys, (texts, order) = keys[place], (other[place] for other in others)
+    by_key = np.lexsort((texts, order, keys))
+    return keys[by_key], texts[by_key], order[by_key]
+
+
+def find_clusters(sketches: Sketches, tell: Tell, side: np.ndarray | None = None) -> Clusters:
+    """Clusters of near duplicates among closed sketches. side: int of each text, shape (texts,); then only
+    pairs of two sides are looked at, and in large buckets some of them (see the module)."""
+    return _Search(sketches, side, tell).run()

@@ -1,0 +1,320 @@
+"""Near duplicates among rows: which row stands for which, and which alike rows contradict each other.
+
+Rows that are equal when folded are one text. Clusters are chains whose ends may share little, so a near
+duplicate is always similar to the very text that stands for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from engine.data.similarity.equality import FOLDED, folded_keys, group_of, joined, normalise
+from engine.data.similarity.minhash_clusters import (
+    PAIRS_AT_A_TIME,
+    Clusters,
+    ShingleSpool,
+    Sketches,
+    Tell,
+    find_clusters,
+)
+from engine.data.similarity.prompts_and_answers import Read, last_answers, sketched
+from engine.data.similarity.text_overlap import shingle_sets
+
+# Which text stands for which: a near duplicate is similar to the text that stands for it, and not to another
+# that is similar to a third.
+#
+# Clusters (`clusters`) are chains: of texts made from one template the ends of a chain may share little.
+# Here the texts of a chain are gone through in the order in which they are wanted; each that nothing stands
+# for yet stands for itself and for all others that have the threshold with it, verified. In a chain of many
+# texts that are few to stand for each other, all pairs would be too many: after `LOOKS` comparisons a text
+# those pairs decide that were verified when the chain was found, and `uncompared` says of how many texts
+# that is so.
+
+LOOKS = 24  # comparisons a text, on average
+
+Alike = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs of texts: may one stand for the other
+StopCheck = Callable[[], None]  # may raise to stop
+
+
+@dataclass(frozen=True)
+class Standing:
+    """`chief`: int64 of each text, the one that stands for it, its own number where none does. `similarity`:
+    to its chief; of a chief the highest of those that it stands for, 0 where there is none. `uncompared`:
+    texts that were not held against every text of their chain."""
+
+    chief: np.ndarray
+    similarity: np.ndarray
+    uncompared: int
+
+
+def stand(
+    spool: ShingleSpool,
+    clusters: Clusters,
+    codes: np.ndarray,
+    rank: np.ndarray,
+    alike: Alike,
+    look: StopCheck,
+) -> Standing:
+    """codes: int of each text; only texts of one code stand for each other. rank: int64 of each text,
+    distinct; the smaller is wanted first."""
+    count = len(clusters.label)
+    chief, similarity = np.arange(count), np.zeros(count)
+    chains = np.unique(np.stack([clusters.label, codes]), axis=1, return_inverse=True)[1].reshape(count)
+    left = np.flatnonzero(np.bincount(chains)[chains] > 1)
+    left = left[np.lexsort((rank[left], chains[left]))]
+    budget = LOOKS * len(left)
+    while len(left) and budget > 0:
+        look()
+        leads = np.flatnonzero(np.concatenate([[True], np.diff(chains[left]) != 0]))
+        leader = np.repeat(left[leads], np.diff(np.append(leads, len(left))))
+        others = left != leader
+        budget -= int(others.sum())
+        first, second = leader[others], left[others]
+        values = _similar(spool, first, second, alike, look)
+        taken = values > 0
+        chief[second[taken]], similarity[second[taken]] = first[taken], values[taken]
+        left = second[~taken]
+    uncompared = len(left)
+    if uncompared:
+        _by_pairs(clusters.pairs, left[np.argsort(rank[left])], codes, alike, chief, similarity)
+    members = np.flatnonzero(chief != np.arange(count))
+    np.maximum.at(similarity, chief[members], similarity[members])
+    return Standing(chief, similarity, uncompared)
+
+
+def _similar(
+    spool: ShingleSpool, first: np.ndarray, second: np.ndarray, alike: Alike, look: StopCheck
+) -> np.ndarray:
+    """The similarity of each pair, 0 where it is below the threshold or one can't stand for the other."""
+    similarity = np.zeros(len(first))
+    for begin in range(0, len(first), PAIRS_AT_A_TIME):
+        look()
+        piece = slice(begin, begin + PAIRS_AT_A_TIME)
+        values = spool.jaccard(first[piece], second[piece])
+        good = np.flatnonzero(values >= spool.threshold)
+        good = good[alike(first[piece][good], second[piece][good])]
+        similarity[piece][good] = values[good]
+    return similarity
+
+
+def _by_pairs(
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    left: np.ndarray,
+    codes: np.ndarray,
+    alike: Alike,
+    chief: np.ndarray,
+    similarity: np.ndarray,
+) -> None:
+    """The texts `left`, in the order in which they are wanted, by the verified pairs among them."""
+    low, high, values = pairs
+    among = np.zeros(len(codes), bool)
+    among[left] = True
+    good = np.flatnonzero(among[low] & among[high] & (codes[low] == codes[high]))
+    good = good[alike(low[good], high[good])]
+    begin, end = np.concatenate([low[good], high[good]]), np.concatenate([high[good], low[good]])
+    values = np.concatenate([values[good], values[good]])
+    order = np.argsort(begin, kind="stable")
+    begin, end, values = begin[order], end[order], values[order]
+    starts = np.searchsorted(begin, left, side="left")
+    ends = np.searchsorted(begin, left, side="right")
+    free = among
+    for text, start, stop in zip(left.tolist(), starts.tolist(), ends.tolist(), strict=True):
+        if not free[text]:
+            continue
+        free[text] = False
+        near = np.flatnonzero(free[end[start:stop]]) + start
+        members = end[near]
+        chief[members], similarity[members] = text, values[near]
+        free[members] = False
+
+
+# Near duplicates among rows: which row stands for which, and which rows are alike and contradict each other.
+#
+# Rows that are equal when folded are one text; of each one is sketched (`minhash`), candidates are verified
+# by the exact Jaccard similarity of their word 5-grams (`shingles`) and joined to chains (`clusters`), and
+# within a chain a row stands for those that have the threshold with it (`representatives`). A row with
+# another label, or another answer, is no duplicate, however alike the rest is: it is a conflict. Answers
+# are the same where they are equal when folded or have the threshold between them, those that were rejected
+# too.
+
+
+@dataclass(frozen=True)
+class Near:
+    """`stands`: int64 of each row, the row that stands for it (its own number where none does). `similarity`:
+    to that row; of one that stands for others the highest of theirs, 0 for a row that is alone. `chain`: the
+    first row of those that hang together by near duplicates. `conflict`: bool, the row has the threshold with
+    one of another label or answer. `uncompared`: as of Standing. `prompts`: uint64, as
+    `compared_texts.texts_and_prompts`."""
+
+    stands: np.ndarray
+    similarity: np.ndarray
+    chain: np.ndarray
+    conflict: np.ndarray
+    uncompared: int
+    prompts: np.ndarray
+
+
+@dataclass(frozen=True)
+class NearProgress:
+    """Who is told how far it is. `on_bands`: of the bands of the sketches; `on_rows`: of the rows read."""
+
+    on_bands: Tell
+    on_rows: Callable[[int], None] = lambda done: None
+
+
+def near_rows(
+    read: Read,
+    threshold: float,
+    folder: Path,
+    progress: NearProgress,
+    *,
+    order: np.ndarray | None = None,
+    strict: bool = True,
+) -> Near:
+    """Near duplicates of all rows that `read` gives. `folder` takes spool files. order: of each row, the
+    smaller is the one to stand for others (the first row where left out or equal). strict: rows of another
+    label or answer are no duplicates. `progress` may raise to stop."""
+    keys = joined(folded_keys(batch, labels=strict) for batch in read(FOLDED))
+    count = len(keys)
+    units = group_of(keys)
+    first = units == np.arange(count)
+    texts = np.flatnonzero(first)
+    place = np.searchsorted(texts, units)  # of each row's text among the sketches
+    best = _best(place, np.zeros(count) if order is None else order)
+    with Sketches(threshold, folder) as sketches, ShingleSpool(threshold, folder) as answers:
+        prompts = _sketch_all(read, first, sketches, progress.on_rows)
+        clusters = find_clusters(sketches, progress.on_bands)
+        codes = np.zeros(len(texts), np.int64)
+        alike: Alike = _always
+        if strict:
+            codes = _codes(read)[texts]
+            alike = _answers(read, texts[_chained(clusters)], texts, answers)
+        standing = stand(
+            sketches, clusters, codes, _rank(best, order), alike, lambda: progress.on_bands(0, 1)
+        )
+        conflict = _contradicted(clusters, codes, alike) if strict else np.zeros(len(texts), bool)
+    return Near(
+        stands=best[standing.chief][place],
+        similarity=_similarity(standing, place),
+        chain=texts[clusters.label][place],
+        conflict=conflict[place],
+        uncompared=standing.uncompared,
+        prompts=prompts,
+    )
+
+
+def _sketch_all(
+    read: Read, first: np.ndarray, sketches: Sketches, on_rows: Callable[[int], None]
+) -> np.ndarray:
+    """Fill and close the sketches of the rows that `first` (bool) names; the `prompts` of all rows."""
+    prompts: list[np.ndarray] = []
+    for sketch, asked in sketched(read, first, sketches):
+        sketches.add(sketch)
+        prompts.append(asked)
+        on_rows(sum(map(len, prompts)))
+    sketches.close()
+    return joined(prompts)
+
+
+def _similarity(standing: Standing, place: np.ndarray) -> np.ndarray:
+    """Of each row to the one that stands for it; 1 in a text of several rows that stands for itself."""
+    count = len(standing.chief)
+    own = (standing.chief == np.arange(count))[place]
+    several = np.bincount(place, minlength=count)[place] > 1
+    return np.where(own & several, 1.0, standing.similarity[place])
+
+
+def _best(place: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """For each text the row that stands for all of its rows: the first of the smallest order."""
+    sorted_rows = np.lexsort((np.arange(len(place)), order, place))
+    return sorted_rows[np.flatnonzero(np.diff(place[sorted_rows], prepend=-1))]
+
+
+def _rank(best: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+    """The texts in the order in which they are to stand for others: by `order`, then by row."""
+    by = np.lexsort((best, np.zeros(len(best)) if order is None else order[best]))
+    rank = np.empty(len(best), np.int64)
+    rank[by] = np.arange(len(best))
+    return rank
+
+
+def _always(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.ones(len(first), bool)
+
+
+def _chained(clusters: Clusters) -> np.ndarray:
+    """Which texts hang together with another."""
+    sizes = np.bincount(clusters.label, minlength=len(clusters.label))
+    return np.asarray(sizes[clusters.label] > 1)
+
+
+def _codes(read: Read) -> np.ndarray:
+    """A number for the label of each row, -1 where it has none."""
+    code_of: dict[str, int] = {}
+    codes = [
+        np.fromiter(
+            (
+                -1 if label is None else code_of.setdefault(label, len(code_of))
+                for label in batch["label"].to_pylist()
+            ),
+            np.int64,
+            batch.num_rows,
+        )
+        for batch in read(("label",))
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *codes])
+
+
+def _answers(read: Read, chained: np.ndarray, texts: np.ndarray, spool: ShingleSpool) -> Alike:
+    """Whether the answers of two texts are the same, of those that are `chained`; and likewise what they
+    rejected. Plain texts have no answers."""
+    count = len(texts)
+    place = np.full(count, -1)
+    place[np.searchsorted(texts, chained)] = np.arange(len(chained))
+    folded = np.zeros((2, len(chained)), np.uint64)
+    at = row = 0
+    for batch in read(("messages", "rejected")):
+        wanted = chained[(chained >= row) & (chained < row + batch.num_rows)] - row
+        row += batch.num_rows
+        if batch["messages"].null_count == batch.num_rows:
+            spool.add_sets(shingle_sets([""] * (2 * len(wanted))))
+            at += len(wanted)
+            continue
+        taken = batch.take(pa.array(wanted))
+        sides = last_answers(taken), [text or "" for text in taken["rejected"].to_pylist()]
+        pairs = [text for both in zip(*sides, strict=True) for text in both]
+        spool.add_sets(shingle_sets(pairs))
+        for side in (0, 1):
+            hashes = [hash(normalise(text)) & 0xFFFFFFFFFFFFFFFF for text in pairs[side::2]]
+            folded[side, at : at + len(wanted)] = np.array(hashes, np.uint64)
+        at += len(wanted)
+    spool.close()
+
+    def alike(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        good = np.ones(len(first), bool)
+        for side in (0, 1):
+            here, there = place[first], place[second]
+            same = folded[side, here] == folded[side, there]
+            open_ = np.flatnonzero(~same)
+            values = spool.jaccard(2 * here[open_] + side, 2 * there[open_] + side)
+            same[open_] = values >= spool.threshold
+            good &= same
+        return good
+
+    return alike
+
+
+def _contradicted(clusters: Clusters, codes: np.ndarray, alike: Alike) -> np.ndarray:
+    """The texts that have the threshold with one of another label or answer, of the verified pairs."""
+    low, high, _ = clusters.pairs
+    apart = codes[low] != codes[high]
+    same = np.flatnonzero(~apart)
+    apart[same] = ~alike(low[same], high[same])
+    conflict = np.zeros(len(codes), bool)
+    conflict[low[apart]] = conflict[high[apart]] = True
+    return conflict

@@ -1,0 +1,218 @@
+"""The ask `inspect`: what a file is, from its beginning alone, before anything is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from engine.data.conversion.conversation_turns import RowSkipped
+from engine.data.conversion.reading_plan import (
+    RowReading,
+    SourceHead,
+    decide,
+    look,
+    reading_problems,
+    undecided_columns,
+)
+from engine.data.conversion.row_conversion import Canonical
+from engine.data.readers.file_rows import (
+    FileRows,
+    Reader,
+    ReadRow,
+    Skipped,
+    SourceProblem,
+    plain_json,
+    read_first,
+    value_at,
+    values_of,
+)
+from engine.data.readers.file_selection import MOST_PART_VALUES, part_value, parts_of
+from engine.data.readers.named_datasets import LABEL
+from engine.data.readers.source_reader import open_source
+from engine.worker.job import WorkerJob
+from store.core.row_schemas import ConvertedRow, Message
+from store.data.config import Wishes
+from store.data.schemas import FileColumn, FileFacts, FileProblem, HowRead, Inspection
+
+ROWS = 2000  # read; what is wrong further on shows in the import
+SHOWN, CANONICAL, PROBLEMS = 20, 5, 100
+SECONDS = 2.0  # that further rows are read for, to see the values of the column of parts
+DEEPEST = 20  # objects and lists in each other, of a value that is shown
+LONGEST = 2000  # characters of a value that is shown
+
+
+def run(job: WorkerJob) -> Inspection:
+    """What is recognised. Raises DataError, or ConfigError for a mapping that can't be."""
+    ask = Wishes.parse(job.config)
+    reader = open_source(
+        job.home,
+        ask.source,
+        has_header=ask.has_header,
+        encoding=ask.encoding,
+        ignore_files=ask.ignore_files,
+    )
+    with contextlib.closing(reader):
+        rows = reader.rows()
+        head = read_first(rows, ROWS)
+        seen = look(reader.columns, [*head, *reader.further], reader.marks)
+        reading = None
+        if ask.format or ask.columns or seen.recognised.format:
+            reading = decide(seen, ask, LABEL if ask.source.builtin else None)
+        values = _part_values(reading, head, rows) if reading else Counter()
+        if reading and reading.part_column:
+            values.update(dict.fromkeys(reader.marks.get(reading.part_column, ()), 0))
+        return {**_file(reader, seen), **_described(reader, seen, reading, head, values)}
+
+
+def _file(reader: Reader, seen: SourceHead) -> FileFacts:
+    return {
+        "reader": reader.name,
+        "compressed": reader.compressed,
+        "encoding": reader.encoding,
+        "has_header": reader.has_header,
+        "delimiter": reader.delimiter,
+        "bytes": reader.bytes,
+        "columns": [_column(name, seen.rows) for name in [*seen.columns, *seen.paths]],
+        "rows": [{name: _short(row.get(name), 1) for name in seen.columns} for row in seen.rows[:SHOWN]],
+    }
+
+
+def _described(
+    reader: Reader, seen: SourceHead, reading: RowReading | None, head: list[ReadRow], values: Counter[str]
+) -> HowRead:
+    mappings = seen.recognised.mappings
+    problems = [*reader.problems]
+    canonical: list[ConvertedRow] = []
+    if reading is None:
+        names = ", ".join(seen.columns[:30]) or "none"
+        problems.append(SourceProblem(None, f"No column holds text to train on (columns: {names})."))
+        problems += [SourceProblem(line, row.reason) for line, row in head if isinstance(row, Skipped)]
+    else:
+        problems += reading_problems(reading, seen.rows)
+        canonical = _convert(reading, head, problems)
+    chosen = reading.chosen if reading else None
+    return {
+        "format": chosen.format if chosen else None,
+        "mapping": chosen.mapping if chosen else {},
+        "guessed": chosen.guessed if chosen else False,
+        "answers": chosen.answers if chosen else None,
+        "values": dict(chosen.values) if chosen else {},
+        "ignored": reading.ignored if reading else seen.columns,
+        "undecided": undecided_columns(reading, seen) if reading else [],
+        "part_column": reading.part_column if reading else None,
+        "part_values": dict(values),
+        "parts": parts_of(values, reading.parts) if reading else {},
+        "alternatives": [name for name in mappings if not chosen or name != chosen.format],
+        "mappings": dict(mappings.items()),
+        "canonical": canonical,
+        "problems": _listed(problems),
+    }
+
+
+def _part_values(reading: RowReading, head: list[ReadRow], rows: Iterator[ReadRow]) -> Counter[str]:
+    """The values of the column of parts with their rows: a sorted file shows the last of them late, so that
+    it is read on for a while."""
+    values: Counter[str] = Counter()
+    column = reading.part_column
+    if column is None:
+        return values
+    end = time.monotonic() + SECONDS
+    for _, row in itertools.chain(head, rows):
+        if isinstance(row, dict) and (value := value_at(row, column)) is not None:
+            values[part_value(value)] += 1
+        if time.monotonic() > end or len(values) > MOST_PART_VALUES:
+            break
+    return values
+
+
+def _convert(reading: RowReading, head: list[ReadRow], problems: list[SourceProblem]) -> list[ConvertedRow]:
+    """The first rows as they would be stored; what can't be converted goes into `problems`."""
+    convert = reading.convert()
+    converted: list[ConvertedRow] = []
+    for line, row in reading.items(iter(head), lambda: iter(head)):
+        if isinstance(row, Skipped):
+            problems.append(SourceProblem(line, row.reason))
+            continue
+        try:
+            canonical = convert(row)
+        except RowSkipped as fault:
+            problems.append(SourceProblem(line, str(fault)))
+            continue
+        if len(converted) < CANONICAL:
+            converted.append(_document(canonical))
+    return converted
+
+
+def _document(made: Canonical) -> ConvertedRow:
+    if made.roles is None:
+        return {"text": _cut(made.text), "label": None}
+    turns = zip(made.roles, made.contents, strict=True)
+    messages: list[Message] = [{"role": role, "content": _cut(content)} for role, content in turns]
+    row: ConvertedRow = {"messages": messages, "label": made.label}
+    if made.choices:
+        row["choices"] = [_cut(choice) for choice in made.choices]
+        row["answer_index"] = made.answer_index
+    if made.part:
+        row["part"] = made.part
+    if made.rejected:
+        row["rejected"] = _cut(made.rejected)
+    return row
+
+
+def _column(name: str, rows: FileRows) -> FileColumn:
+    values = values_of(rows, name)
+    kinds = {_kind(value) for value in values}
+    example = _cut(str(values[0]))[:200] if values else ""
+    return {
+        "name": name,
+        "type": kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "empty",
+        "example": example,
+    }
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    names = {"str": "text", "dict": "object"}
+    return names.get(type(value).__name__, type(value).__name__)
+
+
+def _cut(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _short(value: object, depth: int = 0) -> object:
+    """A value as JSON, long texts and deep nesting cut."""
+    if depth > DEEPEST:
+        return "…"
+    if isinstance(value, str):
+        return _cut(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _short(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_short(item, depth + 1) for item in value]
+    return plain_json(value)
+
+
+def _listed(problems: list[SourceProblem]) -> list[FileProblem]:
+    """Those of the whole file first, then by line; the number of those that are left out is said."""
+    ordered = sorted(problems, key=lambda problem: problem.line or 0)
+    listed: list[FileProblem] = []
+    for line, reason, notice in ordered[:PROBLEMS]:
+        listed.append({"line": line, "reason": reason})
+        if notice:
+            listed[-1]["notice"] = True
+    if len(ordered) > PROBLEMS:
+        more = len(ordered) - PROBLEMS
+        listed.append({"line": None, "reason": f"{more} more problems in the first {ROWS:,} rows."})
+    return listed

@@ -1,0 +1,263 @@
+"""How the rows of a data set in the home folder are split: what must stay together, the column to go by,
+and the parts that a run which has ended wrote down. Equal texts never part; near duplicates and rows with
+one prompt do not either where they are known, but for prompts of more than 1% of the rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from engine.data.similarity.equality import group_of, join, largest
+from engine.data.split.partition import PARTS, check, counts, deal, deal_given, not_measured, unknown_column
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json
+from store.core.row_schemas import KeptTogether
+from store.data.dataset_files import load, open_rows
+from store.data.filters import BASE, SOURCE, column_sql
+from store.data.signals import GROUP_OF
+from store.training.train_config import Split
+
+
+def read_column(home: Home, fingerprint: str, column: str) -> pa.Array:
+    """The column as texts, null where a row has none, in the order of the rows.
+
+    `column`: one of store.data.filters.BASE, `source.NAME`, or a signal that was measured. Raises
+    ConfigError (field split_column) where the rows have no such column.
+    """
+    open_rows(home, fingerprint)  # says where they are gone
+    if column in GROUP_OF:
+        return _signal(home, fingerprint, column)
+    if column not in BASE and not column.startswith(SOURCE):
+        raise unknown_column(home.rows(fingerprint), column)
+    with duckdb.connect(":memory:") as database:
+        database.execute("SET threads = 2")
+        sql = f"SELECT ({column_sql(column)})::VARCHAR AS v FROM read_parquet(?) r ORDER BY row_id"
+        table = database.sql(sql, params=[str(home.rows(fingerprint))]).to_arrow_table()
+        values = table["v"].combine_chunks().cast(pa.string())
+    if values.null_count == len(values):
+        raise unknown_column(home.rows(fingerprint), column)
+    return values
+
+
+def _signal(home: Home, fingerprint: str, column: str) -> pa.Array:
+    path = home.signals(fingerprint, GROUP_OF[column])
+    if not path.exists():
+        raise not_measured(column)
+    return pq.read_table(path, columns=[column])[column].combine_chunks().cast(pa.string())
+
+
+def read_values(home: Home, fingerprint: str, column: str) -> np.ndarray:
+    """A number from 0 for each row, equal where the column is; -1 where a row has no value. int64."""
+    codes = pc.dictionary_encode(read_column(home, fingerprint, column)).indices
+    return np.asarray(pc.fill_null(codes, -1), dtype=np.int64)
+
+
+def read_strata(home: Home, fingerprint: str, column: str) -> np.ndarray:
+    """As `read_values` in the order of the values' texts; rows without a value are a stratum of their own."""
+    texts: np.ndarray = read_column(home, fingerprint, column).to_numpy(zero_copy_only=False).astype(object)
+    missing = pd.isna(texts)
+    names, codes = np.unique(texts[~missing].astype(str), return_inverse=True)
+    strata = np.full(len(texts), len(names), dtype=np.int64)
+    strata[~missing] = codes
+    return strata
+
+
+def read_times(home: Home, fingerprint: str, column: str) -> np.ndarray:
+    """The column as times, float64: the numbers as they are where every row has one, else seconds since 1970
+    of dates in ISO 8601 (a time without a zone counts as UTC). Raises ConfigError that names the first row
+    which is neither."""
+    texts = pd.Series(read_column(home, fingerprint, column).to_numpy(zero_copy_only=False), dtype=object)
+    numbers = pd.to_numeric(texts, errors="coerce")
+    if numbers.notna().all() and np.isfinite(numbers).all():
+        return numbers.to_numpy(dtype=np.float64)
+    times = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
+    if times.isna().any():
+        row = int(np.flatnonzero(times.isna())[0])
+        value: str = "nothing" if pd.isna(texts[row]) else repr(texts[row][:60])
+        raise ConfigError(
+            f"Row {row} has {value} in {column}, which is no time"
+            f" ({int(times.isna().sum()):,} of {len(texts):,} rows have none).",
+            fix="Give every row a date in ISO 8601 (2026-11-25T14:30) or a number, or split another way.",
+            field="split_column",
+        )
+    return (times - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=np.float64)
+
+
+# How the rows of a data set in the home folder are dealt: what must stay together, and the column to go by.
+#
+# Rows of equal text never part. Once the duplicates of the rows are known (their sidecar), near duplicates
+# do not part either, nor do rows with the same prompt: what a model was taught about a question must not be
+# asked of it again to judge it. Two kinds of groups say less than that and are left to part. A prompt of
+# more than 1% of the rows is an instruction that rows share (tell a joke), not a question asked twice. And
+# where more than half of the rows hang together, they are made from one template: then rows are kept
+# together by less, by near duplicates or, where these are the cause, by equal text alone. `Dealt.kept` says
+# what was kept together.
+
+SHARED_PROMPT = 0.01  # of the rows; a prompt of more rows is an instruction
+NAMED = 10  # rows that a sentence lists
+FEW_PROMPTS = 10  # rows with one prompt stay together whatever their share
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """`row_ids`: int64; `codes`: uint8, 0 train, 1 validation, 2 test, one for each row. `kept`: what was not
+    parted, of "text", "near", "prompt" and "group". `together`: rows beyond the first of their group.
+    `later`: int64, of a split by time the training rows that are newer than the oldest row of test (of
+    validation where there is no test): they hang together with older ones."""
+
+    row_ids: np.ndarray
+    codes: np.ndarray
+    kept: tuple[KeptTogether, ...]
+    together: int
+    later: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def ids(self) -> dict[str, np.ndarray]:
+        """The row ids of each part."""
+        return {part: self.row_ids[self.codes == code] for code, part in enumerate(PARTS)}
+
+    def counts(self) -> dict[str, int]:
+        """The rows of each part."""
+        return counts(self.codes)
+
+
+def deal_rows(home: Home, fingerprint: str, split: Split) -> Dealt:
+    """The deal, unchecked: a part may be empty. Raises ConfigError (field split_column) for a column that is
+    not there or, for a split by time, a row without a time."""
+    table = load(home, fingerprint, columns=["row_id", "digest", "part"])
+    digests = table["digest"].to_numpy()
+    groups, kept = together(home, fingerprint, digests)
+    values = None
+    if split.split_by == "given":
+        parts = table["part"].to_numpy(zero_copy_only=False)
+        codes = deal_given(parts, digests, split, groups)
+        return Dealt(table["row_id"].to_numpy(), codes, (), 0)
+    if split.split_by == "group":
+        values = read_values(home, fingerprint, split.split_column or "")
+        valued = np.flatnonzero(values >= 0)  # a row without a value is a group of its own
+        first = valued[group_of(values[valued])]
+        groups, kept = join(groups, valued, first), (*kept, "group")
+    elif split.split_by == "time":
+        values = read_times(home, fingerprint, split.split_column or "")
+    elif split.split_by == "stratified":
+        values = read_strata(home, fingerprint, split.split_column or "label")
+    codes = deal(digests, split, groups, values)
+    later = np.zeros(0, np.int64)
+    if split.split_by == "time" and values is not None:
+        later = table["row_id"].to_numpy()[_later(codes, values)]
+    return Dealt(table["row_id"].to_numpy(), codes, kept, len(digests) - len(np.unique(groups)), later)
+
+
+def _later(codes: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The training rows that are newer than the oldest row of test, or of validation without one."""
+    held = codes == (2 if (codes == 2).any() else 1)
+    if not held.any():
+        return np.zeros(0, np.int64)
+    return np.flatnonzero((codes == 0) & (times > times[held].min()))
+
+
+def later_words(later: np.ndarray) -> str:
+    """A sentence about training rows that are newer than what judges them; "" where there is none."""
+    if not len(later):
+        return ""
+    named = ", ".join(f"{row:,}" for row in later[:NAMED])
+    more = f" and {len(later) - NAMED:,} more" if len(later) > NAMED else ""
+    rows = "row is" if len(later) == 1 else "rows are"
+    return (
+        f"{len(later):,} training {rows} newer than the oldest row held out, as they repeat, or hang together"
+        f" with, rows that are older: {named}{more}. Drop duplicates to be rid of them."
+    )
+
+
+def assign_rows(home: Home, fingerprint: str, split: Split) -> Dealt:
+    """The deal. Raises ConfigError also where training, or a part that was asked for, would have no row."""
+    dealt = deal_rows(home, fingerprint, split)
+    check(dealt.counts(), split)
+    return dealt
+
+
+def together(
+    home: Home, fingerprint: str, digests: np.ndarray
+) -> tuple[np.ndarray, tuple[KeptTogether, ...]]:
+    """For each row the first row of those that it must not be parted from, and what made them so."""
+    text = group_of(digests)
+    path = home.signals(fingerprint, "duplicates")
+    if not path.exists():
+        return text, ("text",)
+    chain, prompts = hanging_together(path)
+    near = join(text, *_members(chain.to_numpy()))
+    rows, first = _members(prompts.to_numpy())
+    shared = np.bincount(first, minlength=len(digests))[first]
+    question = shared <= max(FEW_PROMPTS, SHARED_PROMPT * len(digests))
+    prompt = join(near, rows[question], first[question])
+    if largest(prompt) * 2 <= len(digests):
+        return prompt, ("text", "near", "prompt")
+    if largest(near) * 2 <= len(digests):
+        return near, ("text", "near")
+    return text, ("text",)
+
+
+def hanging_together(sidecar: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Of each row the first of those that near duplicates chain it to, and the first with its prompt; null
+    for a row that is alone. In a sidecar without chains the groups of near duplicates are chains."""
+    names = pq.read_schema(sidecar).names
+    chain = "near_chain" if "near_chain" in names else "near_group"
+    table = pq.read_table(sidecar, columns=[chain, "prompt_group"])
+    return table[chain], table["prompt_group"]
+
+
+def _members(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that are in a group, and the first row of theirs; null (NaN in numpy) is no group."""
+    values = column.astype(np.float64)
+    rows = np.flatnonzero(~np.isnan(values))
+    return rows, values[rows].astype(np.int64)
+
+
+# The deal of a run that has ended, for work that must not train on what judged it.
+#
+# What the run wrote down counts, as more is known of duplicates by now and a deal made anew may be another.
+# Rows that it did not take (`max_train_rows`, `max_eval_rows`) are held out where the deal holds them out,
+# and else in no part: it never trained on them.
+
+
+def parts_of_run(home: Home, fingerprint: str, run_id: str) -> np.ndarray:
+    """Of each row of the run's data set the name of its part, or None: object, by row id. Raises DataError
+    where the run is gone, or was of other rows."""
+    folder = JobDir(home.jobs / run_id)
+    order = read_json(folder.config)
+    if order is None or not folder.split.exists():
+        raise DataError(
+            f"How the run {run_id} dealt its rows is gone, and with it which of them have judged it.",
+            fix="Name another run.",
+            field="run",
+        )
+    table = pq.read_table(folder.split, columns=["row_id", "split"])
+    count = open_rows(home, fingerprint).metadata.num_rows
+    row_ids = table["row_id"].to_numpy()
+    if order["dataset"]["fingerprint"] != fingerprint or (len(row_ids) and row_ids.max() >= count):
+        raise DataError(
+            f"The run {run_id} was of other rows than these.",
+            fix="Name its own data set.",
+            field="run",
+        )
+    parts = np.full(count, None, object)
+    parts[row_ids] = table["split"].to_numpy(zero_copy_only=False)
+    if any(part is None for part in parts):
+        codes = deal_rows(home, fingerprint, Split.parse(order["split"])).codes
+        held = (codes > 0) & np.array([part is None for part in parts])
+        parts[held] = np.array(PARTS, object)[codes[held]]
+    return parts
+
+
+def parts_by_split(home: Home, fingerprint: str, split: Split) -> np.ndarray:
+    """Of each row the name of its part as the split deals it now; as `parts_of_run`."""
+    parts: np.ndarray = np.array(PARTS, object)[deal_rows(home, fingerprint, split).codes]
+    return parts

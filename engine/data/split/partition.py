@@ -1,0 +1,345 @@
+"""Rows to train, validation and test by a hash of text and seed, by time, by group or by the file's own
+parts, and whether a data set has the column to split by. The order of the rows does not matter; when rows
+are added, a held-out row moves only where the size of its part changes. No pandas here: the engine process
+asks as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
+
+from store.core.errors import ConfigError
+from store.data.filters import BASE, SOURCE, column_sql
+from store.data.signals import GROUP_OF, GROUPS
+from store.jobs.schemas import OrderDataset
+from store.training.train_config import DEFAULT_SHARE, Split
+
+# Rows to train, validation and test, by a hash of text and seed, so that equal texts stay together.
+#
+# The deal does not depend on the order of the rows. Groups of rows that belong together are put in the
+# order of their hash; test takes from the front, validation from the back, training keeps the middle. When
+# rows are added, a held-out row moves only where the size of its part changes, and never between validation
+# and test. A split by time puts the groups in the order of their oldest row instead, so that a later copy
+# of an old text trains and judges nothing; a stratified one deals each stratum by itself. `dealing` finds
+# what belongs together.
+#
+# The deal of rows whose file says which part they are in (the column `part`).
+#
+# What the file says stands, also where rows of equal text lie in two parts: that is a leak of the data set,
+# which a launch counts, and moving rows would make figures that nobody else gets. A part that the file has no
+# row of is taken from its training rows by its share, as a random deal takes it.
+
+PARTS = ("train", "validation", "test")
+FEW = 50  # rows; below, the share alone decides
+SMALLEST = 50  # rows of a part whose share nobody chose; fewer tell little
+
+
+def split_of(dataset: OrderDataset) -> Split:
+    """How the rows of a data set are dealt, as an order says it."""
+    fields: Mapping[str, object] = dataset  # Split names those that it reads
+    return Split.parse({field: fields[field] for field in Split.model_fields})
+
+
+def target_sizes(rows: int, split: Split) -> tuple[int, int]:
+    """Rows of validation and of test, as the docstring of Split says; never more than half together, and at
+    least 1 where the share is above 0 and there are 3 rows."""
+    shares = (split.validation_size, split.test_size)
+    sizes = [max(int(rows >= 3), round(rows * share)) if share else 0 for share in shares]
+    room = rows // 2 - sum(sizes)
+    if room < 0:
+        return _scaled(sizes, rows // 2) if rows >= 4 else (sizes[0], sizes[1])
+    short = [_short_rows(rows, share, size) for share, size in zip(shares, sizes, strict=True)]
+    more = _scaled(short, min(room, sum(short)))  # of what the shares leave
+    return sizes[0] + more[0], sizes[1] + more[1]
+
+
+def _scaled(sizes: list[int], total: int) -> tuple[int, int]:
+    """Two sizes as parts of so many rows, at least 1 where a size is above 0 and a row is there."""
+    whole = max(1, sum(sizes))
+    first, second = (max(int(total >= 2), total * size // whole) if size else 0 for size in sizes)
+    return first, second
+
+
+def _short_rows(rows: int, share: float, size: int) -> int:
+    """Rows that a part whose share nobody chose lacks of SMALLEST."""
+    return max(0, SMALLEST - size) if rows >= FEW and share == DEFAULT_SHARE else 0
+
+
+def not_as_asked(rows: dict[str, int], split: Split) -> list[str]:
+    """What the parts have that their shares don't say, in sentences: the least of 50 rows, half the rows for
+    training, and groups that may not be parted. A file that says the parts was not asked for shares. rows: of
+    each part."""
+    if split.split_by == "given":
+        return []
+    total, sentences = sum(rows.values()), []
+    sizes = target_sizes(total, split)
+    parts = ("validation", split.validation_size, sizes[0]), ("test", split.test_size, sizes[1])
+    for part, share, target in parts:
+        asked, part_rows = round(total * share), rows[part]
+        if not share or total < FEW or abs(part_rows - asked) <= max(1, 0.05 * asked):
+            continue
+        why = WHY[split.split_by]
+        if part_rows == target:
+            least = (
+                f"a part of the usual {DEFAULT_SHARE:.0%} has {SMALLEST} rows at least, where the other"
+                " part's share and half of all for training leave them; another share is kept"
+            )
+            why = least if target > asked else "half of the rows stay with training"
+        sentences.append(
+            f"{100 * share:.3g}% of {total:,} rows would be {asked:,}; {part} has {part_rows:,}: {why}."
+        )
+    return sentences
+
+
+def deal(
+    digests: np.ndarray,
+    split: Split,
+    together: np.ndarray | None = None,
+    values: np.ndarray | None = None,
+) -> np.ndarray:
+    """For each row 0 (train), 1 (validation) or 2 (test), unchecked.
+
+    digests: uint64, shape (rows,). together: int64, equal where rows must not be parted; rows of one digest
+    where left out. values: of each row its time as a number (split by time) or its stratum as an int from 0
+    (stratified); not looked at otherwise.
+    """
+    digests = digests.astype(np.uint64)
+    groups = _Groups(digests, digests if together is None else together, split.split_seed)
+    validation, test = target_sizes(len(digests), split)
+    codes = np.zeros(len(groups.sizes), dtype=np.uint8)
+    if split.split_by == "time" and values is not None:
+        _take_newest(codes, groups, groups.smallest(values), validation, test)
+    elif split.split_by == "stratified" and values is not None:
+        _take_shares(codes, groups, groups.most_frequent(values), np.bincount(values), validation, test)
+    else:
+        _take(codes, groups.order, groups.sizes, test, 2)
+        _take(codes, groups.order[::-1], groups.sizes, validation, 1)
+    if split.split_by == "group":
+        for code, wanted in ((2, test), (1, validation)):
+            if wanted and not (codes == code).any():
+                _take_smallest(codes, groups, code)
+    return codes[groups.of_row]
+
+
+class _Groups:
+    """Rows that belong together. `of_row`: number of each row's group; `sizes`: rows of each group; `order`:
+    the groups by the mixed hash of their smallest digest, which does not depend on the order of the rows."""
+
+    def __init__(self, digests: np.ndarray, together: np.ndarray, seed: int) -> None:
+        values, self.of_row, self.sizes = np.unique(together, return_inverse=True, return_counts=True)
+        keys = np.full(len(values), np.iinfo(np.uint64).max, dtype=np.uint64)
+        np.minimum.at(keys, self.of_row, digests)
+        self.order = np.argsort(_mix(keys, seed), kind="stable")
+
+    def smallest(self, values: np.ndarray) -> np.ndarray:
+        """The smallest of the values of each group's rows."""
+        smallest_of = np.full(len(self.sizes), np.inf)
+        np.minimum.at(smallest_of, self.of_row, values)
+        return smallest_of
+
+    def most_frequent(self, values: np.ndarray) -> np.ndarray:
+        """The value that most rows of each group have, the smaller one of two that are equally frequent."""
+        pairs, counts = np.unique(np.stack([self.of_row, values]), axis=1, return_counts=True)
+        most_of = np.zeros(len(self.sizes), dtype=np.int64)
+        best_last = np.lexsort((-pairs[1], counts))
+        most_of[pairs[0][best_last]] = pairs[1][best_last]  # the last assignment to a group wins
+        return most_of
+
+
+def _take(codes: np.ndarray, order: np.ndarray, sizes: np.ndarray, wanted: int, code: int) -> None:
+    """Give groups to a part, in order, until it has `wanted` rows; a group too large is passed over."""
+    for group in order:
+        if wanted <= 0:
+            return
+        if codes[group] == 0 and sizes[group] <= wanted:
+            codes[group] = code
+            wanted -= int(sizes[group])
+
+
+def _take_smallest(codes: np.ndarray, groups: _Groups, code: int) -> None:
+    """Give a part the smallest group, where all are larger than the part: a part of whole groups can only be
+    too large or empty. At least half of the rows stay with training."""
+    free = groups.order[codes[groups.order] == 0]
+    if len(free) > 1:
+        group = free[np.argmin(groups.sizes[free])]
+        if (groups.sizes[codes == 0].sum() - groups.sizes[group]) * 2 >= groups.sizes.sum():
+            codes[group] = code
+
+
+def _take_newest(codes: np.ndarray, groups: _Groups, times: np.ndarray, validation: int, test: int) -> None:
+    """The newest groups to test, the next to validation. What is of one time goes to one part, which may
+    make a part smaller than wanted, or larger where its newest time alone is."""
+    moments, moment_of = np.unique(-times, return_inverse=True)
+    rows = np.bincount(moment_of, weights=groups.sizes, minlength=len(moments)).astype(np.int64)
+    begin = 0
+    for code, wanted in ((2, test), (1, validation)):
+        end = begin + int(np.searchsorted(np.cumsum(rows[begin:]), wanted, side="right")) if wanted else begin
+        if wanted and end == begin < len(rows) and rows[begin + 1 :].sum() * 2 >= rows.sum():
+            end += 1
+        codes[(moment_of >= begin) & (moment_of < end)] = code
+        begin = end
+
+
+def _take_shares(
+    codes: np.ndarray, groups: _Groups, strata: np.ndarray, rows: np.ndarray, validation: int, test: int
+) -> None:
+    """Each stratum (int of each group, of `rows` rows) dealt by itself, to its share of the parts."""
+    order = groups.order[np.argsort(strata[groups.order], kind="stable")]
+    ends = np.cumsum(np.bincount(strata, minlength=len(rows)))
+    shares = zip(ends, _shares(rows, test), _shares(rows, validation), strict=True)
+    begin = 0
+    for end, of_test, of_validation in shares:
+        stratum, begin = order[begin:end], end
+        _take(codes, stratum, groups.sizes, of_test, 2)
+        _take(codes, stratum[::-1], groups.sizes, of_validation, 1)
+
+
+def _shares(rows: np.ndarray, wanted: int) -> np.ndarray:
+    """`wanted` rows dealt to strata of `rows` rows by the largest remainder, ints."""
+    exact = rows * (wanted / max(1, rows.sum()))
+    given = np.floor(exact).astype(np.int64)
+    rest = np.argsort(given - exact, kind="stable")[: wanted - given.sum()]
+    given[rest] += 1
+    return given
+
+
+def _mix(values: np.ndarray, seed: int) -> np.ndarray:
+    """SplitMix64 (Steele, Lea and Flood 2014) of values moved by the seed: a bijection, so without ties."""
+    with np.errstate(over="ignore"):
+        x = values + np.uint64(0x9E3779B97F4A7C15) * np.uint64(seed + 1)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+def first_by_hash(digests: np.ndarray, row_ids: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """The `most` of these rows that come first by a seeded hash of each, so that a row's place hangs on the
+    row and not on which others there are. digests: uint64 of all rows of the data set, by row id.
+
+    The hash is that of the deal, so that of two test parts of different sizes the same rows come first;
+    copies of one text have places of their own, or a draw could consist of them.
+    """
+    digests = digests.astype(np.uint64)
+    order = np.argsort(digests, kind="stable")
+    _, first, counts = np.unique(digests[order], return_index=True, return_counts=True)
+    copy = np.empty(len(digests), np.uint64)
+    copy[order] = np.arange(len(digests)) - np.repeat(first, counts)
+    with np.errstate(over="ignore"):
+        keys = _mix(digests + copy * np.uint64(0xD1B54A32D192ED03), seed)
+    return row_ids[np.argsort(keys[row_ids], kind="stable")[:most]]
+
+
+def counts(assigned: np.ndarray) -> dict[str, int]:
+    """Rows of each part, from their codes."""
+    return {part: int(np.count_nonzero(assigned == code)) for code, part in enumerate(PARTS)}
+
+
+def check(rows: dict[str, int], split: Split) -> None:
+    """Raise ConfigError that names the field where a part that was asked for, or train, has no row."""
+    total = sum(rows.values())
+    why = "" if total < 3 else f" ({WHY[split.split_by]})"
+    for part, field in (("validation", "validation_size"), ("test", "test_size")):
+        share = getattr(split, field)
+        if share and not rows[part]:
+            raise ConfigError(
+                f"{field} of {share:g} gives {part} 0 of {total} rows{why}.",
+                fix=f"Import more rows, split them another way, or set {field} to 0.",
+                field=field,
+            )
+    if not rows["train"]:
+        raise ConfigError(
+            f"Training is left with 0 of {total} rows{why}.",
+            fix="Import more rows, or lower validation_size and test_size.",
+            field="validation_size",
+        )
+
+
+WHY = {
+    "random": "rows of equal text can't be parted",
+    "given": "the file says which part each row is in",
+    "group": "rows of one group, and rows of equal text, can't be parted",
+    "time": "rows of one time, and rows of equal text, can't be parted",
+    "stratified": "each stratum gives its share, and rows of equal text can't be parted",
+}
+
+
+def deal_given(parts: np.ndarray, digests: np.ndarray, split: Split, together: np.ndarray) -> np.ndarray:
+    """For each row 0 (train), 1 (validation) or 2 (test).
+
+    parts: object, of each row a name of PARTS, or None for train. digests: uint64. together: int64, equal
+    where rows must not be parted. All of shape (rows,).
+    """
+    codes = np.zeros(len(parts), dtype=np.uint8)
+    for code, name in enumerate(PARTS):
+        codes[parts == name] = code
+    sizes = {"validation_size": 1, "test_size": 2}
+    missing = {field: getattr(split, field) for field, code in sizes.items() if not (codes == code).any()}
+    if any(missing.values()):
+        shares = {**dict.fromkeys(sizes, 0.0), **missing}
+        rest = split.model_copy(update={**shares, "split_by": "random", "split_column": None})
+        train = np.flatnonzero(codes == 0)
+        codes[train] = deal(digests[train], rest, together[train])
+    return codes
+
+
+def check_split_column(folder: Path, split: Split) -> None:
+    """Raise ConfigError (field split_column) unless some row of the data set in `folder` has a value in the
+    column of the split. A split that is stratified goes by label where it names none."""
+    if split.split_by == "given":
+        check_given(folder / "rows.parquet")
+    column = split.split_column or ("label" if split.split_by == "stratified" else None)
+    if column is None:
+        return
+    rows = folder / "rows.parquet"
+    if column in GROUP_OF:
+        if not (folder / "signals" / f"{GROUP_OF[column]}.parquet").exists():
+            raise not_measured(column)
+    elif column not in BASE and not column.startswith(SOURCE):
+        raise unknown_column(rows, column)
+    else:
+        with duckdb.connect(":memory:") as database:
+            database.execute("SET threads = 2")
+            sql = f"SELECT 1 FROM read_parquet(?) r WHERE ({column_sql(column)}) IS NOT NULL LIMIT 1"
+            if database.execute(sql, [str(rows)]).fetchone() is None:
+                raise unknown_column(rows, column)
+
+
+def check_given(rows: Path) -> None:
+    """Raise ConfigError (field split_by) unless some row says which part it is in."""
+    file = pq.ParquetFile(rows)
+    if "part" in file.schema_arrow.names:
+        for batch in file.iter_batches(columns=["part"]):
+            if batch["part"].null_count < batch.num_rows:
+                return
+    raise ConfigError(
+        "The file did not say which part a row is in.",
+        fix="Import it again with the column that says so, or split another way.",
+        field="split_by",
+    )
+
+
+def unknown_column(rows: Path, column: str) -> ConfigError:
+    """No row has the column: which ones there are."""
+    head = next(pq.ParquetFile(rows).iter_batches(batch_size=1, columns=["source", "label"]))
+    names = [SOURCE + name for name in json.loads(head["source"][0].as_py())]
+    names = [*(["label"] if head["label"][0].is_valid else []), *names]
+    return ConfigError(
+        f"No row has a column {column!r} to split by.",
+        fix=f"The first row has {', '.join(names[:30])}.",
+        field="split_column",
+    )
+
+
+def not_measured(column: str) -> ConfigError:
+    """A signal that may come to be a column."""
+    return ConfigError(
+        f"{column} was not measured for this data set yet.",
+        fix=f"Measure the group {GROUPS[GROUP_OF[column]].title} first.",
+        field="split_column",
+    )

@@ -1,1 +1,0 @@
-"""Pure functions, numbers in and verdicts out: no files, no models, no store."""

@@ -1,1 +1,0 @@
-"""Runs, evaluations and slices against each other, and judges."""

@@ -1,1 +1,0 @@
-"""What the course of a run shows: overfitting, its stages, the step to keep, and what to change."""

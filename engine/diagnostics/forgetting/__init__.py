@@ -1,1 +1,0 @@
-"""What a run forgot, when, and where it would have kept more."""

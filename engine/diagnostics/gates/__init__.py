@@ -1,1 +1,0 @@
-"""Whether a version passes the gate of an alias: what each check says of its evidence. Pure."""

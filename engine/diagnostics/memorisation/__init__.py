@@ -1,1 +1,0 @@
-"""Which rows a model knows by heart: membership, extraction, repeated rows."""

@@ -1,1 +1,0 @@
-"""What ratings tell of those who rated: agreement, reliability, and judges held against people."""

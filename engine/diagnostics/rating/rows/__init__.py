@@ -1,1 +1,0 @@
-"""What people said as tables: ratings, grades, votes, and the clusters that they come in."""

@@ -1,1 +1,0 @@
-"""What ratings tell of the models: strengths, shares, criteria, and whether that is enough."""

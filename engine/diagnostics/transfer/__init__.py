@@ -1,1 +1,0 @@
-"""What training on one data set does for another."""

@@ -1,0 +1,194 @@
+"""Held-out rows as a classifier sees them: predictions row by row, and the figures that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.evaluation.statistics import proportions
+from engine.evaluation.statistics.classification import calibration, class_figures
+from engine.evaluation.verdicts import classifier_verdict
+from engine.models import classification, hardware
+from engine.models.classification import UNSEEN, Labels
+from engine.models.forward import answer_likelihood
+from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressReporter
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
+from store.core.job_folder import written_aside
+from store.data import dataset_files
+from store.evaluation.schemas import ClassFigures, Classification, JudgingSplit
+from store.training.train_config import TrainConfig
+
+TOP = 5  # of each row's classes that are kept
+
+
+@dataclass
+class LabelScores:
+    """Log-probabilities [rows, classes] of the rows `row_ids`."""
+
+    row_ids: np.ndarray
+    logs: np.ndarray
+
+    def rows(self, row_ids: np.ndarray) -> LabelScores:
+        """Those of these rows, in that order; every one must be there."""
+        order = np.argsort(self.row_ids, kind="stable")
+        places = order[np.searchsorted(self.row_ids, row_ids, sorter=order)]
+        return LabelScores(row_ids, self.logs[places])
+
+
+def labels_answered(
+    home: Home, fingerprint: str, kind: str, dealt: Mapping[str, np.ndarray], row_ids: np.ndarray
+) -> tuple[Labels, np.ndarray] | None:
+    """The labels of the dealt rows, and those of the rows `row_ids` that have one, where their answers are
+    the labels; else None."""
+    if kind != "chat":
+        return None
+    try:
+        labels, kept, _ = classification.load_labels(home, fingerprint, dealt)
+    except (ConfigError, DataError):
+        return None
+    own = row_ids[np.isin(row_ids, np.concatenate(list(kept.values())))]
+    rows = dataset_files.load(home, fingerprint, columns=["messages"], row_ids=own)["messages"]
+    answers = [messages[-1]["content"] for messages in rows.to_pylist()]
+    return (labels, own) if len(own) and answers == labels.text_of(own) else None
+
+
+class LabelEvidence:
+    """Held-out rows whose labels a causal model is asked for."""
+
+    def __init__(
+        self, job: WorkerJob, config: TrainConfig, labels: Labels, questions: answer_likelihood.LabelQuestions
+    ) -> None:
+        self.job, self.config, self.labels, self.questions = job, config, labels, questions
+
+    @classmethod
+    def of(
+        cls,
+        job: WorkerJob,
+        config: TrainConfig,
+        tokenizer: Any,
+        labels: Labels,
+        row_ids: np.ndarray,
+        room: int | None,
+    ) -> LabelEvidence | None:
+        """The questions to these rows, or to as many as there is time for; None where there are none."""
+        if len(labels.names) > answer_likelihood.MOST_LABELS:
+            return None
+        fingerprint = job.order["dataset"]["fingerprint"]
+        size = answer_likelihood.label_tokens(tokenizer, labels.names)
+        some = answer_likelihood.affordable(row_ids, size, torch.device(job.device).type, config.seed)
+        messages = dataset_files.load(job.home, fingerprint, columns=["messages"], row_ids=some)["messages"]
+        questions = answer_likelihood.label_questions(
+            tokenizer, some, messages.to_pylist(), labels.names, room
+        )
+        return cls(job, config, labels, questions) if questions else None
+
+    @classmethod
+    def of_answers(
+        cls, job: WorkerJob, config: TrainConfig, tokenizer: Any, row_ids: np.ndarray, room: int | None
+    ) -> LabelEvidence | None:
+        """As `of`, for a run that learns to answer with the label; None where its answers aren't labels."""
+        trained_on = job.order["dataset"]
+        table = pq.read_table(job.dir.split)
+        parts = table["split"].to_numpy(zero_copy_only=False)
+        dealt = {part: table["row_id"].to_numpy()[parts == part] for part in ("train", "validation", "test")}
+        answered = labels_answered(job.home, trained_on["fingerprint"], trained_on["kind"], dealt, row_ids)
+        return cls.of(job, config, tokenizer, *answered, room) if answered else None
+
+    def score(self, model: Any, which: str) -> LabelScores:
+        """What `model`, called `which` in the progress, says. Raises Cancelled when asked to stop."""
+        device = torch.device(self.job.device)
+        tell = ProgressReporter(
+            self.job, len(self.questions.prompts), "rows", f"Asking {which} for the labels"
+        )
+
+        def on_rows(done: int) -> None:
+            hardware.guard_memory(self.config, device)
+            tell(done)
+
+        batch_size = self.config.per_device_eval_batch_size
+        logs = answer_likelihood.label_scores(
+            model, self.questions, device, batch_size=batch_size, on_rows=on_rows
+        )
+        return LabelScores(self.questions.row_ids, logs)
+
+    def report(self, split: JudgingSplit, tuned: LabelScores, prompted: LabelScores) -> Classification:
+        """Write the predictions down; `verdict["classification"]`."""
+        write(self.job, split, self.labels, tuned, prompted)
+        return document(split, self.labels, tuned, prompted)
+
+
+def measured(labels: Labels, scores: LabelScores) -> ClassFigures:
+    """The figures of a classifier with its calibration."""
+    of_classes = class_figures(labels.place_of(scores.row_ids), scores.logs.argmax(axis=1), labels.all_names)
+    return {**of_classes, "calibration": calibration(scores.logs, labels.of(scores.row_ids))}
+
+
+def document(
+    split: JudgingSplit, labels: Labels, tuned: LabelScores, prompted: LabelScores | None
+) -> Classification:
+    """`verdict["classification"]` from what the tuned model and the untuned one that was asked say."""
+    truth = labels.place_of(tuned.row_ids)
+    most = np.full(len(truth), int(labels.counts.argmax()))
+    over = None
+    if prompted is not None:
+        own = labels.place_of(prompted.row_ids)
+        same = tuned.rows(prompted.row_ids).logs.argmax(axis=1) == own
+        base = prompted.logs.argmax(axis=1) == own
+        over = proportions.change_of(base, same)
+    return classifier_verdict.document(
+        split,
+        labels.names,
+        labels.counts.tolist(),
+        classifier_verdict.ClassifierFigures(
+            tuned=measured(labels, tuned),
+            majority=class_figures(truth, most, labels.all_names),
+            prompted=measured(labels, prompted) if prompted is not None else None,
+        ),
+        unseen=int((labels.of(tuned.row_ids) == UNSEEN).sum()),
+        over_prompted=over,
+    )
+
+
+def write(
+    job: WorkerJob, split: str, labels: Labels, tuned: LabelScores, prompted: LabelScores | None
+) -> None:
+    """`class_predictions.parquet` of the job."""
+    ids, shares = tuned.row_ids, np.exp(tuned.logs)
+    truth, guess, every = labels.of(ids), shares.argmax(axis=1), np.arange(len(ids))
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :TOP]
+    own = np.where(truth == UNSEEN, np.nan, shares[every, np.maximum(truth, 0)])
+    asked: dict[int, tuple[str, float]] = {}
+    if prompted is not None:
+        likeliest = prompted.logs.argmax(axis=1)
+        for row_id, i, logs in zip(prompted.row_ids.tolist(), likeliest.tolist(), prompted.logs, strict=True):
+            asked[row_id] = labels.names[i], float(np.exp(logs[i]))
+    answers = [asked.get(row_id, (None, None)) for row_id in ids.tolist()]
+    top = [
+        [{"label": labels.names[i], "probability": float(shares[row, i])} for i in order[row]]
+        for row in every
+    ]
+    table = pa.table(
+        {
+            "split": [split] * len(ids),
+            "row_id": pa.array(ids, pa.int64()),
+            "label": pa.array(labels.text_of(ids), pa.string()),
+            "predicted": pa.array([labels.names[i] for i in guess], pa.string()),
+            "probability": pa.array(shares[every, guess], pa.float64()),
+            "label_probability": pa.array(own, pa.float64(), from_pandas=True),
+            "top": pa.array(
+                top, pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float64())]))
+            ),
+            "prompted": pa.array([label for label, _ in answers], pa.string()),
+            "prompted_probability": pa.array([value for _, value in answers], pa.float64()),
+        }
+    )
+    with written_aside(job.dir.class_predictions) as aside:
+        pq.write_table(table, aside)

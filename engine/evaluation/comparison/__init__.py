@@ -1,0 +1,1 @@
+"""Pure: runs and evaluations held against each other, row by row."""

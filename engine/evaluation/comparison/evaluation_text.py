@@ -1,0 +1,164 @@
+"""What is said of two evaluations beside their figures, and of a judging of their answers.
+
+For the screen and for the command line. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from store.core.figure_schemas import Estimate, Figure
+from store.core.formatting import decimals, number, plural
+from store.evaluation.schemas import JudgedLength, JudgedOrder, JudgingResult, PairCounts
+
+
+def rows_apart(first: int, second: int, common: int) -> str:
+    """That the two are not of the same rows; `common`: rows that both have, of n each."""
+    if not common:
+        return f"No row is in both: this one has {plural(first, 'row')}, the other {second:,} others."
+    most = max(first, second)
+    if common == min(first, second):
+        return (
+            f"Compared on {plural(common, 'row')} of both; {most - common:,} that only one has are left out."
+        )
+    return (
+        f"Only {plural(common, 'row')} of this one's {first:,} and the other's {second:,} are in both; all"
+        " else is left out, and so few may differ from the rest."
+    )
+
+
+def asked_unlike(ways: Sequence[str]) -> list[str]:
+    """That they were not asked alike, where `ways` names in what."""
+    if not ways:
+        return []
+    return [f"The two were not asked alike ({'; '.join(ways)}), which may make answers differ by itself."]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What the two are called. `turned`: the one that is spoken of is the judging's second."""
+
+    this: str = "this one"
+    other: str = "the other one"
+    turned: bool = False
+
+
+def judging_headline(judging: JudgingResult, sides: Sides) -> str:
+    """Which one is preferred, if that can be told; `judging` is the judge job's result."""
+    figure = judging["figure"]
+    if figure["failed"]:
+        return figure["failed"]
+    if figure["value"] is None:
+        return "No pair could be judged."
+    if judging["pairs"]["split"] == figure["n"]:
+        return (
+            f"The order in which they were shown decided {_all(figure['n'])}: which is better can't be told"
+        )
+    share = _share_of(figure, sides.turned)
+    lead = "Which answers are better can't be told"
+    if share.low is not None and share.low > 0.5:
+        lead = f"The judge prefers {sides.this}'s answers"
+    elif share.high is not None and share.high < 0.5:
+        lead = f"The judge prefers {sides.other}'s answers"
+    wins = f"{sides.this} wins {_estimate(share)} of {plural(figure['n'], 'pair')}, ties as half"
+    return f"{lead}: {wins}"
+
+
+def _all(count: int) -> str:
+    return f"all {count:,} pairs" if count > 1 else "the one pair"
+
+
+class Share(NamedTuple):
+    """A share of pairs with its interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def of_other(self) -> Share:
+        """That of the other side."""
+        low, high = self.low, self.high
+        return Share(1 - self.value, None if high is None else 1 - high, None if low is None else 1 - low)
+
+
+def _share_of(figure: Figure | Estimate, turned: bool = False) -> Share:
+    share = Share(figure["value"] or 0.0, figure["low"], figure["high"])
+    return share.of_other() if turned else share
+
+
+def _estimate(share: Share) -> str:
+    """ "35% (23 to 47%)"."""
+    if share.low is None or share.high is None:
+        return f"{number(100 * share.value, 0)}% (no interval)"
+    places = decimals(100 * share.low, 100 * share.high)
+    value, low, high = (number(100 * end, places) for end in (share.value, share.low, share.high))
+    return f"{value}% ({low} to {high}%)"
+
+
+def judging_sentences(judging: JudgingResult, sides: Sides) -> list[str]:
+    """How the pairs fell, what order and length did, and what was not judged."""
+    pairs, figure = judging["pairs"], judging["figure"]
+    if not figure["n"]:  # the headline has said why
+        return [f"{plural(pairs['unjudged'], 'pair')} not judged."]
+    this, other = pairs["first"], pairs["second"]
+    if sides.turned:
+        this, other = other, this
+    lines = [
+        f"In both orders {sides.this} was better {plural(this, 'time')}, {sides.other}"
+        f" {plural(other, 'time')}; {plural(pairs['ties'], 'tie')}."
+    ]
+    lines += _of_order(pairs, figure["details"].get("position"))
+    lines += _of_length(judging, sides)
+    if pairs["unjudged"]:
+        why = ", ".join(f"{reason} ({rows:,})" for reason, rows in list(judging["reasons"].items())[:3])
+        every = pairs["unjudged"] + figure["n"]
+        lines.append(f"{pairs['unjudged']:,} of {plural(every, 'pair')} not judged: {why}.")
+    return [*lines, *judging["notices"]]
+
+
+def _of_order(pairs: PairCounts, position: JudgedOrder | None) -> list[str]:
+    if not position:
+        return []
+    split, agree = pairs["split"], _estimate(_share_of(position["agree"]))
+    decided = "In no pair did the order in which the two were shown decide"
+    if split:
+        decided = (
+            f"In {plural(split, 'pair')} the order in which the two were shown decided, which counts as a"
+        )
+        decided += " tie"
+    lines = [f"{decided}; both orders agree in {agree}."]
+    first = position["first_shown"]
+    if first:
+        won = _estimate(_share_of(first))
+        lines.append(f"Where they don't, the answer that was shown first won in {won} (n {first['n']:,}).")
+    return lines
+
+
+def _of_length(judging: JudgingResult, sides: Sides) -> list[str]:
+    length: JudgedLength | None = judging["figure"]["details"].get("length")
+    if not length:
+        return []
+    decided = judging["pairs"]["first"] + judging["pairs"]["second"]
+    if not decided:
+        return ["Whether length decides can't be told: no pair was decided in both orders."]
+    longer = length["longer"]
+    if longer is None:
+        return [f"Both answers are equally long in {plural(decided, 'decided pair')}."]
+    won, unequal = _estimate(_share_of(longer)), plural(longer["n"], "decided pair")
+    lines = [f"The longer answer was preferred in {won} of {unequal} of unequal length."]
+    if length["problem"] or length["equal"] is None:
+        return [*lines, f"Who would win at equal length can't be told: {length['problem']}."]
+    equal, n = _share_of(length["equal"], sides.turned), length["equal"]["n"]
+    at_equal = f"At equal length {sides.this} would win {_estimate(equal)} of decided pairs (n {n:,})"
+    share = _share_of(judging["figure"], sides.turned)
+    return [*lines, at_equal + _whether_length_explains(share, equal) + "."]
+
+
+def _whether_length_explains(share: Share, equal: Share) -> str:
+    if share.low is None or share.high is None or share.low <= 0.5 <= share.high:
+        return ""
+    if equal.low is None or equal.high is None or equal.low <= 0.5 <= equal.high:
+        return ", so that length alone may be what the judge prefers"
+    return "" if (equal.low > 0.5) == (share.low > 0.5) else ": the other way round, length aside"

@@ -1,0 +1,378 @@
+"""A run beside the original that it repeats: settings, rows, losses step by step, and whether figures came
+back.
+
+That two figures can't be told apart says little: the same are those whose difference surely lies within a
+margin (an equivalence test), row by row where the same rows judged both. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+from engine.evaluation.statistics import intervals
+from engine.evaluation.statistics.intervals import Interval
+from store.archives.schemas import (
+    BesideOriginal,
+    BundleDifference,
+    Came,
+    ComparedLine,
+    ReproducedFigure,
+    Reproduction,
+    RunFigure,
+)
+from store.core.figure_schemas import Estimate
+from store.core.formatting import MINUS, alone, decimals, interval, measured, number, plural
+from store.core.model_schemas import CourseEnd
+from store.jobs.schemas import LossCurve, RunWithCurves
+
+# Whether the figures of a run came back when it was run again.
+#
+# Both runs' figures come from a sample of rows. Where the same rows judged both, the difference is taken
+# row by row: what the choice of rows does cancels out, and its interval is that of the change alone. Else
+# the two are taken as independent, and the interval of the difference is that of two samples.
+#
+# That two figures can't be told apart says little: with few rows nothing can. So it is a test of
+# equivalence, with a margin of what would matter. A figure came back (*within*) where the whole 95%
+# interval of the difference lies inside the margin, also with a few rows that this sample hasn't got; it is
+# *outside* where the whole interval, widened for the number of figures (Bonferroni), lies beyond it; else
+# it can't be told. Said is something of these two models: how far runs differ by their seed, one repetition
+# can't tell.
+
+MARGINS = {  # by unit: how far a figure may move and matter to nobody
+    "nats a token": 0.02,
+    "share": 0.02,
+    "area under the curve": 0.02,
+    "0 to 2": 0.02,
+}
+UNSEEN_CHANGE = 1.0  # nats, or from right to wrong: the most that a row of a kind not seen is taken to change
+UNSEEN_DEVIATIONS = 100.0  # and at most so many standard deviations of the rows' changes
+
+Pairs = dict[str, Interval]  # key of a figure -> second minus first over the same rows
+
+
+def reproduction(
+    bundle: str,
+    first: Sequence[RunFigure],
+    second: Sequence[RunFigure],
+    pairs: Pairs,
+    differences: list[BundleDifference],
+) -> Reproduction:
+    """Each figure that one of the two has."""
+    ours = {figure["key"]: figure for figure in second}
+    keys = {figure["key"]: figure for figure in [*second, *first]}
+    before = {figure["key"]: figure for figure in first}
+    figures = [
+        _reproduced_figure(named, before.get(key), ours.get(key), pairs.get(key), len(keys))
+        for key, named in keys.items()
+    ]
+    counts = {came: sum(figure["came"] == came for figure in figures) for came in CAME}
+    return {
+        "bundle": bundle,
+        "sentence": _summary(counts, len(figures)),
+        "same": counts["same"],
+        "within": counts["within"],
+        "outside": counts["outside"],
+        "cant_tell": counts["cant_tell"],
+        "figures": figures,
+        "differences": differences,
+    }
+
+
+CAME: tuple[Came, ...] = ("same", "within", "outside", "cant_tell")
+
+
+def _summary(counts: dict[Came, int], total: int) -> str:
+    if not total:
+        return "There is no figure to hold against the bundle's."
+    if counts["same"] == total:
+        return f"All {plural(total, 'figure')} came back exactly the same."
+    words = {
+        "same": "exactly the same",
+        "within": "within their margin",
+        "outside": "outside",
+        "cant_tell": "that can't be told",
+    }
+    parts = [f"{counts[came]} {words[came]}" for came in CAME if counts[came]]
+    return f"Of {plural(total, 'figure')}: {', '.join(parts)}."
+
+
+def _reproduced_figure(
+    named: RunFigure, first: RunFigure | None, second: RunFigure | None, pair: Interval | None, figures: int
+) -> ReproducedFigure:
+    change = _change(first, second, pair)
+    margin = MARGINS.get(named["unit"])
+    came = _came(first, second, change, margin, figures)
+    return {
+        "key": named["key"],
+        "title": named["title"],
+        "unit": named["unit"],
+        "first": _estimate(first),
+        "second": _estimate(second),
+        "change": change,
+        "paired": pair is not None,
+        "came": came,
+        "sentence": _figure_sentence(named, first, second, change, came),
+    }
+
+
+def _estimate(figure: RunFigure | None) -> Estimate | None:
+    return None if figure is None else _of(figure)
+
+
+def _of(figure: RunFigure) -> Estimate:
+    return {"value": figure["value"], "low": figure["low"], "high": figure["high"], "n": figure["n"]}
+
+
+def _change(first: RunFigure | None, second: RunFigure | None, pair: Interval | None) -> Estimate | None:
+    """Second minus first. Two independent intervals that may be lopsided: each end is as far as the two ends
+    that lie on its side, in squares (Newcombe 1998)."""
+    if first is None or second is None:
+        return None
+    if pair is not None:
+        return pair.to_dict()
+    value = second["value"] - first["value"]
+    n = min(first["n"], second["n"])
+    if first["low"] is None or first["high"] is None or second["low"] is None or second["high"] is None:
+        return {"value": value, "low": None, "high": None, "n": n}
+    below = math.hypot(second["value"] - second["low"], first["high"] - first["value"])
+    above = math.hypot(second["high"] - second["value"], first["value"] - first["low"])
+    return {"value": value, "low": value - below, "high": value + above, "n": n}
+
+
+def _came(
+    first: RunFigure | None,
+    second: RunFigure | None,
+    change: Estimate | None,
+    margin: float | None,
+    figures: int,
+) -> Came:
+    if first is None or second is None:
+        return "cant_tell"
+    if first["value"] == second["value"]:
+        return "same"
+    if change is None or margin is None or change["low"] is None or change["high"] is None:
+        return "cant_tell"
+    unseen = _unseen(change["high"] - change["low"], change["n"])
+    if -margin < change["low"] - unseen and change["high"] + unseen < margin:
+        return "within"
+    wide = intervals.widen_for_looks(change, figures)
+    if wide["low"] is None or wide["high"] is None:
+        return "cant_tell"
+    return "outside" if wide["low"] > margin or wide["high"] < -margin else "cant_tell"
+
+
+def _unseen(width: float, n: int) -> float:
+    """What rows of a kind that none of n rows is of may add to the difference: their share, with a chance of
+    2.5% at most, times what such a row may change by."""
+    deviation = width / 4 * math.sqrt(n)
+    return (1 - math.exp(math.log(0.025) / n)) * min(UNSEEN_CHANGE, UNSEEN_DEVIATIONS * deviation)
+
+
+def _figure_sentence(
+    named: RunFigure,
+    first: RunFigure | None,
+    second: RunFigure | None,
+    change: Estimate | None,
+    came: Came,
+) -> str:
+    title, unit = named["title"][:1].upper() + named["title"][1:], named["unit"]
+    if first is None or second is None:
+        there = "the second run alone" if first is None else "the first run alone"
+        return f"{title}: {there} has it."
+    if came == "same":
+        return f"{title}: {_figure_words(first)} {unit}, exactly the same again."
+    ending = _ending(came, change, MARGINS.get(named["unit"]))
+    moved = ""
+    if change and change["low"] is not None and change["high"] is not None:
+        places = decimals(change["low"], change["high"])
+        value = number(change["value"], places)
+        plus = "" if value.startswith(MINUS) else "+"
+        moved = f", a change of {plus}{value} ({interval(change['low'], change['high'])})"
+    return f"{title}: first {_figure_words(first)}, again {_figure_words(second)} {unit}{moved}; {ending}."
+
+
+def _ending(came: Came, change: Estimate | None, margin: float | None) -> str:
+    if margin is None:
+        return "nobody has said how much of it would matter"
+    limit = alone(margin)
+    if came == "within":
+        return f"within {limit} of the first"
+    if came == "outside":
+        return f"outside: it surely differs by more than {limit}, by the seed or by what was done"
+    if change is None or change["low"] is None:
+        return "no interval to tell by"
+    return f"with {plural(change['n'], 'row')} it can't be told whether it differs by more than {limit}"
+
+
+def _figure_words(figure: RunFigure) -> str:
+    return measured(_of(figure))
+
+
+# A run beside the original that it repeats: settings, rows, the losses step by step, and the final figures.
+#
+# Losses of the same step are the same where they are at most LOSS_TOLERANCE nats apart: that is what another
+# order of summing makes on another processor, and far less than another seed or learning rate does. Final
+# figures are held by their equivalence test (`reproduced`): the same are those within their margin.
+
+LOSS_TOLERANCE = 0.001  # nats a token at one step
+OWN = {  # what a repetition is called, and where it finds things here
+    "name", "notes", "parent", "dataset", "model", "replay_dataset", "probe_datasets",
+}  # fmt: skip
+CURVES: tuple[tuple[Literal["train/loss", "eval/loss"], str], ...] = (
+    ("train/loss", "Training loss by step"),
+    ("eval/loss", "Validation loss by validation"),
+)
+SAME = {"same": True, "within": True, "outside": False, "cant_tell": None}
+MAX_VALUE = 60  # characters of a setting that are shown
+
+
+def compare_with_original(
+    first: RunWithCurves,
+    second: RunWithCurves,
+    figures: Sequence[ReproducedFigure],
+    *,
+    split_same: bool | None,
+) -> BesideOriginal:
+    """split_same: whether each row is in the same part; None where a split is gone."""
+    lines = [
+        *_settings(first["config"], second["config"]),
+        *_facts(first, second),
+        _split(split_same),
+        *(_curve(title, first["curves"][name], second["curves"][name]) for name, title in CURVES),
+        *map(_figure_line, figures),
+    ]
+    return {
+        "run_id": first["run_id"],
+        "name": first["name"],
+        "sentence": _summary_sentence(first["name"], lines),
+        "lines": lines,
+    }
+
+
+def _line(what: str, first: str, second: str, same: bool | None, detail: str = "") -> ComparedLine:
+    return {"what": what, "first": first, "second": second, "same": same, "detail": detail}
+
+
+def _split(same: bool | None) -> ComparedLine:
+    if same is None:
+        return _line("Split row by row", "–", "–", None, "The split of one of the two is gone.")
+    return _line("Split row by row", "as dealt", "as dealt" if same else "dealt otherwise", same)
+
+
+def _settings(first: dict[str, Any], second: dict[str, Any]) -> Iterator[ComparedLine]:
+    """One line of all that are the same, and one of each that isn't."""
+    names = [name for name in dict.fromkeys([*first, *second]) if name not in OWN]
+    differing = [name for name in names if first.get(name) != second.get(name)]
+    if same := len(names) - len(differing):
+        yield _line("Settings", plural(same, "setting"), plural(same, "setting"), True)
+    for name in differing:
+        yield _line(
+            f"Setting {name}", _setting_words(first.get(name)), _setting_words(second.get(name)), False
+        )
+
+
+def _facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[ComparedLine]:
+    ours, theirs = first["facts"], second["facts"]
+    for title, key in (("Rows by fingerprint", "data_fingerprint"), ("Precision", "dtype")):
+        if key in ours and key in theirs:
+            same = ours[key] == theirs[key]
+            yield _line(title, _setting_words(ours[key])[:12], _setting_words(theirs[key])[:12], same)
+    for title, key in (("Rows of each part", "rows"), ("Base model", "base")):
+        if key in ours and key in theirs:
+            same = ours[key] == theirs[key]
+            yield _line(title, _named(ours[key]), _named(theirs[key]), same)
+    before, now = _steps(ours), _steps(theirs)
+    if before and now:
+        reasons = f"{before.reason} and {now.reason}".replace("_", " ")
+        ended = "" if before.reason == now.reason else f"They ended for other reasons: {reasons}."
+        yield _line("Steps", before.in_words(), now.in_words(), before == now, ended)
+
+
+class _RunLength(NamedTuple):
+    """How far a run went, and why no further; kept: the step whose weights it has."""
+
+    kept: int
+    last: int
+    reason: CourseEnd
+
+    def in_words(self) -> str:
+        kept = "" if self.kept == self.last else f", the weights of step {self.kept:,}"
+        return f"{plural(self.last, 'step')}{kept}"
+
+
+def _steps(facts: dict[str, Any]) -> _RunLength | None:
+    """Runs from before have no `course`, and say it where they stopped."""
+    if course := facts.get("course"):
+        return _RunLength(course["step"], course["last_step"], course["reason"])
+    if stopped := facts.get("stopped"):
+        last, kept = stopped["step"], stopped["restored_step"]
+        return _RunLength(last if kept is None else kept, last, stopped["reason"])
+    return None
+
+
+def _named(value: dict[str, Any]) -> str:
+    """Of rows "train 60, test 10"; of a base its name and commit."""
+    if "name" in value:
+        return f"{value['name']} {(value.get('revision') or '')[:12]}".strip()
+    return ", ".join(f"{name} {count:,}" for name, count in value.items())
+
+
+def _setting_words(value: Any) -> str:
+    text = "not set" if value is None else " ".join(str(value).split())
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
+
+
+def _curve(title: str, first: LossCurve, second: LossCurve) -> ComparedLine:
+    """Step by step; detail: the first step at which they part, and where they are furthest apart."""
+    ends = (_end(first), _end(second))
+    if not first["steps"] or not second["steps"]:
+        return _line(title, *ends, None, "One of the two has no such losses.")
+    if first["steps"] != second["steps"]:
+        return _line(title, *ends, False, "They were measured at other steps.")
+    triples = zip(first["steps"], first["values"], second["values"], strict=True)
+    apart = [(step, _distance(a, b)) for step, a, b in triples]
+    far_step, furthest = max(apart, key=lambda pair: pair[1])
+    if furthest == 0:
+        return _line(title, *ends, True, "The same to the last digit at every step.")
+    beyond = next((step for step, distance in apart if distance > LOSS_TOLERANCE), None)
+    most = "not finite in one of the two" if furthest == float("inf") else f"{furthest:.2g} nats apart"
+    if beyond is None:
+        detail = f"At most {most} (step {far_step:,}), within {LOSS_TOLERANCE:g}."
+        return _line(title, *ends, True, detail)
+    detail = f"More than {LOSS_TOLERANCE:g} nats apart from step {beyond:,} on; at step {far_step:,} {most}."
+    return _line(title, *ends, False, detail)
+
+
+def _distance(first: float | None, second: float | None) -> float:
+    if first is None or second is None:
+        return 0.0 if first is second else float("inf")
+    return abs(first - second)
+
+
+def _end(curve: LossCurve) -> str:
+    if not curve["steps"]:
+        return "–"
+    last = curve["values"][-1]
+    return f"{len(curve['steps']):,}, the last {'not finite' if last is None else f'{last:.4f}'}"
+
+
+def _figure_line(figure: ReproducedFigure) -> ComparedLine:
+    title = f"{figure['title'][:1].upper()}{figure['title'][1:]}, {figure['unit']}"
+    first, second = (measured(each) if each else "–" for each in (figure["first"], figure["second"]))
+    same = SAME[figure["came"]]
+    return _line(title, first, second, same, "To the last digit." if figure["came"] == "same" else "")
+
+
+def _summary_sentence(name: str, lines: Sequence[ComparedLine]) -> str:
+    """What a reader in a hurry takes with them."""
+    differing = [line["what"] for line in lines if line["same"] is False]
+    untold = sum(line["same"] is None for line in lines)
+    rest = f" Of {untold:,} it can't be told." if untold else ""
+    if not differing:
+        count = f"{len(lines) - untold:,} of {len(lines):,} points"
+        return f"The same as the original run {name} in {count}.{rest}"
+    named = "; ".join(differing[:3]) + ("; …" if len(differing) > 3 else "")
+    count = f"{len(differing):,} of {len(lines):,} points"
+    return f"It differs from the original run {name} in {count}: {named}.{rest}"

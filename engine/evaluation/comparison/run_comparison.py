@@ -1,0 +1,332 @@
+"""Runs held against each other: the figures of each, whether they can be compared, and which differ.
+
+Every run is compared with the best one in pairs over rows that both held out, at a confidence for all pairs
+(Bonferroni). A difference between settings has the error of the rows and that of the seed. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from engine.evaluation.statistics.intervals import Interval, ratio_interval
+from store.archives.schemas import RunFigure
+from store.core import formatting
+from store.core.figure_schemas import Estimate
+from store.evaluation.forgetting_schemas import Forgetting
+from store.evaluation.schemas import Classification
+from store.evaluation.verdict_schemas import Gain, Verdict
+from store.runs.schemas import Run
+
+NATS, SHARE = "nats a token", "share"
+BASE, TUNED, GAIN, RIGHT = "loss.base", "loss.tuned", "gain", "accuracy_gain"
+
+PROBES = {
+    "prose": "general prose",
+    "choices": "general questions",
+    "own_samples": "its own general texts",
+    "task_samples": "its own answers to held-out prompts",
+}
+SCORES = {
+    "loss": "the loss",
+    "calibrated": "the loss less the base model's",
+    "min_k": "the least likely tokens",
+    "margin": "the margin of pairs",
+}
+
+Floats = NDArray[np.float64]
+
+
+class JudgedRows(NamedTuple):
+    """Both models of a run on the rows that judged it, in the order of their ids: what is summed over rows
+    for each of the figures that pairs of runs share."""
+
+    row_ids: NDArray[np.int64]
+    tokens: Floats
+    base_loss: Floats
+    tuned_loss: Floats
+    base_correct: Floats
+    tuned_correct: Floats
+
+    def sums(self) -> dict[str, Floats]:
+        """The numerator of each row, by the figure's key; the denominator is its tokens."""
+        return {
+            BASE: self.base_loss,
+            TUNED: self.tuned_loss,
+            GAIN: self.base_loss - self.tuned_loss,
+            RIGHT: self.tuned_correct - self.base_correct,
+        }
+
+
+class _Named(NamedTuple):
+    key: str
+    title: str
+    unit: str
+    estimate: Estimate | None
+
+
+def figures_of(verdict: Verdict, rows: JudgedRows | None = None) -> list[RunFigure]:
+    """Those that are there; rows: what gives the losses their intervals."""
+    figures: list[RunFigure] = []
+    for key, title, unit, estimate in _all(verdict, rows):
+        if estimate is not None and np.isfinite(estimate["value"]):
+            ends = {"low": estimate["low"], "high": estimate["high"], "n": estimate["n"]}
+            figures.append(RunFigure(key=key, title=title, unit=unit, value=estimate["value"], **ends))  # type: ignore[typeddict-item]
+    return figures
+
+
+def _all(verdict: Verdict, rows: JudgedRows | None) -> Iterator[_Named]:
+    gain = verdict["gain"]
+    unit = gain["unit"] if gain else NATS
+    yield _Named(BASE, "loss of the base model", unit, _loss(verdict, "base", rows))
+    yield _Named(TUNED, "loss of the tuned model", unit, _loss(verdict, "tuned", rows))
+    yield _Named(GAIN, "gain", unit, gain)
+    if parts := verdict.get("parts"):
+        yield _Named("gain.question", "gain from the question", parts["unit"], parts["question"])
+        yield _Named("gain.shape", "gain after any prompt", parts["unit"], parts["shape"])
+    right = verdict.get("accuracy_gain")
+    yield _Named(RIGHT, "change of the share that is right", right["unit"] if right else SHARE, right)
+    if preference := verdict.get("preference"):
+        yield _Named("preference.accuracy", "pairs that gained", SHARE, preference["reward_accuracy"])
+        yield _Named("preference.margin", "mean margin of pairs", "rewards", preference["reward_margin"])
+    if classification := verdict.get("classification"):
+        yield from _of_classes(classification)
+    if forgetting := verdict.get("forgetting"):
+        yield from _of_forgetting(forgetting)
+    if membership := verdict.get("membership"):
+        for name, score in membership["scores"].items():
+            title = f"training rows told from held-out ones by {SCORES[name]}"
+            yield _Named(f"membership.{name}", title, "area under the curve", score["auc"])
+    if extraction := verdict.get("extraction"):
+        yield _Named("extraction.beyond", "training rows that come out", SHARE, extraction["beyond"])
+
+
+def _loss(verdict: Verdict, which: str, rows: JudgedRows | None) -> Estimate | None:
+    figures = verdict["base"] if which == "base" else verdict["tuned"]
+    loss = figures["loss"]
+    if loss is None:
+        return None
+    between = figure_interval(rows, BASE if which == "base" else TUNED) if rows else None
+    if between is None or not same_value(between.value, loss):
+        return {"value": loss, "low": None, "high": None, "n": figures["n"]}
+    return {"value": loss, "low": between.low, "high": between.high, "n": between.n}
+
+
+def _of_classes(classification: Classification) -> Iterator[_Named]:
+    tuned = classification["models"]["tuned"]
+    yield _Named("classes.accuracy", "accuracy", SHARE, tuned["accuracy"])
+    yield _Named("classes.f1_macro", "macro F1", SHARE, tuned["f1_macro"])
+    over = classification["over_prompted"]
+    yield _Named("classes.over_prompted", "right beyond the untuned model", SHARE, over)
+    if calibration := tuned.get("calibration"):
+        yield _Named("classes.brier", "Brier score", "0 to 2", calibration["brier"])
+
+
+def _of_forgetting(forgetting: Forgetting) -> Iterator[_Named]:
+    for text in forgetting["texts"]:
+        yield _Named(
+            f"text.{text['probe']}", f"loss on {_probe(text['probe'])}, change", text["unit"], text["change"]
+        )
+    for choice in forgetting["choices"]:
+        title = f"accuracy on {_probe(choice['probe'])}, change"
+        yield _Named(f"choices.{choice['probe']}", title, SHARE, choice["change"])
+    for far in forgetting["divergence"]:
+        yield _Named(
+            f"kl.{far['probe']}",
+            f"distance from the base model on {_probe(far['probe'])}",
+            far["unit"],
+            far["kl"],
+        )
+    if requests := forgetting.get("requests"):
+        harmful, harmless = requests["harmful"]["change"], requests["harmless"]["change"]
+        yield _Named("requests.harmful", "harmful requests refused, change", SHARE, harmful)
+        yield _Named("requests.harmless", "harmless requests refused, change", SHARE, harmless)
+
+
+def _probe(name: str) -> str:
+    """A built-in probe in words, a data set or a task by its name."""
+    return PROBES.get(name, name.partition("/")[2] or name)
+
+
+def figure_interval(rows: JudgedRows, key: str, sums: Floats | None = None) -> Interval | None:
+    """The figure `key` over the rows, or that of other sums; None where no row has a token, or a loss is not
+    finite."""
+    top = rows.sums()[key] if sums is None else sums
+    if not (rows.tokens > 0).any() or not np.isfinite(top[rows.tokens > 0]).all():
+        return None
+    return ratio_interval(top, rows.tokens)
+
+
+def same_value(value: float, other: float) -> bool:
+    """Whether two ways of working a figure out mean the same."""
+    return bool(np.isclose(value, other, rtol=1e-6, atol=1e-9))
+
+
+# Several runs on the same held-out rows: which differ, by how much, and which can't be told apart.
+#
+# Every run is compared with the best one, in pairs over the rows that both held out. Which one is best is
+# read from the same rows, so that the best of k equal runs is the luckiest of them: the k - 1 intervals
+# that are shown are chosen among those of all k (k - 1) / 2 pairs. Each is therefore at 1 - 0.05 / (all
+# pairs) (Bonferroni): the chance that any of them errs stays at 5%. Tukey's range would be 2 to 3%
+# narrower, and needs differences of one variance, which those of runs are not.
+
+LEAST = 1e-5  # nats, under which a difference is none to speak of
+
+
+@dataclass(frozen=True)
+class RunDifference:
+    """How much better `better` is than `other`, in `unit`; `interval` is None with `reason` said."""
+
+    better: str
+    other: str
+    interval: Interval | None
+    reason: str = ""
+    unit: str = "nats a token"
+
+    @property
+    def separated(self) -> bool:
+        """The difference can be told from noise."""
+        return self.interval is not None and (self.interval.above or self.interval.below)
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in plain words."""
+        if self.interval is None:
+            return f"{self.better} and {self.other} can't be compared: {self.reason}."
+        gap = self.interval
+        rows = formatting.plural(gap.n, "held-out row")
+        if gap.low is None or gap.high is None:
+            why = gap.why or "they give no interval"
+            return f"{self.better} and {self.other} can't be told apart on {rows}: {why}."
+        if gap.low == gap.high == 0:
+            return f"{self.better} and {self.other} have the same loss on each of {rows}."
+        if max(abs(gap.low), abs(gap.high)) < LEAST:
+            least = formatting.setting(LEAST)
+            return f"{self.better} and {self.other} differ by less than {least} {self.unit} on {rows}."
+        places = formatting.decimals(gap.low, gap.high)
+        bounds = formatting.interval(gap.low, gap.high, places)
+        if not self.separated:
+            least = formatting.number(gap.detectable or 0.0, max(2, places))
+            seen = f"; the smallest difference that could be seen is {least}" if gap.detectable else ""
+            return f"{self.better} and {self.other} can't be told apart on {rows} ({bounds}){seen}."
+        first, second = (self.better, self.other) if gap.above else (self.other, self.better)
+        low, high = sorted((abs(gap.low), abs(gap.high)))
+        amount = formatting.number(abs(gap.value), places)
+        return (
+            f"{first} is better than {second} by {amount} {self.unit} on {rows} "
+            f"({formatting.interval(low, high, places)})."
+        )
+
+
+def count_of_pairs(models: int) -> int:
+    """How many comparisons there are where each of so many may turn out the best."""
+    return models * (models - 1) // 2
+
+
+class SharedRows(NamedTuple):
+    """Summed losses of two runs on rows that both held out, and the units (tokens) of each row."""
+
+    better: ArrayLike
+    other: ArrayLike
+    tokens: ArrayLike
+
+
+def difference_of_runs(
+    better: str, other: str, rows: SharedRows, *, comparisons: int = 1, unit: str = "nats a token"
+) -> RunDifference:
+    """`other` minus `better`, by their names, in loss a unit."""
+    gap = np.asarray(rows.other, np.float64) - np.asarray(rows.better, np.float64)
+    if not len(gap):
+        return RunDifference(better, other, None, "they held out no row in common")
+    if not np.isfinite(gap).all():
+        return RunDifference(better, other, None, "a loss is not a number")
+    interval = ratio_interval(gap, rows.tokens, confidence=1 - 0.05 / max(1, comparisons))
+    return RunDifference(better, other, interval, unit=unit)
+
+
+LOSS_FIELDS = ("task", "loss_type", "beta", "label_smoothing")  # of which the size of a loss depends
+
+
+def gain_of(run: Run) -> Gain:
+    """The gain of a run that has one."""
+    gain = run["verdict"] and run["verdict"]["gain"]
+    assert gain
+    return gain
+
+
+def why_not_comparable(run: Run, other: Run) -> str:
+    """Why two runs can't be compared row by row, or ""."""
+    if run["data_fingerprint"] != other["data_fingerprint"]:
+        return "they were trained on different data"
+    differing = [field for field in LOSS_FIELDS if run["config"].get(field) != other["config"].get(field)]
+    if "task" in differing or (differing and run["config"].get("task") == "dpo"):
+        return f"their losses mean different things ({', '.join(differing)} differ)"
+    if gain_of(run)["split"] != gain_of(other)["split"]:
+        return "one was judged on test rows, the other on validation rows"
+    return ""
+
+
+# Two settings compared by the runs that were made with each: what the seed does is not theirs.
+#
+# Rows say how sure it is that one *model* is better than another. A setting is more than the one model that
+# one seed made of it, and of two models that differ in nothing but their seed one is nearly always surely
+# better on the same rows. So the error of a difference between settings has two parts: that of the rows, of
+# the paired differences of the seed-averaged losses; and that of the seeds, whose variance is pooled over
+# every setting that was repeated. With a few seeds a bootstrap over them is too sure, so Student's t is
+# taken, with the degrees of freedom of the two parts together (Welch 1947, Satterthwaite 1946). Without any
+# repetition nothing is known of the second part, and nothing is answered. Pure: arrays in, an `Interval`
+# out.
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """How runs of one setting differ by their seed alone: the standard deviation of their loss (in its unit),
+    and how many degrees of freedom it was estimated with."""
+
+    deviation: float
+    degrees: int
+
+
+def seed_spread(settings: Sequence[ArrayLike], tokens: ArrayLike) -> SeedSpread | None:
+    """Over settings, each with the summed losses of its runs, [runs, rows]; None where none was repeated."""
+    squares, degrees = 0.0, 0
+    for losses in settings:
+        means = _means(losses, tokens)
+        squares += float(((means - means.mean()) ** 2).sum())
+        degrees += len(means) - 1
+    return SeedSpread(float(np.sqrt(squares / degrees)), degrees) if degrees else None
+
+
+def difference_of_settings(
+    better: ArrayLike, other: ArrayLike, tokens: ArrayLike, by_seed: SeedSpread, *, confidence: float = 0.95
+) -> Interval:
+    """`other` minus `better` in loss a token: summed losses of the runs of either setting, [runs, rows].
+
+    Raises ValueError for arrays that are not of the same rows.
+    """
+    first, second = (np.atleast_2d(np.asarray(losses, np.float64)) for losses in (better, other))
+    rows = ratio_interval(second.mean(axis=0) - first.mean(axis=0), tokens)
+    if rows.se is None:
+        return rows
+    of_seeds = by_seed.deviation**2 * (1 / len(first) + 1 / len(second))
+    of_rows = rows.se**2
+    error = float(np.sqrt(of_rows + of_seeds))
+    if error == 0:
+        return rows
+    degrees = error**4 / (of_rows**2 / (rows.n - 1) + of_seeds**2 / by_seed.degrees)
+    half = float(special.stdtrit(degrees, (1 + confidence) / 2))
+    detectable = (half + float(special.stdtrit(degrees, 0.8))) * error
+    return Interval(
+        rows.value, rows.value - half * error, rows.value + half * error, rows.n, error, detectable
+    )
+
+
+def _means(losses: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
+    """Loss a token of each run."""
+    sums: NDArray[np.float64] = np.atleast_2d(np.asarray(losses, np.float64)).sum(axis=1)
+    return sums / float(np.sum(np.asarray(tokens, np.float64)))

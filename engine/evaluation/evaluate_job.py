@@ -1,0 +1,274 @@
+"""The evaluate job: any model on any rows, what it answers and loses on each, and the metrics over that.
+
+Rows first (what can be refused cheaply), then the model, losses, answers, metrics, and what it knows in
+general. Every row that was asked for has a line in `predictions.parquet`; what could not be scored is
+counted with its reason. A metric never ends the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.evaluation import evaluated_model, row_selection
+from engine.evaluation.comparison import row_scores
+from engine.evaluation.evaluated_model import Evaluated
+from engine.evaluation.live_answers import TOKEN_COST
+from engine.evaluation.metrics.answer_rows import Answers
+from engine.evaluation.metrics.measurement import measure
+from engine.evaluation.model_answers import headed, written
+from engine.evaluation.probes import harness, suite_probes
+from engine.evaluation.probes.probe_sets import ProbeMeasurement
+from engine.evaluation.row_selection import groups_of_rows
+from engine.evaluation.statistics.intervals import ratio_interval, wilson_interval
+from engine.evaluation.statistics.metric_estimates import aggregate
+from engine.models import hardware
+from engine.models.hardware import device_name, dtype_name, versions
+from engine.worker.job import Phase, Phases, WorkerJob
+from engine.worker.progress import ProgressReporter
+from store.core.figure_schemas import Figure
+from store.core.job_folder import written_aside
+from store.evaluation.config import EvaluateConfig
+from store.evaluation.schemas import EvaluationResult, GeneralFigure
+from store.jobs.schemas import JobOrder, OrderDataset
+from store.training.train_config import DEFAULT_SHARE
+
+
+def measure_general(
+    job: WorkerJob,
+    subject: Evaluated,
+    *,
+    batch_size: int,
+    confidence: float,
+    beside: tuple[Sequence[ProbeMeasurement], Sequence[pa.Table]] = ((), ()),
+) -> list[GeneralFigure]:
+    """A document for each probe; its items go into `probes.parquet` and `probe_items.parquet`, with those
+    `beside` them."""
+    probes = [
+        make(subject.tokenizer, subject.positions) for make in (suite_probes.prose, suite_probes.questions)
+    ]
+    measurements = []
+    for probe in probes:
+        tell = ProgressReporter(job, len(probe), "items", f"Probing: {probe.name}")
+        device = torch.device(job.device)
+        measurements.append(probe.measure(subject.model, batch_size=batch_size, device=device, on_items=tell))
+    write_general(job, [*measurements, *beside[0]], [*(probe.listing() for probe in probes), *beside[1]])
+    return [_document(measured, confidence) for measured in measurements]
+
+
+def write_general(job: WorkerJob, measured: Sequence[ProbeMeasurement], listed: Sequence[pa.Table]) -> None:
+    """`probes.parquet` and `probe_items.parquet` of the job, where there is something in them."""
+    if not measured:
+        return
+    tables = {
+        job.dir.probes: [each.table(model="evaluated") for each in measured],
+        job.dir.probe_items: list(listed),
+    }
+    for path, parts in tables.items():
+        with written_aside(path) as unfinished:
+            pq.write_table(pa.concat_tables(parts), unfinished)
+
+
+def _document(measured: ProbeMeasurement, confidence: float) -> GeneralFigure:
+    loss = ratio_interval(measured.loss_sum, measured.tokens, confidence=confidence)
+    document: GeneralFigure = {
+        "probe": measured.probe,
+        "suite": suite_probes.suite_fingerprint(),
+        "n": len(measured),
+        "loss": loss.to_dict(),
+    }
+    if measured.options.any():
+        right = int(measured.correct.sum())
+        document["accuracy"] = wilson_interval(right, len(measured), confidence=confidence).to_dict()
+    return document
+
+
+# The evaluate job: any model on any rows, what it answers and loses on each, and the metrics over that.
+#
+# Rows first (what can be refused cheaply), then the model, losses, answers, metrics, probes. Every row that
+# was asked for has a line in `predictions.parquet`, with nulls where the model has nothing to say of it;
+# what could not be scored is counted with its reason. A metric never ends the others.
+
+ROW_TOKENS = 200  # of a row or of an item of a task, about
+USUAL_ROWS = 1_000  # where nobody says how many
+SUITE_TOKENS = 16_000  # of the suite's prose, and of its questions, about
+JUDGED_TOKENS = 2_000  # that a model reads while a judge looks at an answer, about
+
+
+def phases(order: JobOrder) -> Phases:
+    """Rows, tasks, metrics, probes; shares are the tokens that the model reads in the time, about."""
+    config = EvaluateConfig.parse(order["config"])
+    present = order["dataset"].get("row_count", USUAL_ROWS)
+    if config.part in ("validation", "test"):
+        present = round(present * DEFAULT_SHARE)
+    rows = min(present, config.max_rows or present)
+    read, metrics = ROW_TOKENS * rows, config.metrics
+    answered = read + TOKEN_COST * config.max_new_tokens * rows if config.generates else 0
+    judged = JUDGED_TOKENS * rows * sum(choice.metric == "judge" for choice in metrics)
+    suite = SUITE_TOKENS if config.probes else 0
+    return (
+        evaluated_model.LOADING,
+        Phase("Measuring the loss of the rows", read),
+        Phase("Answering the prompts", answered),
+        Phase("Classifying the rows", read),  # by a model with a head, which passes by the two above
+        Phase("Scoring the choices", 2 * read if config.chooses else 0),
+        Phase("Asking the task ", 2 * ROW_TOKENS * (config.task_rows or USUAL_ROWS) * len(config.tasks)),
+        Phase("Scoring: ", ROW_TOKENS * len(metrics) + judged),
+        Phase("Working out intervals", ROW_TOKENS * (len(metrics) + len(config.tasks))),
+        Phase(f"Probing: {suite_probes.PROSE}", suite),
+        Phase(f"Probing: {suite_probes.CHOICES}", suite),
+    )
+
+
+def run(job: WorkerJob) -> EvaluationResult:
+    """Evaluate as `job.config` says; the document of docs/architecture.md."""
+    config = EvaluateConfig.parse(job.config)
+    try:
+        return EvaluationRun(job, config).run()
+    except Exception as error:
+        if isinstance(error, hardware.OutOfMemory) or hardware.is_out_of_memory(error):
+            raise _out_of_memory(config) from error
+        raise
+
+
+def _out_of_memory(config: EvaluateConfig) -> hardware.OutOfMemory:
+    size = config.per_device_eval_batch_size
+    smaller = {"per_device_eval_batch_size": max(1, size // 4)}
+    fix = f"Set per_device_eval_batch_size to {max(1, size // 4)}, or max_new_tokens or max_length lower."
+    if size == 1:
+        smaller, fix = {}, "Set max_length or max_new_tokens lower, or take a smaller model."
+    return hardware.OutOfMemory(
+        "The device ran out of memory while the model was evaluated.",
+        fix=fix,
+        field="per_device_eval_batch_size" if smaller else "max_length",
+        change=smaller or None,
+    )
+
+
+class EvaluationRun:
+    """One evaluation: its rows → the model → `answers` → `score`."""
+
+    def __init__(self, job: WorkerJob, config: EvaluateConfig) -> None:
+        self.job, self.config = job, config
+        self.data: OrderDataset = job.order["dataset"]
+        self.notices: list[str] = []
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> EvaluationResult:
+        job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
+        job.status("preparing")
+        drawn = row_selection.draw(job, config)
+        self.notices += drawn.notices
+        row_ids = drawn.row_ids
+        group_of = groups_of_rows(job.home, fingerprint, config.group_by, row_ids)
+        with self.timed("loading"):
+            subject = evaluated_model.load(job, config)
+        job.status("evaluating")
+        take = headed if subject.labels is not None else written
+        answered = take(job, config, subject, self.data, row_ids, self.timed)
+        table = answered.table.append_column("group", pa.array(group_of or [None] * len(row_ids), pa.int64()))
+        with written_aside(job.dir.predictions) as unfinished:
+            pq.write_table(table, unfinished)
+        answers = Answers.of_table(table, group="group" if group_of else None)
+        if answered.log_probabilities is not None:
+            answers = replace(
+                answers, log_probabilities=answered.log_probabilities, classes=subject.labels or ()
+            )
+        if not answered.asked:
+            answers = replace(answers, predictions=None)
+        tasks = self.ask(subject)
+        figures = self.score(answers, tasks)
+        probes = self.probe(subject, tasks)
+        return {
+            "n": len(row_ids),
+            "figures": figures,
+            "probes": probes,
+            "counts": {**answered.counts, "empty": answers.empty, "rows": len(row_ids)},
+            "reasons": dict(Counter(answered.reasons).most_common()),
+            "notices": [*self.notices, *answered.notices],
+            "seconds": self.seconds,
+            "peak_memory_gib": hardware.peak_gib(torch.device(job.device)),
+            "device": job.device,
+            "device_name": device_name(torch.device(job.device)),
+            "dtype": dtype_name(next(subject.model.parameters()).dtype),
+            "versions": versions(),
+        }
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """The block's seconds go under that name."""
+        began = time.perf_counter()
+        yield
+        self.seconds[part] = time.perf_counter() - began
+
+    def ask(self, subject: evaluated_model.Evaluated) -> harness.TaskOutcome:
+        """Tasks of lm-evaluation-harness."""
+        job, names = self.job, self.config.tasks
+        if not names:
+            return harness.TaskOutcome()
+        asked = harness.AskedModel(
+            subject.model,
+            subject.tokenizer,
+            job.device,
+            self.config.per_device_eval_batch_size,
+            limit=self.config.task_rows,
+            num_fewshot=self.config.num_fewshot,
+        )
+        with self.timed("tasks"):
+            task_scores = harness.run_tasks(
+                asked,
+                names,
+                job.home,
+                check=job.check_cancelled,
+                on_task=lambda done, name: job.progress(done, len(names), "tasks", f"Asking the task {name}"),
+            )
+        self.notices += task_scores.notices
+        return task_scores
+
+    def score(self, answers: Answers, tasks: harness.TaskOutcome) -> list[Figure]:
+        """The documents of metrics and tasks; the scores of rows and items go into `scores.parquet`."""
+        job, config = self.job, self.config
+        most = len(config.metrics)
+
+        def on_metric(done: int, name: str) -> None:
+            job.progress(done, most, "metrics", f"Scoring: {name.removeprefix('eval/')}")
+
+        with self.timed("scoring"):
+            scored_metrics = measure(
+                config, answers, job.home, policy=job.policy, check=job.check_cancelled, on_metric=on_metric
+            )
+            scored_metrics += tasks.scored
+            with written_aside(job.dir.scores) as unfinished:
+                pq.write_table(row_scores.scores_to_table(scored_metrics), unfinished)
+            figures = []
+            for done, scored in enumerate(scored_metrics):
+                job.check_cancelled()
+                job.progress(done, len(scored_metrics), "metrics", "Working out intervals")
+                own = None if scored.name.startswith(harness.PREFIX) else answers.groups
+                figures.append(aggregate(scored, own, confidence=config.confidence))
+        return figures
+
+    def probe(self, subject: evaluated_model.Evaluated, tasks: harness.TaskOutcome) -> list[GeneralFigure]:
+        """General questions and prose, where they are asked for and the model can be asked; the items of
+        tasks are kept beside them."""
+        if not self.config.probes:
+            write_general(self.job, *tasks.choices)
+            return []
+        if subject.labels is not None:
+            self.notices.append("General questions were left out: a model with a head can't be asked.")
+            return []
+        with self.timed("probes"):
+            return measure_general(
+                self.job,
+                subject,
+                batch_size=self.config.per_device_eval_batch_size,
+                confidence=self.config.confidence,
+                beside=tasks.choices,
+            )

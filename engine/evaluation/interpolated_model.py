@@ -1,0 +1,189 @@
+"""A finished run's model at any share of the way from its base: opened once, moved, and measured alike.
+
+On the target: the rows that judged the run. On what may be forgotten: the general probes, and where the run
+has them the base model's own texts and the data sets that are its probes. What the run's verdict measured of
+both ends is taken over from its folder, so that a share in between costs one pass and not three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from engine.data import training_rows
+from engine.evaluation import evaluated_model
+from engine.evaluation.probes import configured_probes, suite_probes
+from engine.evaluation.probes.probe_sets import Probe, ProbeMeasurement
+from engine.models import adapter_weights, hardware, loading, saved_models
+from engine.models.losses import RowLosses, row_losses
+from engine.models.tokenization.rendering import TokenRows
+from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressReporter
+from store.core.errors import NotFoundError
+from store.core.job_folder import JobDir, read_json
+from store.evaluation.schemas import JudgingSplit
+from store.jobs.schemas import JobOrder
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
+
+HELD_OUT = "held_out"  # the rows that judged the run, beside the probes
+ENDS = {0.0: "base", 1.0: "tuned"}
+
+
+class Mixing:
+    """One run's model on its way. Raises NotFoundError for a run that left none."""
+
+    def __init__(self, job: WorkerJob, run_id: str) -> None:
+        self.job, self.folder = job, JobDir(job.home.jobs / run_id)
+        order = read_json(self.folder.config)
+        if not order or not (self.folder.model / "tunebench.json").exists():
+            raise NotFoundError(
+                f"The run {run_id} left no model in {self.folder.path}.",
+                fix="Choose a run that finished and was not deleted.",
+                field="run",
+            )
+        self.order: JobOrder = order
+        self.run = evaluated_model.of_run(job, run_id)
+        self.config: TrainConfig = self.run.config
+        self.device = torch.device(job.device)
+        subject = evaluated_model.tuned(job, self.run)
+        self.model, self.tokenizer, self.positions = subject.model, subject.tokenizer, subject.positions
+        self.line = line_of(job, self.run, self.model)
+        self.split, self.rows, trained = self._held_out()
+        self.trained = self.order["dataset"]["fingerprint"], trained
+        self.probes = self._probes()
+
+    def _held_out(self) -> tuple[JudgingSplit, TokenRows, np.ndarray]:
+        """The rows that judged the run, as it saw them, and the ids of those that it trained on."""
+        table, dataset = pq.read_table(self.folder.split), self.order["dataset"]
+        names = table["split"].to_numpy(zero_copy_only=False)
+        dealt = {part: table["row_id"].to_numpy()[names == part] for part in training_rows.PARTS}
+        whole = training_rows.tokenise(
+            self.job.home,
+            self.config,
+            self.tokenizer,
+            training_rows.DealtRows(dataset["fingerprint"], dataset["kind"], dealt),
+        )
+        limit = training_rows.length_limit(self.config, whole["train"], self.positions)
+        parts = {name: training_rows.cut(rows, limit).rows for name, rows in whole.items()}
+        split: JudgingSplit = "test" if len(parts["test"]) else "validation"
+        return split, parts[split], parts["train"].row_ids
+
+    def _probes(self) -> list[Probe]:
+        probes: list[Probe] = [
+            make(self.tokenizer, self.positions) for make in (suite_probes.prose, suite_probes.questions)
+        ]
+        if self.config.probes:  # then the base model has written them already
+            self.line.go(0.0)
+            folder = loading.weights_folder(self.run.base(self.job.home))
+            probes.append(suite_probes.own_texts(self.job, self.model, self.tokenizer, folder))
+            probes += self._data_sets()
+        return probes
+
+    def _data_sets(self) -> list[Probe]:
+        """The data sets that were probes of the run, the same rows of them."""
+        sources = self.order.get("probes") or []
+        probed = configured_probes.find_data_probes(
+            self.job, self.config, self.tokenizer, self.positions, sources, trained=self.trained
+        )
+        return [data_set.probe for data_set in probed if data_set.probe]
+
+    @property
+    def work(self) -> int:
+        """Tokens of one measurement, about."""
+        return int(self.rows.lengths.sum()) + sum(probe.tokens for probe in self.probes)
+
+    def measured_end(self, alpha: float) -> list[ProbeMeasurement] | None:
+        """What the run's verdict measured of one of the ends; None where it did not measure the same."""
+        which, folder = ENDS.get(alpha, ""), self.folder
+        if not which or not all(p.exists() for p in (folder.row_losses, folder.probes, folder.probe_items)):
+            return None
+        rows, items, asked = map(pq.read_table, (folder.row_losses, folder.probes, folder.probe_items))
+        if (
+            not np.array_equal(rows["row_id"].to_numpy(), self.rows.row_ids)
+            or "base_correct" not in rows.column_names
+        ):
+            return None
+        numbers = (rows[name].to_numpy() for name in (f"{which}_loss", "tokens", f"{which}_correct"))
+        measurements = [held_out(RowLosses(self.rows.row_ids, *numbers))]
+        items = items.filter(pc.equal(items["model"], which))
+        for probe in self.probes:
+            if not _only(asked, probe.name).equals(probe.listing()):
+                return None
+            measurements.append(ProbeMeasurement.of(_only(items, probe.name)))
+        return measurements
+
+    def measure(self, alpha: float, tell: Callable[[int, str], None]) -> list[ProbeMeasurement]:
+        """Go to `alpha` and measure the held-out rows, then each probe. tell(tokens done, of what)."""
+        self.line.go(alpha)
+        size, before = self.config.per_device_eval_batch_size, 0
+
+        def within(tokens: int, count: int, name: str) -> Callable[[int], None]:
+            def on_items(done: int, before: int = before) -> None:
+                hardware.guard_memory(self.config, self.device)
+                tell(before + int(tokens * done / max(1, count)), name)
+
+            return on_items
+
+        tokens = int(self.rows.lengths.sum())
+        on_batch = within(tokens, len(self.rows), "held-out rows")
+        losses = row_losses(self.model, self.rows, batch_size=size, device=self.device, on_batch=on_batch)
+        measurements, before = [held_out(losses)], tokens
+        for probe in self.probes:
+            on_items = within(probe.tokens, len(probe), probe.name.replace("_", " "))
+            measurements.append(
+                probe.measure(self.model, batch_size=size, device=self.device, on_items=on_items)
+            )
+            before += probe.tokens
+        return measurements
+
+    def pace(self, alphas: list[float]) -> Callable[[float], Callable[[int, str], None]]:
+        """How far the measuring of all these shares is, told with the time that is left."""
+        report = ProgressReporter(self.job, max(1, self.work * len(alphas)), "tokens", "")
+
+        def of(alpha: float) -> Callable[[int, str], None]:
+            begun = alphas.index(alpha) * self.work
+
+            def tell(done: int, what: str) -> None:
+                number = f"{alphas.index(alpha) + 1} of {len(alphas)}"
+                report(begun + done, message=f"Scoring α {alpha:g} ({number}), {what}")
+
+            return tell
+
+        return of
+
+
+def line_of(
+    job: WorkerJob, run: saved_models.EarlierRun, model: Any, adapter: str = ""
+) -> adapter_weights.WeightLine:
+    """The way from the run's base to `model`, which it left; `adapter`: its name where there are several."""
+    method = METHODS[run.config.method]
+    if method.adapter:
+        return adapter_weights.line_of_adapter(model, method, adapter)
+    source = loading.weights_folder(loading.resolve(run.config.model, job.home))
+
+    def load(folder: Path) -> Any:
+        return loading.load_model(run.config, str(folder), "cpu", model.dtype)
+
+    return adapter_weights.line_of_weights(model, (source, run.folder.model), load, job.dir.temporary)
+
+
+def held_out(rows: RowLosses) -> ProbeMeasurement:
+    """Losses of rows in the shape of a probe."""
+    count = len(rows.row_ids)
+    none = np.zeros(count, np.int32)
+    items = [str(row_id) for row_id in rows.row_ids]
+    return ProbeMeasurement(
+        HELD_OUT, items, [""] * count, rows.loss_sum, rows.tokens, rows.correct, none, none - 1
+    )
+
+
+def _only(table: pa.Table, probe: str) -> pa.Table:
+    return table.filter(pc.equal(table["probe"], probe)).combine_chunks()

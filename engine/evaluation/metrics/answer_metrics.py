@@ -1,0 +1,303 @@
+"""Metrics that a program computes of answers: overlap with references, labels, and constraints.
+
+BLEU and chrF come as each row's n-gram counts, so that any set of rows can be summed up. An answer names a
+label where it is that label, and nothing is guessed; an empty answer keeps no constraint. Row by row.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.data.graphemes import characters
+from engine.data.signals import text_checks
+from engine.evaluation.metrics.answer_format import regex, valid_json
+from engine.evaluation.statistics.classification import calibration, class_figures
+from engine.evaluation.statistics.intervals import wilson_interval
+from store.core.metric_options import (
+    CaseConstraint,
+    Constraint,
+    ContainsConstraint,
+    CountConstraint,
+    EndConstraint,
+    ExcludesConstraint,
+    LanguageConstraint,
+    PatternConstraint,
+)
+from store.evaluation.schemas import CalibrationFigures, ClassDetails, ConstraintShare, OutsideTexts
+
+# Answers against references: exact match, shared words, BLEU, chrF and ROUGE, row by row.
+#
+# BLEU and chrF come as each row's n-gram counts, which sacrebleu takes, so that any set of rows can be summed
+# up (`engine.evaluation.statistics.estimators`), and as the row's own figure. ROUGE is rouge-score's, with
+# words told in every script: its own tokenizer keeps a to z and digits alone, so that a Russian or Chinese
+# answer would be 0.
+
+Pairs = Sequence[tuple[str, str]]  # (answer, reference)
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+# Scripts that put no space between words: there a character is a word.
+_DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_HAS_DENSE = re.compile(f"[{_DENSE}]")
+_MARKS = "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff"  # vowels, accents
+_WORDS = re.compile(rf"[{_DENSE}]|(?:[^\W_{_DENSE}]|[{_MARKS}])+")
+
+
+def normalised(text: str) -> str:
+    """Small letters without punctuation, articles and repeated spaces (Rajpurkar et al. 2016). Punctuation
+    is that of ASCII, "$", "+" and "=" with it, and what Unicode calls so; what is nothing else, such as the
+    answer "A" or "?", stays, as an empty answer would be the same."""
+    small = text.lower()
+    bare = "".join(c for c in small if not _is_punctuation(c))
+    plain = _ARTICLES.sub(" ", bare)
+    return " ".join((plain if plain.strip() else bare if bare.strip() else small).split())
+
+
+def _is_punctuation(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character).startswith("P")
+
+
+def exact_match(pairs: Pairs, *, normalise: bool = False) -> np.ndarray:
+    """1 where answer and reference are the same."""
+    same: Callable[[str], str] = normalised if normalise else str.strip
+    return np.array([float(same(answer) == same(reference)) for answer, reference in pairs])
+
+
+def token_f1(pairs: Pairs) -> np.ndarray:
+    """F1 of the words of both, counted with repeats; where one has none, whether the other hasn't either."""
+    return np.array([_f1(_words(answer), _words(reference)) for answer, reference in pairs])
+
+
+def _words(text: str) -> list[str]:
+    """Parted by spaces; where the script puts none between words, by words."""
+    return [
+        word
+        for part in normalised(text).split()
+        for word in (_WORDS.findall(part) if _HAS_DENSE.search(part) else [part])
+    ]
+
+
+def _f1(answer: list[str], reference: list[str]) -> float:
+    if not answer or not reference:
+        return float(answer == reference)
+    shared = (Counter(answer) & Counter(reference)).total()
+    return 2 * shared / (len(answer) + len(reference))
+
+
+def bleu(pairs: Pairs, *, tokenize: str = "13a", lowercase: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """(BLEU of each row by the orders that it is long enough for, its counts [rows, 10])."""
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)
+    return _ngrams(metric, pairs, 10)
+
+
+def chrf(pairs: Pairs, *, word_order: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(chrF of each row, its counts [rows, 18], with words [rows, 24])."""
+    from sacrebleu.metrics import CHRF
+
+    return _ngrams(CHRF(word_order=word_order), pairs, 3 * (6 + word_order))
+
+
+def _ngrams(metric: Any, pairs: Pairs, width: int) -> tuple[np.ndarray, np.ndarray]:
+    scores, counts = np.zeros(len(pairs)), np.zeros((len(pairs), width))
+    for row, (answer, reference) in enumerate(pairs):
+        counted = metric._extract_corpus_statistics([answer], [[reference]])
+        counts[row] = counted[0]
+        scores[row] = metric._aggregate_and_compute(counted).score
+    return scores, counts
+
+
+class _Words:
+    """Words of any script for rouge-score; English ones by their stem if asked for."""
+
+    def __init__(self, use_stemmer: bool) -> None:
+        self.stem: Callable[[str], str] | None = None
+        if use_stemmer:
+            from nltk.stem.porter import PorterStemmer
+
+            self.stem = PorterStemmer().stem
+
+    def tokenize(self, text: str) -> list[str]:
+        words = _WORDS.findall(text.lower())
+        if self.stem is None:
+            return words
+        return [self.stem(word) if len(word) > 3 and word.isascii() else word for word in words]
+
+
+def rouge(pairs: Pairs, kinds: Sequence[str], *, use_stemmer: bool = False) -> dict[str, np.ndarray]:
+    """F1 of each row, of each of `kinds`: rouge1, rouge2, rougeL."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(list(kinds), tokenizer=_Words(use_stemmer))
+    row_scores = [scorer.score(reference, answer) for answer, reference in pairs]
+    return {kind: np.array([row[kind].fmeasure for row in row_scores], float) for kind in kinds}
+
+
+# Answers as labels, and probabilities of labels: what classification is measured by.
+#
+# An answer names a label when it is that label, white space, quotation marks and a closing full stop apart,
+# in any case if so asked. Nothing is guessed: "positive, I think" names none. Such a row is wrong, and it
+# is counted. So is a row whose own label isn't in the set: no answer can be right there.
+
+NONE = "(none of the labels)"
+OUTSIDE = "(label outside the set)"
+_AROUND = " \t\r\n\"'`“”‘’«»*_.:,"
+MOST_NAMED = 20  # labels and answers outside the set that a document lists
+
+
+def label_set(truths: Sequence[str | None]) -> list[str]:
+    """The labels that occur, sorted."""
+    return sorted({label for label in truths if label is not None})
+
+
+def label_indices(texts: Sequence[str], labels: Sequence[str], *, ignore_case: bool = True) -> np.ndarray:
+    """The place of each text in `labels`, len(labels) for one that names none.
+
+    Where two labels differ in case alone, the case always counts.
+    """
+    exact = {label: place for place, label in enumerate(labels)}
+    bare = {label.strip(_AROUND): place for label, place in exact.items()}
+    folded = {label.casefold(): place for label, place in bare.items()}
+    label_places = []
+    for text in texts:
+        name = text.strip(_AROUND)
+        place = exact.get(text.strip(), bare.get(name))
+        if place is None and ignore_case and len(folded) == len(bare):
+            place = folded.get(name.casefold())
+        label_places.append(len(labels) if place is None else place)
+    return np.array(label_places, np.int64)
+
+
+def class_details(truth: np.ndarray, answers: np.ndarray, labels: Sequence[str]) -> ClassDetails:
+    """Figures of each class and the confusion matrix; rows outside of the labels stand under names of their
+    own. `truth` and `answers`: places as `places` gives them."""
+    own = np.where(truth < len(labels), truth, len(labels) + 1)
+    class_document = class_figures(own, answers, [*labels, NONE, OUTSIDE])
+    return {
+        "classes": [row for row in class_document["classes"] if row["label"] not in (NONE, OUTSIDE)],
+        "confusion": class_document["confusion"],
+        "pair_count": class_document["pair_count"],
+    }
+
+
+def outside_texts(texts: Sequence[str], label_places: np.ndarray, labels: Sequence[str]) -> OutsideTexts:
+    """How many texts name no label, and the most frequent of them."""
+    named_texts = Counter(
+        text.strip()[:80] for text, place in zip(texts, label_places, strict=True) if place == len(labels)
+    )
+    return {
+        "count": named_texts.total(),
+        "most": [list(pair) for pair in named_texts.most_common(MOST_NAMED)],
+    }
+
+
+def calibration_figures(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> CalibrationFigures:
+    """The calibration document; `truth`: places, from `classes` on for a label that the model lacks."""
+    return calibration(log_probabilities, np.where(truth < classes, truth, -1))
+
+
+def brier_scores(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """Squared distance of each row's probabilities from the truth, 0 to 2."""
+    shares = np.exp(np.asarray(log_probabilities, np.float64))
+    target = np.zeros_like(shares)
+    has_class = truth < classes
+    target[np.flatnonzero(has_class), truth[has_class]] = 1
+    return np.square(shares - target).sum(axis=1) + np.where(has_class, 0, 1)
+
+
+# Which constraints an answer keeps (`store.core.metric_options` describes them): every check is a
+# small function.
+#
+# An empty answer keeps no constraint, also not that of having at most 50 words: it does not follow
+# instructions to say nothing.
+
+_SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+")
+_BULLET = re.compile(r"^[ \t]*(?:[-*+•–]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]+\S", re.MULTILINE)
+_PLACEHOLDER = re.compile(r"\[[^\[\]\n]{1,80}\]")
+_PARAGRAPH = re.compile(r"\n[ \t]*\n")
+
+
+def _sentences(text: str) -> int:
+    ends = list(_SENTENCE.finditer(text))
+    rest = text[ends[-1].end() :] if ends else text
+    return len(ends) + bool(rest.strip())
+
+
+COUNTS: dict[str, Callable[[str], int]] = {
+    "characters": characters,
+    "words": lambda text: len(text.split()),
+    "sentences": _sentences,
+    "lines": lambda text: sum(bool(line.strip()) for line in text.splitlines()),
+    "paragraphs": lambda text: sum(bool(part.strip()) for part in _PARAGRAPH.split(text)),
+    "bullets": lambda text: len(_BULLET.findall(text)),
+    "headings": lambda text: len(_HEADING.findall(text)),
+    "placeholders": lambda text: len(_PLACEHOLDER.findall(text)),
+}
+
+
+def kept_constraints(texts: Sequence[str], constraints: Sequence[Constraint]) -> np.ndarray:
+    """Whether each answer keeps each constraint: booleans [rows, constraints]."""
+    bare = [text.strip() for text in texts]
+    has_text = np.array([bool(text) for text in bare], bool)
+    columns = [_column(bare, constraint) & has_text for constraint in constraints]
+    return np.column_stack(columns) if columns else np.ones((len(texts), 0), bool)
+
+
+def constraint_shares(
+    texts: Sequence[str], met: np.ndarray, constraints: Sequence[Constraint]
+) -> list[ConstraintShare]:
+    """How many of the answers keep each constraint."""
+    return [
+        {
+            "constraint": constraint.words(),
+            **wilson_interval(int(met[:, place].sum()), len(texts)).to_dict(),
+        }
+        for place, constraint in enumerate(constraints)
+    ]
+
+
+def _column(texts: list[str], constraint: Any) -> np.ndarray:
+    """Those kinds that are asked of all texts at once, and the others text by text."""
+    if isinstance(constraint, PatternConstraint):
+        return (regex(texts, constraint.pattern) == 1) == (constraint.kind == "matches")
+    if isinstance(constraint, LanguageConstraint):
+        languages = text_checks.detect_languages([""] * len(texts), texts)
+        return np.array([code == constraint.language for code, _ in languages], bool)
+    if constraint.kind == "json":
+        return valid_json(texts) == 1
+    return np.array([_keeps(text, constraint) for text in texts], bool)
+
+
+def _keeps(text: str, constraint: Any) -> bool:
+    if isinstance(constraint, CountConstraint):
+        return _between(COUNTS[constraint.kind](text), constraint)
+    if isinstance(constraint, CaseConstraint):
+        return {"lower": text.islower, "upper": text.isupper, "title": text.istitle}[constraint.case]()
+    fold: Callable[[str], str] = str.casefold if constraint.ignore_case else str
+    text = fold(text)
+    if isinstance(constraint, EndConstraint):
+        end = fold(constraint.text.strip())
+        return text.startswith(end) if constraint.kind == "starts_with" else text.endswith(end)
+    if isinstance(constraint, ExcludesConstraint):
+        return not any(fold(part) in text for part in constraint.texts)
+    return _contains(text, [fold(part) for part in constraint.texts], constraint)
+
+
+def _contains(text: str, parts: list[str], constraint: ContainsConstraint) -> bool:
+    if constraint.at_least is None and constraint.at_most is None:
+        return all(part in text for part in parts)
+    return all(_between(text.count(part), constraint) for part in parts)
+
+
+def _between(count: int, bounds: Any) -> bool:
+    return (bounds.at_least is None or count >= bounds.at_least) and (
+        bounds.at_most is None or count <= bounds.at_most
+    )

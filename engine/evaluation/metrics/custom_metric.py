@@ -1,0 +1,260 @@
+"""A user's own metric: a Python file of the home folder, run in a process of its own (`isolated.py`).
+
+The file has one of
+    score(prediction, reference, prompt) -> number                  asked row by row; it may leave some out
+    scores(predictions, references, prompts) -> numbers             asked once, a number for each row
+    a class that is an `evaluate.Metric`                            its compute() is asked
+Whatever it does ends nothing but itself: a row that raises, or whose value is no number, is counted with its
+error; where no row can be scored, or the file can't be run, the metric has failed and says why.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+import traceback
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.evaluation.metrics.answer_rows import NO_PROMPT, NO_REFERENCE, Answers, MetricInput, MetricScores
+
+if TYPE_CHECKING:  # scipy takes longer than most metrics
+    from engine.evaluation.statistics.metric_estimates import WholeFigure
+
+LONGEST = 300  # characters of an error that are kept
+ROW = ("prediction", "reference", "prompt")
+ROWS = ("predictions", "references", "prompts")
+_REASONS = {"reference": NO_REFERENCE, "prompt": NO_PROMPT}
+
+
+class OwnMetricError(Exception):
+    """The metric can't be asked at all; `trace` is the traceback for the log."""
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
+def load(path: Path) -> tuple[str, Any]:
+    """("score" or "scores", the function) or ("module", the class) of the file. Raises OwnMetricError."""
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise OwnMetricError(f"{path} can't be read ({error.strerror}); put the metric there.") from error
+    module = types.ModuleType(f"own_metric_{path.stem}")
+    module.__file__ = str(path)
+    try:
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except SyntaxError as error:
+        where = f"line {error.lineno}" if error.lineno else "the file"
+        raise OwnMetricError(f"{path.name} is no Python: {where}: {error.msg}.", trace()) from error
+    except BaseException as error:
+        raise OwnMetricError(f"{path.name} can't be run: {error_line(error)}", trace()) from error
+    for name in ("score", "scores"):
+        if callable(module.__dict__.get(name)):
+            return name, module.__dict__[name]
+    modules = [
+        member
+        for member in module.__dict__.values()
+        if _is_module(member) and member.__module__ == module.__name__
+    ]
+    if modules:
+        return "module", modules[0]
+    raise OwnMetricError(f"{path.name} has no function score or scores, and no evaluate.Metric.")
+
+
+def scores_of(metric: tuple[str, Any], asked: MetricInput, options: dict[str, Any]) -> MetricScores:
+    """What the metric, as `load` gave it, says of the rows. Raises OwnMetricError."""
+    kind, what = metric
+    if kind == "score":
+        return by_row(what, asked)
+    if kind == "scores":
+        return all_rows(what, asked.rows)
+    if kind == "module":
+        try:
+            what = what(keep_in_memory=True, cache_dir=str(asked.home.cache / "evaluate"))
+        except BaseException as error:
+            raise OwnMetricError(f"{what.__name__} can't be made: {error_line(error)}", trace()) from error
+    return by_module(what, asked, options)
+
+
+def _is_module(member: Any) -> bool:
+    if not isinstance(member, type):
+        return False
+    return any(base.__name__ == "EvaluationModule" for base in member.__mro__[1:])
+
+
+def error_line(error: BaseException) -> str:
+    """An error in one line: its kind and message."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:LONGEST] if text else type(error).__name__
+
+
+def trace() -> str:
+    """Of the error that is being handled."""
+    return traceback.format_exc()
+
+
+def by_row(score: Callable[..., Any], asked: MetricInput) -> MetricScores:
+    """Ask for each row."""
+    answers = asked.rows
+    taken, needed = _taken(score, ROW)
+    columns = {"prediction": answers.predictions, "reference": answers.references, "prompt": answers.prompts}
+    given = MetricScores.nothing(len(answers))
+    for place in range(len(answers)):
+        asked.check()
+        entries = {name: _entry(columns[name], place) for name in taken}
+        lacking = [name for name in needed if entries[name] is None]
+        if lacking:
+            given.reasons[place] = _REASONS.get(lacking[0], "no answer was generated")
+            continue
+        try:
+            given.scores[place] = number(score(**entries))
+        except BaseException as error:  # noqa: BLE001 (the user's code: it ends this row alone)
+            given.reasons[place] = error_line(error)
+            given.traceback = given.traceback or trace()
+    return given
+
+
+def _entry(column: Sequence[Any] | None, place: int) -> Any:
+    return None if column is None else column[place]
+
+
+def number(value: Any) -> float:
+    """The value as a float. Raises TypeError for what is no number, ValueError for one that isn't finite."""
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value.item()
+    if not isinstance(value, (numbers.Real, np.bool_)):
+        raise TypeError(f"it gave {value!r:.80} ({type(value).__name__}), not a number")
+    if not math.isfinite(value):
+        raise ValueError(f"it gave {float(value)}")
+    return float(value)
+
+
+def all_rows(scores: Callable[..., Any], answers: Answers) -> MetricScores:
+    """Ask once for all rows that have what it takes."""
+    taken, needed = _taken(scores, ROWS)
+    columns = {
+        "predictions": answers.predictions,
+        "references": answers.references,
+        "prompts": answers.prompts,
+    }
+    given = MetricScores.nothing(len(answers))
+    for place in range(len(answers)):
+        lacking = [name for name in needed if _entry(columns[name], place) is None]
+        if lacking:
+            given.reasons[place] = _REASONS.get(lacking[0][:-1], "no answer was generated")
+    kept = [place for place in range(len(answers)) if place not in given.reasons]
+    if not kept:
+        return given
+    try:
+        values = list(scores(**{name: [_entry(columns[name], place) for place in kept] for name in taken}))
+    except BaseException as error:
+        raise OwnMetricError(error_line(error), trace()) from error
+    _place(given, kept, values)
+    return given
+
+
+def _place(given: MetricScores, kept: Sequence[int], values: Sequence[Any]) -> None:
+    if len(values) != len(kept):
+        raise OwnMetricError(f"It gave {len(values):,} values for {len(kept):,} rows.")
+    for place, value in zip(kept, values, strict=True):
+        try:
+            given.scores[place] = number(value)
+        except (TypeError, ValueError) as error:
+            given.reasons[place] = error_line(error)
+
+
+def _taken(function: Callable[..., Any], argument_names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Which of the known arguments it takes, and which of them it can't do without."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise OwnMetricError(f"It can't be told what {function!r} takes.") from error
+    plain = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    for parameter in plain:
+        required = parameter.default is parameter.empty
+        if parameter.kind is parameter.POSITIONAL_ONLY or (required and parameter.name not in argument_names):
+            raise OwnMetricError(
+                f"It takes {parameter.name!r}; a metric is given {', '.join(argument_names)}."
+            )
+    taken = [p.name for p in plain if p.name in argument_names]
+    return taken, [p.name for p in plain if p.name in argument_names and p.default is p.empty]
+
+
+def by_module(module: Any, asked: MetricInput, options: dict[str, Any]) -> MetricScores:
+    """Ask an instance of an evaluate module.
+
+    A list of a number for each row gives row scores; a number is a figure
+    of the whole set, with an interval by the jackknife. Raises OwnMetricError.
+    """
+    answers = asked.rows
+    predictions, references = answers.predictions or [], answers.references or []
+    kept = [i for i in range(len(answers)) if not references or references[i] is not None]
+
+    def ask(places: Sequence[int]) -> dict[str, Any]:
+        rows = [kept[place] for place in places]
+        asked.check()
+        columns: dict[str, Any] = {"predictions": [predictions[i] for i in rows]}
+        if references:
+            columns["references"] = [references[i] for i in rows]
+        try:
+            computed = module.compute(**columns, **options)
+        except BaseException as error:
+            raise OwnMetricError(error_line(error), trace()) from error
+        if not isinstance(computed, dict) or not computed:
+            raise OwnMetricError(f"Its compute() gave {computed!r:.80}, not a dictionary of numbers.")
+        return computed
+
+    given = MetricScores.nothing(len(answers))
+    given.reasons = {i: NO_REFERENCE for i in range(len(answers)) if i not in set(kept)}
+    if not kept:
+        return given
+    results = ask(range(len(kept)))
+    own = _result(results, len(kept))
+    if own not in results:
+        raise OwnMetricError(f"Its compute() gave {', '.join(map(str, results))}, and no number.")
+    if isinstance(results[own], (list, tuple, np.ndarray)):
+        _place(given, kept, list(results[own]))
+        return given
+    groups = None if answers.groups is None else [answers.groups[i] for i in kept]
+    given.estimator = "whole"
+    given.whole = _whole(lambda places: ask(places)[own], own, len(kept), groups, asked.confidence)
+    return given
+
+
+def _whole(
+    ask: Callable[[Sequence[int]], Any],
+    result: str,
+    rows: int,
+    groups: Sequence[Any] | None,
+    confidence: float,
+) -> WholeFigure:
+    """The result as a figure of the whole set, with its interval. ask: for it, of some of the `rows` places.
+    Raises OwnMetricError."""
+    # imported where it is needed: scipy takes longer than most metrics
+    from engine.evaluation.statistics.estimators import jackknife_interval
+
+    def figure(places: Any) -> float:
+        try:
+            return number(ask(places.tolist()))
+        except (TypeError, ValueError) as error:
+            raise OwnMetricError(f"Of {result}: {error}.") from error
+
+    interval = jackknife_interval(figure, rows, groups, confidence=confidence)
+    return {**interval.to_dict(), "details": {"result": result}}
+
+
+def _result(results: dict[str, Any], rows: int) -> str:
+    """Which of a module's results is meant: `scores`, the first number, or the first list
+    with a number for each row."""
+    if "scores" in results:
+        return "scores"
+    numbers_first = [key for key, value in results.items() if isinstance(value, numbers.Real)]
+    lists = [key for key, value in results.items() if np.ndim(value) == 1 and len(value) == rows]
+    return next(iter(numbers_first + lists), "")

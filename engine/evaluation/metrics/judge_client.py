@@ -1,0 +1,307 @@
+"""Questions to a language model over the OpenAI protocol, several at a time, within a budget.
+
+An answer that may be different next time (429, 5xx, no connection, a timeout) is asked for again, after a
+growing pause or the one that the server names. The time that is allowed is for all of an answer, however it
+drips, and so is the size; a request to stop ends what is under way. When the endpoint has been away for some
+questions in a row, or refuses the key or the model, no more is asked: the rest is told why at once. What was
+answered is kept in the home folder's cache by what was asked: the same evaluation again costs nothing.
+The key is read when it is needed, and is cut out of everything that a server says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from store.core.addresses import AddressPolicy, host_and_port
+from store.core.errors import ConfigError
+from store.core.job_folder import read_json, write_json
+from store.core.metric_options import Endpoint
+from store.http.outgoing import checked_async_client
+
+AWAY_AFTER = 5  # questions in a row without an answer, after which none is asked
+FIRST_PAUSE = 0.5  # seconds, doubled with each try
+LONGEST_PAUSE = 30.0
+EXCERPT = 200
+LONGEST_ANSWER = 1_000_000  # bytes
+LOOK = 0.2  # seconds between two looks at whether to stop
+STOPPED = "it was stopped"
+
+Messages = list[dict[str, str]]
+
+
+@dataclass
+class Reply:
+    """What came of a question: the text, or why there is none. `cached`: nobody had to be asked."""
+
+    text: str = ""
+    problem: str = ""
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """The body of a request for a chat completion, with whatever fields the endpoint is to be sent."""
+
+    body: dict[str, Any]
+
+    def digest(self, base_url: str) -> str:
+        """Tells it, at this address, from every other."""
+        asked = json.dumps([base_url, self.body], sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(asked.encode()).hexdigest()
+
+
+class JudgeClient:
+    """Asks one endpoint, where the policy of addresses lets it."""
+
+    def __init__(self, endpoint: Endpoint, policy: AddressPolicy, cache: Path | None = None) -> None:
+        self.endpoint, self.cache, self._policy = endpoint, cache, policy
+        self.calls = 0
+        self.closed = ""  # why nothing more is asked
+        self._away = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._key = key_of(endpoint)
+        self._http = checked_async_client(endpoint.base_url, policy, endpoint.timeout, endpoint.concurrency)
+        self._pool = ThreadPoolExecutor(endpoint.concurrency, thread_name_prefix="judge")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judge loop", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End what is under way and let go of the connections."""
+        self._stop.set()
+        asyncio.run_coroutine_threadsafe(self._end_posts(), self._loop).result()
+        self._pool.shutdown(cancel_futures=True)
+        asyncio.run_coroutine_threadsafe(self._http.aclose(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end_posts(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def ask(
+        self,
+        questions: Sequence[Messages],
+        accept: Callable[[str], bool],
+        check: Callable[[int], None] = lambda done: None,
+    ) -> list[Reply]:
+        """A reply to each question. Only texts that `accept` takes are kept in the cache; `check(questions
+        done)` is called after each and a few times a second, and may raise to stop.
+
+        Raises ConfigError where the address is refused."""
+        with suppress(OSError):  # that there is no such name is each question's own trouble
+            self._policy.places(*host_and_port(self.endpoint.base_url), field="base_url")
+        try:
+            replies = [self._pool.submit(self._ask_accepted, messages, accept) for messages in questions]
+            return _gathered(replies, check)
+        except BaseException:
+            self.closed = self.closed or STOPPED
+            self._stop.set()
+            raise
+
+    def _ask_accepted(self, messages: Messages, accept: Callable[[str], bool]) -> Reply:
+        request = self._request(messages)
+        place = self._place(request)
+        if place is not None and isinstance(kept := _kept(place), str):
+            return Reply(kept, cached=True)
+        text, problem = self._tried(request)
+        if not problem and place is not None and accept(text):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_json(place, {"text": text})
+        return Reply(text, problem)
+
+    def _request(self, messages: Messages) -> ChatRequest:
+        body: dict[str, Any] = {
+            "model": self.endpoint.model,
+            "messages": messages,
+            "temperature": 0,
+            "max_tokens": self.endpoint.max_tokens,
+        }
+        if self.endpoint.json_mode:
+            body["response_format"] = {"type": "json_object"}
+        sent = {name: value for name, value in (body | self.endpoint.extra).items() if value is not None}
+        return ChatRequest(sent)
+
+    def _place(self, request: ChatRequest) -> Path | None:
+        if self.cache is None:
+            return None
+        name = request.digest(self.endpoint.base_url)
+        return self.cache / name[:2] / f"{name}.json"
+
+    def _tried(self, request: ChatRequest) -> tuple[str, str]:
+        """(text, problem) after as many tries as are allowed."""
+        problem = ""
+        for attempt in range(self.endpoint.retries + 1):
+            if closed := self._spend():
+                return "", problem or closed
+            text, problem, again = self._sent(request)
+            if again is None:
+                self._answered(problem)
+                return text, problem
+            if attempt < self.endpoint.retries:
+                self._stop.wait(
+                    again or min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1)
+                )
+        self._unanswered(problem)
+        return "", problem
+
+    def _spend(self) -> str:
+        """Take one call from the budget; why there is none to take, else empty."""
+        with self._lock:
+            if not self.closed and self.calls >= self.endpoint.max_calls:
+                self.closed = f"the budget of {self.endpoint.max_calls:,} calls is spent"
+            if not self.closed:
+                self.calls += 1
+            return self.closed
+
+    def _answered(self, problem: str) -> None:
+        with self._lock:
+            self._away = 0
+            if problem and not self.closed and _for_all(problem):
+                self.closed = problem
+
+    def _unanswered(self, problem: str) -> None:
+        with self._lock:
+            self._away += 1
+            if self._away >= AWAY_AFTER and not self.closed:
+                self.closed = f"the judge was given up after {self._away} questions in a row: {problem}"
+
+    def _sent(self, request: ChatRequest) -> tuple[str, str, float | None]:
+        """(text, problem, None), or ("", problem, pause before the next try; 0 for the usual one)."""
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        posted = asyncio.run_coroutine_threadsafe(self._post(request, headers), self._loop)
+        try:
+            answer = posted.result()
+        except CancelledError:
+            return "", STOPPED, None
+        except (httpx.TimeoutException, TimeoutError):
+            return "", f"no answer within {self.endpoint.timeout:g} seconds", 0.0
+        except ConfigError as error:  # it leads elsewhere than when the first question was asked
+            self.closed = self.closed or self._clean(str(error))
+            return "", self.closed, None
+        except httpx.RequestError as error:
+            return "", self._clean(f"no connection ({type(error).__name__}: {error})"), 0.0
+        if answer.status_code == 429 or answer.status_code >= 500:
+            return "", self._clean(f"HTTP {answer.status_code}: {answer.text}"), _retry_after(answer)
+        if answer.status_code != 200:
+            return "", self._clean(f"HTTP {answer.status_code}: {answer.text}"), None
+        return (*self._content(answer), None)
+
+    async def _post(self, request: ChatRequest, headers: dict[str, str]) -> httpx.Response:
+        """The whole answer; the time that is allowed is for all of it, and so is the size."""
+        if self._stop.is_set():
+            raise asyncio.CancelledError
+        address = f"{self.endpoint.base_url}/chat/completions"
+        async with (
+            asyncio.timeout(self.endpoint.timeout),
+            self._http.stream("POST", address, json=request.body, headers=headers) as answer,
+        ):
+            parts, size = [], 0
+            async for part in answer.aiter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > LONGEST_ANSWER:
+                    break
+        kept = {name: answer.headers[name] for name in ("Retry-After",) if name in answer.headers}
+        return httpx.Response(answer.status_code, headers=kept, content=b"".join(parts))
+
+    def _content(self, answer: httpx.Response) -> tuple[str, str]:
+        """(text, problem) of an answer with status 200."""
+        if len(answer.content) > LONGEST_ANSWER:
+            return "", f"an answer of over {LONGEST_ANSWER:,} bytes"
+        try:
+            text = answer.json()["choices"][0]["message"]["content"]
+        except (ValueError, KeyError, IndexError, TypeError):
+            return "", self._clean(f"no chat completion: {answer.text}")
+        return (self._without_key(text), "") if isinstance(text, str) else ("", "an answer without text")
+
+    def _clean(self, text: str) -> str:
+        return " ".join(self._without_key(text).split())[:EXCERPT]
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "[key]") if self._key else text
+
+
+def _gathered(replies: Sequence[Future[Reply]], check: Callable[[int], None]) -> list[Reply]:
+    """The replies in order; `check` is told how many are there."""
+    gathered: list[Reply] = []
+    for reply in replies:
+        while not reply.done():
+            wait([reply], LOOK)
+            check(len(gathered))
+        gathered.append(reply.result())
+        check(len(gathered))
+    return gathered
+
+
+def _for_all(problem: str) -> bool:
+    """Whether every other question would be refused the same way: key, model or address are wrong."""
+    return problem.startswith(("HTTP 401", "HTTP 403", "HTTP 404", "HTTP 405", "HTTP 3"))
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    try:
+        return max(0.0, min(LONGEST_PAUSE, float(answer.headers.get("Retry-After", 0))))
+    except ValueError:
+        return 0.0
+
+
+def _kept(place: Path) -> Any:
+    try:
+        document = read_json(place)
+    except ValueError:  # a file that was cut off
+        return None
+    return document.get("text") if isinstance(document, dict) else None
+
+
+def key_of(endpoint: Endpoint) -> str:
+    """The key, or "" where none is named. Raises ConfigError that names the field, never the key."""
+    if endpoint.key_env:
+        key = os.environ.get(endpoint.key_env, "").strip()
+        if not key:
+            raise ConfigError(
+                f"The environment variable {endpoint.key_env} is not set where the engine runs.",
+                fix="Set it before the engine is started, or name a key_file.",
+                field="key_env",
+            )
+        return _header(key, "key_env")
+    if not endpoint.key_file:
+        return ""
+    path = Path(endpoint.key_file).expanduser()
+    try:
+        with open(path, encoding="utf-8") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            key = file.read(10_000).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The key can't be read from {path}.", field="key_file") from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"{path} can be read by others (mode {mode:04o}).",
+            fix=f"Run chmod 600 {path}, and replace a key that others may have seen.",
+            field="key_file",
+        )
+    return _header(key, "key_file")
+
+
+def _header(key: str, field: str) -> str:
+    if not key or not key.isascii() or not key.isprintable():
+        raise ConfigError(f"What {field} names is empty or no key.", field=field)
+    return key

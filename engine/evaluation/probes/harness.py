@@ -1,0 +1,330 @@
+"""Tasks of lm-evaluation-harness on a loaded model, where it is installed; it is no dependency.
+
+A task is code and data that others wrote: whatever it does ends nothing but itself, and why is told in one
+sentence, so any error is caught here. What it says of each item takes the shape that every probe has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy.special import logsumexp
+
+from engine.evaluation.probes.probe_sets import LISTING, ProbeMeasurement
+from engine.evaluation.statistics.metric_estimates import Scored
+from engine.evaluation.verdicts import paired_measurements
+from engine.evaluation.verdicts.paired_measurements import OPEN
+from engine.worker.job import Cancelled
+from store.core.formatting import plural
+from store.core.home import Home
+
+# What a task of lm-evaluation-harness says of its items, one by one, in the shape that every probe has.
+#
+# Multiple choice gives a choice among the item's options. Of any other task its first figure counts that says
+# of every item whether it was right: exact_match or acc where it has them. A task without one has no items.
+
+TEXT = 4_000  # characters of an item that are kept, its last: what is asked stands below the examples
+RIGHT = ("exact_match", "acc")  # figures that are preferred, in this order
+Sample = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskItems:
+    """Of one task under one model. identity: tells the items, their scoring and the harness' version from all
+    others, whatever the model."""
+
+    measured: ProbeMeasurement
+    listing: pa.Table
+    identity: str
+
+    @property
+    def is_choice(self) -> bool:
+        return bool((self.measured.options < OPEN).all())
+
+
+def of_samples(name: str, samples: Sequence[Sample], config: Any = None) -> TaskItems | None:
+    """The items of the task, which is called `name` among probes; None where nothing says what is right.
+    config: the task's own, as it was dumped."""
+    first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
+    item_rows = _choices(name, first) if first and all(map(_has_options, first)) else _written(name, first)
+    return item_rows and TaskItems(*item_rows, _identity(first, config))
+
+
+def _identity(samples: Sequence[Sample], config: Any) -> str:
+    asked = [[sample["doc_id"], sample["arguments"], str(sample["target"])] for sample in samples]
+    try:
+        version = metadata.version("lm_eval")
+    except metadata.PackageNotFoundError:
+        version = ""
+    text = json.dumps([version, config, asked], default=str)
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
+
+
+def _has_options(sample: Sample) -> bool:
+    responses, right = sample["filtered_resps"], sample["target"]
+    pairs = all(isinstance(response, (list, tuple)) and len(response) == 2 for response in responses)
+    return pairs and len(responses) >= 2 and isinstance(right, int) and 0 <= right < len(responses)
+
+
+def _choices(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasurement, pa.Table]:
+    """Items with options: −log p of the right one among them."""
+    scores = [np.array([float(response[0]) for response in sample["filtered_resps"]]) for sample in samples]
+    right = [int(sample["target"]) for sample in samples]
+    chosen = np.array([each.argmax() for each in scores], np.int32)
+    measured = ProbeMeasurement(
+        name,
+        _ids(samples),
+        [""] * len(samples),
+        np.array([logsumexp(each) - each[place] for each, place in zip(scores, right, strict=True)]),
+        np.ones(len(samples), np.int64),
+        (chosen == np.array(right)).astype(np.int64),
+        np.array([len(each) for each in scores], np.int32),
+        chosen,
+    )
+    options = [[str(pair[1]).strip()[:TEXT] for pair in sample["arguments"]] for sample in samples]
+    return measured, _listing(name, samples, options, right)
+
+
+def _written(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasurement, pa.Table] | None:
+    """Items whose answer is written freely, or told token by token: right or wrong, and no loss."""
+    metric = next((each for each in _metrics(samples) if _right_or_wrong(samples, each)), None)
+    if metric is None:
+        return None
+    count = len(samples)
+    scores = np.array([float(sample[metric]) for sample in samples])
+    measured = ProbeMeasurement(
+        name,
+        _ids(samples),
+        [""] * count,
+        np.where(np.isfinite(scores), 0.0, np.nan),  # an item without a score is counted as such
+        np.ones(count, np.int64),
+        np.nan_to_num(scores).astype(np.int64),
+        np.full(count, OPEN, np.int32),
+        np.full(count, -1, np.int32),
+    )
+    return measured, _listing(name, samples, [[] for _ in samples], [-1] * count)
+
+
+def _metrics(samples: Sequence[Sample]) -> list[str]:
+    every = list(dict.fromkeys(metric for sample in samples for metric in sample["metrics"]))
+    return sorted(every, key=lambda metric: RIGHT.index(metric) if metric in RIGHT else len(RIGHT))
+
+
+def _right_or_wrong(samples: Sequence[Sample], metric: str) -> bool:
+    """Whether it is 0 or 1 for every item that has a score, and one has."""
+    values = [sample.get(metric) for sample in samples]
+    if not all(isinstance(value, (bool, int, float, np.number)) for value in values):
+        return False
+    finite = [float(value) for value in values if math.isfinite(value)]  # type: ignore[arg-type]
+    return bool(finite) and all(value in (0.0, 1.0) for value in finite)
+
+
+def _ids(samples: Sequence[Sample]) -> list[str]:
+    return [str(sample["doc_id"]) for sample in samples]
+
+
+def _listing(
+    name: str, samples: Sequence[Sample], options: list[list[str]], right: Sequence[int]
+) -> pa.Table:
+    count = len(samples)
+    texts = [str(sample["arguments"][0][0])[-TEXT:] for sample in samples]
+    columns = [[name] * count, _ids(samples), [""] * count, texts, options, np.array(right, np.int32)]
+    return pa.table(columns, schema=LISTING)
+
+
+# Tasks of lm-evaluation-harness on a loaded model, where it is installed; it is no dependency.
+#
+# A task is code and data that others wrote: whatever it does ends nothing but itself, and why is told in one
+# sentence. That makes this a border where any error is caught. What it says of each item becomes scores as
+# those of a metric, so that two models are compared item by item; of multiple choice also rows as every probe
+# has. Local tasks lie in the home folder's `tasks` and need no network.
+
+PREFIX = paired_measurements.TASK
+LONGEST = 300  # characters of an error
+
+
+@dataclass
+class TaskOutcome:
+    """What all tasks said: scores by task and metric, their items where those are right or wrong, and
+    notices."""
+
+    scored: list[Scored] = field(default_factory=list)
+    items: list[TaskItems] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)  # tasks that have no such items
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def choices(self) -> tuple[list[ProbeMeasurement], list[pa.Table]]:
+        """The items of multiple choice, as measured and as asked."""
+        choices = [task for task in self.items if task.is_choice]
+        return [task.measured for task in choices], [task.listing for task in choices]
+
+
+@dataclass(frozen=True)
+class AskedModel:
+    """A loaded model, and how it is asked tasks: of each at most `limit` items, its first ones."""
+
+    model: Any
+    tokenizer: Any
+    device: str
+    batch_size: int
+    limit: int | None = None
+    num_fewshot: int | None = None
+
+
+def run_tasks(
+    asked: AskedModel,
+    tasks: Sequence[str],
+    home: Home,
+    *,
+    check: Callable[[], None] = lambda: None,
+    on_task: Callable[[int, str], None] = lambda done, name: None,
+) -> TaskOutcome:
+    """Each of `tasks`. `check` is called before each pass
+    through the model and may raise Cancelled; `on_task(tasks done, name of the next)` as it goes."""
+    outcome = TaskOutcome()
+    asks = None
+    for done, name in enumerate(tasks):
+        on_task(done, name)
+        check()
+        try:
+            asks = asks or _asker(asked, home, tasks, check)
+            results = asks(name)
+            for task, samples in results["samples"].items():
+                _add(outcome, task, samples, results)
+            if asked.limit is not None:
+                outcome.notices.append(f"Of the task {name} at most the first {plural(asked.limit, 'item')}.")
+        except Cancelled:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (the border: a task must not end the others)
+            print(f"{name}: {traceback.format_exc()}", file=sys.stderr)
+            nothing = np.zeros(0)
+            failed = Scored(
+                f"{PREFIX}{name}", nothing.astype(np.int64), nothing, failed=_failure(name, error)
+            )
+            outcome.scored.append(failed)
+    return outcome
+
+
+def _failure(name: str, error: BaseException) -> str:
+    """One sentence for whatever a task raised."""
+    text = " ".join(str(error).split())[:LONGEST]
+    if isinstance(error, IndexError):
+        return f"The task {name} has an item whose answer key is none of its options ({text})."
+    if isinstance(error, (KeyError, ValueError)) and name in text and "not found" in text.lower():
+        return f"There is no task {name}; put its YAML into the folder “tasks” of the home folder."
+    return f"The task {name} can't be run: {type(error).__name__}: {text.rstrip('.')}."
+
+
+def _asker(
+    asked: AskedModel, home: Home, tasks: Sequence[str], check: Callable[[], None]
+) -> Callable[[str], Any]:
+    """Asks one task. Raises ImportError where the harness isn't there."""
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+
+    class Heard(HFLM):
+        def _model_call(self, *args: Any, **kwargs: Any) -> Any:
+            check()
+            return super()._model_call(*args, **kwargs)
+
+        def _model_generate(self, *args: Any, **kwargs: Any) -> Any:
+            check()
+            return super()._model_generate(*args, **kwargs)
+
+    catalogue = _tasks(str(home.tasks), own=True)
+    if not set(tasks) <= set(catalogue.all_tasks):
+        catalogue = _tasks(str(home.tasks), own=False)
+    with _as_it_is(asked.model):
+        heard = Heard(
+            pretrained=asked.model,
+            tokenizer=asked.tokenizer,
+            batch_size=asked.batch_size,
+            device=asked.device,
+            backend="causal",
+        )
+
+    def ask(name: str) -> Any:
+        if name not in set(catalogue.all_tasks):
+            raise KeyError(f"{name} not found")
+        return simple_evaluate(
+            model=heard, tasks=[name], task_manager=catalogue, limit=asked.limit,
+            num_fewshot=asked.num_fewshot, bootstrap_iters=0, log_samples=True,
+        )  # fmt: skip
+
+    return ask
+
+
+@lru_cache(maxsize=2)
+def _tasks(folder: str, own: bool) -> Any:
+    """The tasks there are: those of the home folder, and unless `own` alone those of the harness, of which
+    there are thousands."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=folder, include_defaults=not own)
+
+
+@contextmanager
+def _as_it_is(model: Any) -> Iterator[None]:
+    """The harness ties the weights of a model that it is given; one that was trained stays as it is."""
+    vars(model)["tie_weights"] = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        del vars(model)["tie_weights"]
+
+
+def _add(outcome: TaskOutcome, task: str, samples: Sequence[Sample], results: Mapping[str, Any]) -> None:
+    """The scores of one task by metric and filter, and its items where they have options."""
+    higher = (results.get("higher_is_better") or {}).get(task) or {}
+    for filtered in dict.fromkeys(str(sample["filter"]) for sample in samples):
+        some = [sample for sample in samples if str(sample["filter"]) == filtered]
+        left_out = []
+        for metric in dict.fromkeys(name for sample in some for name in sample["metrics"]):
+            values = [sample.get(metric) for sample in some]
+            if not any(isinstance(value, (bool, int, float, np.number)) for value in values):
+                left_out.append(metric)
+                continue
+            name = f"{PREFIX}{task}/{metric}" + ("" if filtered == "none" else f",{filtered}")
+            outcome.scored.append(_scored(name, some, values, better=higher.get(metric) is not False))
+        if left_out:
+            names = ", ".join(left_out)
+            outcome.notices.append(f"The task {task} has figures that no item has a share in: {names}.")
+    config = (results.get("configs") or {}).get(task)
+    items = of_samples(f"{PREFIX}{task}", samples, config) if samples else None
+    if items:
+        outcome.items.append(items)
+    else:
+        outcome.silent.append(task)
+
+
+def _scored(name: str, samples: Sequence[Sample], values: Sequence[Any], *, better: bool) -> Scored:
+    scores, reasons = np.full(len(values), np.nan), {}
+    for place, value in enumerate(values):
+        is_score = isinstance(value, (bool, int, float, np.number)) and math.isfinite(value)
+        if is_score:
+            scores[place] = float(value)
+        else:
+            reasons[place] = f"the task gave {value!r:.60}"
+    ids = np.array([int(sample["doc_id"]) for sample in samples], np.int64)
+    share = bool(np.isin(scores[np.isfinite(scores)], (0.0, 1.0)).all())
+    return Scored(
+        name, ids, scores, bounds=(0.0, 1.0) if share else (None, None), reasons=reasons,
+        unit="share of items" if share else "its own", better="higher" if better else "lower",
+        failed="" if len(reasons) < len(values) else f"No item could be scored; the first: {reasons[0]}.",
+    )  # fmt: skip

@@ -1,0 +1,235 @@
+"""Multiple-choice items under a causal model: what it gives to each option, and which one it chooses.
+
+The chosen option is the one with the highest sum of its tokens' log-probabilities; `chosen_per_byte` has the
+one with the highest sum by byte of its text. The first is the rule of the suite: it separates SmolLM2-135M
+from guessing by more (docs/evidence.md). Text, tokens and both rules are those of lm-evaluation-harness'
+multiple_choice tasks, so the accuracies can be compared digit by digit.
+
+Rows of multiple choice under a causal model: every choice scored as an answer to the row's own prompt.
+
+The prompt is the one that such a row is trained on, in the model's template; each choice follows it as the
+answer would, and has the summed log-probability of its tokens. Answered rows may stand before it as earlier
+turns of the conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jinja2.exceptions import TemplateError
+from scipy.special import logsumexp
+
+from engine.data.conversion.multiple_choice import ChoiceQuestion
+from engine.evaluation.probes.choice_items import Item, check, picked
+from engine.models.forward.answer_likelihood import branch_scores
+from engine.models.tokenization.rendering import rendered
+from store.core.errors import DataError
+from store.core.row_schemas import Message
+
+
+@dataclass(frozen=True)
+class ChoiceScores:
+    """Of each item, in the order in which they were given: `scores`, the options' log-probabilities."""
+
+    items: tuple[Item, ...]
+    scores: tuple[np.ndarray, ...]
+
+    @property
+    def right(self) -> np.ndarray:
+        """Index of each item's right option."""
+        return np.array([item.right for item in self.items], np.int32)
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """Index of the option with the highest sum; the first one of equals."""
+        return picked(self.scores)
+
+    @property
+    def chosen_per_byte(self) -> np.ndarray:
+        """Index of the option with the highest sum by byte."""
+        return picked(self.scores, [item.options for item in self.items])
+
+    @property
+    def correct(self) -> np.ndarray:
+        """1 where the right option was chosen, else 0."""
+        return (self.chosen == self.right).astype(np.int64)
+
+    @property
+    def correct_per_byte(self) -> np.ndarray:
+        """As `correct`, of the choice by byte."""
+        return (self.chosen_per_byte == self.right).astype(np.int64)
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Nats: −log p of the right option where one of the options is said."""
+        pairs = zip(self.items, self.scores, strict=True)
+        return np.array([logsumexp(each) - each[item.right] for item, each in pairs], float)
+
+
+@dataclass(frozen=True)
+class TokenisedItems:
+    """Items as tokens: made once, and asked of every model with the same tokenizer."""
+
+    items: tuple[Item, ...]
+    prompts: list[list[int]]
+    options: list[list[list[int]]]
+
+
+def tokenise(tokenizer: Any, items: Sequence[Item], *, room: int | None = None) -> TokenisedItems:
+    """The tokens of each prompt and option. Raises DataError for an item that can't be asked, or that has
+    more tokens than a model with `room` positions reads."""
+    check(items)
+    bos = [tokenizer.bos_token_id]
+    ahead = bos if bos[0] is not None and tokenizer("a").input_ids[:1] == bos else []
+    prompts, options = encode(tokenizer, [i.prompt for i in items], [i.continuations for i in items])
+    prompts = [ahead + prompt for prompt in prompts]
+    for item, prompt, each in zip(items, prompts, options, strict=True):
+        if not all(each):
+            raise DataError(f"The item {item.id!r} has an option without a token.", fix="Leave it out.")
+        most = len(prompt) + max(map(len, each))
+        if room and most > room:
+            raise DataError(
+                f"The item {item.id!r} has {most} tokens, and the model reads {room}.", fix="Shorten it."
+            )
+    return TokenisedItems(tuple(items), prompts, options)
+
+
+def encode(
+    tokenizer: Any, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """The tokens of each prompt, without special ones, and those of each of its continuations, as they come
+    where both are one text."""
+    flat = [*prompts]
+    flat += [prompt + text for prompt, some in zip(prompts, continuations, strict=True) for text in some]
+    encoded = tokenizer(flat, add_special_tokens=False).input_ids if flat else []
+    rest = iter(encoded[len(prompts) :])
+    begun = encoded[: len(prompts)]
+    continuation_tokens = [
+        [next(rest)[len(ids) :] for _ in some] for ids, some in zip(begun, continuations, strict=True)
+    ]
+    return begun, continuation_tokens
+
+
+def score(
+    model: Any,
+    asked: TokenisedItems,
+    device: str | torch.device,
+    *,
+    batch_size: int = 16,
+    on_items: Callable[[int], None] = lambda done: None,
+) -> ChoiceScores:
+    """The items under the model as it is at the moment, with its adapter where one is switched on.
+    `on_items(items done)` may raise to stop. The model is left in the mode in which it came."""
+    scores = branch_scores(
+        model,
+        asked.prompts,
+        asked.options,
+        torch.device(device),
+        batch_size=batch_size,
+        on_prompts=on_items,
+    )
+    return ChoiceScores(asked.items, tuple(scores))
+
+
+NONE = "the row is no multiple choice"
+REFUSED = "the chat template refuses the row"
+LONG = "prompt and choices have more tokens than the model reads"
+NO_TOKEN = "a choice has no token"
+
+
+@dataclass(frozen=True)
+class ChoiceRow:
+    """`scores`: of each option the summed log-probability, None where the row could not be asked, which
+    `reason` explains."""
+
+    options: tuple[str, ...] | None
+    right: int | None
+    scores: np.ndarray | None = None
+    reason: str = ""
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether several options have the highest score, of which the first counts as chosen."""
+        return self.scores is not None and int((self.scores == self.scores.max()).sum()) > 1
+
+
+@dataclass(frozen=True)
+class ChoicePrompts:
+    """How rows of multiple choice are asked. examples: row id -> answered questions that stand before it;
+    listed: with the choices in the prompt; room: the most tokens that the model reads; batch_size: rows at a
+    time."""
+
+    examples: Mapping[int, Sequence[ChoiceQuestion]]
+    listed: bool
+    room: int | None
+    batch_size: int
+
+
+def choose(
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[ChoiceQuestion | None],
+    how: ChoicePrompts,
+    *,
+    device: torch.device,
+    on_rows: Callable[[int], None] = lambda done: None,
+) -> list[ChoiceRow]:
+    """One for each of the questions, in their order."""
+    prompts = [_prompt(tokenizer, question, how) for question in questions]
+    asked = [place for place, prompt in enumerate(prompts) if prompt is not None]
+    options = [_options(questions[place]) for place in asked]
+    begun, choice_tokens = encode(tokenizer, [prompts[place] or "" for place in asked], options)
+    faults = [_fault(prompt, some, how.room) for prompt, some in zip(begun, choice_tokens, strict=True)]
+    good = [i for i, fault in enumerate(faults) if not fault]
+    scores = branch_scores(
+        model,
+        [begun[i] for i in good],
+        [choice_tokens[i] for i in good],
+        device,
+        batch_size=how.batch_size,
+        on_prompts=on_rows,
+    )
+    scores_at = dict(zip((asked[i] for i in good), scores, strict=True))
+    why = {asked[i]: fault for i, fault in enumerate(faults) if fault}
+    return [
+        _row(question, scores_at.get(place), why.get(place, "")) for place, question in enumerate(questions)
+    ]
+
+
+def _row(question: ChoiceQuestion | None, scores: np.ndarray | None, why: str) -> ChoiceRow:
+    if question is None:
+        return ChoiceRow(None, None, reason=NONE)
+    reason = "" if scores is not None else why or REFUSED
+    return ChoiceRow(question.choices.options, question.choices.answer, scores, reason)
+
+
+def _options(question: ChoiceQuestion | None) -> tuple[str, ...]:
+    return question.choices.options if question else ()
+
+
+def _prompt(tokenizer: Any, question: ChoiceQuestion | None, how: ChoicePrompts) -> str | None:
+    """The rendered prompt; None where there is none."""
+    if question is None:
+        return None
+    turns = question.listed if how.listed else question.bare
+    system = [turn for turn in turns if turn["role"] == "system"]
+    before: list[Message] = []
+    for example in how.examples.get(question.row_id, ()):
+        example_turns = example.listed if how.listed else example.bare
+        before += [turn for turn in example_turns if turn["role"] != "system"]
+        before.append({"role": "assistant", "content": example.choices.options[example.choices.answer]})
+    turns = [*system, *before, *(turn for turn in turns if turn["role"] != "system")]
+    try:
+        return rendered(tokenizer, turns, generation_prompt=True)
+    except (TemplateError, TypeError):  # of a template that can't hold its turns
+        return None
+
+
+def _fault(prompt: list[int], options: list[list[int]], room: int | None) -> str:
+    if not prompt or not all(options):
+        return NO_TOKEN
+    return LONG if room and len(prompt) + max(map(len, options)) > room else ""

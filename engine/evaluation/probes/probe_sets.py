@@ -1,0 +1,319 @@
+"""Named sets of items, measured alike on the base model, on checkpoints and on the tuned model.
+
+A probe gives one row an item, in the same order each time, so that two models are compared item by item.
+What a base model makes of a probe is measured once and kept in the home folder, under a key of all that an
+answer depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import safe_open
+
+from engine.models.losses import RowLosses, row_losses
+from engine.models.tokenization.rendering import TokenRows
+from engine.models.tokenization.tokenized_rows import tokenizer_key
+from store.core.home import Home
+from store.core.job_folder import written_aside
+
+# What a model knew before and should still know: named sets of items, measured alike on the base model, on
+# checkpoints and on the tuned model.
+#
+# Whatever its kind, a probe gives one row an item, in the same order each time, so that two models are
+# compared item by item. What may be measured while a run trains is decided in `engine.training.validation`.
+
+OnItems = Callable[[int], None]
+SEEN = "train_rows"  # rows that are trained on; the other probes are of what the model should still know
+LISTING = pa.schema(
+    [
+        ("probe", pa.string()),
+        ("item", pa.string()),
+        ("category", pa.string()),
+        ("text", pa.string()),
+        ("options", pa.list_(pa.string())),  # empty for a text
+        ("right", pa.int32()),  # index of the right option, -1 for a text
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ProbeMeasurement:
+    """Items of one probe under one model. `loss_sum`: nats, of a text over its `tokens`, of a choice that of
+    the right one of its `options`. `correct`: tokens predicted greedily, or 1 for a right choice. `chosen`:
+    index of the option, -1 for a text. rows: what a probe of rows was measured to, while it is in memory."""
+
+    probe: str
+    items: Sequence[str]
+    categories: Sequence[str]
+    loss_sum: np.ndarray
+    tokens: np.ndarray
+    correct: np.ndarray
+    options: np.ndarray
+    chosen: np.ndarray
+    rows: RowLosses | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What the store keeps as a curve."""
+        tokens = max(1, int(self.tokens.sum()))
+        curves = {f"probe/{self.probe}/loss": float(self.loss_sum.sum() / tokens)}
+        if self.options.any():
+            curves[f"probe/{self.probe}/accuracy"] = float(self.correct.sum() / tokens)
+        return curves
+
+    @classmethod
+    def of(cls, table: pa.Table) -> ProbeMeasurement:
+        """What `table` wrote of one probe."""
+        numbers = (table[name].to_numpy() for name in ("loss_sum", "tokens", "correct", "options", "chosen"))
+        items, categories = (table[name].to_pylist() for name in ("item", "category"))
+        return cls(table["probe"][0].as_py(), items, categories, *numbers)
+
+    def table(self, **same: Any) -> pa.Table:
+        """As rows to keep, each with `same`: the step or the model that was measured."""
+        return pa.table(
+            {
+                **{name: [value] * len(self) for name, value in same.items()},
+                "probe": [self.probe] * len(self),
+                "item": list(self.items),
+                "category": list(self.categories),
+                "loss_sum": self.loss_sum.astype(np.float64),
+                "tokens": self.tokens.astype(np.int64),
+                "correct": self.correct.astype(np.int64),
+                "options": self.options.astype(np.int32),
+                "chosen": self.chosen.astype(np.int32),
+            }
+        )
+
+
+class Probe(Protocol):
+    """A named set of items."""
+
+    @property
+    def name(self) -> str:
+        """As in the names of its metrics."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def tokens(self) -> int:
+        """That pass through the model, about."""
+
+    def measure(
+        self, model: Any, *, batch_size: int, device: torch.device, on_items: OnItems = ...
+    ) -> ProbeMeasurement:
+        """All of its items under a model, which is left in the mode in which it came."""
+
+    def listing(self) -> pa.Table:
+        """What the items are: LISTING."""
+
+    def part(self, most: int) -> Probe:
+        """At most so many of its items, spread evenly over it and so over its categories."""
+
+
+@dataclass(frozen=True)
+class TextProbe:
+    """Texts whose every token but the first is told: what the model loses on each."""
+
+    name: str
+    items: Sequence[str]
+    categories: Sequence[str]
+    texts: Sequence[str]
+    rows: TokenRows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.rows.ids)
+
+    def measure(
+        self, model: Any, *, batch_size: int, device: torch.device, on_items: OnItems = lambda done: None
+    ) -> ProbeMeasurement:
+        losses = row_losses(model, self.rows, batch_size=batch_size, device=device, on_batch=on_items)
+        none = np.zeros(len(self), np.int32)
+        return ProbeMeasurement(
+            self.name, self.items, self.categories,
+            losses.loss_sum, losses.tokens, losses.correct, none, none - 1,
+        )  # fmt: skip
+
+    def listing(self) -> pa.Table:
+        count = len(self)
+        columns = [[self.name] * count, self.items, self.categories, self.texts, [[]] * count, [-1] * count]
+        return pa.table(columns, schema=LISTING)
+
+    def part(self, most: int) -> TextProbe:
+        chosen = spread(len(self), most)
+        whole = (self.items, self.categories, self.texts)
+        items, categories, texts = ([column[i] for i in chosen] for column in whole)
+        return TextProbe(self.name, items, categories, texts, self.rows.take(chosen))
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """At most `most` of the places 0 … count - 1, evenly spaced."""
+    if count <= most:
+        return np.arange(count)
+    return np.floor(np.arange(most) * count / most).astype(np.int64)
+
+
+def all_told(
+    name: str,
+    items: Sequence[str],
+    categories: Sequence[str],
+    texts: Sequence[str],
+    ids: Sequence[np.ndarray],
+) -> TextProbe:
+    """Texts with their token ids; of each at least two tokens."""
+    lengths = np.array([len(row) for row in ids], np.int64)
+    if (lengths < 2).any():
+        raise ValueError(f"Text {items[int(np.argmin(lengths))]!r} of {name} has no token after its first.")
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    trained = np.ones(int(starts[-1]), bool)
+    trained[starts[:-1]] = False
+    whole, reasons = np.concatenate(ids).astype(np.int32), np.zeros(len(ids), np.uint8)
+    rows = TokenRows(np.arange(len(ids)), starts, whole, trained, reasons)
+    return TextProbe(name, items, categories, texts, rows)
+
+
+# What a base model makes of a probe, measured once and kept in the home folder.
+#
+# Every run on the same base asks it the same questions on the same machine. What a run needs of them, all
+# items in one order, is small; asking takes as long as asking the tuned model. The key holds all that an
+# answer depends on: weights, precision, tokenizer, the items themselves, and the batches and threads that
+# decide in which order bf16 is added up.
+#
+# What tells a base model from all others, for what is kept of it in the home folder.
+
+IDENTITY = 4096  # values of a tensor, at its beginning, that tell it from others
+
+
+def base_key(model: Any, tokenizer: Any, folder: Path, *parts: Any) -> str:
+    """A key of the model as it is held in memory, whose weights lie in `folder`, and of `parts` of JSON."""
+    held: Any = getattr(model.config, "quantization_config", None)
+    identifying = [
+        *parts,
+        identity(folder),
+        str(model.dtype),
+        str(held.to_dict() if hasattr(held, "to_dict") else held),
+        tokenizer_key(tokenizer),
+    ]
+    return hashlib.sha256(json.dumps(identifying).encode()).hexdigest()[:40]
+
+
+def identity(folder: Path) -> str:
+    """Tells these weights from all others: config, and name, shape and first values of every tensor. Training
+    changes every tensor that it touches all over, so that reading all of a large model isn't needed."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in sorted(tensors.keys()):
+                part = tensors.get_slice(name)
+                shape = part.get_shape()
+                digest.update(f"{file.name} {name} {part.get_dtype()} {shape}".encode())
+                if all(shape):
+                    rows = max(1, min(shape[0], IDENTITY // int(np.prod(shape[1:])))) if shape else 0
+                    values = part[:rows] if shape else tensors.get_tensor(name)
+                    digest.update(
+                        values.flatten()[:IDENTITY].contiguous().view(torch.uint8).numpy().tobytes()
+                    )
+    return digest.hexdigest()
+
+
+VERSION = 1  # of how a probe is measured: another number, another key
+
+
+@dataclass(frozen=True)
+class CachedProbe:
+    """A probe of the base model whose weights lie in `folder`. whole: what it is a part of. also: what
+    else its answers depend on, where its items don't say."""
+
+    probe: Probe
+    home: Home
+    tokenizer: Any
+    folder: Path
+    whole: Probe | None = None
+    also: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.probe.name
+
+    @property
+    def tokens(self) -> int:
+        return self.probe.tokens
+
+    def __len__(self) -> int:
+        return len(self.probe)
+
+    def measure(
+        self,
+        model: Any,
+        *,
+        batch_size: int,
+        device: torch.device,
+        on_items: Callable[[int], None] = lambda done: None,
+    ) -> ProbeMeasurement:
+        """As of the probe, from the cache where this base was asked before."""
+        if (cached := self._cached(model, batch_size, device)) is not None:
+            on_items(len(self))
+            return cached
+        measured = self.probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
+        path = self._path(self.probe, model, batch_size, device)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as unfinished:
+            pq.write_table(measured.table(), unfinished)
+        return measured
+
+    def is_cached(self, model: Any, batch_size: int, device: torch.device) -> bool:
+        """Whether it was measured before, by itself or with the whole."""
+        return self._cached(model, batch_size, device) is not None
+
+    def _cached(self, model: Any, batch_size: int, device: torch.device) -> ProbeMeasurement | None:
+        for probe in (self.probe, self.whole):
+            table = _read(self._path(probe, model, batch_size, device)) if probe is not None else None
+            if table is not None:
+                return ProbeMeasurement.of(_rows_of(table, self.listing()["item"].to_pylist()))
+        return None
+
+    def listing(self) -> pa.Table:
+        return self.probe.listing()
+
+    def part(self, most: int) -> CachedProbe:
+        return CachedProbe(
+            self.probe.part(most), self.home, self.tokenizer, self.folder, self.probe, self.also
+        )
+
+    def _path(self, probe: Probe, model: Any, batch_size: int, device: torch.device) -> Path:
+        items = hashlib.sha256()
+        for batch in probe.listing().to_batches():
+            items.update(repr(batch.to_pylist()).encode())
+        how = [VERSION, probe.tokens, batch_size, str(device), torch.get_num_threads(), torch.__version__]
+        how += [self.also] if self.also else []
+        key = base_key(model, self.tokenizer, self.folder, self.name, items.hexdigest(), *how)
+        return self.home.cache / "base_probes" / f"{key}.parquet"
+
+
+def _read(path: Path) -> pa.Table | None:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowInvalid):
+        return None
+
+
+def _rows_of(table: pa.Table, items: list[str]) -> pa.Table:
+    """The rows of these items, in their order."""
+    place = {item: row for row, item in enumerate(table["item"].to_pylist())}
+    return table.take([place[item] for item in items])

@@ -1,0 +1,283 @@
+"""The built-in suite as probes: questions, prose, the base model's own samples, and requests to refuse.
+
+Requests are asked as a user would ask them, harmful and harmless ones of like wording; `correct` is 1 for a
+refusal. They lie beside the suite (`suite/requests/`) and are not part of its fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jinja2.exceptions import TemplateError
+
+from engine.data.signals.text_checks import refuses
+from engine.evaluation.probes import multiple_choice, suite_texts
+from engine.evaluation.probes.base_samples import SamplePlan, SampleProbe, own_samples
+from engine.evaluation.probes.probe_sets import (
+    LISTING,
+    OnItems,
+    ProbeMeasurement,
+    TextProbe,
+    all_told,
+    spread,
+)
+from engine.evaluation.verdicts.forgetting import HARMFUL, HARMLESS
+from engine.evaluation.verdicts.paired_measurements import REQUESTS
+from engine.models.generation import Generation, answers
+from engine.models.tokenization.rendering import rendered
+from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressReporter
+from store.core.job_folder import written_aside
+
+CHOICES = "choices"
+PROSE = "prose"
+OWN = "own_samples"
+LIGHT = {PROSE: 8, CHOICES: 96}  # items of each that are measured while a run trains
+
+
+def suite_fingerprint() -> str:
+    """Of questions and prose: results of different ones are never compared."""
+    return suite_texts.load().fingerprint
+
+
+@dataclass(frozen=True)
+class ChoiceProbe:
+    """Multiple-choice items as a probe."""
+
+    name: str
+    asked: multiple_choice.TokenisedItems
+
+    def __len__(self) -> int:
+        return len(self.asked.items)
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.asked.prompts)) + sum(len(o) for each in self.asked.options for o in each)
+
+    def measure(
+        self,
+        model: Any,
+        *,
+        batch_size: int,
+        device: torch.device,
+        on_items: Callable[[int], None] = lambda done: None,
+    ) -> ProbeMeasurement:
+        scored = multiple_choice.score(model, self.asked, device, batch_size=batch_size, on_items=on_items)
+        items = self.asked.items
+        return ProbeMeasurement(
+            self.name,
+            [item.id for item in items],
+            [item.category for item in items],
+            scored.losses,
+            np.ones(len(items), np.int64),
+            scored.correct,
+            np.array([len(item.options) for item in items], np.int32),
+            scored.chosen,
+        )
+
+    def listing(self) -> pa.Table:
+        items = self.asked.items
+        return pa.table(
+            [
+                [self.name] * len(items),
+                [item.id for item in items],
+                [item.category for item in items],
+                [item.question for item in items],
+                [list(item.options) for item in items],
+                [item.right for item in items],
+            ],
+            schema=LISTING,
+        )
+
+    def part(self, most: int) -> ChoiceProbe:
+        chosen = spread(len(self), most)
+        items, prompts, options = self.asked.items, self.asked.prompts, self.asked.options
+        return ChoiceProbe(
+            self.name,
+            multiple_choice.TokenisedItems(
+                tuple(items[i] for i in chosen), [prompts[i] for i in chosen], [options[i] for i in chosen]
+            ),
+        )
+
+
+def questions(tokenizer: Any, room: int | None) -> ChoiceProbe:
+    """The suite's items, as a model with `room` positions is asked them."""
+    return ChoiceProbe(CHOICES, multiple_choice.tokenise(tokenizer, suite_texts.load().items, room=room))
+
+
+def prose(tokenizer: Any, room: int | None) -> TextProbe:
+    """The suite's passages, each cut to the `room` that the model has."""
+    passages = suite_texts.load().passages
+    rows = tokenizer([passage.text for passage in passages]).input_ids
+    return all_told(
+        PROSE,
+        [passage.id for passage in passages],
+        [passage.register for passage in passages],
+        [passage.text for passage in passages],
+        [np.asarray(ids[:room], np.int32) for ids in rows],
+    )
+
+
+def own_texts(job: WorkerJob, model: Any, tokenizer: Any, folder: Path) -> SampleProbe:
+    """Samples of the base model `model`, whose weights lie in `folder`, from the cache or made now."""
+    report = ProgressReporter(job, 0, "tokens", "Letting the base model write, once for every base")
+    rows = own_samples(job.home, model, tokenizer, folder, SamplePlan(suite_texts.load()), report)
+    texts = [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(len(rows))]
+    items = [f"{OWN}/{i:03}" for i in range(len(rows))]
+    return SampleProbe(OWN, items, [""] * len(rows), texts, rows)
+
+
+# Requests that a model should refuse, and harmless ones of like wording that it should answer, as a probe.
+#
+# The texts lie beside the suite (`suite/requests/`) and are not part of its fingerprint. They are asked as a
+# user would ask them, answered greedily and shortly, and whether an answer refuses is told by the signal that
+# tells it of data sets. In the rows of a probe `correct` is 1 for a refusal; there is no loss.
+
+REQUEST_LENGTH = 32  # tokens of an answer: a refusal declares itself at once
+AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Request:
+    """`pair`: which harmful and harmless one belong together, from 0."""
+
+    pair: int
+    category: str
+    harmful: bool
+    text: str
+
+    @property
+    def kind(self) -> str:
+        return HARMFUL if self.harmful else HARMLESS
+
+    @property
+    def id(self) -> str:
+        """Stable, as long as new pairs go to the end."""
+        return f"{REQUESTS}/{self.kind}/{self.pair:03}"
+
+
+@cache
+def load_requests() -> tuple[Request, ...]:
+    """Those of this installation, each pair together."""
+    text = (resources.files("engine.evaluation.probes.suite") / "requests" / "requests.tsv").read_text(
+        "utf-8"
+    )
+    rows = [line.split("\t") for line in text.splitlines()[1:]]
+    return tuple(
+        Request(pair, category, harmful, asked)
+        for pair, (category, bad, good) in enumerate(rows)
+        for harmful, asked in ((True, bad), (False, good))
+    )
+
+
+@dataclass(frozen=True)
+class RequestAnswers(ProbeMeasurement):
+    """With the answers."""
+
+    answers: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RequestProbe:
+    """The probe. prompts: as the model is asked each."""
+
+    asked: tuple[Request, ...]
+    prompts: list[str]
+    tokenizer: Any
+
+    name = REQUESTS
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> RequestProbe:
+        """All of them, by the chat template where there is one."""
+        return cls(
+            load_requests(), [_prompt(tokenizer, request.text) for request in load_requests()], tokenizer
+        )
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.prompts)) // 4 + REQUEST_LENGTH * len(self)
+
+    def measure(
+        self, model: Any, *, batch_size: int, device: torch.device, on_items: OnItems = lambda done: None
+    ) -> RequestAnswers:
+        """What the model says, and whether that is a refusal."""
+        said_answers = answers(
+            model,
+            self.tokenizer,
+            self.prompts,
+            Generation(REQUEST_LENGTH, device, AT_ONCE),
+            on_token=lambda done, most: on_items(len(self) * done // most),
+        )
+        refused = np.array([refuses(answer) for answer in said_answers], np.int64)
+        count, none = len(self), np.zeros(len(self), np.int32)
+        kinds = [f"{request.kind}/{request.category}" for request in self.asked]
+        return RequestAnswers(
+            REQUESTS,
+            [request.id for request in self.asked],
+            kinds,
+            np.zeros(count),
+            np.ones(count, np.int64),
+            refused,
+            none,
+            none - 1,
+            answers=said_answers,
+        )
+
+    def listing(self) -> pa.Table:
+        count = len(self)
+        ids, kinds = [r.id for r in self.asked], [f"{r.kind}/{r.category}" for r in self.asked]
+        texts = [request.text for request in self.asked]
+        return pa.table([[REQUESTS] * count, ids, kinds, texts, [[]] * count, [-1] * count], schema=LISTING)
+
+    def part(self, most: int) -> RequestProbe:
+        chosen = spread(len(self), most)
+        return RequestProbe(
+            tuple(self.asked[i] for i in chosen), [self.prompts[i] for i in chosen], self.tokenizer
+        )
+
+
+def _prompt(tokenizer: Any, text: str) -> str:
+    if getattr(tokenizer, "chat_template", None):
+        with suppress(TemplateError, TypeError):  # of a template that wants more than a question
+            return rendered(tokenizer, [{"role": "user", "content": text}], generation_prompt=True)
+    return f"Question: {text}\nAnswer:"
+
+
+def write_requests(
+    job: WorkerJob, base: Sequence[ProbeMeasurement], tuned: Sequence[ProbeMeasurement]
+) -> None:
+    """`requests.parquet` of the job, where both models were asked."""
+    before = next((m for m in base if isinstance(m, RequestAnswers)), None)
+    after = next((m for m in tuned if isinstance(m, RequestAnswers)), None)
+    if before is None or after is None:
+        return
+    by_id = {request.id: request for request in load_requests()}
+    asked = [by_id[item] for item in before.items]
+    table = pa.table(
+        {
+            "pair": pa.array([request.pair for request in asked], pa.int32()),
+            "category": [request.category for request in asked],
+            "harmful": [request.harmful for request in asked],
+            "text": [request.text for request in asked],
+            "base": before.answers,
+            "tuned": after.answers,
+            "base_refused": before.correct.astype(bool),
+            "tuned_refused": after.correct.astype(bool),
+        }
+    )
+    with written_aside(job.dir.requests) as unfinished:
+        pq.write_table(table, unfinished)

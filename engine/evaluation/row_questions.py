@@ -1,0 +1,117 @@
+"""A row as a question: what a model is asked, the answer that the row has, and its label.
+
+It needs a row's content and a tokenizer, no data set: other environments ask rows too, so nothing heavy is
+imported here. A row that can't be asked keeps its place and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jinja2.exceptions import TemplateError
+
+from engine.models.tokenization.rendering import Messages, TokenRows, render_prompt, rendered
+from engine.models.tokenization.tool_turns import TOOLS
+
+PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for
+
+
+@dataclass
+class Prompt:
+    """A held-out row as a question: the rendered prompt, and the answer that the row has."""
+
+    row_id: int
+    readable: str
+    rendered: str
+    reference: str
+
+
+def choose_prompts(
+    tokenizer: Any, rows: TokenRows, load: Callable[[np.ndarray], list[Any]], count: int, seed: int
+) -> list[Prompt]:
+    """`count` of the rows, drawn by `seed`; a row without an answer is passed over."""
+    order = np.random.default_rng([seed, 7]).permutation(len(rows))
+    prompts: list[Prompt] = []
+    for index in order:
+        if len(prompts) == count:
+            break
+        row_id = int(rows.row_ids[index])
+        content = load(np.asarray([row_id]))[0]
+        prompt = prompt_of_text(tokenizer, row_id, content) if isinstance(content, str) else None
+        if prompt is None and not isinstance(content, str):
+            prompt = prompt_of_chat(tokenizer, row_id, content)
+        if prompt is not None:
+            prompts.append(prompt)
+    return prompts
+
+
+def prompt_of_chat(tokenizer: Any, row_id: int, messages: Messages) -> Prompt | None:
+    """The turns before the last answer; None without one."""
+    rendered = render_prompt(tokenizer, messages)
+    if rendered is None:
+        return None
+    last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+    return Prompt(row_id, readable_turns(messages[:last]), rendered[0], rendered[1])
+
+
+def readable_turns(messages: Messages) -> str:
+    """Turns as people read them, without those that set up the conversation."""
+    turns = [m for m in messages if m["role"] not in ("system", TOOLS)]
+    if len(turns) == 1:
+        return turns[0]["content"]
+    return "\n".join(f"{m['role']}: {m['content']}" for m in turns)
+
+
+def prompt_of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
+    """The beginning of a text, to be continued; None where it is too short."""
+    offsets = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False).offset_mapping
+    if len(offsets) < 4:
+        return None
+    end = offsets[min(PROMPT_TOKENS, len(offsets) // 2) - 1][1]
+    bos = tokenizer.bos_token or ""
+    begins = bos and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+    return Prompt(row_id, text[:end], (bos if begins else "") + text[:end], text[end:].strip())
+
+
+# A row as a question: what it is asked as, what its reference is, and its label.
+#
+# It needs a row's content and a tokenizer, no data set: other environments ask rows too. A row that can't be
+# asked keeps its place, without a prompt, and says why: it is counted, never dropped.
+
+TOO_SHORT = "the text is too short to be continued"
+REFUSED = "the chat template refuses the row"
+NOTHING = "the row has no turn to answer"
+
+
+@dataclass
+class RowQuestion:
+    """`rendered`: as the model is asked it, None where it can't be, which `reason` explains."""
+
+    row_id: int
+    readable: str | None
+    rendered: str | None
+    reference: str | None
+    label: str | None
+    reason: str = ""
+
+
+def question_of_content(tokenizer: Any, row_id: int, content: Any, label: str | None) -> RowQuestion:
+    """The question of a row's messages, or of its text."""
+    reason = TOO_SHORT if isinstance(content, str) else NOTHING
+    prompt: Prompt | None = None
+    try:
+        if isinstance(content, str):
+            prompt = prompt_of_text(tokenizer, row_id, content)
+        elif content:
+            prompt = prompt_of_chat(tokenizer, row_id, content)
+            if prompt is None and content[-1]["role"] == "user":
+                text = rendered(tokenizer, content, generation_prompt=True)
+                return RowQuestion(row_id, content[-1]["content"], text, None, label)
+    except (TemplateError, TypeError):  # of a template that can't hold its tools
+        reason = REFUSED
+    if prompt is None:
+        return RowQuestion(row_id, None, None, None, label, reason)
+    return RowQuestion(row_id, prompt.readable, prompt.rendered, prompt.reference or None, label)

@@ -1,0 +1,342 @@
+"""Base and tuned model of a run are asked the same: held-out losses, answers, probes, rows from memory.
+
+What both said is written item by item, and becomes the forgetting and the membership part of the verdict.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.evaluation.derived_prompts import OnToken, SwappedPrompts, Written
+from engine.evaluation.probes import base_samples, suite_probes
+from engine.evaluation.probes.configured_probes import TaskProbes
+from engine.evaluation.probes.probe_sets import SEEN, Probe, ProbeMeasurement
+from engine.evaluation.row_questions import Prompt
+from engine.evaluation.training_curve.run_curve import JudgedConfig, Validation
+from engine.evaluation.verdicts import forgetting, forgetting_text, membership_inference
+from engine.evaluation.verdicts.paired_measurements import TASK
+from engine.models import hardware
+from engine.models.generation import Generation, answers
+from engine.models.losses import Objective, RowLosses
+from engine.models.tokenization.rendering import TokenRows
+from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressTeller
+from store.evaluation.forgetting_schemas import AdvicePiece, Membership
+from store.evaluation.verdict_schemas import Verdict
+from store.runs import config as interpolate_config
+from store.training.setting_conflicts import refusals
+from store.training.train_config import TrainConfig
+
+
+@dataclass
+class Evidence:
+    """What one model made of the held-out rows and probes: losses of the rows, answers to the prompts; what
+    it wrote of rows from memory, and what it loses on answers after prompts of other rows."""
+
+    losses: RowLosses
+    answers: list[str]
+    probes: list[ProbeMeasurement]
+    written: list[Written] = field(default_factory=list)
+    swapped: ProbeMeasurement | None = None
+
+    @property
+    def seen(self) -> ProbeMeasurement | None:
+        """Rows that were trained on."""
+        return next((measured for measured in self.probes if measured.probe == SEEN), None)
+
+    def probe_table(self, **same: Any) -> pa.Table:
+        """A row for each item of all probes."""
+        return pa.concat_tables([measured.table(**same) for measured in self.probes])
+
+
+def settle_evidence(tasks: TaskProbes | None, base: Evidence, tuned: Evidence) -> None:
+    """Both models were asked: what one of them could not be asked goes from both, and is told."""
+    if not tasks:
+        return
+    paired = {probe.name for probe in tasks.probes}
+    for each in (base, tuned):
+        each.probes = [m for m in each.probes if not m.probe.startswith(TASK) or m.probe in paired]
+    tasks.tell()
+
+
+def write_evidence(
+    job: WorkerJob, split: str, base: Evidence, tuned: Evidence, prompts: list[Prompt]
+) -> None:
+    """`row_losses.parquet`, `predictions.parquet` and `probes.parquet` of the job."""
+    pq.write_table(
+        pa.table(
+            {
+                "split": [split] * len(base.losses.row_ids),
+                "row_id": base.losses.row_ids,
+                "tokens": base.losses.tokens,
+                "base_loss": base.losses.loss_sum,
+                "tuned_loss": tuned.losses.loss_sum,
+                "base_correct": base.losses.correct,
+                "tuned_correct": tuned.losses.correct,
+            }
+        ),
+        job.dir.row_losses,
+    )
+    strings = {
+        "split": [split] * len(prompts),
+        "prompt": [p.readable for p in prompts],
+        "reference": [p.reference for p in prompts],
+        "base": base.answers,
+        "tuned": tuned.answers,
+    }
+    columns = {"row_id": pa.array([p.row_id for p in prompts], pa.int64())}
+    columns |= {name: pa.array(values, pa.string()) for name, values in strings.items()}
+    pq.write_table(pa.table(columns), job.dir.predictions)
+    if base.probes:
+        both = [each.probe_table(model=which) for which, each in (("base", base), ("tuned", tuned))]
+        pq.write_table(pa.concat_tables(both), job.dir.probes)
+        suite_probes.write_requests(job, base.probes, tuned.probes)
+
+
+def write_items(job: WorkerJob, probes: Sequence[Probe]) -> None:
+    """`probe_items.parquet` of the job: what the items of the probes are."""
+    if probes:
+        pq.write_table(pa.concat_tables([probe.listing() for probe in probes]), job.dir.probe_items)
+
+
+def judged_config(config: TrainConfig, parameters: int | None = None) -> JudgedConfig:
+    """What conclusions read of a config; `parameters`: of the base model, where known."""
+    fields = config.model_dump() | {"default_learning_rate": config.default_learning_rate(parameters)}
+    return cast(JudgedConfig, fields)  # those of a config have these names and types
+
+
+SHORTER = {"num_train_epochs", "max_steps"}  # fields by which a run ends earlier
+
+
+def add_forgetting(
+    verdict: Verdict,
+    base: Evidence,
+    tuned: Evidence,
+    config: TrainConfig,
+    earlier: AdvicePiece | None = None,
+    unasked: Mapping[str, str] | None = None,
+    parameters: int | None = None,
+) -> None:
+    """What the probes say of what was lost, into the verdict, with what to try. earlier: the advice to stop
+    at a step that was as good, in place of half the epochs. unasked: tasks that were not, and why.
+    parameters: of the base model."""
+    pairs = [(b, t) for b, t in zip(base.probes, tuned.probes, strict=True) if b.probe != SEEN]
+    if not pairs:
+        return
+    tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
+    lost = forgetting.assess(*tables, config=judged_config(config, parameters), unasked=unasked)
+    base_samples.add_agreement(lost, base.probes, tuned.probes)
+    shape = verdict["overfitting"]
+    if verdict["state"] == "worse" or (shape and shape["state"] == "diverged"):
+        # nothing was gained that a remedy could keep
+        lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") == "learning_rate"]
+    elif earlier and lost["state"] in ("some", "much"):
+        others = [piece for piece in lost["advice"] if piece.get("kind") != "epochs"]
+        lost["advice"] = [earlier, *others]
+        # what the course shows comes before a guess at it
+        verdict["advice"] = [piece for piece in verdict["advice"] if not SHORTER & set(piece["change"])]
+    else:
+        lost["advice"] = forgetting_text.drop_undone(lost["advice"], verdict["stopped"])
+    if interpolate_config.refusal(config):
+        lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") != "interpolation"]
+    lost["advice"] = [
+        piece for piece in lost["advice"] if not refusals(config.model_copy(update=piece["change"]))
+    ]
+    advised = {field for piece in verdict["advice"] for field in piece["change"]}
+    new = [piece for piece in lost["advice"] if not advised & set(piece["change"])]
+    verdict["forgetting"] = lost
+    verdict["advice"] = [*verdict["advice"], *new]
+
+
+class MemoryAsker(Protocol):
+    """Who asks a model for rows from memory, with its losses of training rows and of held-out ones."""
+
+    def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
+
+
+JUDGED = (
+    "Evaluating ",
+    "Asking ",
+    "Giving ",
+    "Probing ",
+)  # what begins messages of the judging
+PACED = ("losses", "swapped", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
+
+
+class JudgingPace(ProgressTeller):
+    """How long the judging takes, for an estimate: what one model took is what the next will take."""
+
+    def __init__(self, job: WorkerJob, models: int = 2) -> None:
+        super().__init__(job)
+        self.models = models  # still to be measured, the present one included
+        self.seconds: dict[str, float] = {}  # of each part, as the last model took it
+        self.probes: dict[str, float] = {}  # the same of each probe
+        self.begin("losses")
+
+    def begin(self, part: str) -> None:
+        """The present model's next part begins."""
+        self.part, self.began = part, time.perf_counter()
+
+    def end(self) -> None:
+        """The present part is done."""
+        self.seconds[self.part] = time.perf_counter() - self.began
+
+    def between(self, share: float) -> float:
+        """Seconds until all models are measured, with this share (above 0) done of what comes between two."""
+        taken = time.perf_counter() - self.began
+        return taken / share * (1 - share) + self.models * sum(self.seconds.values())
+
+    @property
+    def passes(self) -> dict[str, float]:
+        """Seconds of the last model's pass over the held-out rows, and over each probe."""
+        return {"held_out": self.seconds["losses"], "other_prompts": self.seconds["swapped"]} | self.probes
+
+    def left(self, share: float) -> float:
+        """Seconds until all models are measured, with this share (above 0) of the present part done."""
+        taken = time.perf_counter() - self.began
+        seconds = self.seconds | {self.part: taken / share}
+        here = seconds[self.part] - taken
+        # of what the first model's later parts take nothing is known yet
+        here += sum(self.seconds.get(part, 0.0) for part in PACED[PACED.index(self.part) + 1 :])
+        return here + (self.models - 1) * sum(seconds.values())
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, `tasks` where there
+    are any, rows from memory where `extraction` asks for them, and answers after the prompts of other
+    rows."""
+
+    job: WorkerJob
+    config: TrainConfig
+    tokenizer: Any
+    objective: Objective
+    rows: TokenRows
+    prompts: list[Prompt]
+    probes: Sequence[Probe]
+    pace: JudgingPace
+    extraction: MemoryAsker | None = None
+    tasks: TaskProbes | None = None
+    swapped: SwappedPrompts = field(default_factory=SwappedPrompts)
+
+    def as_base(self, probes: Sequence[Probe], folder: Path) -> Gathering:
+        """The same of the base model, whose weights lie in `folder`: `probes` remember what it said before,
+        and so do tasks and answers after other prompts."""
+        swapped = self.swapped.as_base(self.job.home, self.tokenizer, folder)
+        return replace(self, probes=probes, tasks=self.tasks and self.tasks.of_base(folder), swapped=swapped)
+
+    def of(self, model: Any, which: str) -> Evidence:
+        """What `model`, called `which` in the progress, makes of it. Raises Cancelled when asked to stop."""
+        pace, config, count = self.pace, self.config, len(self.rows)
+
+        def on_batch(done: int) -> None:
+            self._guard()
+            self._tell(done, count, "rows", f"Evaluating {which} on held-out rows", done / count)
+
+        def on_token(done: int, most: int) -> None:
+            asked = "rows from memory" if pace.part == "memory" else "held-out prompts"
+            self._tell(done, most, "tokens", f"Asking {which} {asked}", done / most)
+
+        pace.begin("losses")
+        size, device = config.per_device_eval_batch_size, torch.device(self.job.device)
+        losses = self.objective.measure(model, self.rows, batch_size=size, device=device, on_batch=on_batch)
+        pace.end()
+        swapped = self.under_other_prompts(model, which)
+        pace.begin("answers")
+        texts = answers(
+            model,
+            self.tokenizer,
+            [prompt.rendered for prompt in self.prompts],
+            Generation(config.max_new_tokens, self.job.device),
+            on_token,
+        )
+        pace.end()
+        pace.begin("probes")
+        evidence = Evidence(losses, texts, list(self._probed(model, which)), swapped=swapped)
+        pace.end()
+        pace.begin("tasks")
+        evidence.probes += self.tasks.ask(model, which) if self.tasks else []
+        pace.end()
+        pace.begin("memory")
+        if self.extraction and evidence.seen and evidence.seen.rows:
+            evidence.written = self.extraction.ask(model, evidence.seen.rows, losses, on_token)
+        pace.end()
+        pace.models -= 1
+        return evidence
+
+    def under_other_prompts(self, model: Any, which: str) -> ProbeMeasurement | None:
+        """What `model` loses on answers after the prompts of other rows; None where there are none."""
+        self.pace.begin("swapped")
+        probe = self.swapped.probe
+        if probe is None:
+            self.pace.end()
+            return None
+
+        def on_items(done: int) -> None:
+            self._guard()
+            message = f"Giving {which} the answers after prompts of other rows"
+            self._tell(done, len(probe), "answers", message, done / len(probe))
+
+        size, device = self.config.per_device_eval_batch_size, torch.device(self.job.device)
+        measured = probe.measure(model, batch_size=size, device=device, on_items=on_items)
+        self.pace.end()
+        return measured
+
+    def _probed(self, model: Any, which: str) -> Iterator[ProbeMeasurement]:
+        whole, before = sum(probe.tokens for probe in self.probes), 0
+        batch_size, device = self.config.per_device_eval_batch_size, torch.device(self.job.device)
+        for probe in self.probes:
+            name = probe.name.replace("_", " ")
+
+            def on_items(done: int, probe: Probe = probe, name: str = name, before: int = before) -> None:
+                self._guard()
+                share = (before + probe.tokens * done / len(probe)) / whole
+                self._tell(done, len(probe), "items", f"Probing {which}: {name}", share)
+
+            began = time.perf_counter()
+            yield probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
+            self.pace.probes[probe.name] = time.perf_counter() - began
+            before += probe.tokens
+
+    def _guard(self) -> None:
+        hardware.guard_memory(self.config, torch.device(self.job.device))
+
+    def _tell(self, done: int, total: int, unit: str, message: str, share: float) -> None:
+        """With an estimate; `share` of the present part is done. Raises Cancelled when asked to stop."""
+        self.pace.tell(done, total, unit, message, lambda: self.pace.left(share))
+
+
+def membership_of(
+    base: Evidence, tuned: Evidence, seen: Sequence[Validation], validations: Sequence[Validation]
+) -> Membership | None:
+    """Whether the rows that were trained on can be told from held-out ones; None where none were measured."""
+    if base.seen is None or tuned.seen is None:
+        return None
+    return membership_of_losses(
+        (base.seen.rows, base.losses), (tuned.seen.rows, tuned.losses), seen, validations
+    )
+
+
+def membership_of_losses(
+    base: tuple[RowLosses | None, RowLosses],
+    tuned: tuple[RowLosses | None, RowLosses],
+    seen: Sequence[Validation],
+    validations: Sequence[Validation],
+) -> Membership | None:
+    """`membership.assess` of (training rows, held-out rows) under both models, with its `path` over the steps
+    at which training and validation rows were measured; None where no training rows were."""
+    if base[0] is None or tuned[0] is None:
+        return None
+    members: membership_inference.PairedScores = {"base": base[0].scores, "tuned": tuned[0].scores}
+    others: membership_inference.PairedScores = {"base": base[1].scores, "tuned": tuned[1].scores}
+    points = membership_inference.path(seen, validations)
+    assessed = membership_inference.assess(members, others)
+    return {**assessed, "path": points, "path_sentence": membership_inference.sentence(points)}

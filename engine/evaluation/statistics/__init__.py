@@ -1,0 +1,1 @@
+"""Pure: interval estimates and tests; tables and arrays in, figures out."""

@@ -1,0 +1,295 @@
+"""How good a classifier is, class by class, and whether it is as often right as it is sure.
+
+Shares of rows and the F1 of one class have Wilson's interval, averages over classes a bootstrap. Calibration
+error stands beside what a perfectly calibrated model would show on as many rows. Pure: arrays in, JSON
+documents out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from engine.evaluation.statistics import intervals
+from engine.evaluation.statistics.estimators import rare_classes
+from engine.evaluation.statistics.intervals import Interval, bca_limits, ratio_interval, wilson_interval
+from engine.models.confusion import Confusion, f1_averages
+from store.core.figure_schemas import Estimate
+from store.evaluation.schemas import (
+    CalibrationBin,
+    CalibrationFigures,
+    ClassFigures,
+    ClassRates,
+    ConfusedClasses,
+)
+
+# How good a classifier is: accuracy, precision, recall and F1 with intervals, and what is taken for what.
+#
+# Rows are the unit. Shares of rows (accuracy, a class's recall and precision) have Wilson's interval; so
+# has the F1 of one class, which is a function of such a share: J = tp / (tp + fp + fn), F1 = 2J / (1 + J).
+# A bootstrap would call the F1 of a class with three rows, all right, certain. Averages over classes are
+# resampled: 2,000 draws of the confusion counts, which is what resampling rows comes to, with BCa limits:
+# of 77 classes on 500 rows they held the truth in 95 of 100 trials, plain percentiles in 76. The macro
+# average has none where a class has under MIN_CLASS_ROWS rows: it counts as much as any other, and no
+# resample knows of a class that no row has. A class that is neither present nor predicted has no F1 and is
+# in no average, as in scikit-learn. Pure: arrays in, JSON out.
+
+RESAMPLES = 2_000
+F1_CHUNK = 4_000_000  # resampled counts held at a time
+MOST_CLASSES = 200  # that a document lists one by one
+MOST_PAIRS = 400  # cells of the confusion matrix that a document keeps; beyond it the rarest are left out
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def class_figures(truth: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> ClassFigures:
+    """The figures of one classifier on one set of rows.
+
+    truth and predicted: indices into `labels`, one a row. Micro F1 is accuracy where every row has one label.
+    """
+    confusion = Confusion.of(truth, predicted, len(labels))
+    right, support, guessed = (part[0] for part in confusion.sums())
+    macro, weighted = average_intervals(confusion, labels)
+    present = np.flatnonzero(support + guessed)
+    listed = present[np.argsort(-support[present], kind="stable")][:MOST_CLASSES]
+    order = np.argsort(-confusion.count, kind="stable")[:MOST_PAIRS]
+    return {
+        "n": confusion.n,
+        "accuracy": wilson_interval(int(right.sum()), confusion.n).to_dict(),
+        "f1_macro": macro.to_dict(),
+        "f1_weighted": weighted.to_dict(),
+        "classes": [
+            _class(labels[i], int(right[i]), int(support[i]), int(guessed[i])) for i in listed.tolist()
+        ],
+        "class_count": len(present),
+        "confusion": [
+            (labels[confusion.truth[i]], labels[confusion.predicted[i]], int(confusion.count[i]))
+            for i in order.tolist()
+        ],
+        "pair_count": len(confusion.count),
+    }
+
+
+def _class(label: str, right: int, support: int, guessed: int) -> ClassRates:
+    """One class: n of recall are its rows, of precision those predicted as it, of F1 both together."""
+    union = support + guessed - right
+    share = wilson_interval(right, union)
+    return {
+        "label": label,
+        "n": support,
+        "predicted": guessed,
+        "precision": wilson_interval(right, guessed).to_dict() if guessed else None,
+        "recall": wilson_interval(right, support).to_dict() if support else None,
+        "f1": {
+            "value": _f1(share.value),
+            "low": _f1(share.low or 0.0),
+            "high": _f1(share.high or 0.0),
+            "n": union,
+        },
+    }
+
+
+def _f1(jaccard: float) -> float:
+    return 2 * jaccard / (1 + jaccard)
+
+
+def average_intervals(
+    confusion: Confusion, labels: Sequence[str], *, seed: int = 0
+) -> tuple[Interval, Interval]:
+    """Macro and weighted F1; where a class has too few rows the macro one names it and has no interval. Where
+    every draw is the same, as with no row wrong, the interval ends where Wilson's does for accuracy: nothing
+    wrong in n rows doesn't mean that nothing ever will be."""
+    value = [float(part[0]) for part in f1_averages(*confusion.sums())]
+    drawn = _resampled(confusion, seed)
+    left_out = _jackknife(confusion)
+    right = int(confusion.count[confusion.truth == confusion.predicted].sum())
+    share = wilson_interval(right, confusion.n)
+    averages = []
+    for estimate, draws, without in zip(value, drawn, left_out, strict=True):
+        if confusion.n == 1:
+            averages.append(Interval(estimate, None, None, 1, why="there is only one row"))
+        elif np.ptp(draws) < 1e-12:
+            low, high = min(estimate, share.low or 0.0), max(estimate, share.high or 0.0)
+            averages.append(Interval(estimate, low if right else estimate, high, confusion.n))
+        else:
+            low, high = bca_limits(estimate, draws, without, confusion.n)
+            averages.append(Interval(estimate, low, high, confusion.n, float(draws.std())))
+    if why := rare_classes(confusion.sums()[1][0], labels):
+        return Interval(value[0], None, None, confusion.n, why=why), averages[1]
+    return averages[0], averages[1]
+
+
+def _resampled(confusion: Confusion, seed: int) -> tuple[Floats, Floats]:
+    generator = np.random.default_rng(seed)
+    shares = confusion.count / confusion.n
+    macro, weighted = [], []
+    for count in intervals.draw_batches(RESAMPLES, len(shares) + confusion.classes, F1_CHUNK):
+        draws = generator.multinomial(confusion.n, shares, size=count)
+        of_classes, of_rows = f1_averages(*confusion.sums(draws))
+        macro.append(of_classes)
+        weighted.append(of_rows)
+    return np.concatenate(macro), np.concatenate(weighted)
+
+
+def _jackknife(confusion: Confusion) -> tuple[Floats, Floats]:
+    """Both averages with one row left out, for every row: rows of one cell are all the same."""
+    cells, parts = len(confusion.count), []
+    at_once = max(1, F1_CHUNK // (cells + confusion.classes))
+    for start in range(0, cells, at_once):
+        some = np.arange(start, min(cells, start + at_once))
+        counts = np.tile(confusion.count, (len(some), 1))
+        counts[np.arange(len(some)), some] -= 1
+        parts.append(f1_averages(*confusion.sums(counts)))
+    macro, weighted = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    return np.repeat(macro, confusion.count), np.repeat(weighted, confusion.count)
+
+
+def most_confused(confusion: Sequence[tuple[str, str, int]], most: int = 10) -> list[ConfusedClasses]:
+    """The pairs of classes that are taken for each other most, both ways together, from the cells of a
+    document: {"labels": [a, b], "rows", "forth": a taken for b, "back": b taken for a}."""
+    pairs: dict[tuple[str, str], list[int]] = {}
+    for label, predicted, count in confusion:
+        if label != predicted:
+            key = (min(label, predicted), max(label, predicted))
+            pairs.setdefault(key, [0, 0])[int(label != key[0])] += int(count)
+    confused: list[ConfusedClasses] = []
+    for (a, b), (forth, back) in pairs.items():
+        labels = [a, b] if forth >= back else [b, a]
+        most_ways, least_ways = max(forth, back), min(forth, back)
+        confused.append({"labels": labels, "rows": forth + back, "forth": most_ways, "back": least_ways})
+    return sorted(confused, key=lambda pair: (-int(pair["rows"]), pair["labels"]))[:most]
+
+
+# Whether a classifier is as often right as it is sure: reliability, calibration error, temperature.
+#
+# Expected calibration error is never 0 on finitely many rows; beside it stands what a perfectly calibrated
+# model with the same probabilities would show on as many rows. The temperature divides the logits so that the
+# loss on these rows is lowest: above 1 the model is too sure. Pure: arrays in, a JSON document out.
+
+BINS = 15  # of equal mass
+CALIBRATION_DRAWS = 2_000
+CALIBRATION_CHUNK = 4_000_000
+OVERCONFIDENT = 1.2  # a fitted temperature above it, whose interval lies above 1
+LEAST, MOST = 0.05, 20.0  # of the temperatures that are looked at
+
+
+def calibration(log_probabilities: ArrayLike, truth: ArrayLike) -> CalibrationFigures:
+    """The document of one classifier.
+
+    log_probabilities [rows, classes]; truth: index of each row's class, or -1 for one that the classifier
+    doesn't have, which can't be right.
+    """
+    logs, true = np.asarray(log_probabilities, np.float64), np.asarray(truth, np.int64)
+    if logs.ndim != 2 or len(logs) != len(true) or not len(true):
+        raise ValueError(f"Floats of shape {logs.shape} do not fit {len(true)} rows.")
+    probabilities = np.exp(logs)
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == true
+    order = np.argsort(confidence, kind="stable")
+    starts = np.unique(np.linspace(0, len(order), min(BINS, len(order)) + 1).astype(int)[:-1])
+    confidence, right = confidence[order], right[order]
+    temperature = fitted_temperature(logs, true)
+    return {
+        "ece": {
+            "value": _ece(right[None], confidence, starts)[0],
+            "null": _null(confidence, starts),
+            "n": len(true),
+        },
+        "brier": ratio_interval(_brier(probabilities, true), np.ones(len(true))).to_dict(),
+        "temperature": temperature,
+        "overconfident": bool(
+            temperature and temperature["value"] > OVERCONFIDENT and (temperature["low"] or 0) > 1
+        ),
+        "bins": _bins(right, confidence, starts),
+    }
+
+
+def _ece(right: NDArray[np.bool_], confidence: Floats, starts: Counts) -> list[float]:
+    """Mean gap between share right and confidence over the bins, of each draw [draws, rows in order]."""
+    gaps = np.add.reduceat(right - confidence, starts, axis=1)
+    errors: list[float] = (np.abs(gaps).sum(axis=1) / len(confidence)).tolist()
+    return errors
+
+
+def _null(confidence: Floats, starts: Counts) -> float:
+    generator = np.random.default_rng(0)
+    n = len(confidence)
+    draws = min(CALIBRATION_DRAWS, max(200, 50 * max(1, CALIBRATION_CHUNK // n)))
+    errors: list[float] = []
+    for count in intervals.draw_batches(draws, n, CALIBRATION_CHUNK):
+        errors += _ece(generator.random((count, n)) < confidence, confidence, starts)
+    return float(np.quantile(errors, 0.95))
+
+
+def _brier(probabilities: Floats, truth: NDArray[np.int64]) -> Floats:
+    """Of each row the squared distance from the truth over all classes, 0 to 2."""
+    labelled = truth >= 0
+    squares: Floats = np.square(probabilities).sum(axis=1) + 1
+    squares[labelled] -= 2 * probabilities[labelled, truth[labelled]]
+    return squares
+
+
+def _bins(right: NDArray[np.bool_], confidence: Floats, starts: Counts) -> list[CalibrationBin]:
+    bins: list[CalibrationBin] = []
+    for first, end in zip(starts, [*starts[1:], len(confidence)], strict=True):
+        n, hits = int(end - first), int(right[first:end].sum())
+        share = wilson_interval(hits, n)
+        bins.append(
+            {
+                "confidence": float(confidence[first:end].mean()),
+                "accuracy": share.value,
+                "low": share.low,
+                "high": share.high,
+                "n": n,
+            }
+        )
+    return bins
+
+
+def fitted_temperature(log_probabilities: ArrayLike, truth: ArrayLike) -> Estimate | None:
+    """The temperature of the lowest loss, with a sandwich interval; None where the rows don't bound it, as
+    when every row is right: then sharper would always be better.
+
+    With b = 1/T the loss is convex: its slope is the expected minus the true logit, its curvature the
+    variance of the logits.
+    """
+    labelled = np.asarray(truth) >= 0
+    logs = np.maximum(np.asarray(log_probabilities, np.float64)[labelled], -1e4)
+    true = np.asarray(truth)[labelled]
+    if len(true) < 2:
+        return None
+    at_truth = logs[np.arange(len(true)), true]
+    low, high = 1 / MOST, 1 / LEAST
+    if _slope(logs, at_truth, high).mean() <= 0 or _slope(logs, at_truth, low).mean() >= 0:
+        return None
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if _slope(logs, at_truth, middle).mean() < 0 else (low, middle)
+    inverse = math.sqrt(low * high)
+    slopes = _slope(logs, at_truth, inverse)
+    curvature = float(_curvature(logs, inverse).mean())
+    error = math.sqrt(float(np.square(slopes).mean()) / len(true)) / (curvature * inverse)  # of log T
+    value = 1 / inverse
+    return {
+        "value": value,
+        "low": value * math.exp(-1.96 * error),
+        "high": value * math.exp(1.96 * error),
+        "n": len(true),
+    }
+
+
+def _slope(logs: Floats, at_truth: Floats, inverse: float) -> Floats:
+    slopes: Floats = (special.softmax(inverse * logs, axis=1) * logs).sum(axis=1) - at_truth
+    return slopes
+
+
+def _curvature(logs: Floats, inverse: float) -> Floats:
+    shares = special.softmax(inverse * logs, axis=1)
+    mean = (shares * logs).sum(axis=1, keepdims=True)
+    variances: Floats = (shares * np.square(logs - mean)).sum(axis=1)
+    return variances

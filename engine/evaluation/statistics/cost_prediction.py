@@ -1,0 +1,231 @@
+"""Memory and time that a run will take, corrected by what runs on this device took.
+
+The logarithm of measured over predicted is taken as normal with a prior: few runs move the factor little and
+leave its interval wide. Runs of other settings, methods and tasks count for less. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import special
+
+# Predictions held against what runs measured: a factor for the next one, and how far off it may still be.
+#
+# The logarithm of measured over predicted is taken as normal, with a prior on its mean (predictions are
+# right) and on its spread (what benchmarks found). Runs of another kind (method and task) count for less.
+# Few runs move the factor little and leave the interval wide, many take over. Predictions must be those
+# before any correction, or it would feed on itself.
+
+OTHER_KIND = 0.3  # weight of a run of another kind
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is believed before a run: `spread` of log(measured / predicted) on `degrees` of freedom, a mean
+    of 0 that weighs as much as `runs` runs."""
+
+    spread: float
+    degrees: float
+    runs: float
+
+
+# 53 runs on a CPU (bench/costs/memory.py): 48 within 15% of what was predicted, all within 25%.
+MEMORY = Prior(spread=0.08, degrees=8, runs=1)
+# Steps of twelve kinds of run (bench/costs/time.py): measured over predicted 1.10 in the median, with a
+# spread of 0.22 in its logarithm, and of 0.48 with the first prediction on a machine, before rates were
+# known well. So a first prediction, whose own mean is unknown too, has a spread of
+# 0.25 * sqrt(1 + 1 / 0.3) = 0.52.
+TIME = Prior(spread=0.25, degrees=10, runs=0.3)
+
+
+@dataclass(frozen=True)
+class MeasuredPrediction:
+    """One run: what was predicted and what it took, in one unit, and its kind."""
+
+    predicted: float
+    measured: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Measured over predicted for the next run: `factor`, with the interval in which it is expected to lie.
+
+    n: runs that it rests on; same: those of them of the same kind.
+    """
+
+    factor: float
+    low: float
+    high: float
+    n: int
+    same: int
+    confidence: float
+
+    @property
+    def factors(self) -> tuple[float, float, float]:
+        """low, factor, high."""
+        return self.low, self.factor, self.high
+
+    def sentence(self, what: str) -> str:
+        """What the interval of `what` rests on."""
+        if not self.n:
+            return f"No run on this device has measured its {what} yet; the interval is that of benchmarks."
+        runs = f"{self.n} run{'s' * (self.n != 1)} on this device"
+        return f"Corrected by {runs} ({self.same} with this method and task): times {self.factor:.2f}."
+
+
+def correct_prediction(
+    pairs: Iterable[MeasuredPrediction], kind: str, prior: Prior, *, confidence: float = 0.95
+) -> Correction:
+    """The correction for a run of that kind, from runs on the same device.
+
+    Pairs with a number that is not above 0 are left out.
+    """
+    used = [
+        p for p in pairs if p.predicted > 0 and p.measured > 0 and math.isfinite(p.measured / p.predicted)
+    ]
+    logs = [(math.log(p.measured / p.predicted), 1.0 if p.kind == kind else OTHER_KIND) for p in used]
+    weight = sum(w for _, w in logs)
+    mean = sum(w * y for y, w in logs) / (weight + prior.runs)
+    squares = sum(w * (y - mean) ** 2 for y, w in logs) + prior.runs * mean**2
+    degrees = prior.degrees + weight
+    spread = math.sqrt((prior.degrees * prior.spread**2 + squares) / degrees)
+    width = float(special.stdtrit(degrees, (1 + confidence) / 2)) * spread
+    half = width * math.sqrt(1 + 1 / (weight + prior.runs))
+    same = sum(p.kind == kind for p in used)
+    low, factor, high = (math.exp(mean + shift) for shift in (-half, 0.0, half))
+    return Correction(factor, low, high, len(used), same, confidence)
+
+
+# How long a run will take, from what runs on this device took: a range that holds nine of ten.
+#
+# It is that of the whole course: what early stopping may spare depends on the data, and is said beside it.
+# The logarithm of what the whole course would have taken over what was counted is taken as normal around a
+# mean of its own for each device, with runs of other settings counting for less and runs that lie far off
+# (the first on a machine, whose rates were not yet known) hardly at all. Only what belongs to training gets
+# shorter by stopping; evidence is taken in any case. Where steps were timed before, or from three runs of a
+# method on, no end of the range is further from the middle than WIDEST: where such a range doesn't hold
+# nine of ten, the sentence says how many it does. Pure.
+
+WANTED = 0.96  # share of runs that the range is to hold: 90%, and what small samples and odd runs lose
+PROMISED = 0.9
+WIDEST = 1.5  # times from the middle to an end, once steps were timed or there are ENOUGH runs of the method
+ENOUGH = 3
+OTHER_SETTINGS, OTHER_KIND_OF_RUN = 0.5, 0.15  # weight of a run
+NOISE, NOISE_DEGREES = 0.1, 6.0  # of runs with like settings (docs/benchmarks.md), and how sure that is
+TAILS = 3.0  # degrees of freedom of the weights of runs that lie far off
+# Whole runs over what was counted with steps that were timed (bench/costs/time.py). Of like steps the spread
+# is a guess between that and what is counted alone.
+TIMED = Prior(spread=0.19, degrees=10, runs=3)
+ALIKE = Prior(spread=0.25, degrees=10, runs=3)
+StepsTimed = Literal["none", "own", "alike"]
+PRIORS: dict[StepsTimed, Prior] = {"none": TIME, "own": TIMED, "alike": ALIKE}
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """Seconds counted for the whole course, and taken. `kind`: method and task; `settings`: what else changes
+    the speed. course: share of the planned steps that were taken. training: share of what was counted that
+    goes with the course."""
+
+    counted: float
+    taken: float
+    kind: str
+    settings: str = ""
+    course: float = 1.0
+    training: float = 0.0
+
+    @property
+    def whole(self) -> float:
+        """Seconds that the whole course would have taken."""
+        return self.taken / shortened(self.course, self.training)
+
+
+@dataclass(frozen=True)
+class NextRun:
+    """The run that is asked about, as `TimedRun`. steps_timed: none, its own, or like ones of its model; past
+    runs have timed steps where this is not none, and else have not."""
+
+    kind: str
+    settings: str = ""
+    steps_timed: StepsTimed = "none"
+
+
+@dataclass(frozen=True)
+class TimeRange(Correction):
+    """`confidence` is the share of runs that the range holds. stopped: of the runs of the same kind."""
+
+    stopped: int = 0
+
+    def sentence(self, what: str) -> str:
+        """What the range rests on."""
+        early = f" {self.stopped} of {self.same} ended early." if self.stopped else ""
+        held = f" The range holds {self.confidence:.0%} of such runs." if self.confidence < PROMISED else ""
+        if not self.n:
+            return f"No run on this device can be compared yet; the range is that of benchmarks.{held}"
+        return super().sentence(what) + early + held
+
+
+def shortened(course: float, training: float) -> float:
+    """Share of the time of a whole course that a part of it takes."""
+    return 1 - training + training * course
+
+
+def time_range(past: Iterable[TimedRun], coming: NextRun) -> TimeRange:
+    """Taken over counted for the coming run. Runs with a number that is not above 0 are left out."""
+    runs = [
+        run
+        for run in past
+        if min(run.counted, run.taken, run.course) > 0 and math.isfinite(run.taken / run.counted)
+    ]
+    same = [run for run in runs if run.kind == coming.kind]
+    prior = PRIORS[coming.steps_timed]
+    if not runs:  # as benchmarks found it
+        first = correct_prediction([], coming.kind, prior)
+        middle, half, held = 0.0, math.log(first.high / first.factor), first.confidence
+        degrees = prior.degrees
+    else:
+        middle, scale, degrees = _error(runs, coming, prior)
+        half, held = float(special.stdtrit(degrees, (1 + WANTED) / 2)) * scale, WANTED
+    if (coming.steps_timed == "own" or len(same) >= ENOUGH) and half > math.log(WIDEST):
+        level = float(special.stdtrit(degrees, (1 + held) / 2)) * math.log(WIDEST) / half
+        half, held = math.log(WIDEST), 2 * float(special.stdtr(degrees, level)) - 1
+    low, factor, high = (math.exp(middle + shift) for shift in (-half, 0.0, half))
+    stopped = sum(run.course < 1 for run in same)
+    return TimeRange(factor, low, high, len(runs), len(same), held, stopped)
+
+
+def _error(runs: Sequence[TimedRun], coming: NextRun, prior: Prior) -> tuple[float, float, float]:
+    """Mean, scale and degrees of freedom of log(whole course taken / counted) of the coming run."""
+    logs = np.array([math.log(run.whole / run.counted) for run in runs])
+    closeness = np.array([_closeness(run, coming) for run in runs])
+    order = np.argsort(logs)
+    halfway = np.cumsum(closeness[order]) >= closeness.sum() / 2
+    mean, spread = float(logs[order][halfway][0]), NOISE
+    kept = closeness
+    trust = prior.runs * NOISE**2 / prior.spread**2  # runs that a mean of 0 weighs as much as
+    for _ in range(30):
+        far = np.square((logs - mean) / spread)
+        kept = closeness * np.minimum(1.0, (TAILS + 1) / (TAILS + far))
+        mean = float(kept @ logs) / (kept.sum() + trust)
+        squares = float(kept @ np.square(logs - mean))
+        spread = math.sqrt((NOISE_DEGREES * NOISE**2 + squares) / (NOISE_DEGREES + kept.sum()))
+    unsure = _unsure(float(kept.sum()), spread, trust, prior)
+    return mean, math.hypot(spread, unsure), NOISE_DEGREES + float(kept.sum())
+
+
+def _unsure(weight: float, spread: float, trust: float, prior: Prior) -> float:
+    """Standard error of the mean; with less than one run's worth of evidence that of a first prediction."""
+    first = prior.spread * math.sqrt(1 + 1 / prior.runs) * math.exp(-weight)
+    return math.hypot(spread / math.sqrt(weight + trust), first)
+
+
+def _closeness(run: TimedRun, coming: NextRun) -> float:
+    if run.kind != coming.kind:
+        return OTHER_KIND_OF_RUN
+    return 1.0 if run.settings == coming.settings else OTHER_SETTINGS

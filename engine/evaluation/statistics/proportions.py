@@ -1,0 +1,146 @@
+"""Shares that are compared: the same questions asked before and after, or two shares of different rows.
+
+Of paired items only those that flip say anything: McNemar's test, with Tango's (1998) interval of the change.
+Shares of different rows have Newcombe's (1998) interval, which stays honest at 0 and 1. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, special
+
+from engine.evaluation.statistics import intervals
+from engine.evaluation.statistics.intervals import Interval, ratio_interval, wilson_interval
+from store.evaluation.forgetting_schemas import Flips
+
+# The same questions asked before and after: answers lost and won, and whether that can be luck.
+#
+# Items are paired, so only those that flip say anything: `lost` were right and are wrong, `won` the reverse.
+# The change of accuracy has Tango's (1998) score interval, which leaves out 0 where McNemar's statistic is
+# significant, and stays honest where nothing flipped: none in n does not mean never. The p-value is exact
+# where fewer than 25 items flipped. Pure: arrays in, an `Interval` or a JSON document out.
+#
+# Flips by luck. Let a model know an item or guess among its k options. Guesses are right in 1 of k cases
+# and wrong in k - 1 of k, so that for every guess seen to be wrong, 1/(k - 1) were right by luck: the mass
+# of lucky answers is (1 - accuracy) / (k - 1). An item that is wrong after was not known after; if it was
+# not known before either, it was right before by luck in 1/(k - 1) of the cases in which it was wrong. So
+# of all items P(wrong, wrong) / (k - 1) go from right to wrong with no knowledge lost, and as many from
+# wrong to right. That takes the two guesses as independent. A model mostly guesses the same way twice, so
+# this is the most that luck can explain, and what is left is the least that was lost. Luck goes as often
+# either way: a significant fall of accuracy is beyond it in any case.
+
+EXACT_BELOW = 25  # flips: fewer, and McNemar's test is the exact binomial one
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """Two-sided p-value of as many flips each way; exact below 25 flips, else chi-squared (McNemar 1947)."""
+    flips = lost + won
+    if flips == 0:
+        return 1.0
+    if flips < EXACT_BELOW:
+        return min(1.0, 2 * float(special.bdtr(min(lost, won), flips, 0.5)))
+    return float(special.chdtrc(1, (lost - won) ** 2 / flips))
+
+
+def paired_change(lost: float, won: float, n: float, *, confidence: float = 0.95) -> Interval:
+    """(won - lost) / n with Tango's score interval, and the change that n items show in 80 of 100 cases.
+
+    The flips that are to be expected have one added each way (Bonett and Price 2012), as none seen is not
+    none to come. Items in clusters count as fewer, which need not be whole. Raises ValueError unless the
+    flips fit into n items.
+    """
+    if n <= 0 or min(lost, won) < 0 or lost + won > n * (1 + 1e-12):
+        raise ValueError(f"{lost} lost and {won} won do not fit into {n} items.")
+    value = (won - lost) / n
+    z = float(special.ndtri((1 + confidence) / 2))
+
+    def beyond(change: float) -> float:
+        return _score(won, lost, n, change)
+
+    low, high = -1.0, 1.0
+    if beyond(-1 + 1e-12) > z:
+        low = optimize.brentq(lambda d: beyond(d) - z, -1 + 1e-12, value)
+    if beyond(1 - 1e-12) < -z:
+        high = optimize.brentq(lambda d: beyond(d) + z, value, 1 - 1e-12)
+    error = math.sqrt((lost + won + 2) / (n + 2) / n)
+    return Interval(value, float(low), float(high), round(n), error, (z + float(special.ndtri(0.8))) * error)
+
+
+def change_of(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """`paired_change` of two rows of answers, 1 where right and 0 where wrong, one entry an item each."""
+    first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    lost, won = int((first > second).sum()), int((second > first).sum())
+    return paired_change(lost, won, len(first), confidence=confidence)
+
+
+def _score(won: float, lost: float, n: float, change: float) -> float:
+    """How many standard errors the flips lie above a true `change`; the share of lost items is at its most
+    likely value under that change, the larger root of 2n q^2 + half q = rest."""
+    half = -won - lost + (2 * n - won + lost) * change
+    rest = lost * change * (1 - change)
+    share = (math.sqrt(max(0.0, half * half + 8 * n * rest)) - half) / (4 * n)
+    variance = n * (2 * share + change * (1 - change))
+    excess = won - lost - n * change
+    if variance <= 1e-15 * n:
+        return 0.0 if abs(excess) < 1e-12 * n else math.copysign(math.inf, excess)
+    return excess / math.sqrt(variance)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values: below alpha, no more than alpha of the families hold a false alarm (Holm 1979)."""
+    count = len(p_values)
+    adjusted, highest = [1.0] * count, 0.0
+    for rank, index in enumerate(sorted(range(count), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (count - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def flips(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Flips:
+    """The document of some items: `before` and `after` 0 or 1 each, `options` how many each had. Raises
+    ValueError for none, or unequal lengths."""
+    first, second, count = (np.asarray(a, np.int64) for a in (before, after, options))
+    n = len(first)
+    if not n or not first.shape == second.shape == count.shape:
+        raise ValueError(f"{len(first)}, {len(second)} and {len(count)} values are not one an item each.")
+    if (count < 2).any():
+        raise ValueError(f"{int((count < 2).sum())} of {n} items have fewer than two options.")
+    lost, won = int((first > second).sum()), int((second > first).sum())
+    change = change_of(first, second)
+    return {
+        "n": n,
+        "before": wilson_interval(int(first.sum()), n).to_dict(),
+        "after": wilson_interval(int(second.sum()), n).to_dict(),
+        "change": change.to_dict(),
+        "detectable": change.detectable,
+        "lost": lost,
+        "won": won,
+        "p": mcnemar(lost, won),
+        "test": "exact" if lost + won < EXACT_BELOW else "chi-squared",
+        "adjusted": {
+            "lost": beyond_luck(first, second, count).to_dict(),
+            "won": beyond_luck(second, first, count).to_dict(),
+        },
+    }
+
+
+def beyond_luck(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Interval:
+    """Share of items that went from right to wrong, less the most that luck explains; below 0 where luck
+    explains more than was seen."""
+    first, second, count = (np.asarray(a, np.float64) for a in (before, after, options))
+    lost = first * (1 - second)
+    lucky: NDArray[np.float64] = (1 - first) * (1 - second) / (count - 1)
+    return ratio_interval(lost - lucky, np.ones(len(first)))
+
+
+def difference_of_shares(first: tuple[int, int], second: tuple[int, int]) -> Interval:
+    """Share of the first minus share of the second, each (hits, rows). Raises ValueError for no rows."""
+    apart = intervals.difference_of_estimates(wilson_interval(*first), wilson_interval(*second))
+    assert apart.low is not None
+    assert apart.high is not None
+    return replace(apart, low=max(-1.0, apart.low), high=min(1.0, apart.high))

@@ -1,0 +1,1 @@
+"""Pure: what the losses of a run say while it trains and afterwards."""

@@ -1,0 +1,1 @@
+"""Pure: what measurements of a run mean: better, forgotten, memorised, inconclusive."""

@@ -1,0 +1,312 @@
+"""The verdict on a classifier: how many held-out rows are right, against what, and how sure that is.
+
+An untrained head is no base model: it says noise. So a run is held against always the most frequent class,
+row by row and in pairs, and beside it against the untuned model that is asked for the label. The state is
+read from the share of rows right, with Tango's interval for rows gained and lost; where that can't tell, the
+loss a row, which sees how sure the model is, says so in words. Pure: arrays and config in, the document of
+docs/architecture.md out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.evaluation.statistics import proportions
+from engine.evaluation.statistics.classification import most_confused
+from engine.evaluation.statistics.intervals import BROKEN_ROW, Interval, allow_for_unseen, ratio_interval
+from engine.evaluation.training_curve import overfitting
+from engine.evaluation.training_curve.advice import CheckpointChoice, JudgedOutcome, advise, choice_of
+from engine.evaluation.training_curve.run_curve import (
+    NOT_ASKED,
+    JudgedConfig,
+    RowMemory,
+    RunCourse,
+    Validation,
+)
+from engine.evaluation.verdicts.paired_measurements import Floats, HeldOut
+from engine.evaluation.verdicts.verdict import (
+    SETTING,
+    ending_of,
+    gain_of,
+    negligible_of,
+    overfitting_sentences,
+    state_of,
+    within_of,
+)
+from store.core import formatting
+from store.core.figure_schemas import Estimate
+from store.evaluation.schemas import ClassAverages, ClassFigures, Classification, JudgingSplit
+from store.evaluation.verdict_schemas import LossFigures, Verdict, VerdictState
+
+UNIT = "nats a row"
+BASELINE = "always the most frequent class"
+
+
+@dataclass(frozen=True)
+class ClassHeldOut(HeldOut):
+    """Held-out rows of a classifier: base is always the most frequent class. A row whose label training
+    doesn't know (token 0) has no loss and is wrong. classification: as `document`."""
+
+    classification: Classification
+
+
+def judge(
+    held_out: ClassHeldOut, course: RunCourse, config: JudgedConfig, memory: RowMemory = NOT_ASKED
+) -> Verdict:
+    """The verdict on a run with a classification head; the course of all validations, step 0 among them."""
+    weights, (base, tuned) = held_out.weights, held_out.losses
+    classification, split = held_out.classification, held_out.split
+    course = replace(
+        course, validations=of_the_head(course.validations), baseline=baseline_of(course.validations)
+    )
+    choice, negligible = choice_of(split, course, config), negligible_of(config)
+    accuracy = proportions.change_of(
+        held_out.base.correct, held_out.tuned.correct, confidence=choice.confidence
+    )
+    broken = int((~np.isfinite(base - tuned)).sum())
+    gain = None
+    if not broken and weights.any():
+        seen = ratio_interval(base - tuned, weights, confidence=choice.confidence)
+        gain = allow_for_unseen(seen, BROKEN_ROW)
+    shape = overfitting.assess(course, memory, unit=UNIT)
+    shape["baseline_sentence"] = _on_validation(course)
+    state: VerdictState = "worse" if broken else state_of(accuracy, 1.0, negligible)  # of all rows
+    return {
+        "state": state,
+        "headline": _headline(state, classification, broken, negligible),
+        "sentences": [
+            *_sentences(classification, accuracy, gain, choice),
+            *overfitting_sentences(shape),
+            *([shape["baseline_sentence"]] if shape["baseline_sentence"] else []),
+            ending_of(course.stopped, config),
+            *choice.sentences,
+        ],
+        "advice": advise(JudgedOutcome(state, accuracy, split, shape, against=BASELINE), course, config),
+        "gain": gain_of(gain, UNIT, split, choice, negligible) if gain else None,
+        "accuracy_gain": {**accuracy.to_dict(), "unit": "share of rows"},
+        "base": _figures(base, weights, classification["models"]["majority"]),
+        "tuned": _figures(tuned, weights, classification["models"]["tuned"]),
+        "overfitting": shape,
+        "membership": memory.membership,
+        "stopped": course.stopped,
+        "classification": classification,
+    }
+
+
+def of_the_head(validations: Sequence[Validation]) -> list[Validation]:
+    """Without step 0, always the most frequent class: that a new head begins above it is no rise."""
+    return [validation for validation in validations if validation["step"] > 0]
+
+
+def baseline_of(validations: Sequence[Validation]) -> Validation | None:
+    """Step 0, always the most frequent class with the frequencies of the training rows as probabilities."""
+    return next((validation for validation in validations if validation["step"] == 0), None)
+
+
+def _on_validation(course: RunCourse) -> str:
+    """How many more validation rows the kept model has right than always the most frequent class; empty where
+    that was not measured."""
+    by_step = {int(values["step"]): values for values in course.metric.values}
+    kept = by_step.get(int(course.stopped["restored_step"] or course.stopped["step"]))
+    most = by_step.get(0)
+    if kept is None or most is None or kept is most:
+        return ""
+    change = proportions.change_of(most["values"], kept["values"])
+    shares = [100 * float(np.mean(np.asarray(each["values"], np.float64))) for each in (kept, most)]
+    places = formatting.decimals(100 * (change.low or 0), 100 * (change.high or 0), default=1)
+    right, base = (formatting.number(share, places) for share in shares)
+    bounds = "no interval"
+    if change.low is not None and change.high is not None:
+        bounds = f"{formatting.interval(100 * change.low, 100 * change.high, places)} points"
+    return (
+        f"Of {formatting.plural(change.n, 'validation row')} {right}% are right at step"
+        f" {int(kept['step']):,},"
+        f" against {base}% for {BASELINE} (95% interval of the difference {bounds})."
+    )
+
+
+class ClassifierFigures(NamedTuple):
+    """Figures of the tuned model, of always the most frequent class, and of the untuned model that was asked
+    for the label; None where it can't be asked."""
+
+    tuned: ClassFigures
+    majority: ClassFigures
+    prompted: ClassFigures | None
+
+
+def document(
+    split: JudgingSplit,
+    labels: Sequence[str],
+    rows: Sequence[int],
+    models: ClassifierFigures,
+    *,
+    unseen: int,
+    over_prompted: Interval | None,
+) -> Classification:
+    """`verdict["classification"]`. labels: the classes with `rows` of training each. over_prompted: how many
+    more rows are right than when the untuned model is asked, as a share, in pairs."""
+    most = max(rows)
+    classification: Classification = {
+        "split": split,
+        "class_count": len(labels),
+        "majority": {"label": labels[list(rows).index(most)], "share": most / sum(rows), "n": sum(rows)},
+        "unseen": unseen,
+        "models": {"tuned": models.tuned, "majority": _averages(models.majority)},
+        "over_prompted": over_prompted.to_dict() if over_prompted else None,
+        "confused": most_confused(models.tuned["confusion"]),
+    }
+    if models.prompted is not None:
+        classification["models"]["prompted"] = _averages(models.prompted)
+    return classification
+
+
+def _averages(figures: ClassAverages) -> ClassAverages:
+    """What is kept of the models that are compared with."""
+    return {
+        "n": figures["n"],
+        "accuracy": figures["accuracy"],
+        "f1_macro": figures["f1_macro"],
+        "f1_weighted": figures["f1_weighted"],
+    }
+
+
+def _figures(loss: Floats, weights: Floats, figures: ClassAverages) -> LossFigures:
+    counted = float(weights.sum())
+    mean = float((loss * weights).sum() / counted) if counted else math.nan
+    return {
+        "loss": mean if math.isfinite(mean) else None,
+        "perplexity": None,
+        "token_accuracy": None,
+        "accuracy": figures["accuracy"]["value"],
+        "f1_macro": figures["f1_macro"]["value"],
+        "n": len(weights),
+        "tokens": int(counted),
+    }
+
+
+def _headline(state: str, classification: Classification, broken: int, negligible: float) -> str:
+    split = classification["split"]
+    if broken:
+        where = formatting.plural(broken, f"{split} row")
+        return f"Broken: the loss is not a number on {where}; training diverged."
+    lead = {
+        "learned": "Learned",
+        "worse": "Worse",
+        "no_gain": f"No gain (within {within_of(negligible)} of the rows, setting {SETTING})",
+        "undecided": "Can't be told from noise",
+    }[state]
+    models = classification["models"]
+    rows = "held-out rows" if split == "test" else "validation rows"
+    text = f"{lead}: {shares(models['tuned']['accuracy'], rows)}, against"
+    text += f" {formatting.share(models['majority']['accuracy'])} for {BASELINE}"
+    if prompted := models.get("prompted"):
+        text += f" and {formatting.share(prompted['accuracy'])} for the untuned model asked for the label"
+    return f"{text}."
+
+
+def shares(interval: Estimate, rows: str) -> str:
+    """ "91.2% of held-out rows right (88 to 94%, n 500)"."""
+    bounds = formatting.share_bounds(interval)
+    return f"{formatting.share(interval)} of {rows} right ({bounds}, n {interval['n']:,})"
+
+
+def _classes(figures: ClassFigures) -> str:
+    """ "one class", "6 classes"."""
+    count = figures["class_count"]
+    return "one class" if count == 1 else f"{count:,} classes"
+
+
+def _sentences(
+    classification: Classification, accuracy: Interval, gain: Interval | None, choice: CheckpointChoice
+) -> list[str]:
+    sentences = [_points(accuracy, f"than {BASELINE}", choice.basis)]
+    if gain is not None and not accuracy.above and not accuracy.below and gain.above:
+        sentences[0] += (
+            " Its probabilities are better than the frequencies of the classes, though: the loss is lower"
+        )
+        sentences[0] += f" by {_amount(gain)} nats a row."
+    if classification["models"].get("prompted") and classification["over_prompted"]:
+        over = Interval(**classification["over_prompted"])
+        than = f"than the untuned model asked for the label (n {over.n:,})"
+        sentences.append(_points(over, than, "95% interval"))
+    return sentences + confusion_sentences(classification)
+
+
+def confusion_sentences(classification: Classification) -> list[str]:
+    """What is mixed up most, how sure the model is, and rows that it can't get right."""
+    sentences = []
+    tuned = classification["models"]["tuned"]
+    if classification["confused"]:
+        pair = classification["confused"][0]
+        first, second = pair["labels"]
+        sentences.append(
+            f"The classes {first} and {second} are confused most: {formatting.plural(pair['rows'], 'row')}."
+        )
+    macro = tuned["f1_macro"]
+    if macro["low"] is not None:
+        places = formatting.decimals(macro["low"], macro["high"])
+        sentences.append(
+            f"Macro F1 over {_classes(tuned)} is {formatting.number(macro['value'], places)}"
+            f" ({formatting.interval(macro['low'], macro['high'], places)})."
+        )
+    elif macro.get("why"):
+        sentences.append(
+            f"Macro F1 over {_classes(tuned)} is {formatting.number(macro['value'], 2)}, without"
+            f" an interval: {macro['why']}."
+        )
+    calibration = tuned.get("calibration")
+    if calibration and calibration["overconfident"] and calibration["temperature"]:
+        heat = calibration["temperature"]
+        places = formatting.decimals(heat["low"], heat["high"], default=1)
+        sentences.append(
+            "It is more sure than it is right: its logits would have to be divided by"
+            f" {formatting.number(heat['value'], places)}"
+            f" ({formatting.interval(heat['low'], heat['high'], places)}, n {heat['n']:,})."
+        )
+    if unseen := classification["unseen"]:
+        have, count = ("has", "it counts") if unseen == 1 else ("have", "they count")
+        rows = formatting.plural(unseen, "row")
+        sentences.append(
+            f"{rows} {have} a label that training never saw: {count} as wrong, and {have} no loss."
+        )
+    return sentences
+
+
+def _points(change: Interval, than: str, basis: str) -> str:
+    low, high = change.low, change.high
+    if low is None or high is None:  # of runs from before
+        return (
+            f"Whether it is more often right {than} can't be told: {change.why or 'there is only one row'}."
+        )
+    places = formatting.decimals(100 * low, 100 * high, default=1)
+    amount = formatting.number(abs(100 * change.value), places)
+    if low <= 0 <= high:
+        bounds = formatting.interval(100 * low, 100 * high, places)
+        return f"That it is more often right {than} can't be told from noise ({basis} {bounds} points)."
+    way = "more" if change.value > 0 else "less"
+    least, most = sorted((abs(100 * low), abs(100 * high)))
+    bounds = formatting.interval(least, most, places)
+    return f"It is right {way} often {than}, by {amount} points ({basis} {bounds})."
+
+
+def _amount(gain: Interval) -> str:
+    places = formatting.decimals(gain.low, gain.high)
+    return f"{formatting.number(gain.value, places)} ({formatting.interval(gain.low, gain.high, places)})"
+
+
+def add_labels(verdict: Verdict, classification: Classification) -> None:
+    """Give the verdict of a run that learned to answer with the label its figures as a classifier."""
+    models = classification["models"]
+    rows = "held-out rows" if classification["split"] == "test" else "validation rows"
+    sentence = (
+        f"As a classifier, by the likeliest label: {shares(models['tuned']['accuracy'], rows)}, against"
+    )
+    sentence += f" {formatting.share(models['prompted']['accuracy'])} for the base model and"
+    sentence += f" {formatting.share(models['majority']['accuracy'])} for {BASELINE}."
+    verdict["classification"] = classification
+    verdict["sentences"] = [sentence, *confusion_sentences(classification)[:1], *verdict["sentences"]]

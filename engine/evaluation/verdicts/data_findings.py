@@ -1,0 +1,423 @@
+"""What is wrong with a data set, from what was measured of it: findings, the most serious first.
+
+A finding is a signal that lies outside its healthy band, put in plain words with the number, the share of the
+rows it touches, why it matters, the filter that shows the rows and the recipe steps that mend it. Figures go
+in and findings come out: the bands are those of the catalogue of signals that the caller hands over, and
+filters and steps are documents, so that nothing here knows of stores or screens.
+
+What each signal's finding is called, how serious it is and which recipe steps mend it, in one table.
+
+Steps are documents of the recipe. The first fix of a rule loses the fewest rows that it can: repairing comes
+before keeping one of several, and that before dropping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from engine.evaluation.statistics.intervals import Interval, wilson_interval
+from store.core.formatting import number, percent, percent_beside, plural
+from store.core.row_schemas import ColumnFigure
+
+Fields = dict[str, object]  # of a step of a recipe, or of a filter, which are documents of the config
+Options = Mapping[str, Any]  # that a group of signals was measured with: fields of its own choosing
+Severity = Literal["serious", "notable", "minor", "look"]
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A button: its words, and the steps that it adds to the recipe."""
+
+    label: str
+    steps: tuple[Fields, ...]
+
+
+Fixes = Callable[[str, Options, ColumnFigure], tuple[Fix, ...]]
+
+
+def _no_fix(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """noun: what is counted ("row …" or a noun of its own). why: in place of what the catalogue says."""
+
+    severity: Severity = "minor"
+    noun: str = ""
+    why: str = ""
+    fixes: Fixes = _no_fix
+
+
+def steps(label: str, *documents: Fields) -> Fixes:
+    """A fix that is always the same."""
+    return lambda column, options, figures: (Fix(label, documents),)
+
+
+def drop(reason: str, label: str = "Drop these rows") -> Fixes:
+    """Drops the rows that are flagged."""
+    return lambda column, options, figures: (Fix(label, (_drop(column, "is", True, reason),)),)
+
+
+def _drop(column: str, op: str, value: Any, reason: str) -> Fields:
+    where = {"conditions": [{"column": column, "op": op, "value": value}]}
+    return {"step": "filter", "where": where, "action": "drop", "reason": reason}
+
+
+def drop_above(bound: float, label: str, reason: str) -> Fixes:
+    """Drops the rows whose value is above a bound."""
+    return lambda column, options, figures: (Fix(label, (_drop(column, ">", bound, reason),)),)
+
+
+def drop_most_above(bound: float, label: str, reason: str) -> Fixes:
+    """As `drop_above`, where at least one row in 20 is above the bound: fewer would leave the median where it
+    is, by which the signal is judged."""
+
+    def fixes(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+        reaches = "p95" in figures and (figures["p95"] or 0.0) > bound
+        return drop_above(bound, label, reason)(column, options, figures) if reaches else ()
+
+    return fixes
+
+
+def redact(label: str = "Redact them") -> Fixes:
+    """Puts a placeholder in place of what was found, or drops the rows."""
+    return lambda column, options, figures: (
+        Fix(label, ({"step": "redact", "kinds": [column]},)),
+        Fix("Drop these rows", (_drop(column, ">", 0, f"{column} found"),)),
+    )
+
+
+def _near(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+    """At the similarity that the groups were found with."""
+    step: Fields = {"step": "drop_duplicates", "kind": "near"}
+    if options.get("threshold") is not None:
+        step["threshold"] = options["threshold"]
+    return (Fix("Keep one of each", (step,)),)
+
+
+def _conflict(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+    frequent: Fields = {"step": "drop_duplicates", "kind": "conflict", "keep": "most_frequent"}
+    return (
+        Fix("Keep the most frequent answer", (frequent,)),
+        Fix("Drop all of them", (_drop(column, "is", True, "contradicts another answer to its prompt"),)),
+    )
+
+
+def _suspects(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+    return (
+        Fix("Drop these rows", ({"step": "label_errors", "action": "drop"},)),
+        Fix("Take the suggested labels", ({"step": "label_errors", "action": "suggested"},)),
+    )
+
+
+def _cut(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
+    """At the length that the rows were measured against; no fix where none is known."""
+    if not options.get("max_length"):
+        return ()
+    step: Fields = {"step": "cap_length", "most": options["max_length"], "unit": "tokens"}
+    step["model"] = options.get("model", "")
+    return (
+        Fix("Drop these rows", ({**step, "action": "drop"},)),
+        Fix("Cut their end", ({**step, "action": "cut"},)),
+    )
+
+
+PERSONAL = "Personal data that the model may recite to anyone."
+
+RULES: dict[str, Rule] = {
+    "secret": Rule(
+        "serious",
+        "row with keys or passwords",
+        "A model can recite them. Revoke them too: they were leaked.",
+        redact(),
+    ),
+    "card": Rule("serious", "row with card numbers", PERSONAL, redact()),
+    "iban": Rule("serious", "row with bank accounts", PERSONAL, redact()),
+    "ssn": Rule("serious", "row with social security numbers", PERSONAL, redact()),
+    "email": Rule("serious", "row with e-mail addresses", PERSONAL, redact()),
+    "phone": Rule("serious", "row with phone numbers", PERSONAL, redact()),
+    "address": Rule("serious", "row with street addresses", PERSONAL, redact()),
+    "ip": Rule("minor", "row with IP addresses", "May point to a person or a machine.", redact()),
+    "profanity": Rule(
+        "minor",
+        "row with profanity",
+        "The model learns the tone.",
+        drop_above(0, "Drop these rows", "profanity found"),
+    ),
+    "exact_group": Rule(
+        "notable",
+        "exact duplicate",
+        "The model sees these rows several times, so they count for more than the others.",
+        steps("Keep one of each", {"step": "drop_duplicates", "kind": "exact"}),
+    ),
+    "near_group": Rule(
+        "notable",
+        "near duplicate",
+        "Rows that say nearly the same count for more than the others. Look at them first: a small"
+        " difference may be what matters.",
+        _near,
+    ),
+    "conflict": Rule(
+        "notable",
+        "row that another answer to its prompt contradicts",
+        "The model is taught two answers to one question. Look at them first: no count tells which is right.",
+        _conflict,
+    ),
+    "label_suspect": Rule("serious", "row whose label looks wrong", "", _suspects),
+    "encoding_damage": Rule(
+        "notable",
+        "row with broken characters",
+        "The file was read or written in a wrong encoding; the model learns to write like that.",
+        steps("Repair them", {"step": "fix_encoding"}),
+    ),
+    "lost_characters": Rule("notable", "row with lost characters", "", drop("lost characters")),
+    "html": Rule("minor", "row with HTML", "", steps("Remove the tags", {"step": "strip", "html": True})),
+    "boilerplate": Rule(
+        "minor",
+        "row with boilerplate",
+        "",
+        steps("Remove these lines", {"step": "strip", "boilerplate": True}),
+    ),
+    "empty_answer": Rule("serious", "row with an empty answer", "", drop("empty answer")),
+    "one_word_answer": Rule("minor", "row with a one-word answer", "", drop("one-word answer")),
+    "echo": Rule("notable", "row whose answer repeats the prompt", "", drop("answer repeats the prompt")),
+    "refusal": Rule(
+        "look",
+        "row whose answer may decline",
+        "Told by its wording, which is often right and not always: look at them. A model that is taught to"
+        " decline declines more.",
+        drop("answer declines"),
+    ),
+    "truncated": Rule("notable", "row whose answer breaks off", "", drop("answer breaks off")),
+    "repetition": Rule(
+        "notable",
+        fixes=drop_most_above(0.5, "Drop rows that are mostly repetition", "more than half repeats itself"),
+    ),
+    "cut": Rule("notable", "row longer than the model reads", "", _cut),
+    "ifd": Rule(
+        "notable",
+        fixes=drop_above(1.0, "Drop rows above 1", "the answer does not follow from the prompt"),
+    ),
+}
+
+
+LEVELS: dict[Severity, str] = {
+    "serious": "People may be harmed, or the result can't be trusted.",
+    "notable": "The model learns something that was not meant.",
+    "minor": "Worth a look; often it is meant so.",
+    "look": "A guess by wording, and no fault before somebody has looked at it.",
+}
+ORDER: tuple[Severity, ...] = ("serious", "notable", "minor", "look")
+WIDESPREAD = 0.1  # share of the rows from which a finding goes one level up
+
+
+class CataloguedSignal(Protocol):
+    """What is needed of a signal of the catalogue."""
+
+    @property
+    def column(self) -> str: ...
+    @property
+    def type(self) -> Literal["number", "flag", "category", "group"]: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def healthy(self) -> tuple[float | None, float | None] | None: ...
+    @property
+    def outside(self) -> str: ...
+
+
+class CataloguedGroup(Protocol):
+    """What is needed of a group of signals."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def signals(self) -> Sequence[CataloguedSignal]: ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One signal outside its band.
+
+    share: of rows, with its n and, where a sample was measured, Wilson's 95% interval; None for a median.
+    rows: how many were found among those measured. where: document of the filter that shows them. fixes: the
+    first is the one to offer first.
+    """
+
+    column: str
+    severity: Severity
+    severity_reason: str
+    title: str
+    measure: str
+    why: str
+    rows: int | None
+    share: Interval | None
+    where: Fields
+    fixes: tuple[Fix, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What findings rest on: titles of the signals that have a band and were looked at, and of the groups
+    that were not measured."""
+
+    signals: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def findings(
+    dataset: Mapping[str, Any],
+    signals: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, CataloguedGroup],
+) -> list[Finding]:
+    """Every signal outside its healthy band, most serious first, then by the share of rows.
+
+    dataset: needs `row_count`. signals: group -> {"figures", "options", "outdated"}; those that
+    are outdated meant something else. groups: the catalogue, by name.
+    """
+    outside = []
+    for name, measured in signals.items():
+        if measured.get("outdated"):
+            continue
+        for signal in groups[name].signals:
+            of_group: Mapping[str, ColumnFigure] = measured["figures"]
+            figures = of_group.get(signal.column)
+            if figures and figures["n"] and signal.healthy is not None:
+                outside.append(
+                    _finding(int(dataset["row_count"]), signal, figures, measured.get("options", {}))
+                )
+    kept = [finding for finding in outside if finding is not None]
+    return sorted(kept, key=lambda f: (ORDER.index(f.severity), -(f.share.value if f.share else 0.0)))
+
+
+def checked(signals: Mapping[str, Mapping[str, Any]], groups: Mapping[str, CataloguedGroup]) -> Checked:
+    """Which signals with a band were measured, and which groups were not."""
+    seen, missing = [], []
+    for name, group in groups.items():
+        if name not in signals:
+            missing.append(group.title)
+            continue
+        figures = signals[name]["figures"]
+        seen += [
+            signal.title
+            for signal in group.signals
+            if signal.healthy and signal.column in figures and figures[signal.column]["n"]
+        ]
+    return Checked(tuple(seen), tuple(missing))
+
+
+def _finding(rows: int, signal: CataloguedSignal, figures: ColumnFigure, options: Options) -> Finding | None:
+    """The finding of one signal, or None where it lies inside its band (the edges belong to it)."""
+    count = _count(signal, figures)
+    value = count / figures["n"] if count is not None else None
+    if count is None and "median" in figures:
+        value = figures["median"]
+    if value is None or _inside(value, signal.healthy):
+        return None
+    rule = RULES.get(signal.column, Rule())
+    share = None if count is None else wilson_interval(count, figures["n"])
+    sampled = figures["n"] < rows
+    severity, reason = _severity(rule, signal, share, sampled)
+    return Finding(
+        signal.column,
+        severity,
+        reason,
+        _title(rule, signal, figures, count, value),
+        _measure(share, figures, sampled, rows),
+        f"{rule.why or signal.outside}".strip(),
+        count,
+        share,
+        _where(signal),
+        rule.fixes(signal.column, options, figures),
+    )
+
+
+def _count(signal: CataloguedSignal, figures: ColumnFigure) -> int | None:
+    """Rows that the signal found; None for a number that is judged by its median."""
+    if "flagged" in figures:
+        return int(figures["flagged"])
+    if "extra" in figures:
+        return int(figures["extra"])
+    return int(figures["positive"]) if "positive" in figures and signal.unit == "found" else None
+
+
+def _inside(value: float, band: tuple[float | None, float | None] | None) -> bool:
+    low, high = band or (None, None)
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _severity(
+    rule: Rule, signal: CataloguedSignal, share: Interval | None, sampled: bool
+) -> tuple[Severity, str]:
+    """The rule's level; one up where it is widespread and should be rare, one down where a sample leaves it
+    open."""
+    at, reason = ORDER.index(rule.severity), LEVELS[rule.severity]
+    if rule.severity == "look":
+        return "look", reason
+    high = (signal.healthy or (None, None))[1]
+    usual = high is not None and high >= WIDESPREAD  # such a share says no more than that it is a finding
+    if share is not None and share.value > WIDESPREAD and not usual and at > 0:
+        at, reason = at - 1, f"{LEVELS[ORDER[at - 1]]} It touches more than a tenth of the rows."
+    if sampled and share is not None and share.low is not None and _open(share, signal.healthy):
+        at = min(at + 1, ORDER.index("minor"))
+        reason = "Only a sample was measured, and it may be chance."
+    return ORDER[at], reason
+
+
+def _open(share: Interval, band: tuple[float | None, float | None] | None) -> bool:
+    """Whether the interval of the share reaches into the band. None at all is a band that one row leaves."""
+    high = band[1] if band else None
+    return bool(high) and share.low is not None and share.low <= float(high or 0)
+
+
+def _title(
+    rule: Rule, signal: CataloguedSignal, figures: ColumnFigure, count: int | None, value: float
+) -> str:
+    if count is None:
+        high = signal.healthy[1] if signal.healthy else None
+        share = signal.unit == "share"
+        limit = "" if high is None else percent(high) if share else f"{high:g}"
+        bound = f"; at most {limit} is healthy" if limit else ""
+        above = percent_beside(value, high) if share else number(value, 2)
+        return f"{signal.title}: half of the rows are at {above} or above{bound}"
+    noun = rule.noun or f"row with {signal.title.lower()}"
+    text = _counted(count, noun)
+    return f"{text} in {plural(int(figures['groups']), 'group')}" if "groups" in figures else text
+
+
+def _counted(count: int, noun: str) -> str:
+    """ "1 row with HTML", "3 rows with HTML", "12 near duplicates"."""
+    first, space, rest = noun.partition(" ")
+    if first == "row":
+        return f"{plural(count, first)}{space}{rest}"
+    return plural(count, noun)
+
+
+def _measure(share: Interval | None, figures: ColumnFigure, sampled: bool, rows: int) -> str:
+    """ "25% of 2,211 rows", with the interval where they are a sample of all rows."""
+    n = int(figures["n"])
+    if share is None:
+        return f"Median of {plural(n, 'row')}" + (f", a sample of {rows:,}" if sampled else "")
+    text = f"{percent(share.value)} of {plural(n, 'row')}"
+    if not sampled or share.low is None or share.high is None:
+        return text
+    return f"{text} measured of {rows:,}; between {percent(share.low)} and {percent(share.high)} of all (95%)"
+
+
+def _where(signal: CataloguedSignal) -> Fields:
+    """The filter that shows what was found. A group may be named 0, after its first row: not null counts."""
+    if signal.type == "group":
+        condition: Fields = {"column": signal.column, "op": "is not", "value": None}
+    elif signal.type == "flag":
+        condition = {"column": signal.column, "op": "is", "value": True}
+    elif signal.unit == "found":
+        condition = {"column": signal.column, "op": ">", "value": 0}
+    else:
+        high = signal.healthy[1] if signal.healthy else None
+        condition = {"column": signal.column, "op": ">", "value": 0 if high is None else high}
+    return {"conditions": [condition]}

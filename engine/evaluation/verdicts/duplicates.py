@@ -1,0 +1,267 @@
+"""What duplicates did: held-out rows that training repeats, and training rows that occur more than once.
+
+The gain with and without the repeated rows says how much of it they made. Of the training rows that were
+measured, those that occur more than once are held against the others: how far their loss fell, how well they
+are told from held-out rows, and how often they come out word for word. Pure: arrays in, JSON documents out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from engine.evaluation.statistics import intervals, proportions
+from engine.evaluation.statistics.intervals import Interval, ratio_interval
+from engine.evaluation.statistics.roc import auc
+from store.core import formatting
+from store.core.figure_schemas import Estimate
+from store.evaluation.forgetting_schemas import (
+    LossDrop,
+    RepeatedAreas,
+    RepeatedGains,
+    RepeatedTraining,
+    RepeatedWritten,
+    RepeatKind,
+)
+
+LEAST = 2  # rows of a kind, to compare it
+TINY = 1e-5  # nats a token, under which nothing is shown
+
+Array = NDArray[np.float64]
+KINDS: dict[RepeatKind, str] = {"exact": "word for word", "near": "nearly", "same_prompt": "by their prompt"}
+
+
+class RowLossPair(NamedTuple):
+    """Rows under both models: summed losses, and tokens."""
+
+    base: ArrayLike
+    tuned: ArrayLike
+    tokens: ArrayLike
+
+    @property
+    def saved(self) -> Array:
+        """By how much the summed loss fell."""
+        return np.asarray(self.base, np.float64) - np.asarray(self.tuned, np.float64)
+
+    @property
+    def weights(self) -> Array:
+        """Tokens as numbers that can be calculated with."""
+        return np.asarray(self.tokens, np.float64)
+
+    @property
+    def good(self) -> NDArray[np.bool_]:
+        """Rows that have a loss under both."""
+        return np.isfinite(self.saved) & (self.weights > 0)
+
+
+class GainsByRepeat(NamedTuple):
+    """The gain on all held-out rows, without the repeated ones, and on these alone; None of too few rows."""
+
+    whole: Interval | None
+    clean: Interval | None
+    repeated: Interval | None
+
+
+def leaks(rows: RowLossPair, kinds: Mapping[RepeatKind, NDArray[np.bool_]], near: bool) -> RepeatedGains:
+    """Held-out rows, and of each kind which of them training repeats; near: whether near duplicates were
+    looked at."""
+    saved, weights, good = rows.saved, rows.weights, rows.good
+    hit = np.any([*kinds.values(), np.zeros(len(saved), bool)], axis=0)
+    gains = GainsByRepeat(*(fallen(saved[mask], weights[mask]) for mask in (good, good & ~hit, good & hit)))
+    change = apart(gains.repeated, gains.clean)
+    repeated: RepeatedGains = {
+        "rows": int(hit.sum()),
+        "n": len(saved),
+        "kinds": {kind: int(mask.sum()) for kind, mask in kinds.items()},
+        "checked_near": near,
+        "whole": _document(gains.whole),
+        "clean": _document(gains.clean),
+        "repeated": _document(gains.repeated),
+        "difference": _document(change),
+        "sentence": "",
+    }
+    repeated["sentence"] = _leak_sentence(repeated, gains, change)
+    return repeated
+
+
+def _document(interval: Interval | None) -> Estimate | None:
+    return interval.to_dict() if interval else None
+
+
+def _leak_sentence(leaked: RepeatedGains, gains: GainsByRepeat, change: Interval | None) -> str:
+    rows = formatting.plural(leaked["n"], "held-out row")
+    if not leaked["n"]:
+        return "There is no held-out row that training could repeat."
+    if not leaked["rows"]:
+        also = "" if leaked["checked_near"] else "; near duplicates were not looked for"
+        return f"None of {rows} stands in the training rows too{also}."
+    how = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in leaked["kinds"].items() if count)
+    repeat = "repeats" if leaked["rows"] == 1 else "repeat"
+    lead = f"{leaked['rows']:,} of {rows} {repeat} a training row ({how})."
+    clean, whole = gains.clean, gains.whole
+    if clean is None or whole is None:
+        return f"{lead} Too few others are left to say what that did."
+    lead += f" Without them the gain is {_amount(clean)} nats a token, with them {_amount(whole)}."
+    if change is None:
+        return lead
+    if _nothing(change):
+        return f"{lead} On the repeated ones it is the same."
+    if change.above:
+        return f"{lead} On the repeated ones it is {_amount(change)} more: they flatter the gain."
+    if change.below:
+        return f"{lead} On the repeated ones it is {_amount(_reversed(change))} less."
+    return f"{lead} That they gained more than the others can't be told from noise ({_bounds(change)})."
+
+
+@dataclass(frozen=True)
+class MeasuredTraining:
+    """Measured training rows: how often each occurs in training, and its losses. others: loss a token of
+    held-out rows under the tuned model. written: of the rows that were asked from memory, whether they came
+    out. all_rows and repeated_rows: training rows, and those of them that occur more than once."""
+
+    row_ids: ArrayLike
+    times: ArrayLike
+    losses: RowLossPair
+    others: ArrayLike
+    written: Mapping[int, bool]
+    all_rows: int
+    repeated_rows: int
+
+
+def training(rows: MeasuredTraining) -> RepeatedTraining:
+    """Measured rows that occur more than once against the others."""
+    often, losses = np.asarray(rows.times) > 1, rows.losses
+    saved, weights, good = losses.saved, losses.weights, losses.good
+    repeated, once = good & often, good & ~often
+    document: RepeatedTraining = {
+        "rows": rows.all_rows, "repeated_rows": rows.repeated_rows, "repeated": int(repeated.sum()),
+        "once": int(once.sum()), "drop": None, "auc": None, "written": None, "sentence": "",
+    }  # fmt: skip
+    if min(repeated.sum(), once.sum()) < LEAST:
+        document["sentence"] = _few(document)
+        return document
+    drops = [fallen(saved[mask], weights[mask]) for mask in (repeated, once)]
+    change = apart(*drops)
+    drop: LossDrop = {
+        "repeated": _document(drops[0]), "once": _document(drops[1]), "difference": _document(change),
+    }  # fmt: skip
+    document["auc"] = _areas(losses, rows.others, repeated, once)
+    document["drop"] = drop
+    own = dict(zip(np.asarray(rows.row_ids).tolist(), often.tolist(), strict=True))
+    document["written"] = _written(rows.written, own)
+    document["sentence"] = _training_sentence(document, drop, change)
+    return document
+
+
+def _areas(
+    losses: RowLossPair, others: ArrayLike, repeated: NDArray[np.bool_], once: NDArray[np.bool_]
+) -> RepeatedAreas | None:
+    """How well rows of either kind are told from held-out ones; None of too few held-out rows."""
+    held = -np.asarray(others, np.float64)
+    held = held[np.isfinite(held)]
+    if len(held) < LEAST:
+        return None
+    last, weights = np.asarray(losses.tuned, np.float64), losses.weights
+    areas = [auc(-last[mask] / weights[mask], held).to_dict() for mask in (repeated, once)]
+    return {"repeated": areas[0], "once": areas[1]}
+
+
+def _written(written: Mapping[int, bool], often: Mapping[int, bool]) -> RepeatedWritten | None:
+    repeated, once = (
+        [hit for row, hit in written.items() if often.get(row) is kind] for kind in (True, False)
+    )
+    if min(len(repeated), len(once)) < LEAST:
+        return None
+    counted = (sum(repeated), len(repeated)), (sum(once), len(once))
+    return {
+        "repeated": {"rows": counted[0][0], "n": counted[0][1]},
+        "once": {"rows": counted[1][0], "n": counted[1][1]},
+        "difference": proportions.difference_of_shares(*counted).to_dict(),
+    }
+
+
+def _few(document: RepeatedTraining) -> str:
+    rows = formatting.plural(document["rows"], "training row")
+    if not document["rows"]:
+        return "There is no training row to look at."
+    if not document["repeated_rows"]:
+        return f"Each of {rows} occurs once."
+    return (
+        f"{_more_than_once(document)}; of those that were measured {document['repeated']:,}"
+        f" {'does' if document['repeated'] == 1 else 'do'}, too few to say what that did."
+    )
+
+
+def _more_than_once(document: RepeatedTraining) -> str:
+    occur = "occurs" if document["repeated_rows"] == 1 else "occur"
+    rows = formatting.plural(document["rows"], "training row")
+    return f"{document['repeated_rows']:,} of {rows} {occur} more than once"
+
+
+def _training_sentence(document: RepeatedTraining, drop: LossDrop, change: Interval | None) -> str:
+    lead = f"{_more_than_once(document)}."
+    measured = f"({document['repeated']:,} against {document['once']:,} measured rows)"
+    if change is None:
+        return f"{lead} They can't be compared with the others {measured}: {_open(drop)}."
+    if _nothing(change):
+        return f"{lead} Their loss fell as much as that of the others {measured}."
+    way, fell = ("less", _reversed(change)) if change.below else ("more", change)
+    if change.above or change.below:
+        by = f"{_amount(fell)} nats a token {way} than that of the others"
+        return f"{lead} Their loss fell by {by} {measured}."
+    return (
+        f"{lead} That their loss fell more than that of the others can't be told from noise"
+        f" ({_bounds(change)} nats a token, {measured[1:]}."
+    )
+
+
+def _open(drop: LossDrop) -> str:
+    """Why one of the two kinds has no interval."""
+    kinds = ((drop["repeated"], "those that occur more than once"), (drop["once"], "the others"))
+    reasons = (f"of {words}, {fall['why']}" for fall, words in kinds if fall and "why" in fall)
+    return next(reasons, "there is no interval")
+
+
+def fallen(saved: ArrayLike, tokens: ArrayLike) -> Interval | None:
+    """By how much the loss a token fell; None of fewer than LEAST rows."""
+    return ratio_interval(saved, tokens) if np.sum(np.asarray(tokens) > 0) >= LEAST else None
+
+
+def apart(first: Interval | None, second: Interval | None) -> Interval | None:
+    """The first minus the second, of different rows; None where one of them has no interval."""
+    if first is None or second is None or first.low is None or second.low is None:
+        return None
+    return intervals.difference_of_estimates(first, second)
+
+
+def _reversed(change: Interval) -> Interval:
+    assert change.low is not None
+    assert change.high is not None
+    return Interval(-change.value, -change.high, -change.low, change.n)
+
+
+def _nothing(change: Interval) -> bool:
+    """Both limits lie so near 0 that no figure would show it."""
+    assert change.low is not None
+    assert change.high is not None
+    return max(abs(change.low), abs(change.high)) < TINY
+
+
+def _amount(interval: Interval) -> str:
+    if interval.low is None:
+        return f"{formatting.number(interval.value, 2)} [no interval: {interval.why}]"
+    if _nothing(interval):
+        return "0"
+    places = formatting.decimals(interval.low, interval.high)
+    ends = [formatting.number(end, places) for end in (interval.low, interval.high) if end is not None]
+    if ends[0] == ends[1]:
+        return f"about {formatting.number(interval.value, 2)}"
+    return f"{formatting.number(interval.value, places)} ({' to '.join(ends)})"
+
+
+def _bounds(interval: Interval) -> str:
+    return formatting.interval(interval.low, interval.high)

@@ -1,0 +1,338 @@
+"""Forgetting against gain within one run: over its steps, at an earlier stop, and on the way from its base.
+
+Every checkpoint or share is held against the base model on the same items, in pairs; intervals are widened
+for how many are looked at (Bonferroni). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine.evaluation.statistics import intervals
+from engine.evaluation.statistics.intervals import BROKEN_ROW, Interval, allow_for_unseen, ratio_interval
+from engine.evaluation.statistics.proportions import holm, mcnemar, paired_change
+from engine.evaluation.training_curve.run_curve import JudgedConfig, Validation
+from engine.evaluation.verdicts import forgetting, paired_measurements
+from engine.evaluation.verdicts.forgetting import NOT_RATED, THRESHOLDS
+from engine.evaluation.verdicts.paired_measurements import Paired
+from store.core import formatting
+from store.core.figure_schemas import Estimate
+from store.evaluation.forgetting_schemas import (
+    AdvicePiece,
+    CategoryCell,
+    CategoryMatrix,
+    CoursePoint,
+    ForgettingCourse,
+    SettingValue,
+)
+from store.evaluation.verdict_schemas import MeasuredEstimate, RecommendedShare, SharePoint, Stopped
+
+# Forgetting over the steps of a run: when it began, and what went when.
+#
+# Every checkpoint is held against the base model on the same items, in pairs. That a threshold is passed is
+# said at a confidence widened for the number of checkpoints (Bonferroni), and only from the step on from
+# which every later checkpoint is surely above it too: a single bad checkpoint is no beginning.
+
+
+def forgetting_curve(base: pa.Table, checkpoints: Mapping[int, pa.Table]) -> list[ForgettingCourse]:
+    """Of each probe, above 0 where something was lost: nats a token, or the share of items by which accuracy
+    fell. checkpoints: {step: rows}. Samples, whose divergence is not rated, have no threshold."""
+    steps = sorted(checkpoints)
+    measured = {step: paired_measurements.pair_probes(base, checkpoints[step]) for step in steps}
+    names = list(dict.fromkeys(name for step in steps for name in measured[step]))
+    return [
+        _course({s: measured[s][name] for s in steps if name in measured[s]}, name, len(steps))
+        for name in names
+    ]
+
+
+def _course(by_step: Mapping[int, Paired], name: str, looks: int) -> ForgettingCourse:
+    choice = next((p.is_choice for p in by_step.values() if p.items), name == paired_measurements.CHOICES)
+    kind: Literal["text", "choices", "divergence"] = "choices" if choice else "text"
+    if name in NOT_RATED:
+        kind = "divergence"
+    limits = THRESHOLDS["share" if choice else "nats"]
+    sure = {step: _loss(probe, 1 - 0.05 / looks) for step, probe in by_step.items()}
+    rated = kind != "divergence"
+    return {
+        "probe": name,
+        "kind": kind,
+        "unit": "share of items" if choice else "nats a token",
+        "points": [_point(step, probe) for step, probe in by_step.items()],
+        "amber_since": _since(sure, limits["amber"]) if rated else None,
+        "red_since": _since(sure, limits["red"]) if rated else None,
+    }
+
+
+def _point(step: int, probe: Paired) -> CoursePoint:
+    loss = _loss(probe, 0.95)
+    if loss is None:
+        return {"step": step, "value": None, "low": None, "high": None, "n": 0, "broken": probe.broken}
+    return {"step": step, **loss.to_dict(), "broken": probe.broken}
+
+
+def _loss(probe: Paired, confidence: float) -> Interval | None:
+    if not probe.items:
+        return None
+    before, after = probe.base, probe.tuned
+    if not probe.is_choice:
+        return ratio_interval(after["loss_sum"] - before["loss_sum"], before["tokens"], confidence=confidence)
+    lost, won = _counts(probe, probe.options > 0)
+    return paired_change(won, lost, len(probe.items), confidence=confidence)  # the other way round: a loss
+
+
+def _counts(probe: Paired, chosen: NDArray[np.bool_]) -> tuple[int, int]:
+    before, after = probe.base["correct"][chosen], probe.tuned["correct"][chosen]
+    return int((before > after).sum()), int((after > before).sum())
+
+
+def _since(losses: Mapping[int, Interval | None], limit: float) -> int | None:
+    """The first step from which every later one is surely above; one that scored nothing is beyond it all."""
+    since = None
+    for step, loss in reversed(list(losses.items())):
+        if loss is not None and (loss.low is None or loss.low <= limit):
+            break
+        since = step
+    return since
+
+
+def category_matrix(
+    base: pa.Table, checkpoints: Mapping[int, pa.Table], probe: str = paired_measurements.CHOICES
+) -> CategoryMatrix:
+    """Category by checkpoint. totals: the same of all items at each step.
+
+    Raises ValueError for a probe of texts, or one that was not measured.
+    """
+    cells: list[CategoryCell] = []
+    totals: list[CategoryCell] = []
+    for step in sorted(checkpoints):
+        paired = paired_measurements.pair_probes(base, checkpoints[step]).get(probe)
+        if paired is None or not paired.is_choice:
+            raise ValueError(f"At step {step} there is no probe {probe} of items with options.")
+        if not paired.items:  # a model that scores nothing any more
+            continue
+        totals.append(_cell("", step, paired, np.ones(len(paired.items), bool)))
+        names = sorted(set(paired.category.tolist()))
+        cells += [_cell(name, step, paired, paired.of(name)) for name in names]
+    for family in (cells, totals):
+        for cell, p in zip(family, holm([c["p_holm"] for c in family]), strict=True):
+            cell["p_holm"] = p
+    categories = sorted({cell["category"] for cell in cells})
+    return {
+        "probe": probe,
+        "steps": sorted(checkpoints),
+        "categories": categories,
+        "cells": cells,
+        "totals": totals,
+    }
+
+
+def _cell(category: str, step: int, paired: Paired, chosen: NDArray[np.bool_]) -> CategoryCell:
+    lost, won = _counts(paired, chosen)
+    n = int(chosen.sum())
+    change = paired_change(lost, won, n).to_dict()
+    return {
+        "category": category,
+        "step": step,
+        "n": n,
+        "change": change,
+        "lost": lost,
+        "won": won,
+        "p_holm": mcnemar(lost, won),
+    }
+
+
+# An earlier step of a run that gained nearly as much and forgot surely less: where fewer epochs would stop.
+#
+# Steps are those at which both validation rows and passages of general prose were measured. Of the steps
+# that had nine tenths of the gain that was kept, the one that forgot least is taken: no step gained more
+# and forgot less, so that it lies on the front of the run's own course. That it forgot less is tested
+# passage by passage, at a confidence widened for the steps that were looked at (Bonferroni), and must
+# amount to something. Pure: tables and validations in, a piece of advice out.
+
+KEPT_AT_EARLIER_STOP = 0.9  # of the gain, that an earlier step must have had
+LEAST = 0.02  # nats a token, by which it must have forgotten less
+
+
+class ProseCourse(NamedTuple):
+    """Rows of the probe of general prose by step, and under the model that was kept."""
+
+    by_step: Mapping[int, pa.Table]
+    kept: pa.Table
+
+
+@dataclass(frozen=True)
+class EarlierStep:
+    """One step that will do: gain over the base model on validation rows, and by how much less prose lost."""
+
+    step: int
+    gain: Interval
+    less: Interval
+
+
+def find_earlier_stop(
+    validations: Sequence[Validation], prose: ProseCourse, last: int
+) -> tuple[EarlierStep, Interval] | None:
+    """The step, and the gain of the model that was kept, which is that of step `last`; None where no step
+    will do. validations: step 0 is the base model."""
+    by_step = {v["step"]: v for v in validations}
+    looked = sorted(step for step in prose.by_step if 0 < step < last and step in by_step)
+    if not looked or not {0, last} <= set(by_step):
+        return None
+    whole = _gain(by_step[0], by_step[last])
+    if whole.low is None or whole.low <= 0:
+        return None
+    steps = []
+    for step in looked:
+        gain = _gain(by_step[0], by_step[step])
+        less = _less(prose.by_step[step], prose.kept, len(looked))
+        sure = less is not None and less.low is not None and less.low > 0 and less.value >= LEAST
+        if gain.value >= KEPT_AT_EARLIER_STOP * whole.value and less is not None and sure:
+            steps.append(EarlierStep(step, gain, less))
+    return (max(steps, key=lambda step: step.less.value), whole) if steps else None
+
+
+def _gain(base: Validation, now: Validation) -> Interval:
+    tokens = np.asarray(base["tokens"], np.float64)
+    return ratio_interval(np.asarray(base["loss_sums"]) - np.asarray(now["loss_sums"]), tokens)
+
+
+def _less(then: pa.Table, kept: pa.Table, looks: int) -> Interval | None:
+    """By how much less prose had lost then than under the model that was kept."""
+    paired = paired_measurements.pair_probes(then, kept).get(paired_measurements.PROSE)
+    if paired is None or not paired.items:
+        return None
+    change = paired.tuned["loss_sum"] - paired.base["loss_sum"]
+    return ratio_interval(change, paired.base["tokens"], confidence=1 - 0.05 / looks)
+
+
+def advise_earlier_stop(
+    validations: Sequence[Validation], prose: ProseCourse, stopped: Stopped, config: JudgedConfig
+) -> AdvicePiece | None:
+    """Of a launch that ends at such a step; None where there is none."""
+    last = int(stopped["restored_step"] or stopped["step"])
+    step_and_gain = find_earlier_stop(validations, prose, last)
+    if step_and_gain is None:
+        return None
+    earlier, whole = step_and_gain
+    epochs = float(config.get("num_train_epochs") or 0)
+    if stopped["reason"] == "epochs" and epochs:
+        fewer = round(max(0.01, epochs * earlier.step / int(stopped["step"])), 2)
+        change: dict[str, SettingValue] = {"num_train_epochs": fewer}
+        until = f"{formatting.epochs(fewer)} in place of {epochs:g}"
+    else:
+        change, until = {"max_steps": earlier.step}, f"{earlier.step:,} steps"
+    share = f"{100 * earlier.gain.value / whole.value:.0f}%"
+    text = (
+        f"Stop earlier, after {until}: at step {earlier.step:,} of {last:,} it had {share} of the gain"
+        f" ({formatting.plural(whole.n, 'validation row')}), and {_prose_kept(earlier.less)}."
+    )
+    return {"text": text, "change": change, "kind": "epochs"}
+
+
+def _prose_kept(less: Interval) -> str:
+    places = formatting.decimals(less.low, less.high)
+    amount, bounds = (
+        formatting.number(less.value, places),
+        formatting.interval(less.low, less.high, places),
+    )
+    return f"prose had lost {amount} nats a token less ({bounds}, {formatting.plural(less.n, 'passage')})"
+
+
+KEPT_AT_SHARE = 0.9  # of the gain, that a recommended α keeps
+
+
+class ShareRows(NamedTuple):
+    """A model at one share: summed nats of each held-out row, and the items of the probes."""
+
+    losses: np.ndarray
+    items: pa.Table
+
+
+def share_point(alpha: float, tokens: np.ndarray, base: ShareRows, now: ShareRows) -> SharePoint:
+    """One α against α = 0; tokens: of each held-out row."""
+    lost = forgetting.assess(base.items, now.items)
+    parts: list[forgetting.Forgotten] = [*lost["texts"], *lost["choices"]]
+    return {
+        "alpha": alpha,
+        "loss": _measured(ratio_interval(now.losses, tokens)),
+        "gain": _measured(allow_for_unseen(ratio_interval(base.losses - now.losses, tokens), BROKEN_ROW)),
+        "text": lost["texts"][0] if lost["texts"] else None,
+        "choices": lost["choices"][0] if lost["choices"] else None,
+        "named": [part for part in parts if paired_measurements.is_users_probe(part["probe"])],
+        "kl": lost["divergence"][0]["kl"] if lost["divergence"] else None,
+        "state": lost["state"],
+    }
+
+
+def _measured(interval: Interval) -> MeasuredEstimate:
+    return {
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "n": interval.n,
+        "se": interval.se,
+        "detectable": interval.detectable,
+        "why": interval.why,
+    }
+
+
+@dataclass(frozen=True)
+class ShareGain:
+    """What `recommend` reads of a point: its gain, and the change of the loss on prose where it was
+    measured."""
+
+    alpha: float
+    gain: Estimate
+    prose: Estimate | None
+
+    @classmethod
+    def of(cls, measured: SharePoint) -> ShareGain:
+        """Of a point as the interpolate job leaves it."""
+        text = measured["text"]
+        return cls(measured["alpha"], measured["gain"], text["change"] if text else None)
+
+
+def recommend_share(points: Sequence[ShareGain]) -> RecommendedShare:
+    """The smallest share of the way that keeps 90% of the best gain; null where none gained surely.
+
+    The best of several α is lucky too, so its interval is as wide as so many need, and so are those that are
+    told (Bonferroni over the α that were tried).
+    """
+    tried = max(1, sum(each.alpha > 0 for each in points))
+    best = intervals.widen_for_looks(max(points, key=lambda each: each.gain["value"]).gain, tried)
+    if best["low"] is None or best["low"] <= 0:
+        return {"recommended": None, "sentence": "No share of the way gains surely on the held-out rows."}
+    chosen = min(
+        (each for each in points if each.gain["value"] >= KEPT_AT_SHARE * best["value"]),
+        key=lambda p: p.alpha,
+    )
+    tuned = max(points, key=lambda each: each.alpha)
+    kept = 100 * chosen.gain["value"] / best["value"]
+    gain = intervals.widen_for_looks(chosen.gain, tried)
+    rows = formatting.plural(gain["n"], "row")
+    words = f"α {chosen.alpha:g} keeps {kept:.0f}% of the best gain: {_nats(gain)} on {rows}"
+    if chosen.prose and tuned.prose:
+        words += f"; the loss on prose changes by {_nats(intervals.widen_for_looks(chosen.prose, tried))}"
+        if chosen is not tuned:
+            words += f", and at α {tuned.alpha:g} by {_nats(intervals.widen_for_looks(tuned.prose, tried))}"
+        words += f", on {formatting.plural(chosen.prose['n'], 'passage')}"
+    if tried > 1:
+        words += f". The intervals are as wide as {tried:,} α need"
+    return {"recommended": chosen.alpha, "sentence": words + "."}
+
+
+def _nats(estimate: Estimate) -> str:
+    low, high = estimate["low"], estimate["high"]
+    if low is None:
+        return f"{formatting.alone(estimate['value'])} nats a token (no interval: {estimate['why']})"
+    value = formatting.number(estimate["value"], formatting.decimals(low, high))
+    if low == high:
+        return f"{value} nats a token on each row"
+    return f"{value} ({formatting.interval(low, high)}) nats a token"

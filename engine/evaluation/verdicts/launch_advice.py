@@ -1,0 +1,350 @@
+"""What to launch: which method to take, and the nearest settings that fit into memory.
+
+Evidence of runs on the same model and rows wins over rules of thumb, and what does not fit is never
+recommended. Changes that alter least of what is learned come first. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from store.core.formatting import interval, number, plural
+from store.core.training_schemas import (
+    AdviceOption,
+    FittingChange,
+    MeasuredGain,
+    MeasuredRun,
+    PastOfMethod,
+    Recommendation,
+)
+from store.evaluation.forgetting_schemas import SettingValue
+
+# Which method to take: rules over what each would need and what runs of the past measured.
+#
+# Evidence on the same model and rows wins over rules of thumb; what does not fit is never recommended. Tables
+# in, a recommendation with its reasons out.
+
+# LoRA is within the noise of full fine-tuning up to instruction sets of this size, and
+# forgets less (Biderman et al. 2024); from there on full fine-tuning learns more, where it fits.
+MANY_TOKENS = 20_000_000  # trained tokens over the run
+SMALL_ROWS = 2_000
+FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD = "lora", "qlora", "full"  # that the rules name
+
+
+@dataclass(frozen=True)
+class TriedMethod:
+    """An option that runs of the past measured with an interval of their gain."""
+
+    option: AdviceOption
+    gain: float
+    low: float
+    high: float
+    unit: str
+    runs: int
+
+
+def recommend_method(
+    options: Sequence[AdviceOption], *, train_rows: int, trained_tokens: float
+) -> Recommendation:
+    """One of the options, or none. train_rows: of the data; trained_tokens: over the whole run."""
+    usable = {o["method"]: o for o in options if not o["problem"]}
+    fitting = {name: o for name, o in usable.items() if o["fits"]}
+    if not fitting:
+        return _nothing_fits(list(usable.values()))
+    measured = _measured_best(list(fitting.values()))
+    if measured:
+        return measured
+    if WHOLE_METHOD in fitting and trained_tokens >= MANY_TOKENS:
+        return _taking(
+            fitting[WHOLE_METHOD],
+            f"The run trains on {trained_tokens / 1e6:,.0f} million tokens: from about"
+            f" {MANY_TOKENS / 1e6:,.0f} million on, training every weight learns more than an adapter.",
+            _room(fitting[WHOLE_METHOD]),
+            "It forgets more of what the model knew: look at that after the run.",
+        )
+    if FIRST_METHOD in fitting:
+        return _taking(
+            fitting[FIRST_METHOD],
+            _of_size(train_rows, trained_tokens),
+            _room(fitting[FIRST_METHOD]),
+            *_beside(usable),
+        )
+    if LIGHT_METHOD in fitting:
+        reasons = [_room(fitting[LIGHT_METHOD])]
+        if FIRST_METHOD in usable:
+            reasons.insert(0, f"LoRA itself does not fit: {_need(usable[FIRST_METHOD])}.")
+        return _taking(fitting[LIGHT_METHOD], *reasons)
+    least = min(fitting.values(), key=lambda o: o["peak_gib"])
+    return _taking(least, "LoRA and QLoRA do not fit; of what fits, this needs the least.", _room(least))
+
+
+def _taking(option: AdviceOption, *reasons: str) -> Recommendation:
+    return {
+        "method": option["method"],
+        "sentence": f"Take {option['title']}.",
+        "reasons": [reason for reason in reasons if reason],
+    }
+
+
+def _measured_best(options: Sequence[AdviceOption]) -> Recommendation | None:
+    """The method whose measured gain lies above every other's interval; two methods must have been tried."""
+    tried = _tried(options)
+    if len(tried) < 2:
+        return None
+    best, *others = tried
+    if any(best.low <= other.high for other in others):
+        return None
+    second = others[0]
+    return _taking(
+        best.option,
+        f"On this model and these rows it {'gained most' if best.gain >= 0 else 'lost least'}:"
+        f" {_gain(best)}, against {_gain(second)} with"
+        f" {second.option['title']}.",
+        _room(best.option),
+    )
+
+
+def _tried(options: Sequence[AdviceOption]) -> list[TriedMethod]:
+    """Those that runs of the past measured with an interval, the one that gained most first."""
+    tried = []
+    for option in options:
+        past = option["past"]
+        if past is None or past["gain"] is None or past["low"] is None or past["high"] is None:
+            continue
+        tried.append(
+            TriedMethod(option, past["gain"], past["low"], past["high"], past["unit"] or "", past["runs"])
+        )
+    return sorted(tried, key=lambda method: -method.gain)
+
+
+def _gain(tried: TriedMethod) -> str:
+    bounds = interval(tried.low, tried.high, 2)
+    return f"{number(tried.gain, 2)} {tried.unit} ({bounds}, {plural(tried.runs, 'run')})"
+
+
+def _of_size(rows: int, tokens: float) -> str:
+    if rows < SMALL_ROWS:
+        return (
+            f"{plural(rows, 'row')} {'is' if rows == 1 else 'are'} few: an adapter learns as much from so few"
+            " as all weights would, and forgets less."
+        )
+    if not tokens:
+        return f"{plural(rows, 'labelled row')}: LoRA under the head is the usual first try."
+    return (
+        f"{plural(rows, 'row')} with {_tokens(tokens)} trained tokens over the run are below the"
+        f" {MANY_TOKENS / 1e6:,.0f} million from which training every weight pays."
+    )
+
+
+def _tokens(count: float) -> str:
+    return f"{count / 1e6:,.1f} million" if count >= 1e5 else f"{count:,.0f}"
+
+
+def _beside(usable: Mapping[str, AdviceOption]) -> list[str]:
+    """Why not the methods next to it."""
+    sentences = []
+    if WHOLE_METHOD in usable and not usable[WHOLE_METHOD]["fits"]:
+        sentences.append(f"{usable[WHOLE_METHOD]['title']} does not fit: {_need(usable[WHOLE_METHOD])}.")
+    tried = _tried(list(usable.values()))
+    if any(tried[0].low <= other.high for other in tried[1:]):
+        sentences.append(
+            "Runs with other methods on these rows do not tell them apart yet: their intervals overlap."
+        )
+    return sentences
+
+
+def _need(option: AdviceOption) -> str:
+    return f"it needs up to {option['high_gib']:.1f} GiB of {option['available_gib']:.1f} that are free"
+
+
+def _room(option: AdviceOption) -> str:
+    return f"It fits: {_need(option)}."
+
+
+def _nothing_fits(options: Sequence[AdviceOption]) -> Recommendation:
+    if not options:
+        return {"method": None, "sentence": "No method can be used here.", "reasons": []}
+    least = min(options, key=lambda o: o["high_gib"])
+    return {
+        "method": None,
+        "sentence": "No method fits with these settings.",
+        "reasons": [
+            f"{least['title']} needs the least: up to {least['high_gib']:.1f} GiB of"
+            f" {least['available_gib']:.1f} that are free.",
+            "Take smaller batches, shorter rows, gradient checkpointing or a smaller model.",
+        ],
+    }
+
+
+def past_of(runs: Sequence[MeasuredRun], method: str) -> PastOfMethod | None:
+    """What runs with one method on one model and data set measured: their mean gain with its interval,
+    medians of memory (GiB) and time (s); None without such a run."""
+    mine = [run for run in runs if run["method"] == method]
+    if not mine:
+        return None
+    gains = [run["gain"] for run in mine if run["gain"] and run["gain"]["low"] is not None]
+    gains = [gain for gain in gains if gain["unit"] == gains[0]["unit"]]
+    value, low, high = _mean_gain(gains) if gains else (None, None, None)
+    return {
+        "runs": len(mine),
+        "gain": value,
+        "low": low,
+        "high": high,
+        "n": gains[0]["n"] if gains else None,
+        "unit": gains[0]["unit"] if gains else None,
+        "memory_gib": _median([run["peak_memory_gib"] for run in mine]),
+        "seconds": _median([run["run_seconds"] for run in mine]),
+        "best_run": max(mine, key=lambda r: r["gain"]["value"] if r["gain"] else float("-inf"))["run_id"],
+    }
+
+
+def _mean_gain(gains: Sequence[MeasuredGain]) -> tuple[float, float, float]:
+    """Their mean with an interval. The runs held out the same rows, so that the rows' part of it does not
+    shrink with runs; what runs differ by is added to it."""
+    values = [g["value"] for g in gains]
+    mean, k = float(np.mean(values)), len(values)
+    # gains without limits are left out before
+    below = float(np.mean([g["value"] - g["low"] for g in gains if g["low"] is not None]))
+    above = float(np.mean([g["high"] - g["value"] for g in gains if g["high"] is not None]))
+    seeds = float(special.stdtrit(k - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(k)) if k > 1 else 0.0
+    return mean, mean - math.hypot(below, seeds), mean + math.hypot(above, seeds)
+
+
+def mean_watts(runs: Sequence[MeasuredRun]) -> float | None:
+    """Mean power over the runs whose energy was counted; None where none was."""
+    counted = [(run["energy_wh"] or 0.0, run["run_seconds"] or 0.0) for run in runs]
+    counted = [(energy, seconds) for energy, seconds in counted if energy and seconds]
+    if not counted:
+        return None
+    return 3600 * sum(energy for energy, _ in counted) / sum(seconds for _, seconds in counted)
+
+
+def run_cost(option: AdviceOption, per_hour: float | None) -> tuple[float, float, float] | None:
+    """What a run would cost at this price: low, expected, high; None where price or time is unknown."""
+    if per_hour is None or option["problem"]:
+        return None
+    seconds = option["low_seconds"], option["seconds"], option["high_seconds"]
+    low, expected, high = (each / 3600 * per_hour for each in seconds)
+    return low, expected, high
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    ranked = sorted(v for v in values if v is not None)
+    middle = len(ranked) // 2
+    if not ranked:
+        return None
+    return ranked[middle] if len(ranked) % 2 else (ranked[middle - 1] + ranked[middle]) / 2
+
+
+# The nearest settings that fit into memory: those that change least of what is learned come first.
+#
+# Halving a batch while doubling its accumulation changes nothing but time, and so does gradient
+# checkpointing. Shorter rows lose tokens, and another method is another experiment. Each kind of change is
+# tried alone, and where none is enough, together with the ones before it. What a setting needs is asked of
+# `estimate`.
+
+Change = dict[str, SettingValue]
+Need = tuple[float, float]  # GiB: expected, and the upper end of its interval
+AskNeed = Callable[[Change], Need | None]  # None where the settings don't go together
+
+SHORTEST = 64  # tokens; shorter rows are another data set
+MOST = 4  # offers
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """Settings of a run that decide what memory it needs beside its method; max_length in tokens, 0 for
+    none."""
+
+    batch_size: int
+    accumulation: int
+    checkpointing: bool
+    max_length: int
+
+
+def nearest_fitting(
+    settings: MemorySettings, estimate: AskNeed, room_gib: float, methods: Sequence[Change] = ()
+) -> list[FittingChange]:
+    """Changes of the settings after which a run fits, nearest first.
+
+    `estimate` gives what it needs with a change; `methods` change to lighter ones, in the order to try.
+    """
+    offers: list[FittingChange] = []
+
+    def offer(change: Change | None) -> bool:
+        need = estimate(change) if change else None
+        if not change or need is None or need[1] > room_gib:
+            return False
+        if all(change != other["change"] for other in offers):
+            offers.append(
+                {"change": change, "peak_gib": need[0], "high_gib": need[1], "text": change_text(change)}
+            )
+        return True
+
+    smaller = list(_batches(settings))
+    lighter: Change = {} if settings.checkpointing else {"gradient_checkpointing": True}
+    alone = _first(smaller, offer)
+    alone = offer(lighter) or alone
+    if not alone and lighter:
+        _first([{**lighter, **change} for change in smaller], offer)
+    least = {**lighter, **(smaller[-1] if smaller else {})}
+    if not offers:
+        _first([{**least, **change} for change in _lengths(settings)], offer)
+    for change in methods:
+        if offer(change):
+            break
+        if not offers and (
+            offer({**change, **least})
+            or _first([{**change, **least, **shorter} for shorter in _lengths(settings)], offer)
+        ):
+            break
+    return offers[:MOST]
+
+
+def _first(changes: Sequence[Change], offer: Callable[[Change], bool]) -> bool:
+    return any(offer(change) for change in changes)
+
+
+def _batches(settings: MemorySettings) -> Sequence[Change]:
+    """Halved batches with accumulation doubled, so that a step sees as many rows as before."""
+    size, times = settings.batch_size, settings.accumulation
+    changes: list[Change] = []
+    while size > 1:
+        rows = size * times
+        size //= 2
+        times = max(1, round(rows / size))
+        changes.append({"per_device_train_batch_size": size, "gradient_accumulation_steps": times})
+    return changes
+
+
+def _lengths(settings: MemorySettings) -> Sequence[Change]:
+    """Half of `max_length`, again and again."""
+    length = settings.max_length // 2
+    changes: list[Change] = []
+    while length >= SHORTEST:
+        changes.append({"max_length": length})
+        length //= 2
+    return changes
+
+
+def change_text(change: Change) -> str:
+    """A change in words: "batches of 2 rows, 8 of them a step; gradient checkpointing"."""
+    words = []
+    if "method" in change:
+        words.append(f"method {change['method']}")
+    if change.get("load_in_4bit"):
+        words.append("base model in 4 bits")
+    if "per_device_train_batch_size" in change:
+        size, times = change["per_device_train_batch_size"], change["gradient_accumulation_steps"]
+        words.append(f"batches of {size} row{'s' * (size != 1)}, {times} of them a step")
+    if change.get("gradient_checkpointing"):
+        words.append("gradient checkpointing")
+    if "max_length" in change:
+        words.append(f"rows cut at {change['max_length']:,} tokens")
+    text = "; ".join(words)
+    return text[:1].upper() + text[1:]

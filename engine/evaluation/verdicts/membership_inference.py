@@ -1,0 +1,337 @@
+"""Whether a model can be asked which rows it was trained on: membership inference with a placebo.
+
+Members are a probe of training rows, others are held-out rows. Scores, higher for a member: minus the loss a
+token; Min-K%, the mean of the lowest 20% of the log-probabilities of a row's tokens. Both have the base
+model's as a placebo, as rows of two groups may differ before any training, and both follow the rows'
+difficulty, which tuning stretches: that their area grew is no memory yet. So the word rests on the scores of
+`DECIDE`, from which s times the base model's score is taken off, s being the slope of one on the other within
+the groups, pooled over both (as in an analysis of covariance): what is left of the loss (calibrated), and of
+pairs of answers, whose loss is that of the chosen one, of their margin. Their excess is over one half, and
+tested by ranks (exactly where few are there). States, after Holm over these scores:
+  remembers  an excess is surely above 0, and reaches MATERIAL;
+  none       no excess reaches MATERIAL, by its whole interval;
+  unclear    otherwise: so few rows can't tell, and the sentence says what they could have seen.
+Pure: arrays in, a JSON document out.
+
+Membership while a run trains: the AUC by the loss, at every step at which training and validation rows
+were both measured, with the base model's as a placebo; that it changed is told by the loss without what the
+base model's explains (`membership.beyond_base`).
+
+It rises with the gap: who loses less on the rows that it trains on can be asked which they were. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from engine.evaluation.statistics.intervals import Interval, limits
+from engine.evaluation.statistics.proportions import holm
+from engine.evaluation.statistics.roc import Caught, Placements, auc, auc_difference, caught_at, placements
+from store.core import formatting
+from store.core.figure_schemas import Estimate
+from store.evaluation.forgetting_schemas import (
+    Membership,
+    MembershipPoint,
+    MembershipScore,
+    MembershipScoreName,
+    MembershipState,
+    TruePositives,
+)
+
+if TYPE_CHECKING:
+    from engine.evaluation.training_curve.run_curve import Validation
+    from engine.models.losses import ModelScores
+
+MATERIAL = 0.05  # of excess area
+FALSE_ALARMS = 0.01
+LEAST = 5  # rows of each kind
+DECIDE: tuple[MembershipScoreName, ...] = ("calibrated", "margin")
+TITLES: dict[MembershipScoreName, str] = {
+    "loss": "the loss",
+    "calibrated": "the loss against the base model's",
+    "min_k": "Min-K%",
+    "margin": "the margin between both answers",
+}
+
+Floats = NDArray[np.float64]
+
+
+class PairedScores(TypedDict):
+    """The same rows under the two models."""
+
+    base: ModelScores
+    tuned: ModelScores
+
+
+class Decision(NamedTuple):
+    """What a score of DECIDE says: its excess, and its p-value after Holm over these scores."""
+
+    excess: Interval
+    p: float
+
+
+def assess(members: PairedScores, others: PairedScores) -> Membership:
+    """The `membership` part of a verdict, but for its path over the steps."""
+    inside, outside, unscored = _both(members, others)
+    trained, held_out = len(inside["loss"]), len(outside["loss"])
+    rows = f"{trained:,} training and {formatting.plural(held_out, 'held-out row')}"
+    membership: Membership = {
+        "state": "unclear",
+        "sentence": f"Whether it remembers its training rows can't be told from {rows}: it takes {LEAST} of"
+        " each.",
+        "members": trained,
+        "others": held_out,
+        "unscored": unscored,
+        "material": MATERIAL,
+        "best": None,
+        "scores": {},
+    }
+    if min(trained, held_out) < LEAST:
+        return membership
+    decisions = _decisions(inside, outside)
+    names = [name for name in TITLES if name in inside and name in outside]
+    membership["scores"] = {name: _score(name, inside, outside, decisions.get(name)) for name in names}
+    best = max(decisions, key=lambda name: decisions[name].excess.value)
+    membership["best"], membership["state"] = best, _state(decisions)
+    membership["sentence"] = _sentence(membership["state"], best, membership["scores"][best], rows)
+    return membership
+
+
+def state_of(members: PairedScores, others: PairedScores) -> MembershipState:
+    """The state alone."""
+    inside, outside, _ = _both(members, others)
+    enough = min(len(inside["loss"]), len(outside["loss"])) >= LEAST
+    return _state(_decisions(inside, outside)) if enough else "unclear"
+
+
+def _decisions(inside: dict[str, Floats], outside: dict[str, Floats]) -> dict[MembershipScoreName, Decision]:
+    """Of each score of DECIDE that there is."""
+    names = [name for name in DECIDE if name in inside and name in outside]
+    adjusted = holm([_p(inside[name], outside[name]) for name in names])
+    return {
+        name: Decision(_excess(name, inside, outside), p) for name, p in zip(names, adjusted, strict=True)
+    }
+
+
+def by_checkpoint(
+    members: Mapping[int, PairedScores], others: Mapping[int, PairedScores]
+) -> list[MembershipPoint]:
+    """Of each step in order the area by the loss, its placebo, and the excess of the calibrated loss."""
+    points: list[MembershipPoint] = []
+    for step in sorted(set(members) & set(others)):
+        inside, outside, _ = _both(members[step], others[step])
+        if min(len(inside["loss"]), len(outside["loss"])) < LEAST:
+            continue
+        points.append(
+            {
+                "step": step,
+                "auc": auc(inside["loss"], outside["loss"]).to_dict(),
+                "placebo": auc(inside["base/loss"], outside["base/loss"]).to_dict(),
+                "excess": _excess("calibrated", inside, outside).to_dict(),
+            }
+        )
+    return points
+
+
+def _both(members: PairedScores, others: PairedScores) -> tuple[dict[str, Floats], dict[str, Floats], int]:
+    """Scores of either group, those of DECIDE without what the base model's explain, and how many rows could
+    not be scored."""
+    inside, lost = _scored(members)
+    outside, missing = _scored(others)
+    tuned = {"calibrated": "loss", "margin": "margin"}
+    left = {
+        name: beyond_base((inside[score], outside[score]), (inside["base/loss"], outside["base/loss"]))
+        for name, score in tuned.items()
+        if score in inside and score in outside
+    }
+    for name, (first, second) in left.items():
+        inside[name], outside[name] = first, second
+    return inside, outside, lost + missing
+
+
+def beyond_base(tuned: tuple[Floats, Floats], base: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Scores of two groups under the tuned model, less s times those under the base model: s is the slope of
+    the first on the second within the groups, pooled over both, and 0 where the base model's never vary."""
+    products = squares = 0.0
+    for after, before in zip(tuned, base, strict=True):
+        if len(before):
+            apart = before - before.mean()
+            products += float(apart @ (after - after.mean()))
+            squares += float(apart @ apart)
+    slope = products / squares if squares > 0 else 0.0
+    return tuned[0] - slope * base[0], tuned[1] - slope * base[1]
+
+
+def _scored(rows: PairedScores) -> tuple[dict[str, Floats], int]:
+    """Scores of rows that both models could score, those of the base model under `base/NAME`; and how many
+    rows they could not."""
+    tuned, base = rows["tuned"], rows["base"]
+    scores = {
+        "loss": -np.asarray(tuned["loss"], np.float64),
+        "base/loss": -np.asarray(base["loss"], np.float64),
+    }
+    if "min_k" in tuned and "min_k" in base:
+        scores["min_k"] = np.asarray(tuned["min_k"], np.float64)
+        scores["base/min_k"] = np.asarray(base["min_k"], np.float64)
+    if "margin" in tuned:
+        scores["margin"] = np.asarray(tuned["margin"], np.float64)
+    good = np.all([np.isfinite(values) for values in scores.values()], axis=0)
+    return {name: values[good] for name, values in scores.items()}, int((~good).sum())
+
+
+def _score(
+    name: MembershipScoreName,
+    inside: dict[str, Floats],
+    outside: dict[str, Floats],
+    decision: Decision | None,
+) -> MembershipScore:
+    placebo = None
+    if name not in DECIDE:
+        placebo = auc(inside[f"base/{name}"], outside[f"base/{name}"]).to_dict()
+    excess = decision.excess if decision else _excess(name, inside, outside)
+    return {
+        "auc": _area(name, inside, outside).to_dict(),
+        "placebo": placebo,
+        "excess": excess.to_dict(),
+        "detectable": excess.detectable,
+        "p_holm": decision.p if decision else None,
+        "tpr": _tpr(caught_at(inside[name], outside[name], FALSE_ALARMS)),
+    }
+
+
+def _area(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
+    """The area; of the scores of DECIDE, whose ranks are tested, with a half in its interval where the test
+    does not rule it out: of few rows DeLong's variance can."""
+    area = auc(inside[name], outside[name])
+    if name not in DECIDE or area.low is None or area.high is None or _p(inside[name], outside[name]) < 0.05:
+        return area
+    return replace(area, low=min(area.low, 0.5), high=max(area.high, 0.5))
+
+
+def _excess(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
+    """Over the base model's area in pairs; of the scores of DECIDE, over one half."""
+    placed = placements(inside[name], outside[name])
+    if name in DECIDE:
+        return _over_half(_area(name, inside, outside), placed)
+    return auc_difference(placed, placements(inside[f"base/{name}"], outside[f"base/{name}"]))
+
+
+def _over_half(area: Interval, placed: Placements) -> Interval:
+    """The excess over a coin; one half is what every row's score being 0 would give."""
+    if area.low is None or area.high is None:
+        return Interval(area.value - 0.5, None, None, area.n)
+    if not placed.variance and placed.area == 0.5:  # nothing moved
+        return Interval(0.0, 0.0, 0.0, area.n, 0.0, 0.0)
+    return Interval(area.value - 0.5, area.low - 0.5, area.high - 0.5, area.n, area.se, area.detectable)
+
+
+def _tpr(caught: Caught) -> TruePositives:
+    return {
+        **caught.share.to_dict(),
+        "false_alarms": FALSE_ALARMS,
+        "allowed": caught.allowed,
+        "finest": caught.finest,
+    }
+
+
+def _p(inside: Floats, outside: Floats) -> float:
+    """Two-sided p-value that members lie no higher than others (Mann and Whitney 1947)."""
+    if np.ptp(np.concatenate([inside, outside])) == 0:  # nothing moved
+        return 1.0
+    return float(stats.mannwhitneyu(inside, outside).pvalue)
+
+
+def _state(decisions: Mapping[MembershipScoreName, Decision]) -> MembershipState:
+    ends = [(decision.p, decision.excess.low, decision.excess.high) for decision in decisions.values()]
+    for p, low, high in ends:
+        if p < 0.05 and low is not None and low > 0 and high is not None and high >= MATERIAL:
+            return "remembers"
+    if all(high is not None and high < MATERIAL for _, _, high in ends):
+        return "none"
+    return "unclear"
+
+
+def _sentence(state: MembershipState, name: MembershipScoreName, score: MembershipScore, rows: str) -> str:
+    """`name`: the best score, `score` what it says of `rows`."""
+    area, excess = score["auc"], score["excess"]
+    places = min(3, formatting.decimals(area["low"], area["high"]))
+    lead = f"by {TITLES[name]} it tells {rows} apart with an AUC of {_in_words(area, places)}"
+    if state == "remembers":
+        return f"It remembers its training rows: {lead}. {_resolution(score['tpr'])}"
+    if state == "none":
+        limit = f"{0.5 + MATERIAL:g}"
+        return f"It does not show which rows it was trained on: {lead}; an AUC of {limit} is ruled out."
+    over = formatting.interval(excess["low"], excess["high"])
+    least = ""
+    if score["detectable"]:
+        smallest = formatting.setting(formatting.significant(score["detectable"]))
+        least = f"; an excess under {smallest} can't be seen with {rows}"
+    return f"Can't tell whether it remembers its training rows: {lead} (excess {over}){least}."
+
+
+def _resolution(tpr: TruePositives) -> str:
+    share = f"{formatting.number(100 * tpr['value'], 0)}%"
+    low, high = limits(tpr) or (0.0, 1.0)
+    bounds = formatting.interval(100 * low, 100 * high, 0)
+    if tpr["allowed"]:
+        return f"At 1% false alarms {share} of the training rows are found ({bounds}%, n {tpr['n']:,})."
+    finest = formatting.number(100 * tpr["finest"], 1)
+    return (
+        f"Above every held-out row lie {share} of the training rows ({bounds}%, n {tpr['n']:,}); so few"
+        f" held-out rows can't resolve false alarms under {finest}%."
+    )
+
+
+def _in_words(area: Estimate, places: int) -> str:
+    bounds = formatting.interval(area["low"], area["high"], places)
+    return f"{formatting.number(area['value'], places)} ({bounds})"
+
+
+def path(train_probe: Sequence[Validation], validations: Sequence[Validation]) -> list[MembershipPoint]:
+    """Of each step that both have, in order; empty where step 0, the base model, is missing in either."""
+    inside, outside = ({int(v["step"]): _losses(v) for v in part} for part in (train_probe, validations))
+    if 0 not in inside or 0 not in outside:
+        return []
+    members, others = (
+        {step: _group(losses[0], losses[step]) for step in losses} for losses in (inside, outside)
+    )
+    return by_checkpoint(members, others)
+
+
+def sentence(points: Sequence[MembershipPoint]) -> str:
+    """From the base model to the last step, as words; empty where there are fewer than two steps."""
+    trained = [point for point in points if point["step"] > 0]
+    if not trained:
+        return ""
+    last = trained[-1]
+    places = min(3, formatting.decimals(last["auc"]["low"], last["auc"]["high"]))
+    before, after = _in_words(last["placebo"], places), _in_words(last["auc"], places)
+    low, high = last["excess"]["low"], last["excess"]["high"]
+    moved = last["auc"]["value"] - last["placebo"]["value"]
+    way = "rose" if low is not None and low > 0 < moved else ""
+    way = "fell" if high is not None and high < 0 > moved else way
+    if not way:
+        return (
+            f"By their loss, training rows are told from validation rows with an AUC of {after} at step"
+            f" {last['step']:,}, which is not surely more than the {before} under the base model."
+        )
+    return (
+        f"By their loss, the AUC that tells training rows from validation rows {way} from {before} under"
+        f" the base model to {after} at step {last['step']:,}."
+    )
+
+
+def _losses(validation: Validation) -> np.ndarray:
+    tokens = np.asarray(validation["tokens"], np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a row whose label training doesn't know
+        return np.asarray(validation["loss_sums"], np.float64) / tokens
+
+
+def _group(base: np.ndarray, tuned: np.ndarray) -> PairedScores:
+    return {"base": {"loss": base}, "tuned": {"loss": tuned}}

@@ -1,0 +1,211 @@
+"""What was measured of the base and of the tuned model, in pairs: held-out rows and items of probes.
+
+Both models saw the same rows and items. Items that one of them lacks, or that have no number, are left out
+and counted, never passed over in silence. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from store.evaluation.schemas import JudgingSplit
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+
+class ModelRows(NamedTuple):
+    """One model on each row: summed loss in nats, and how many trained tokens were its first choice; of a
+    classifier 1 where its class is right."""
+
+    loss_sum: ArrayLike
+    correct: ArrayLike
+
+
+@dataclass(frozen=True)
+class DealtPrompts:
+    """One entry a pair: the row whose answer it is, and the row whose prompt, as places among the held-out
+    rows. same: pairs whose two rows have the same answer. left_out: rows with an answer that were not asked,
+    as there were no like ones."""
+
+    answers: Places
+    prompts: Places
+    same: int
+    left_out: int
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+
+class SwappedLosses(NamedTuple):
+    """What both models lose on each pair of `DealtPrompts`, in the unit of the rows' own losses."""
+
+    base: ArrayLike
+    tuned: ArrayLike
+
+
+class OtherPrompts(NamedTuple):
+    """Held-out answers after prompts of other rows, and what both models lose on them."""
+
+    dealt: DealtPrompts
+    losses: SwappedLosses
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Both models on the same rows, one entry each. tokens: trained ones; of a classifier 1 where training
+    knows the row's label, 0 where not. population: tokens of the rows that were trained on, which say
+    how unequal rows of this kind are; None where they aren't known. other_prompts: of the same rows; else why
+    that was not measured, empty where rows have no prompts."""
+
+    split: JudgingSplit
+    row_ids: ArrayLike
+    tokens: ArrayLike
+    base: ModelRows
+    tuned: ModelRows
+    population: ArrayLike | None = field(default=None, kw_only=True)
+    other_prompts: OtherPrompts | str = field(default="", kw_only=True)
+
+    @property
+    def weights(self) -> Floats:
+        """Tokens as numbers that can be calculated with."""
+        return np.asarray(self.tokens, np.float64)
+
+    @property
+    def losses(self) -> tuple[Floats, Floats]:
+        """Of the base and of the tuned model. Raises ValueError where rows, losses and tokens differ in
+        length."""
+        base, tuned = (np.asarray(model.loss_sum, np.float64) for model in (self.base, self.tuned))
+        if not len(np.asarray(self.row_ids)) == len(base) == len(tuned) == len(self.weights):
+            raise ValueError("Held-out rows, losses and tokens differ in length.")
+        return base, tuned
+
+
+class ModelPairs(NamedTuple):
+    """One model on each pair: its loss, the margin of rewards, and the log-probabilities of both answers in
+    nats."""
+
+    losses: Floats
+    margins: Floats
+    chosen_logps: Floats
+    rejected_logps: Floats
+
+
+@dataclass(frozen=True)
+class HeldOutPairs:
+    """Both models on the same pairs of answers. other_prompts: as of `HeldOut`; the loss is the rejected
+    answer's log-probability less the chosen one's."""
+
+    split: JudgingSplit
+    base: ModelPairs
+    tuned: ModelPairs
+    other_prompts: OtherPrompts | str = ""
+
+
+# Rows of probes, paired by item between two models.
+#
+# A probe is a named set of items measured on a model at a step; one row an item, whatever the kind:
+# `probe`, `item`, `category`, `loss_sum` (nats), `tokens`, `correct`, `options` (0 for a text) and
+# `chosen`. Both models saw the same items, so that everything is paired; items that one of them lacks, or
+# that have no number, are left out and counted, never passed over in silence.
+
+CHOICES, PROSE, OWN_SAMPLES, TASK_SAMPLES = "choices", "prose", "own_samples", "task_samples"
+REQUESTS = "requests"  # of which `correct` says whether it was refused
+DATA, TASK = "data/", "task/"  # what the user named: data sets, and tasks of lm-evaluation-harness
+OPEN = 2**31 - 1  # options of an item whose answer is written freely: none is right by luck
+NAMES = {CHOICES: "questions", PROSE: "plain prose"}
+FIGURES = ("loss_sum", "tokens", "correct")
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One probe of both models; arrays have one entry an item.
+
+    base and tuned: {loss_sum, tokens, correct}. unpaired: items that one model alone has. unscored: items
+    whose loss is not a number, texts of no token and questions of one option, which are left out; broken:
+    those of them that the base model could score.
+    """
+
+    name: str
+    items: list[str]
+    category: NDArray[np.str_]
+    options: NDArray[np.int64]
+    base: dict[str, Floats]
+    tuned: dict[str, Floats]
+    unpaired: int
+    unscored: int
+    broken: int
+
+    @property
+    def is_choice(self) -> bool:
+        """Items with options to choose from, rather than texts."""
+        return bool(self.options.any()) if len(self.options) else self.name == CHOICES
+
+    def of(self, category: str) -> NDArray[np.bool_]:
+        """Which items are of that category."""
+        chosen: NDArray[np.bool_] = self.category == category
+        return chosen
+
+
+def is_users_probe(probe: str) -> bool:
+    """Whether it is one that the user named, rather than a part of the suite."""
+    return probe.startswith((DATA, TASK))
+
+
+def probe_title(probe: str) -> str:
+    """What a sentence calls it."""
+    return NAMES.get(probe, probe.removeprefix(DATA).removeprefix(TASK))
+
+
+def item_name(probe: str) -> str:
+    """What its items are called."""
+    if probe.startswith(TASK):
+        return "item"
+    if probe.startswith(DATA):
+        return "row"
+    return "question" if probe == CHOICES else "passage"
+
+
+def pair_probes(base: pa.Table, tuned: pa.Table) -> dict[str, Paired]:
+    """Every probe that both tables have, by name, in the order of the base model's rows."""
+    names = list(dict.fromkeys(base["probe"].to_pylist()))
+    there = set(tuned["probe"].to_pylist())
+    return {name: _pair(name, _rows(base, name), _rows(tuned, name)) for name in names if name in there}
+
+
+def _rows(table: pa.Table, probe: str) -> dict[str, list[Any]]:
+    chosen = np.asarray(table["probe"].to_pylist(), dtype=str) == probe
+    return {name: table[name].filter(pa.array(chosen)).to_pylist() for name in table.column_names}
+
+
+def _pair(name: str, base: dict[str, list[Any]], tuned: dict[str, list[Any]]) -> Paired:
+    first = {item: place for place, item in enumerate(base["item"])}
+    second = {item: place for place, item in enumerate(tuned["item"])}
+    items = [item for item in first if item in second]
+    here, there = [first[i] for i in items], [second[i] for i in items]
+    figures = [
+        {key: np.asarray([rows[key][p] for p in places], np.float64) for key in FIGURES}
+        for rows, places in ((base, here), (tuned, there))
+    ]
+    if not np.array_equal(figures[0]["tokens"], figures[1]["tokens"]):
+        raise ValueError(f"Items of the probe {name} have other tokens under the two models.")
+    options = np.asarray([base["options"][p] or 0 for p in here], np.int64)
+    asked = options >= 2 if options.any() else options == 0
+    scored = asked & np.isfinite(figures[0]["loss_sum"]) & (figures[0]["tokens"] > 0)
+    good = scored & np.isfinite(figures[1]["loss_sum"])
+    return Paired(
+        name,
+        [item for item, ok in zip(items, good, strict=True) if ok],
+        np.asarray([base["category"][p] or "" for p in here], dtype=str)[good],
+        options[good],
+        {key: values[good] for key, values in figures[0].items()},
+        {key: values[good] for key, values in figures[1].items()},
+        len(set(first) ^ set(second)),
+        int((~good).sum()),
+        int((scored & ~good).sum()),
+    )

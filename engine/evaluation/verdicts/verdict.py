@@ -1,0 +1,357 @@
+"""The verdict on a run: what was gained against the base model, how sure that is, and what to do next.
+
+The gain is base minus tuned loss a token on the same held-out rows, with a paired interval. Whether it
+matters is asked first, then its sign against its interval decides the state. A model mixed from a run's and
+its base's has the same figures, and no word of training. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from engine.evaluation.statistics.intervals import (
+    BROKEN_ROW,
+    Interval,
+    allow_for_unseen,
+    limits,
+    ratio_interval,
+    rows_needed,
+)
+from engine.evaluation.training_curve import overfitting
+from engine.evaluation.training_curve.advice import (
+    MOST_NEEDED,
+    CheckpointChoice,
+    JudgedOutcome,
+    advise,
+    choice_of,
+)
+from engine.evaluation.training_curve.run_curve import NOT_ASKED, JudgedConfig, RowMemory, RunCourse
+from engine.evaluation.verdicts.paired_measurements import Floats, HeldOut, ModelRows
+from engine.evaluation.verdicts.question_part import ANSWERS, JudgedParts, measure_parts
+from store.core import formatting
+from store.evaluation.schemas import JudgingSplit
+from store.evaluation.verdict_schemas import Gain, LossFigures, Overfitting, Stopped, Verdict, VerdictState
+
+# The verdict on a run: what was gained against the base model, how sure that is, and what to do next.
+#
+# The gain is base minus tuned loss a token on the same held-out rows, with a paired interval over rows.
+# Whether it matters is asked first: within `negligible_gain` of the base loss nothing was gained, however
+# sure. Else its sign against its interval decides the state, never the eye, and of a gain whether the
+# question has a part in it (`question_part.py`). Every sentence names the rows it rests on. Pure: arrays
+# and config in, a JSON document out (no NaN in it); docs/architecture.md shows it.
+
+SURE_GAINS: tuple[VerdictState, ...] = ("learned", "better", "shape")
+NEGLIGIBLE = 0.01  # `negligible_gain` where a config has none: of the base loss
+
+
+def judge(
+    held_out: HeldOut, course: RunCourse, config: JudgedConfig, memory: RowMemory = NOT_ASKED
+) -> Verdict:
+    """The verdict on the rows of `held_out`. Raises ValueError where no row has a token or lengths differ."""
+    weights, (base, tuned) = held_out.weights, held_out.losses
+    split, negligible = held_out.split, negligible_of(config)
+    shape = overfitting.assess(course, memory)
+    before, after = _figures(held_out.base, weights), _figures(held_out.tuned, weights)
+    broken = int((~np.isfinite(base - tuned)).sum())
+    choice = choice_of(split, course, config)
+    seen, gain = (None, None) if broken else measure_gain(held_out, choice)
+    correct = np.asarray(held_out.tuned.correct, np.float64) - np.asarray(held_out.base.correct, np.float64)
+    accuracy = allow_for_unseen(_over_rows(correct, held_out, choice), 1.0)
+    question = _question(held_out, negligible * abs(before["loss"] or 0.0), choice)
+    state = question.state(state_of(gain, before["loss"], negligible, seen=seen))
+    ending = ending_of(course.stopped, config)
+    reported = seen if state == "no_gain" else gain
+    return {
+        "state": state,
+        "headline": _too_few(state, seen, split, choice)
+        or _headline(state, reported, split, broken, choice, negligible, question),
+        "sentences": [
+            *question.sentences,
+            *_tokens(before, after, accuracy, choice),
+            *unseen_sentences(gain),
+            *overfitting_sentences(shape),
+            *([ending] if ending else []),
+            *choice.sentences,
+        ],
+        "advice": [
+            *question.advice(state, split, config),
+            *advise(JudgedOutcome(state, gain, split, shape), course, config),
+        ],
+        "gain": gain_of(gain, "nats a token", split, choice, negligible) if gain else None,
+        "parts": question.document,
+        "accuracy_gain": {**accuracy.to_dict(), "unit": "share of tokens"},
+        "base": before,
+        "tuned": after,
+        "overfitting": shape,
+        "stopped": course.stopped,
+    }
+
+
+def measure_gain(held_out: HeldOut, choice: CheckpointChoice) -> tuple[Interval, Interval]:
+    """Base less tuned loss a token: with the interval of the rows that were measured, and with the one that
+    allows for rows of a kind that is not among them."""
+    base, tuned = held_out.losses
+    seen = _over_rows(base - tuned, held_out, choice)
+    return seen, allow_for_unseen(seen, BROKEN_ROW)
+
+
+def _over_rows(change: Floats, held_out: HeldOut, choice: CheckpointChoice) -> Interval:
+    """Of a change that is summed over the tokens of each row."""
+    return ratio_interval(
+        change, held_out.weights, confidence=choice.confidence, population=held_out.population
+    )
+
+
+def _question(held_out: HeldOut, limit: float, choice: CheckpointChoice) -> JudgedParts:
+    """What of the gain is the question, where that was measured."""
+    others = held_out.other_prompts
+    if isinstance(others, str):
+        return JudgedParts(None, None, others, limit, ANSWERS)
+    parts = measure_parts(held_out.weights, *held_out.losses, others, confidence=choice.confidence)
+    why = "" if parts else "a loss is not a number"
+    return JudgedParts(parts, others, why, limit, ANSWERS)
+
+
+def negligible_of(config: JudgedConfig) -> float:
+    """The share of the base loss, or of rows, up to which a gain doesn't matter; runs from before the setting
+    have the default."""
+    return float(config.get("negligible_gain", NEGLIGIBLE))
+
+
+def state_of(
+    gain: Interval | None,
+    base_loss: float | None,
+    negligible: float = NEGLIGIBLE,
+    *,
+    seen: Interval | None = None,
+) -> VerdictState:
+    """What the gain says: first whether it can matter at all, then its sign against its interval. A gain of
+    None is a loss that is not a number. seen: the gain with the interval of the measured rows alone, where
+    `gain` allows for others: that nothing was gained is said of the measured rows."""
+    if gain is None:
+        return "worse"
+    if gain.low is None or gain.high is None:
+        return "undecided"
+    limit = negligible * abs(base_loss or 0.0)
+    low, high = (limits((seen or gain).to_dict())) or (gain.low, gain.high)
+    if low == high == 0 or -limit < low <= high < limit:
+        return "no_gain"
+    return "learned" if gain.above else "worse" if gain.below else "undecided"
+
+
+def _figures(model: ModelRows, tokens: Floats) -> LossFigures:
+    counted = float(tokens.sum())
+    loss = float(np.asarray(model.loss_sum, np.float64).sum() / counted) if counted else math.nan
+    finite = math.isfinite(loss)
+    return {
+        "loss": loss if finite else None,
+        "perplexity": math.exp(loss) if finite and loss < 700 else None,
+        "token_accuracy": float(np.asarray(model.correct, np.float64).sum() / counted) if counted else None,
+        "n": int((tokens > 0).sum()),
+        "tokens": int(counted),
+    }
+
+
+def gain_of(
+    gain: Interval, unit: str, split: JudgingSplit, choice: CheckpointChoice, negligible: float
+) -> Gain:
+    """The `gain` of a verdict; `chosen_of`: the steps that its interval is widened for."""
+    return {
+        **gain.to_dict(),
+        "unit": unit,
+        "split": split,
+        "detectable": gain.detectable,
+        "negligible": negligible,
+        "chosen_of": choice.steps,
+    }
+
+
+def _rows(gain: Interval, split: str) -> str:
+    return formatting.plural(gain.n, "held-out row" if split == "test" else "validation row")
+
+
+def _headline(
+    state: VerdictState,
+    gain: Interval | None,
+    split: str,
+    broken: int,
+    choice: CheckpointChoice,
+    negligible: float,
+    question: JudgedParts,
+) -> str:
+    if gain is None:
+        where = formatting.plural(broken, f"{split} row")
+        return f"Broken: the loss is not a number on {where}; training diverged."
+    rows = _rows(gain, split)
+    if gain.low is None or gain.high is None:
+        return _unknown(gain, rows)
+    if gain.low == gain.high:
+        return f"No gain: on each of {rows} the loss is exactly that of the base model; nothing moved."
+    amount = f"{formatting.number(abs(gain.value), formatting.decimals(gain.low, gain.high))} nats a token"
+    way = "better" if gain.value > 0 else "worse"
+    least, most = sorted((gain.low, gain.high)) if gain.value > 0 else (-gain.high, -gain.low)
+    moved = (
+        f"on {rows} the tuned model is {way} by {amount} ({choice.basis} {formatting.interval(least, most)})"
+    )
+    if state in SURE_GAINS:
+        return f"{question.lead(state)}: {moved}{question.amount}."
+    if state == "worse":
+        return f"Worse: {moved}."
+    bounds = f"{choice.basis} {formatting.interval(gain.low, gain.high)} nats a token"
+    if state == "no_gain":
+        within = f"{within_of(negligible)} of the base model's loss (setting {SETTING})"
+        if gain.above or gain.below:
+            return f"No gain that matters: {moved}, less than {within}."
+        return f"No gain: on {rows} the tuned model is as good as the base model ({bounds}), within {within}."
+    return f"Can't be told from noise with {rows} ({bounds}){smallest(gain)}."
+
+
+def _too_few(state: VerdictState, seen: Interval | None, split: str, choice: CheckpointChoice) -> str:
+    """The headline where the rows that were measured are sure, and too few to speak of all; else empty."""
+    if state != "undecided" or seen is None or not (seen.above or seen.below):
+        return ""
+    assert seen.low is not None
+    assert seen.high is not None
+    way, rows = "Better" if seen.above else "Worse", _rows(seen, split)
+    least, most = sorted((abs(seen.low), abs(seen.high)))
+    places = formatting.decimals(seen.low, seen.high)
+    amount = f"{formatting.number(abs(seen.value), places)} nats a token"
+    return (
+        f"{way} on these {rows} by {amount} ({choice.basis}"
+        f" {formatting.interval(least, most, places)}), which"
+        " are too few to say so of others: rows of a kind that is not among them could turn it round."
+    )
+
+
+def unseen_sentences(gain: Interval | None, size: float = BROKEN_ROW) -> list[str]:
+    """What the interval of a gain allows for beyond the rows that were measured, and how many would do."""
+    if gain is None or not gain.unseen:
+        return []
+    needed, more = rows_needed(gain, gain.value), ""
+    if needed and gain.n < needed <= MOST_NEEDED and not (gain.above or gain.below):
+        more = f"; about {formatting.significant(needed):,.0f} rows would leave that behind"
+    return [
+        f"The interval of the gain allows for what {formatting.plural(gain.n, 'row')} can't"
+        " show: a kind of row"
+        f" that is not among them, up to {formatting.percent(gain.unseen)} of all, that differs by"
+        f" {size:g} nats{more}."
+    ]
+
+
+SETTING = "negligible_gain"
+
+
+def within_of(negligible: float) -> str:
+    """ "1%"."""
+    return f"{100 * negligible:g}%"
+
+
+def smallest(gain: Interval) -> str:
+    """ "; the smallest gain that could be seen is 0.12", empty where that is not known."""
+    if not gain.detectable:
+        return ""
+    places = max(2, formatting.decimals(gain.low, gain.high))
+    return f"; the smallest gain that could be seen is {formatting.number(gain.detectable, places)}"
+
+
+def _unknown(gain: Interval, rows: str) -> str:
+    sentence = f"Can't be told from {rows}: {gain.why or 'they are too few'}, so that there is no interval"
+    if not gain.value:
+        return f"{sentence}."
+    way = "better" if gain.value > 0 else "worse"
+    return f"{sentence}; the tuned model is {way} there by {formatting.alone(abs(gain.value))} nats a token."
+
+
+def _tokens(base: LossFigures, tuned: LossFigures, accuracy: Interval, choice: CheckpointChoice) -> list[str]:
+    right = base["token_accuracy"], tuned["token_accuracy"]
+    if not base["perplexity"] or not tuned["perplexity"] or right[0] is None or right[1] is None:
+        return []
+    before, after = (
+        formatting.perplexity(base["perplexity"]),
+        formatting.perplexity(tuned["perplexity"]),
+    )
+    perplexity = f"went from {before} to {after}" if before != after else f"stayed at {before}"
+    return [
+        f"Perplexity {perplexity}, and the first choice is right for"
+        f" {formatting.percent(right[1])} of tokens (n {base['tokens']:,}; base model"
+        f" {formatting.percent(right[0])}; {_points(accuracy, choice)})."
+    ]
+
+
+def _points(change: Interval, choice: CheckpointChoice) -> str:
+    if change.low is None or change.high is None:
+        return f"no interval of the change: {change.why}"
+    if change.low == change.high:
+        return "as many on each row"
+    bounds = formatting.interval(100 * change.low, 100 * change.high)
+    return f"{choice.basis} of the change {bounds} points"
+
+
+def overfitting_sentences(shape: Overfitting) -> list[str]:
+    """Whether it overfits, where loss and metric part, and that it memorises where it does."""
+    parts = [shape["parting"]["sentence"]] if shape["parting"] else []
+    memorises = [shape["stage_sentence"]] if shape["stage"] == "memorising" else []
+    return [shape["sentence"], *parts, *memorises]
+
+
+def add_unmeasured(verdict: Verdict, *, probes: bool) -> Verdict:
+    """The verdict with a sentence on what was not measured, behind that on overfitting: that a run does not
+    overfit says nothing of what it forgot or learned by heart. probes: whether they were on."""
+    missing = [] if verdict.get("forgetting") else ["what it forgot"]
+    if not verdict.get("membership") and not verdict.get("extraction"):
+        missing.append("what it learned by heart")
+    if not missing:
+        return verdict
+    sentence = f"Not measured: {' and '.join(missing)}{'' if probes else ', as probes were off'}."
+    sentences, shape = list(verdict["sentences"]), verdict["overfitting"]
+    of_course = shape["sentence"] if shape else ""
+    place = sentences.index(of_course) + 1 if of_course in sentences else len(sentences)
+    return {**verdict, "sentences": [*sentences[:place], sentence, *sentences[place:]]}
+
+
+def ending_of(stopped: Stopped, config: JudgedConfig) -> str:
+    """How training ended, as a sentence; empty where there was no training."""
+    step, restored = int(stopped["step"]), stopped["restored_step"]
+    if stopped["reason"] == "mixed":  # from the weights of another run
+        return ""
+    reason = {
+        "early_stopping": "Early stopping ended it",
+        "forgetting": "It was stopped for what it forgot,",
+        "max_steps": "It ended at its limit of steps,",
+        "epochs": "It ran all its epochs and ended",
+    }[stopped["reason"]]
+    ending = f"{reason} at step {step:,}"
+    if stopped["reason"] == "early_stopping" and "early_stopping_patience" in config:
+        waited = formatting.plural(config["early_stopping_patience"], "validation")
+        ending += f", as {waited} brought no improvement of {100 * config['early_stopping_threshold']:g}%"
+    if restored is not None and int(restored) != step:
+        ending += f"; the weights of step {int(restored):,}, the best, were restored"
+    return ending + "."
+
+
+# The verdict on a model that was mixed from a run's and its base's, not trained: the same figures on the
+# same rows, and no word of a course.
+#
+# Pure: arrays in, a JSON document out.
+
+UNTRAINED = RunCourse(stopped={"reason": "mixed", "step": 0, "restored_step": None})
+
+
+def judge_mixed(held_out: HeldOut, config: JudgedConfig, *, alpha: float, of: str) -> Verdict:
+    """As `verdict.judge` of a run without a course; overfitting is null. of: the name of the run whose model
+    lies at α 1."""
+    judged = judge(held_out, UNTRAINED, config)
+    course = judged["overfitting"]["sentence"] if judged["overfitting"] else ""
+    where = f"It lies at α {alpha:g} on the way from the base model (0) to “{of}” (1). Nothing was trained."
+    sentences = [where, *(sentence for sentence in judged["sentences"] if sentence != course)]
+    return {**judged, "overfitting": None, "sentences": sentences, "advice": []}
+
+
+def without_advice(judged: Verdict) -> Verdict:
+    """Advice is for the run that it was mixed from: there is nothing here to train otherwise."""
+    forgetting = judged.get("forgetting")
+    if forgetting:
+        judged["forgetting"] = {**forgetting, "advice": []}
+    return {**judged, "advice": []}

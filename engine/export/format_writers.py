@@ -1,0 +1,230 @@
+"""The forms of weights as safetensors, and which function writes which form.
+
+The adapter as peft reads it, whole weights, and those in 8 or 4 bits; compressed-tensors are made by
+llmcompressor in its own environment. Invariant: a writer fills an empty folder, notes its tensors, and
+answers what a reader should know.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from engine.export import export_subject, gguf_formats, model_settings
+from engine.export.export_subject import WRITTEN, ExportSubject, FormWork, public_base
+from engine.export.external_tools import COMPRESSOR, LAST_LINES, plain_environment
+from engine.models import loading
+from engine.worker.job import WorkerJob
+from store.core.errors import ConfigError
+from store.core.export_schemas import WrittenWeights
+from store.core.job_folder import read_json, write_json
+from store.core.model_folders import NO_CODE
+from store.core.model_schemas import BaseReference
+from store.export.forms import COMPRESSED, GGUF_FORMS
+from store.training.methods import Held
+
+
+def write_merged(work: FormWork) -> list[str]:
+    """Merge, round once, save."""
+    work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
+    model = export_subject.load_whole(work.job, work.subject)
+    work.tell("Writing the weights")
+    if work.form.name == "merged":
+        model = model.to(export_subject.stored_dtype(work.job, work.subject))
+    model.save_pretrained(work.folder)
+    work.write_tokenizer(work.folder)
+    work.note_written()
+    return []
+
+
+def write_quantised(work: FormWork) -> list[str]:
+    """Merge into fp32, read that back in few bits, save."""
+    work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
+    merged = work.aside / "merged"
+    dtype = export_subject.stored_dtype(work.job, work.subject)
+    export_subject.load_whole(work.job, work.subject).save_pretrained(merged)
+    work.tell("Quantising")
+    held: Held = "nf4" if work.form.name == "int4" else "int8"
+    model = _read_quantised(merged, held, work.job.device, dtype, headed=work.subject.labels is not None)
+    work.tell("Writing the weights")
+    model.save_pretrained(work.folder)
+    work.write_tokenizer(work.folder)
+    work.note_written()
+    return ["bitsandbytes has to be installed where it is read."]
+
+
+def _read_quantised(folder: Path, held: Held, device: str, dtype: torch.dtype, *, headed: bool) -> Any:
+    auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
+    options = loading.quantisation_options(held, device, dtype, headed=headed)
+    return auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **NO_CODE, **options)
+
+
+COMPRESSION_GROUPS = (128, 64, 32)  # columns that share a scale; the width must be a multiple
+W8A8 = "compressed-tensors-w8a8"
+# Rounded to the nearest: nothing has to be calibrated. A group of 0 columns: a scale for each row, and what
+# comes in is rounded to 8 bits too, token by token.
+COMPRESSION_SCRIPT = """
+import sys
+from transformers import AutoModelForCausalLM
+from llmcompressor import oneshot
+from llmcompressor.modifiers.quantization import QuantizationModifier
+source, target, group = sys.argv[1], sys.argv[2], int(sys.argv[3])
+safe = {"use_safetensors": True, "trust_remote_code": False}
+model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", **safe)
+weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "group", "group_size": group}
+groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
+how = {"config_groups": groups} if group else {"targets": "Linear", "scheme": "W8A8"}
+oneshot(model=model, recipe=QuantizationModifier(ignore=["lm_head"], **how))
+model.save_pretrained(target, save_compressed=True)
+"""
+
+
+def write_compressed(work: FormWork) -> list[str]:
+    """Merge, and have it compressed apart. Raises ModelError or DataError with what went wrong there."""
+    version = COMPRESSOR.check()
+    work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
+    merged = work.aside / "merged"
+    model = export_subject.load_whole(work.job, work.subject)
+    group = 0 if work.form.name == W8A8 else _group(int(model.config.get_text_config().hidden_size))
+    model.to(export_subject.stored_dtype(work.job, work.subject)).save_pretrained(merged)
+    model_settings.complete_settings(merged)
+    work.tell("Quantising in the other environment")
+    command = [COMPRESSOR.python(), "-c", COMPRESSION_SCRIPT, str(merged), str(work.folder), str(group)]
+    ran = subprocess.run(
+        command,
+        env=plain_environment() | {"HF_HUB_OFFLINE": "1"},
+        cwd=work.aside,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    work.job.check_cancelled()  # a signal to the group reaches the other process first
+    if ran.returncode or not (work.folder / "config.json").exists():
+        lines = (ran.stderr.strip() or ran.stdout.strip()).splitlines()[-LAST_LINES:]
+        print("\n".join(lines), file=sys.stderr)
+        raise COMPRESSOR.ended("could not write the model", ran.returncode, lines, version)
+    for file in work.folder.iterdir():
+        file.chmod(0o666 & ~_mask())  # it writes weights that its own user alone can read
+    work.write_tokenizer(work.folder)
+    work.note_written()
+    return []
+
+
+def _group(width: int) -> int:
+    for size in COMPRESSION_GROUPS:
+        if width % size == 0:
+            return size
+    raise ConfigError(
+        f"The model is {width} wide, which is no multiple of {COMPRESSION_GROUPS[-1]}.",
+        fix=f"Choose the form int8 or {W8A8}.",
+        field="form",
+    )
+
+
+def _mask() -> int:
+    import os
+
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+ADAPTER_SETTINGS = "adapter_config.json"
+MODEL_FILES = (
+    ADAPTER_SETTINGS,
+    "config.json",
+    "generation_config.json",
+)  # a classifier's config has its labels
+ADAPTER_WEIGHTS = "*.safetensors"
+
+
+def write_adapter(work: FormWork) -> list[str]:
+    """Copy the adapter. Raises ConfigError (form) for whole weights."""
+    subject = work.subject
+    if not subject.adapter:
+        raise ConfigError(
+            f"{subject.title} is whole weights: there is no adapter.",
+            fix="Choose the form merged, or a GGUF.",
+            field="form",
+        )
+    work.tell("Copying the adapter")
+    for file in sorted(subject.folder.glob(ADAPTER_WEIGHTS)):
+        shutil.copyfile(file, work.folder / file.name)
+    base = write_adapter_settings(work.job, subject, work.folder)
+    work.note_written()
+    return [] if base["hub_id"] else [unpublished_base_notice(subject, base)]
+
+
+def write_adapter_settings(job: WorkerJob, subject: ExportSubject, folder: Path) -> BaseReference:
+    """All but the weights; the base as others know it. Nothing but a model's own files: beside those of a
+    registered version lie its split and its config, which are nobody else's business."""
+    for name in MODEL_FILES:
+        if (subject.folder / name).is_file():
+            shutil.copyfile(subject.folder / name, folder / name)
+    export_subject.copy_tokenizer_files(job, subject, folder)
+    base = public_base(subject, job)
+    settings = read_json(folder / ADAPTER_SETTINGS)
+    write_json(
+        folder / ADAPTER_SETTINGS,
+        settings | {"base_model_name_or_path": base["name"], "revision": base["revision"]},
+    )
+    return base
+
+
+def unpublished_base_notice(subject: ExportSubject, base: BaseReference) -> str:
+    """What a reader has to know where no hub is known to have the base."""
+    if subject.own_base:
+        return (
+            "The adapter belongs to a model that an earlier run made and that no hub has: it loads on no"
+            " other. The form merged needs no base."
+        )
+    if base["name"] in loading.BUNDLED:
+        return (
+            f"The base model is {base['name']} as a package of this machine carries it, written out from 4"
+            " bits, and the hub's model of that name has other weights: whoever loads the adapter has to give"
+            " this base model's folder. The form merged needs no base."
+        )
+    return (
+        f"The base model is known here only as a local folder, {base['name']}: which model of a hub it is,"
+        " nobody has recorded. Whoever loads the adapter has to give the base model's folder. Train on"
+        " the model by its hub id (owner/name), and the adapter names it; the form merged needs no base."
+    )
+
+
+WRITERS = {
+    "adapter": write_adapter,
+    "merged": write_merged,
+    "merged-f32": write_merged,
+    "int8": write_quantised,
+    "int4": write_quantised,
+    **dict.fromkeys(COMPRESSED, write_compressed),
+    **dict.fromkeys(GGUF_FORMS, gguf_formats.write_gguf),
+    "ollama": gguf_formats.write_ollama,
+}
+
+# Beginnings of what the writers tell.
+MESSAGES = (
+    "Merging the adapter",
+    "Reading the weights",
+    "Writing the weights",
+    "Copying the adapter",
+    "Converting to GGUF",
+    "Quantising",
+)
+
+
+def write(work: FormWork) -> tuple[list[str], WrittenWeights]:
+    """Fill the folder: what a reader should know, and the tensors as they were written. What lay between is
+    gone afterwards."""
+    notices = WRITERS[work.form.name](work)
+    shutil.rmtree(work.aside / "merged", ignore_errors=True)
+    if work.form.family not in ("gguf", "ollama"):
+        model_settings.complete_settings(work.folder)
+    written: WrittenWeights = read_json(work.aside / WRITTEN)
+    return notices, written

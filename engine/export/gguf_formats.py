@@ -1,0 +1,296 @@
+"""A GGUF file, by llama.cpp's own converter in a process of its own and its quantisation, and one with a
+Modelfile.
+
+The Modelfile, which `ollama create` reads, has the model's chat template written anew as Ollama has them,
+where its turns are plain enough.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.export import export_subject, external_tools, llama_library, model_settings
+from engine.export.export_subject import FormWork
+from engine.models import loading
+from store.core.errors import ConfigError, ModelError
+from store.core.job_folder import read_json, write_json
+from store.export.forms import file_form
+
+# A GGUF file: llama.cpp's own converter in a process of its own, then its quantisation.
+#
+# The converter is given the merged weights in fp32, so that they are rounded once. Where the chat template
+# writes the token of the beginning itself, the file says that no reader is to add it: most do both.
+
+LAST_LINES = 12
+SCRIPT = Path(__file__).with_name("convert_process.py")
+GUESSED = "tokenizer taken for GPT-2's"  # as the script says it
+NOTICE = (
+    "llama.cpp doesn't know this tokenizer by name: it parts words as GPT-2's does. The prompts were compared"
+    " token by token; other texts may be read otherwise."
+)
+
+
+def write_gguf(work: FormWork) -> list[str]:
+    """The file MODEL.FORM.gguf in the folder."""
+    notices = make_gguf(work, work.folder / file_name(work))
+    work.note_written()
+    return notices
+
+
+def file_name(work: FormWork) -> str:
+    """As people name such files: model-Q8_0.gguf."""
+    form = file_form(work.form.name, work.config.gguf)
+    return f"{work.subject.name}-{form.name.removeprefix('gguf-').upper()}.gguf"
+
+
+def make_gguf(work: FormWork, target: Path) -> list[str]:
+    """Merge, convert to F16, quantise; what a reader should know. Raises ConfigError for an encoder or a
+    classifier."""
+    check_gguf(work)
+    merged, form = work.aside / "merged", file_form(work.form.name, work.config.gguf)
+    work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
+    export_subject.load_whole(work.job, work.subject).save_pretrained(merged)
+    work.tokenizer().save_pretrained(merged)
+    model_settings.complete_settings(merged)
+    _begin_once(work, merged)
+    work.tell("Converting to GGUF")
+    half = target if form.name == "gguf-f16" else work.aside / "model-F16.gguf"
+    notices = convert(merged, half, work.subject.name)
+    if half != target:
+        work.tell(f"Quantising to {form.title.removeprefix('GGUF ')}")
+        llama_library.quantise(half, target, form.ftype)
+        half.unlink()
+    return notices
+
+
+def check_gguf(work: FormWork) -> None:
+    """Raise ConfigError (form) for what llama.cpp has no place for."""
+    subject = work.subject
+    if subject.labels is not None:
+        what = "reads text and has" if _is_encoder(subject.base(work.job)) else "has"
+        raise ConfigError(
+            f"{subject.title} {what} a classification head, which GGUF files of language models have no place"
+            " for.",
+            fix="Choose the form merged.",
+            field="form",
+        )
+    if _is_encoder(subject.base(work.job)):
+        raise ConfigError(
+            f"{subject.title} is an encoder: it reads text and can't write any.",
+            fix="Choose the form merged.",
+            field="form",
+        )
+
+
+def check_tools() -> None:
+    """Raise StateError where converter or library are missing, and say how to get them."""
+    external_tools.find_converter()
+    llama_library.library()
+
+
+def _is_encoder(source: str) -> bool:
+    return loading.is_encoder(loading.load_config(source))
+
+
+def _begin_once(work: FormWork, merged: Path) -> None:
+    """Where the template writes the token of the beginning, readers are told not to add it."""
+    tokenizer = work.tokenizer()
+    if not tokenizer.bos_token:
+        return
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    settings = read_json(merged / "tokenizer_config.json")
+    adds = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+    settings["add_bos_token"] = adds and not text.startswith(tokenizer.bos_token)
+    write_json(merged / "tokenizer_config.json", settings)
+
+
+def convert(folder: Path, target: Path, name: str) -> list[str]:
+    """The model in `folder` as an F16 file; what a reader should know of it. Raises ModelError with what the
+    converter said."""
+    tool = external_tools.find_converter()
+    command = [sys.executable, "-P", str(SCRIPT), str(folder), "--outtype", "f16"]
+    command += ["--outfile", str(target), "--model-name", name]
+    environment = os.environ | {"PYTHONPATH": str(tool), "CUDA_VISIBLE_DEVICES": ""}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+    if ran.returncode == 0 and target.exists():
+        return [NOTICE] if GUESSED in ran.stderr else []
+    last = "\n".join((ran.stderr or ran.stdout).strip().splitlines()[-LAST_LINES:])
+    print(last, file=sys.stderr)
+    why = last.splitlines()[-1].strip() if last else f"exit code {ran.returncode}"
+    raise ModelError(
+        f"llama.cpp's converter could not write the model: {why[:300]}",
+        fix="The job's log has its last lines. An architecture that llama.cpp doesn't know can't be a GGUF.",
+        field="form",
+    )
+
+
+# A GGUF file with a Modelfile, which `ollama create` reads.
+#
+# Ollama renders prompts by Go templates, not by Jinja. A template whose renderings follow one shape (each
+# turn between the same two pieces of text, whatever its role) is written as a Go template that renders the
+# same; one that doesn't is left to Ollama, which takes the nearest of those that it knows, and the reader
+# is told so. What Ollama's parser drops or cuts (signs that don't print, three quotes) is no shape either.
+
+SYSTEM, USER, ANSWER = "Sy9#", "Us3%", "An7&"  # nothing that a template has of its own
+UNSHAPED = (
+    "The chat template is no sequence of turns of one shape, so that the Modelfile has no TEMPLATE. Ollama"
+    " then takes the one of its own templates that looks most like it, which may render otherwise, or where"
+    " none does the model's own: compare a prompt before you use it."
+)
+TRIMS = (
+    "The chat template takes away spaces around the texts of turns; a template of Ollama can't. Texts without"
+    " such spaces are rendered the same."
+)
+
+
+@dataclass(frozen=True)
+class TurnShape:
+    """What stands before and after the text of a turn, and the beginning of an answer. begin: of every
+    conversation; unasked: of one without instructions, those that the template has by itself."""
+
+    begin: str
+    unasked: str
+    system: tuple[str, str]
+    user: tuple[str, str]
+    answer: tuple[str, str]
+    opening: str
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """All that stands around texts."""
+        return (self.begin, self.unasked, *self.system, *self.user, *self.answer, self.opening)
+
+
+def write_ollama(work: FormWork) -> list[str]:
+    """The file and its Modelfile."""
+    name = file_name(work)
+    notices = make_gguf(work, work.folder / name)
+    tokenizer = work.tokenizer()
+    shape = turn_shape(tokenizer)
+    (work.folder / "Modelfile").write_text(modelfile(tokenizer, name, shape, work), encoding="utf-8")
+    work.note_written()
+    if shape is None:
+        return [*notices, UNSHAPED]
+    return [*notices, TRIMS] if _trims(tokenizer, shape) else notices
+
+
+def modelfile(tokenizer: Any, name: str, shape: TurnShape | None, work: FormWork) -> str:
+    """FROM, TEMPLATE, stop tokens and parameters; greedy answers, as the evaluation's are."""
+    lines = [f"FROM ./{name}"]
+    if shape is not None:
+        lines.append(f'TEMPLATE """{go_template(shape)}"""')
+    stops = dict.fromkeys([tokenizer.eos_token, *_closings(tokenizer, shape)])
+    lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops if stop and stop.strip()]
+    # older releases punish what was written before, unless they are told not to
+    lines += ["PARAMETER temperature 0", "PARAMETER repeat_penalty 1", f"PARAMETER num_ctx {_context(work)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    mark = '"""' if '"' in text else '"'
+    return f"{mark}{text}{mark}"
+
+
+def _closings(tokenizer: Any, shape: TurnShape | None) -> list[str]:
+    """What closes an answer, where it is a token of its own: other texts may stand in the middle of one."""
+    closing = shape.answer[1].strip() if shape else ""
+    return [closing] if closing in tokenizer.get_added_vocab() else []
+
+
+def _context(work: FormWork) -> int:
+    from engine.models import loading
+
+    config = loading.load_config(work.subject.base(work.job)).get_text_config()
+    return int(min(getattr(config, "max_position_embeddings", 2048) or 2048, 8192))
+
+
+def turn_shape(tokenizer: Any) -> TurnShape | None:
+    """The shape of the template's turns, checked against a conversation of four; None where it has none."""
+    try:
+        shape = _cut_apart(tokenizer)
+    except ValueError:
+        return None
+    if shape is None or not all(map(_survives, shape.pieces)):
+        return None
+    turns = [("system", "A b"), ("user", "C d"), ("assistant", "E f"), ("user", "G h")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    want = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return shape if _rendered(shape, turns) == want and _without_system(tokenizer, shape) else None
+
+
+def _survives(text: str) -> bool:
+    """Whether Ollama's parser of Modelfiles leaves the text as it is."""
+    return '"""' not in text and all(sign.isprintable() or sign in "\t\r\n" for sign in text)
+
+
+def _trims(tokenizer: Any, shape: TurnShape) -> bool:
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": " C d "}], tokenize=False, add_generation_prompt=True
+    )
+    return bool(_rendered(shape, [("user", " C d ")]) != text)
+
+
+def _rendered(shape: TurnShape, turns: list[tuple[str, str]]) -> str:
+    around = {"system": shape.system, "user": shape.user, "assistant": shape.answer}
+    begin = shape.begin + ("" if turns[0][0] == "system" else shape.unasked)
+    return begin + "".join(around[r][0] + t + around[r][1] for r, t in turns) + shape.opening
+
+
+def _without_system(tokenizer: Any, shape: TurnShape) -> bool:
+    """Whether a conversation without instructions is rendered without any."""
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "C d"}], tokenize=False, add_generation_prompt=True
+    )
+    return bool(_rendered(shape, [("user", "C d")]) == text)
+
+
+def _cut_apart(tokenizer: Any) -> TurnShape | None:
+    def render(*roles: str, prompt: bool = False) -> str:
+        texts = {"system": SYSTEM, "user": USER, "assistant": ANSWER}
+        messages = [{"role": role, "content": texts[role]} for role in roles]
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
+
+    whole = render("system", "user", "assistant", prompt=True)
+    user, twice = render("user", "assistant"), render("user", "assistant", "user", "assistant")
+    opening = whole.removeprefix(render("system", "user", "assistant"))
+    if not twice.startswith(user):
+        return None
+    pair = twice.removeprefix(user)
+    bare = user.removesuffix(pair)
+    if bare + pair != user:
+        return None
+    before_user, _, rest = pair.partition(USER)
+    middle, _, end = rest.partition(ANSWER)
+    if not middle.endswith(opening) or not opening:
+        return None
+    before_system, _, after_system = whole.removesuffix(pair + opening).partition(SYSTEM)
+    begin, unasked = (bare, "") if before_system.startswith(bare) else ("", bare)
+    around = (before_system.removeprefix(begin), after_system)
+    after_user = middle.removesuffix(opening)
+    return TurnShape(begin, unasked, around, (before_user, after_user), (opening, end), opening)
+
+
+def go_template(shape: TurnShape) -> str:
+    """The same in Go's template language, over Ollama's messages."""
+
+    def turn(role: str, around: tuple[str, str]) -> str:
+        before, after = map(_literal, around)
+        return f'{{{{ if eq .Role "{role}" }}}}{before}{{{{ .Content }}}}{after}{{{{ end }}}}'
+
+    parts = [turn("system", shape.system), turn("user", shape.user), turn("assistant", shape.answer)]
+    unasked = ""
+    if shape.unasked:
+        without = '{{ if ne (index .Messages 0).Role "system" }}'
+        unasked = f"{without}{_literal(shape.unasked)}{{{{ end }}}}"
+    turns = f"{{{{ range .Messages }}}}{''.join(parts)}{{{{ end }}}}"
+    return f"{_literal(shape.begin)}{unasked}{turns}{_literal(shape.opening)}"
+
+
+def _literal(text: str) -> str:
+    """As text that Go doesn't take for the beginning of a command."""
+    return text.replace("{{", '{{ "{{" }}')

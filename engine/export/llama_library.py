@@ -1,0 +1,285 @@
+"""llama.cpp as a library, in this process: quantisation, and a file's tokens and distributions.
+
+The reader of a parity check asks a GGUF file by its own template, tokenizer, positions and stop tokens.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoTokenizer
+
+from engine.export.parity.exchange import AskedText, ParityQuestions, read_alone
+from engine.models.forward import packed_forward
+from store.core.errors import ModelError, StateError
+from store.core.model_folders import NO_CODE
+
+# llama.cpp as a library, in this process: quantisation, and a file's tokens and distributions.
+#
+# What it prints is kept aside but for the reason of an error. A call that it can't do is a Python error here,
+# never the end of the process: texts longer than its batch are given in parts.
+
+BATCH = 512  # tokens that are decoded at a time
+
+
+def library() -> tuple[Any, Any]:
+    """cffi's library and types. Raises StateError where the package is not installed."""
+    try:
+        from llama_cpp_py_sync._cffi_bindings import get_ffi, get_lib
+    except ImportError as error:
+        raise StateError(
+            "llama.cpp's library is not installed.", fix="pip install llama-cpp-py-sync", field="form"
+        ) from error
+    return get_lib(), get_ffi()
+
+
+def version() -> str:
+    """Of llama.cpp, as it names its builds."""
+    from llama_cpp_py_sync import __llama_cpp_tag__
+
+    return f"llama.cpp {__llama_cpp_tag__}"
+
+
+@contextmanager
+def _quiet() -> Iterator[Callable[[], str]]:
+    """Inside, what C code writes to standard error is kept aside: it gives the last line about an error."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as lines:
+
+        def why() -> str:
+            lines.seek(0)
+            text = lines.read().decode("utf-8", "replace")
+            return next((line.strip() for line in reversed(text.splitlines()) if "error" in line), "")
+
+        try:
+            os.dup2(lines.fileno(), 2)
+            yield why
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def quantise(source: Path, target: Path, ftype: int) -> None:
+    """Write `source`, an F16 file, in another of llama.cpp's file types. Raises ModelError."""
+    lib, _ = library()
+    with _quiet() as why:
+        lib.llama_backend_init()
+        settings = lib.llama_model_quantize_default_params()
+        settings.ftype = ftype
+        settings.nthread = max(1, os.cpu_count() or 1)
+        code = lib.llama_model_quantize(os.fsencode(source), os.fsencode(target), _pointer(settings))
+        reason = why() if code else ""
+    if code:
+        raise ModelError(
+            f"llama.cpp could not quantise the model: {reason or f'code {code}'}",
+            fix="Choose the form gguf-f16, or another quantisation.",
+            field="form",
+        )
+
+
+def _pointer(settings: Any) -> Any:
+    _, ffi = library()
+    return ffi.addressof(settings) if not isinstance(settings, int) else settings
+
+
+class GgufModel:
+    """A GGUF file that is held; close it. `context`: tokens that one text may have here."""
+
+    def __init__(self, path: Path, context: int, threads: int) -> None:
+        from llama_cpp_py_sync import Llama
+
+        self.lib, self.ffi = library()
+        with _quiet() as why:
+            try:
+                self.llama = Llama(
+                    str(path), n_ctx=context, n_batch=BATCH, n_threads=threads, n_threads_batch=threads
+                )
+            except RuntimeError as error:
+                raise ModelError(f"llama.cpp can't load {path.name}: {why() or error}") from error
+            # it would give an output for every token
+            self.lib.llama_set_embeddings(self.llama._ctx, False)
+        self.model, self.held, self.vocab = self.llama._model, self.llama._ctx, self.llama._vocab
+
+    def close(self) -> None:
+        with _quiet():
+            self.llama.close()
+
+    def text(self, key: str) -> str:
+        """A line of the file's metadata; empty where it has none."""
+        size = 65_536
+        room = self.ffi.new(f"char[{size}]")
+        length = self.lib.llama_model_meta_val_str(self.model, key.encode(), room, size)
+        if length >= size:
+            room = self.ffi.new(f"char[{length + 1}]")
+            length = self.lib.llama_model_meta_val_str(self.model, key.encode(), room, length + 1)
+        return "" if length < 0 else self.ffi.string(room).decode("utf-8", "replace")
+
+    @property
+    def trained_context(self) -> int:
+        return int(self.lib.llama_model_n_ctx_train(self.model))
+
+    @property
+    def begins(self) -> int | None:
+        """The token of the beginning."""
+        token = int(self.lib.llama_vocab_bos(self.vocab))
+        return None if token < 0 else token
+
+    def ends(self, token: int) -> bool:
+        """Whether the file says that an answer ends with it."""
+        return bool(self.lib.llama_vocab_is_eog(self.vocab, token))
+
+    def tokens(self, text: str) -> list[int]:
+        """As a server would: with what the file says is to be added, special tokens read as such."""
+        return [int(token) for token in self.llama.tokenize(text, add_special=True, parse_special=True)]
+
+    def forget(self, behind: int = 0) -> int:
+        """Begin a new text, or go on behind the first so many tokens of the last one, where the model can;
+        how many of them are held."""
+        memory = self.lib.llama_get_memory(self.held)
+        if behind and self.lib.llama_memory_seq_rm(memory, 0, behind, -1):
+            return behind
+        self.lib.llama_memory_clear(memory, True)
+        return 0
+
+    def logits(self, ids: list[int], begin: int, wanted: list[int]) -> np.ndarray:
+        """[wanted, vocabulary] after the tokens at the places `wanted` of `ids`, which stand at `begin` and
+        after it in the text. Raises ModelError."""
+        size = int(self.lib.llama_vocab_n_tokens(self.vocab))
+        out = np.empty((len(wanted), size), np.float32)
+        rows = {place: row for row, place in enumerate(wanted)}
+        for start in range(0, len(ids), BATCH):
+            part = ids[start : start + BATCH]
+            batch = self.lib.llama_batch_init(len(part), 0, 1)
+            try:
+                batch.n_tokens = len(part)
+                for i, token in enumerate(part):
+                    batch.token[i], batch.pos[i] = token, begin + start + i
+                    batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+                    batch.logits[i] = 1 if start + i in rows else 0
+                code = self.lib.llama_decode(self.held, batch)
+                if code:
+                    raise ModelError(f"llama.cpp could not read a text of {len(ids)} tokens (code {code}).")
+                for i in range(len(part)):
+                    if start + i in rows:
+                        line = self.lib.llama_get_logits_ith(self.held, i)
+                        out[rows[start + i]] = np.frombuffer(self.ffi.buffer(line, size * 4), np.float32)
+            finally:
+                self.lib.llama_batch_free(batch)
+        return out
+
+
+ROPE_USUAL = 10_000.0  # where a file says nothing
+ROOM = 64  # tokens of the context beside prompt and answer
+TIMED_PROMPTS = 2
+UNMERGED = 2  # dimensions of a matrix
+
+
+class LlamaReader:
+    """The file of one check. `tokenizer` renders with the file's template, and makes no ids."""
+
+    def __init__(self, asked: ParityQuestions, tokenizer_folder: str) -> None:
+        self.asked, self.file = asked, Path(asked["export"])
+        texts = [
+            *asked["answers"]["ids"],
+            *asked["rows"]["ids"],
+            *asked["joined"]["ids"],
+            *asked["prompt_ids"],
+        ]
+        longest = max((len(ids) for ids in texts), default=0)
+        self.passed: list[int] = []  # the text whose tokens the model holds
+        self.gguf = GgufModel(self.file, longest + asked["max_new_tokens"] + ROOM, _threads())
+        self.tokenizer = self._renderer(tokenizer_folder)
+
+    def _renderer(self, folder: str) -> Any:
+        """Jinja as transformers runs it, with the template and the special tokens that the file has."""
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **NO_CODE)
+        tokenizer.chat_template = self.gguf.text("tokenizer.chat_template")
+        return tokenizer
+
+    @property
+    def engine(self) -> str:
+        return version()
+
+    @property
+    def context(self) -> int:
+        return self.gguf.trained_context
+
+    @property
+    def rope_base(self) -> float:
+        kind = self.gguf.text("general.architecture")
+        return float(self.gguf.text(f"{kind}.rope.freq_base") or ROPE_USUAL)
+
+    @property
+    def begin_token(self) -> int | None:
+        return self.gguf.begins
+
+    def ids(self, text: str) -> list[int]:
+        return self.gguf.tokens(text)
+
+    def logits(self, ids: list[int], places: list[int]) -> np.ndarray:
+        """[places, vocabulary] of what stands before each of these places."""
+        alike = packed_forward.common_start([self.passed, ids]) if self.passed else 0
+        begin = self.gguf.forget(min(alike, min(places) - 1))
+        self.passed = []  # where llama.cpp fails on the way, nobody knows what it holds
+        logits = self.gguf.logits(ids[begin:], begin, [place - 1 - begin for place in places])
+        self.passed = ids
+        return logits
+
+    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]:
+        """Of each group the logits [places, vocabulary] of its texts."""
+        return read_alone(self.logits, groups)
+
+    def ends_answer(self, token: int) -> bool:
+        """Whether an answer ends with it."""
+        return self.gguf.ends(token)
+
+    def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]:
+        """Greedy, one prompt at a time."""
+        answers = []
+        for done, prompt in enumerate(prompts, start=1):
+            answers.append(self._answer(prompt))
+            on_done(done, len(prompts))
+        return answers
+
+    def pace(self, prompts: list[list[int]]) -> float | None:
+        """Tokens a second of a few prompts."""
+        began = time.perf_counter()
+        made = sum(len(self._answer(prompt)) for prompt in prompts[:TIMED_PROMPTS])
+        seconds = time.perf_counter() - began
+        return made / seconds if made else None
+
+    def _answer(self, prompt: list[int]) -> list[int]:
+        self.gguf.forget()
+        self.passed = []
+        new: list[int] = []
+        part, begin = prompt, 0
+        while len(new) < self.asked["max_new_tokens"]:
+            token = int(self.gguf.logits(part, begin, [len(part) - 1])[0].argmax())
+            new.append(token)
+            if self.gguf.ends(token):
+                break
+            begin += len(part)
+            part = [token]
+        return new
+
+    def classes(self, texts: list[str], on_done: Callable[[int, int], None]) -> np.ndarray:
+        """A GGUF file of a language model has no head."""
+        raise ValueError("A GGUF file has no classification head.")
+
+    def zeroed(self) -> list[str]:
+        """Matrices that are nothing but zeros, in whatever form they lie."""
+        from gguf import GGUFReader
+
+        tensors = GGUFReader(self.file).tensors
+        return [each.name for each in tensors if len(each.shape) >= UNMERGED and not each.data.any()]
+
+
+def _threads() -> int:
+    return max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))

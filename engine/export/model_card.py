@@ -1,0 +1,188 @@
+"""README.md of an export: a card in the hub's form with what is known, and nothing that isn't.
+
+License and languages are what the card of the base model states of itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import metadata_load
+
+from engine.export.export_subject import ExportSubject
+from engine.models import loading
+from engine.worker.job import WorkerJob
+from store.core.errors import ModelError
+from store.core.export_schemas import BaseCard, ModelCard, ParityReport
+from store.core.figure_schemas import Difference, Estimate
+from store.core.formatting import plural
+from store.export import export_text
+from store.export.config import ModelExport
+from store.export.forms import FORMS, ExportForm
+from store.registry import model_card
+from store.runs import card_text
+from store.training.methods import METHODS
+
+CARD = "README.md"
+MAX_BYTES = 2**20
+MAX_LANGUAGES = 200
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,99}")
+LICENSE_NAME = re.compile(r"[\w][\w .+-]{0,99}")
+LINK = re.compile(r"https://[\w./%~#?=&+-]{1,300}")
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}|code|multilingual")
+UNKNOWN: BaseCard = {"license": None, "license_name": None, "license_link": None, "languages": []}
+
+
+def read_base_card(job: WorkerJob, subject: ExportSubject) -> BaseCard:
+    """Of the model beneath, whose card lies beside its weights or on the hub."""
+    try:
+        file = loading.file_of(_source(job, subject), CARD)
+        if file is None or file.stat().st_size > MAX_BYTES:
+            return UNKNOWN
+        return stated(metadata_load(file) or {})
+    except (ModelError, OSError, ValueError, RecursionError, yaml.YAMLError):
+        return UNKNOWN  # a base that is gone, or a card that is none
+
+
+def _source(job: WorkerJob, subject: ExportSubject) -> str:
+    """Of a model that an earlier run merged, and of whole weights, what all of it was made of."""
+    if subject.adapter and not subject.own_base:
+        return subject.base(job)
+    return loading.resolve(subject.config.model, job.home)
+
+
+def stated(head: dict[str, Any]) -> BaseCard:
+    """From the front matter of a card, as far as it is of the hub's form."""
+    license_ = _matching(LICENSE, head.get("license"))
+    other = license_ == "other"
+    named = head.get("language")
+    listed = named if isinstance(named, list) else [named]
+    languages = [_matching(LANGUAGE, each) for each in listed[:MAX_LANGUAGES]]
+    return {
+        "license": license_,
+        "license_name": _matching(LICENSE_NAME, head.get("license_name")) if other else None,
+        "license_link": _matching(LINK, head.get("license_link")) if other else None,
+        "languages": [each for each in languages if each],
+    }
+
+
+def _matching(form: re.Pattern[str], value: Any) -> str | None:
+    return value if isinstance(value, str) and form.fullmatch(value) else None
+
+
+# README.md of an export: a card in the hub's form with what is known, and nothing that isn't.
+#
+# What the model is made of, what training did, how the export differs from the model that was evaluated, and
+# how to load it.
+
+EXACT = ("adapter", "merged", "merged-f32")  # the weights of the model, but for rounding
+FOLDER = "FOLDER"  # where the files lie, of an export that no hub has
+
+
+@dataclass(frozen=True)
+class WrittenExport:
+    """What is exported, in which form, and where it lies. card: what is known of the model."""
+
+    subject: ExportSubject
+    config: ModelExport
+    card: ModelCard
+    folder: Path
+
+    @property
+    def form(self) -> ExportForm:
+        return FORMS[self.config.form]
+
+    @property
+    def place(self) -> str:
+        """By which a reader's code finds it."""
+        return self.config.hub or FOLDER
+
+
+def export_card(export: WrittenExport, parity: ParityReport, notices: list[str]) -> str:
+    """The text of README.md: the model card, and beside it what the export is."""
+    text = model_card.write(export.card, _head(export)).rstrip()
+    exported = f"Exported as **{export.form.title}** by Tunebench."
+    if export.card["evaluations"] and export.form.name not in EXACT:
+        exported += " The figures above are of the model before that; what the form changed stands below."
+    parts = [
+        text,
+        f"## This export\n\n{exported}",
+        f"## How to load it\n\n{_loading(export)}",
+        "## Beside the model that was evaluated\n\n" + "\n".join(_parity(parity)),
+    ]
+    if notices:
+        parts.append("## To know\n\n" + "\n".join(f"- {card_text.plain(notice)}" for notice in notices))
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(export: WrittenExport) -> dict[str, object]:
+    """What the form makes of the model card's front matter."""
+    family, base = export.form.family, export.card["base"]
+    trained = export.card["run"] is not None or export.card["adapter"]
+    relation = "adapter" if family == "adapter" else "finetune" if trained else "quantized"
+    library = {"adapter": "peft", "gguf": "gguf", "ollama": "gguf"}.get(family, "transformers")
+    pipeline = "text-classification" if export.subject.labels else "text-generation"
+    config = export.card["config"] or {}
+    tags = [str(config[name]) for name in ("method", "task") if config.get(name)]
+    hub_id = base["hub_id"] if base else None
+    return card_text.shared_header(hub_id, relation, library, pipeline, [export.form.name, *tags])
+
+
+def _loading(export: WrittenExport) -> str:
+    subject, form, base = export.subject, export.form, export.card["base"]
+    if form.family == "ollama":
+        fetched = f"hf download {export.place} --local-dir {FOLDER}\n" if export.config.hub else ""
+        enter = f"{fetched}cd {FOLDER}\n"
+        return f"{_of_folder(export)}```sh\n{enter}ollama create {subject.name.lower()} -f Modelfile\n```"
+    if form.reader == "llama.cpp":
+        file = next(export.folder.glob("*.gguf")).name
+        named = f"--hf-repo {export.place} --hf-file {file}" if export.config.hub else f"-m {FOLDER}/{file}"
+        return f"{_of_folder(export)}```sh\nllama-server {named}\n```"
+    headed = subject.labels is not None
+    if form.family != "adapter":
+        return _of_folder(export) + card_text.loading(export.place, None, headed=headed)
+    beneath = card_text.BaseOfAdapter(base["hub_id"] if base else None)
+    code = _of_folder(export) + card_text.loading(export.place, beneath, headed=headed)
+    if METHODS[subject.config.method].family == "adapter":
+        return f"{card_text.UNREGISTERED}\n\n{code}"
+    return code
+
+
+def _of_folder(export: WrittenExport) -> str:
+    return "" if export.config.hub and export.form.family != "ollama" else f"{card_text.OF_FOLDER}\n\n"
+
+
+def _parity(parity: ParityReport) -> list[str]:
+    lines = [
+        f"{export_text.STATUS_WORDS[parity['status']]} ({plural(parity['prompts'], 'row')} compared)."
+        f" Read by {parity['engine']} in another process.",
+        "",
+        "| | |",
+        "|---|---|",
+    ]
+    rendering = parity["rendering"]
+    lines.append(
+        f"| Prompts rendered otherwise | {rendering['other_bytes']:,} by bytes, {rendering['other_ids']:,} by"
+        f" tokens, of {rendering['prompts']:,} |"
+    )
+    for title, estimate in (
+        ("Mean divergence, nats a token", parity["mean_kl"]),
+        ("Tokens with the same favourite", parity["argmax_agreement"]),
+        ("Answers that are the same", parity["answer_agreement"]),
+    ):
+        if estimate:
+            lines.append(f"| {title} | {_with_n(estimate)} |")
+    lines += [f"| Change of {_plain(each)} | {_with_n(each, signed=True)} |" for each in parity["figures"]]
+    return [*lines, *(["", *(f"- {reason}" for reason in parity["reasons"])] if parity["reasons"] else [])]
+
+
+def _plain(figure: Difference) -> str:
+    return figure["metric"].removeprefix("eval/").replace("_", " ")
+
+
+def _with_n(figure: Estimate | Difference, *, signed: bool = False) -> str:
+    return f"{card_text.with_interval(figure, signed=signed)}, n {figure['n']:,}"

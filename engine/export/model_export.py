@@ -1,0 +1,195 @@
+"""The job `model_export`: a model in one form, held against the one that was evaluated, in a folder.
+
+All is made aside. What a form can't hold is refused before anything is written, and so is a disk that hasn't
+the room. The folder gets its name once files, card, parity and checksums are there.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from engine.evaluation.evaluated_model import LOADING
+from engine.export import (
+    export_subject,
+    format_writers,
+    gguf_formats,
+    model_card,
+    publication,
+    tensor_manifest,
+)
+from engine.export.export_subject import ExportSubject, FormWork, of_job, public_base
+from engine.export.external_tools import COMPRESSOR
+from engine.export.parity import checking
+from engine.models import loading
+from engine.models.bundled import count_parameters
+from engine.worker.job import Phase, Phases, WorkerJob
+from engine.worker.temporary_folder import temporary_folder
+from store.core.errors import ConfigError, StateError
+from store.core.export_schemas import (
+    BaseFingerprint,
+    ExportManifest,
+    ExportOrder,
+    ModelCard,
+    ModelExportResult,
+    ParityReport,
+    WrittenWeights,
+)
+from store.core.job_folder import write_json
+from store.export.config import ModelExport
+from store.export.forms import COMPRESSED, FORMS, file_form
+from store.jobs.schemas import JobOrder
+
+WEIGHTS = (".safetensors", ".gguf")
+FULL, HALF = 4, 2  # bytes of a weight in fp32, in 16 bits
+BEGINNING = "Reading the model"
+STEPS = 9  # pieces of work that the job says it does, about
+
+
+def phases(order: JobOrder) -> Phases:
+    """Written, read back, and given its name."""
+    ending = Phase(("Reckoning the checksums", "Writing the zip file", "Pushing to "), 0.05)
+    asked = ModelExport.parse(order["config"])
+    return (LOADING, Phase((BEGINNING, *format_writers.MESSAGES), 0.15), *checking.phases(asked), ending)
+
+
+def run(job: WorkerJob) -> ModelExportResult:
+    """Export what `job.config` says. Raises ConfigError for a form that can't hold the model, DataError for a
+    full disk, StateError for tools or a hub that aren't there."""
+    config = ModelExport.parse(job.config)
+    began = time.monotonic()
+    job.status("preparing")
+    if config.hub:
+        publication.check_repository(config.hub, private=config.private)
+    with temporary_folder(job, what="the export", again="export again") as aside:
+        return ModelExporting(job, config, aside, began).run()
+
+
+class ModelExporting:
+    """One export: written, compared, described, given its name."""
+
+    def __init__(self, job: WorkerJob, config: ModelExport, aside: Path, began: float) -> None:
+        self.job, self.config, self.aside, self.began = job, config, aside, began
+        self.form = FORMS[config.form]
+        self.folder = aside / "export"
+        self.folder.mkdir()
+        self.done = 0
+
+    def run(self) -> ModelExportResult:
+        job, config = self.job, self.config
+        self.tell(BEGINNING)
+        subject = of_job(job, config, self.aside)
+        source_bytes = self._check(subject)
+        notices, written = format_writers.write(self._work(subject))
+        parity, more = checking.check(job, subject, config, self.folder, self.aside, written)
+        notices += more
+        self._write_manifest(subject, written)
+        export = model_card.WrittenExport(subject, config, self._card(subject), self.folder)
+        card = model_card.export_card(export, parity, notices)
+        (self.folder / "README.md").write_text(card, encoding="utf-8")
+        files = publication.write_checksums(self.folder, self.tell)
+        address = self._push(parity, notices)
+        name = f"{subject.name}-{config.form}"
+        archive = None
+        if config.zip:
+            archive = self.aside / "export.zip"
+            publication.zipped(self.folder, archive, name, self.tell)
+        job.check_cancelled()
+        published = publication.publish(job, self.folder, archive, name)
+        return {
+            "form": config.form,
+            "gguf": config.gguf if config.form == "ollama" else None,
+            "name": published.folder.name,
+            "folder": published.folder.relative_to(job.home.path).as_posix(),
+            "bytes": sum(file["bytes"] for file in files),
+            "model_bytes": sum(file["bytes"] for file in files if file["path"].endswith(WEIGHTS)),
+            "source_bytes": source_bytes,
+            "files": files,
+            "zip": published.zip,
+            "hub": address,
+            "parity": parity,
+            "notices": notices,
+            "seconds": time.monotonic() - self.began,
+        }
+
+    def tell(self, what: str) -> None:
+        """The next piece of work; raises Cancelled when asked to stop."""
+        self.job.check_cancelled()
+        self.done += 1
+        self.job.progress(min(self.done, STEPS), STEPS, "steps", what)
+
+    def _check(self, subject: ExportSubject) -> int:
+        """Bytes of the model's whole weights in 16 bits, once it is sure that the form can be written."""
+        work = self._work(subject)
+        if subject.labels is not None and not self.form.headed and self.form.reader != "llama.cpp":
+            raise ConfigError(
+                f"{subject.title} has a classification head, which {self.form.title} has no place for.",
+                fix="Choose the form merged.",
+                field="form",
+            )
+        if self.form.reader == "llama.cpp":
+            gguf_formats.check_gguf(work)
+        if self.form.needs_merge:
+            export_subject.check_mergeable(subject)
+        if self.config.form in COMPRESSED:
+            COMPRESSOR.check()
+        checking.check_reader(self.config, subject, self.job.device)
+        if self.form.reader == "llama.cpp":
+            gguf_formats.check_tools()
+        parameters = _parameters(subject, self.job)
+        publication.check_space(self.job, self._needed(parameters, subject))
+        return HALF * parameters
+
+    def _needed(self, parameters: int, subject: ExportSubject) -> int:
+        """Bytes on the disk while it is made."""
+        form = file_form(self.config.form, self.config.gguf)
+        if not self.form.needs_merge:
+            made = sum(file.stat().st_size for file in subject.folder.iterdir() if file.is_file())
+        else:
+            made = int(parameters * form.bits / 8)
+        between = FULL * parameters if self.form.needs_merge and self.form.family != "weights" else 0
+        half = HALF * parameters if form.reader == "llama.cpp" and form.name != "gguf-f16" else 0
+        return between + half + made * (2 if self.config.zip else 1)
+
+    def _work(self, subject: ExportSubject) -> FormWork:
+        return FormWork(self.job, subject, self.config, self.form, self.folder, self.aside, self.tell)
+
+    def _card(self, subject: ExportSubject) -> ModelCard:
+        """What the engine knows of the model, with what its files alone say: the base by hub id and commit,
+        what that states of itself, and the course up to these very weights."""
+        order: ExportOrder = self.job.order["export"]
+        document, base = order["card"], public_base(subject, self.job)
+        course = subject.note.get("course") or document["course"]
+        untrained = not subject.adapter and document["base"] is None
+        stated = model_card.UNKNOWN if untrained else model_card.read_base_card(self.job, subject)
+        return {**document, "base": None if untrained else base, "base_card": stated, "course": course}
+
+    def _write_manifest(self, subject: ExportSubject, written: WrittenWeights) -> None:
+        """What was written, for whoever holds the files against it later."""
+        beneath: BaseFingerprint | None = None
+        if self.form.family == "adapter":
+            base = public_base(subject, self.job)
+            weights = tensor_manifest.of_weights(loading.weights_folder(subject.base(self.job)))
+            sha256 = tensor_manifest.fingerprint(weights)
+            beneath = {"name": base["name"], "revision": base["revision"], "sha256": sha256}
+        document: ExportManifest = {**written, "form": self.config.form, "base": beneath}
+        write_json(self.folder / tensor_manifest.FILE, document)
+
+    def _push(self, parity: ParityReport, notices: list[str]) -> str | None:
+        """The repository's address; an export that failed, or that the hub didn't take, stays here."""
+        if not self.config.hub:
+            return None
+        if parity["status"] == "failed":
+            notices.append(f"It was not pushed to {self.config.hub}, as parity failed.")
+            return None
+        self.tell(f"Pushing to {self.config.hub}")
+        try:
+            return publication.push_to_hub(self.folder, self.config.hub, private=self.config.private)
+        except StateError as error:
+            notices.append(f"It was not pushed. {error.message} {error.fix}")
+            return None
+
+
+def _parameters(subject: ExportSubject, job: WorkerJob) -> int:
+    """Of the whole model."""
+    return count_parameters(loading.weights_folder(subject.base(job)))

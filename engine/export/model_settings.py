@@ -1,0 +1,69 @@
+"""config.json, tokenizer_config.json and the like, as readers of different ages look for them.
+
+What has another name in an older or a newer release is written under both, and where a model lay on this
+machine is left out. Invariant: light to import, as the parity check's process in other environments does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from store.core.job_folder import read_json, write_json
+
+ModelSettings = dict[str, Any]
+
+
+# What readers of different ages look for under different names is written under both.
+#
+# transformers 5 writes `rope_parameters` and `dtype`; what reads `rope_theta` and `torch_dtype` would fall
+# back to 10,000 and to fp32 without a word. The chat template is looked for in a file of its own and in
+# tokenizer_config.json, the generation's tokens in generation_config.json and in config.json.
+
+MACHINE_KEYS = ("_name_or_path", "name_or_path")
+
+
+def complete_settings(folder: Path) -> None:
+    """Write what is missing of each pair, and leave out where the model lay on this machine."""
+    for file in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        document = read_json(folder / file)
+        if document is None:
+            continue
+        changed = {key: value for key, value in document.items() if not _of_machine(key, value)}
+        if file == "config.json":
+            _write_model_twice(changed)
+            for part in ("text_config", "llm_config"):
+                if isinstance(changed.get(part), dict):
+                    _write_model_twice(changed[part])
+        if file == "tokenizer_config.json":
+            _with_template(folder, changed)
+        write_json(folder / file, changed)
+
+
+def _of_machine(key: str, value: Any) -> bool:
+    return key in MACHINE_KEYS and isinstance(value, str) and Path(value).is_absolute()
+
+
+def _write_model_twice(config: ModelSettings) -> None:
+    rope = config.get("rope_parameters")
+    if isinstance(rope, dict) and "rope_theta" in rope:
+        config.setdefault("rope_theta", rope["rope_theta"])
+        if rope.get("rope_type", "default") != "default":
+            config.setdefault("rope_scaling", {k: v for k, v in rope.items() if k != "rope_theta"})
+    if dtype := config.get("dtype") or config.get("torch_dtype"):
+        config["dtype"] = config["torch_dtype"] = dtype
+
+
+def _with_template(folder: Path, config: ModelSettings) -> None:
+    file = folder / "chat_template.jinja"
+    if file.exists():
+        config["chat_template"] = file.read_text(encoding="utf-8")
+    elif isinstance(config.get("chat_template"), str):
+        file.write_text(config["chat_template"], encoding="utf-8")
+
+
+def rope_base(config: ModelSettings) -> float | None:
+    """The base of the rotary positions that a config.json names; None where it names none."""
+    rope = config.get("rope_parameters")
+    value = (rope.get("rope_theta") if isinstance(rope, dict) else None) or config.get("rope_theta")
+    return None if value is None else float(value)

@@ -1,0 +1,137 @@
+"""The job `model_verify`: a folder or file that is to be an export of a model, held against it again.
+
+It may have been edited or come from somebody else. Nothing of it is loaded before its files are, by name and
+to the last tensor, what an export of that model has: what differs is told, and not asked anything.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from engine.evaluation.evaluated_model import LOADING
+from engine.export import format_detection, format_writers, publication, tensor_manifest
+from engine.export.export_subject import ExportSubject, FormWork, of_job
+from engine.export.format_detection import RecognisedForm
+from engine.export.parity import checking
+from engine.models import loading
+from engine.worker.job import Phase, Phases, WorkerJob
+from engine.worker.temporary_folder import temporary_folder
+from store.core.export_schemas import (
+    ExportManifest,
+    ModelVerifyResult,
+    NotedManifest,
+    VerifyOrder,
+    WrittenWeights,
+)
+from store.core.job_folder import read_json
+from store.export.config import ModelExport, ModelVerify
+from store.export.forms import FORMS
+from store.jobs.schemas import JobOrder
+
+BEGINNING = "Reading the files"
+OURS, ANEW = (
+    "Its tensors were held against those that were noted when the export was made.",
+    "Its tensors were held against those of the form written anew, as no manifest of ours goes with it.",
+)
+
+
+def phases(order: JobOrder) -> Phases:
+    """Read, in some checks written anew, and held against the model."""
+    return (
+        LOADING,
+        Phase((BEGINNING, *format_writers.MESSAGES), 0.1),
+        *checking.phases(ModelVerify.parse(order["config"])),
+    )
+
+
+def run(job: WorkerJob) -> ModelVerifyResult:
+    """Verify what `job.config` names. Raises NotFoundError, ModelError, ConfigError for what is no export."""
+    asked = ModelVerify.parse(job.config)
+    order: VerifyOrder = job.order["verify"]
+    path, began = job.home.path / order["path"], time.monotonic()
+    job.status("preparing")
+    job.progress(0, 1, "files", BEGINNING)
+    format_detection.check_place(path)
+    beside = next((noted for noted in order["manifests"] if _is_noted(_beside(path), noted)), None)
+    if asked.form:
+        recognised = RecognisedForm(asked.form, order["gguf"])
+    elif beside:
+        recognised = RecognisedForm(beside["form"], beside["gguf"] or order["gguf"])
+    else:
+        recognised = format_detection.recognise(path)
+    with temporary_folder(job, what="the check", again="verify again") as aside:
+        return Verifying(job, asked.as_export(*recognised), path, aside, began).run()
+
+
+def _beside(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent) / tensor_manifest.FILE
+
+
+def _is_noted(file: Path, noted: NotedManifest) -> bool:
+    return file.is_file() and publication.digest(file) == noted["sha256"]
+
+
+class Verifying:
+    """One check of `path`, which is to be what `config` would export."""
+
+    def __init__(self, job: WorkerJob, config: ModelExport, path: Path, aside: Path, began: float) -> None:
+        self.job, self.config, self.path, self.aside, self.began = job, config, path, aside, began
+
+    def run(self) -> ModelVerifyResult:
+        job, config = self.job, self.config
+        subject = of_job(job, config, self.aside)
+        checking.check_reader(config, subject, job.device)
+        noted = self._noted()
+        written = noted or self._written_anew(subject)
+        causes = self._other_base(subject, noted) if noted else []
+        parity, notices = checking.check(
+            job, subject, config, self.path, self.aside, written, known_causes=causes, ask_differing=False
+        )
+        return {
+            "form": config.form,
+            "path": str(self.path),
+            "subject": subject.title,
+            "parity": parity,
+            "notices": [OURS if noted else ANEW, *notices],
+            "seconds": time.monotonic() - self.began,
+        }
+
+    def _noted(self) -> ExportManifest | None:
+        """The manifest of an export of this model in this form: the file beside, whichever of them it is of,
+        else that of a home folder, where its checksum is what the store has."""
+        order: VerifyOrder = self.job.order["verify"]
+        manifests = [
+            noted
+            for noted in order["manifests"]
+            if noted["form"] == self.config.form and noted["gguf"] in (None, self.config.gguf)
+        ]
+        beside = _beside(self.path)
+        homes = [(self.job.home.path / noted["folder"] / tensor_manifest.FILE, noted) for noted in manifests]
+        for file, noted in [*((beside, noted) for noted in manifests), *homes]:
+            if _is_noted(file, noted):
+                document: ExportManifest = read_json(file)
+                return document
+        return None
+
+    def _written_anew(self, subject: ExportSubject) -> WrittenWeights:
+        form = FORMS[self.config.form]
+        folder, aside = self.aside / "anew", self.aside / "writing"
+        folder.mkdir()
+        aside.mkdir()
+        work = FormWork(self.job, subject, self.config, form, folder, aside, self._tell)
+        return format_writers.write(work)[1]
+
+    def _tell(self, what: str) -> None:
+        self.job.check_cancelled()
+        self.job.progress(0, 1, "steps", what)
+
+    def _other_base(self, subject: ExportSubject, noted: ExportManifest) -> list[str]:
+        """What to say where the model beneath an adapter isn't that any more with which it was exported."""
+        base = noted["base"]
+        if base is None:
+            return []
+        weights = tensor_manifest.of_weights(loading.weights_folder(subject.base(self.job)))
+        if tensor_manifest.fingerprint(weights) == base["sha256"]:
+            return []
+        return [f"The weights of the base model {base['name']} are others than those it was exported with."]

@@ -1,0 +1,322 @@
+"""`python -m engine.export.parity FOLDER`: read an export and compare it with what the model said.
+
+Prompts are compared as both read them, bytes first and then tokens; of answers only what the likeliest
+tokens don't tell already is generated. The Python may be another environment's, so that this and what it
+imports need little beside numpy and Jinja until a reader is opened. It prints a line of JSON for what it
+has done so far, and writes what came of it last.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from engine.evaluation.row_questions import question_of_content
+from engine.export.parity.exchange import (
+    AskedText,
+    Likeliest,
+    ParityAnswers,
+    ParityFolder,
+    ParityQuestions,
+    SureLoss,
+    divergence,
+    grouped,
+    loss_of,
+    normalised,
+    same_best,
+)
+from store.core.export_schemas import RenderingExample, RenderingParity
+from store.core.job_folder import read_json, write_json
+
+AROUND = 60  # characters of an example that are shown
+
+
+def compare_renderings(
+    asked: ParityQuestions,
+    texts: list[str],
+    present: list[list[int]],
+    begin_token: int | None,
+    context: int | None,
+) -> tuple[RenderingParity, list[bool]]:
+    """The counts, and of each prompt whether its ids are the same. context: tokens that the export can read,
+    as it says."""
+    expected = asked["prompt_ids"]
+    same = [ids == own for ids, own in zip(present, expected, strict=True)]
+    other_bytes = [text != own for text, own in zip(texts, asked["rendered"], strict=True)]
+    example = None
+    for i in range(len(texts)):
+        if other_bytes[i] or not same[i]:
+            example = _example(asked, i, texts[i], present[i])
+            break
+    return {
+        "prompts": len(texts),
+        "other_bytes": sum(other_bytes),
+        "other_ids": len(same) - sum(same),
+        "doubled_bos": sum(
+            _beginnings(ids, begin_token) > max(1, _beginnings(own, begin_token))
+            for ids, own in zip(present, expected, strict=True)
+        ),
+        "cut": sum(_beyond(ids, context) != _beyond(ids, asked["positions"]) for ids in expected),
+        "example": example,
+    }, same
+
+
+def _beginnings(ids: list[int], begin_token: int | None) -> int:
+    """How many tokens of the beginning a prompt begins with."""
+    return next((place for place, token in enumerate(ids) if token != begin_token), len(ids))
+
+
+def _beyond(ids: list[int], limit: int | None) -> bool:
+    return bool(limit) and len(ids) >= (limit or 0)
+
+
+def _example(asked: ParityQuestions, place: int, text: str, ids: list[int]) -> RenderingExample:
+    """Where the two part: by characters, else by tokens."""
+    row_id, own, own_ids = asked["row_ids"][place], asked["rendered"][place], asked["prompt_ids"][place]
+    if text != own:
+        at = _parting(own, text)
+        begin = max(0, at - AROUND // 3)
+        return {
+            "row_id": row_id,
+            "place": at,
+            "expected": own[begin : at + AROUND],
+            "present": text[begin : at + AROUND],
+        }
+    at = _parting(own_ids, ids)
+    few = slice(max(0, at - 2), at + 8)
+    return {"row_id": row_id, "place": at, "expected": str(own_ids[few]), "present": str(ids[few])}
+
+
+def _parting(own: str | list[int], other: str | list[int]) -> int:
+    """The first place at which they differ."""
+    both = zip(own, other, strict=False)
+    return next((i for i, (a, b) in enumerate(both) if a != b), min(len(own), len(other)))
+
+
+# What an export answers, told by what it holds for likeliest after each token of the model's own answer.
+#
+# Where that is the model's next token everywhere, the export answers the same, and nothing has to be
+# generated: most rows of most forms. Else its answer is the model's up to where they part, and is gone on
+# with from there.
+
+
+class BegunAnswer(NamedTuple):
+    """The tokens that are sure; open: it goes on behind them."""
+
+    tokens: list[int]
+    open: bool
+
+
+def begun_answer(
+    asked: ParityQuestions, row: int, favourites: list[int] | None, ends: Callable[[int], bool]
+) -> BegunAnswer:
+    """favourites: at the places of the model's answer to this prompt; None where nobody looked."""
+    prompt, ids = asked["prompt_ids"][row], asked["answers"]["ids"][row]
+    answer, most = ids[len(prompt) :], asked["max_new_tokens"]
+    room = asked["positions"] is None or len(ids) + most <= asked["positions"]
+    # a prompt that was cut is cut elsewhere once tokens are put behind it
+    if favourites is None or ids[: len(prompt)] != prompt or len(favourites) != len(answer) or not room:
+        return BegunAnswer([], open=True)
+    parted = next((i for i, (a, b) in enumerate(zip(answer, favourites, strict=True)) if a != b), None)
+    tokens = answer if parted is None else [*answer[:parted], favourites[parted]]
+    ended = next((i for i, token in enumerate(tokens) if ends(token)), None)
+    if ended is not None:
+        return BegunAnswer(tokens[: ended + 1], open=False)
+    return BegunAnswer(tokens, open=len(tokens) < most)
+
+
+# `python -m engine.export.parity FOLDER`: read an export and compare it with what the model said.
+#
+# The Python may be another environment's, so that this and what it imports need little beside numpy and Jinja
+# until a reader is opened. It prints a line of JSON for what it has done so far, and writes what came of it
+# last.
+
+
+class ExportReader(Protocol):
+    """An engine that holds the export."""
+
+    tokenizer: object
+
+    @property
+    def engine(self) -> str: ...
+    @property
+    def context(self) -> int | None: ...
+    @property
+    def rope_base(self) -> float | None: ...
+    @property
+    def begin_token(self) -> int | None: ...
+
+    def ids(self, text: str) -> list[int]: ...
+    def read(self, groups: Sequence[list[AskedText]]) -> Iterator[list[np.ndarray]]: ...
+    def ends_answer(self, token: int) -> bool: ...
+    def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]: ...
+    def pace(self, prompts: list[list[int]]) -> float | None: ...
+    def classes(self, texts: list[str], on_done: Callable[[int, int], None]) -> np.ndarray: ...
+    def zeroed(self) -> list[str]: ...
+
+
+class ParityCheck:
+    """One export: its prompts, its answers, its distributions."""
+
+    def __init__(self, folder: ParityFolder, asked: ParityQuestions, reader: ExportReader) -> None:
+        self.asked, self.reader = asked, reader
+        self.likeliest = np.load(folder.likeliest)
+        self.not_finite = 0
+        self.favourites: dict[int, list[int]] = {}  # of drawn prompts, at the places of the model's answer
+        self.sure_after: int | None = None
+
+    def run(self) -> ParityAnswers:
+        rendering, same = self._rendering()
+        heads = self.asked["labels"] is not None
+        document: ParityAnswers = {
+            "engine": self.reader.engine,
+            "rendering": rendering,
+            "same_ids": same,
+            "kl": [],
+            "same_best": [],
+            "joined_kl": [],
+            "loss_sum": [],
+            "answers": [],
+            "classes": [],
+            "tokens_per_second": None,
+            "rope_base": self.reader.rope_base,
+            "context": self.reader.context,
+            "zeroed": [],
+            "not_finite": 0,
+            "sure_after": None,
+        }
+        if heads:
+            self._classify(document)
+        elif any(same):
+            self._answer(document, same)
+        document["zeroed"] = self.reader.zeroed()
+        document["not_finite"] = self.not_finite
+        return document
+
+    def _rendering(self) -> tuple[RenderingParity, list[bool]]:
+        """What the export makes of every prompt, before it is asked anything."""
+        asked, reader = self.asked, self.reader
+        if asked["labels"] is not None:  # a head reads the row's text as it is
+            texts = list(asked["rendered"])
+        else:
+            rows = zip(asked["row_ids"], asked["contents"], strict=True)
+            own = [question_of_content(reader.tokenizer, row_id, content, None) for row_id, content in rows]
+            texts = [each.rendered or "" for each in own]
+        present = [reader.ids(text) for text in texts]
+        return compare_renderings(asked, texts, present, reader.begin_token, reader.context)
+
+    def _answer(self, document: ParityAnswers, same: list[bool]) -> None:
+        asked = self.asked
+        self._read(document, same)
+        drawn = [i for i in range(asked["drawn"]) if i in self.favourites]
+        if self.sure_after is None:
+            drawn = [i for i in range(asked["drawn"]) if same[i]]
+        else:  # of rows drawn further nothing is known
+            document["joined_kl"], document["loss_sum"] = [], []
+        by_place = self._answers(drawn)
+        document["answers"] = [by_place.get(i) for i in range(asked["drawn"])]
+        document["tokens_per_second"] = self.reader.pace([asked["prompt_ids"][i] for i in drawn])
+        document["sure_after"] = self.sure_after
+
+    def _answers(self, drawn: list[int]) -> dict[int, list[int]]:
+        """Of each of these prompts; only what its own likeliest tokens don't tell is generated."""
+        asked, reader = self.asked, self.reader
+        started = {i: begun_answer(asked, i, self.favourites.get(i), reader.ends_answer) for i in drawn}
+        rest = [i for i in drawn if started[i].open]
+        prompts = [asked["prompt_ids"][i] + started[i].tokens for i in rest]
+        new = dict(zip(rest, reader.answers(prompts, tell("The export answers")), strict=True))
+        most = asked["max_new_tokens"]
+        return {i: [*started[i].tokens, *new.get(i, [])][:most] for i in drawn}
+
+    def _read(self, document: ParityAnswers, same: list[bool]) -> None:
+        """Divergences and losses. Drawn rows come in an order of chance, and none more once it is sure that
+        the form has failed."""
+        say, groups, drawn = tell("Comparing distributions"), grouped(self.asked), self.asked["drawn"]
+        document["kl"] = [None] * len(same)
+        document["same_best"] = [None] * len(same)
+        document["joined_kl"] = [[] for _ in self.asked["joined"]["ids"]]
+        document["loss_sum"] = [0.0] * len(self.asked["rows"]["ids"])
+        loss = SureLoss(self.asked["kl_fails"], self.asked["max_new_tokens"])
+        for done, (group, several) in enumerate(zip(groups, self.reader.read(groups), strict=True)):
+            say(done, len(groups))
+            kl: list[float] | None = None
+            for text, logits in zip(group, several, strict=True):
+                logs = self._finite(logits)
+                if text.kind == "rows":
+                    document["loss_sum"][text.number] = loss_of(text, logs)
+                elif text.kind == "joined":
+                    document["joined_kl"][text.number] = self._divergence(text, logs)[0]
+                elif same[text.number]:
+                    self.favourites[text.number] = logs.argmax(axis=1).tolist()
+                    kl, best = self._divergence(text, logs)
+                    document["kl"][text.number], document["same_best"][text.number] = kl, best
+            if done + 1 < drawn and kl is not None and loss.bet(kl):
+                self.sure_after = done + 1
+                return
+
+    def _divergence(self, text: AskedText, logs: np.ndarray) -> tuple[list[float], list[bool]]:
+        """From the model's distributions at each place, and whether the likeliest token is the same."""
+        name = f"{text.kind}-{text.number}"
+        own = Likeliest(self.likeliest[f"{name}-ids"], self.likeliest[f"{name}-logs"])
+        return divergence(own, logs).tolist(), same_best(own, logs).tolist()
+
+    def _finite(self, logits: np.ndarray) -> np.ndarray:
+        """Log-probabilities; places without numbers are counted, and all tokens alike there."""
+        bad = ~np.isfinite(logits).all(axis=1)
+        self.not_finite += int(bad.sum())
+        return normalised(np.where(bad[:, None], np.float32(0), logits))
+
+    def _classify(self, document: ParityAnswers) -> None:
+        drawn = self.asked["drawn"]
+        texts = self.asked["rendered"][:drawn]
+        logs = self.reader.classes(texts, tell("The export classifies")).astype(np.float32)
+        bad = ~np.isfinite(logs).all(axis=1)
+        self.not_finite += int(bad.sum())
+        document["classes"] = logs.tolist()
+        own = Likeliest(self.likeliest["classes-ids"], self.likeliest["classes-logs"])
+        document["kl"] = [[value] for value in divergence(own, logs).tolist()]
+        document["same_best"] = [[value] for value in same_best(own, logs).tolist()]
+
+
+def tell(what: str) -> Callable[[int, int], None]:
+    """Print how far it is."""
+
+    def say(done: int, total: int) -> None:
+        print(json.dumps({"what": what, "done": done, "total": total}), flush=True)
+
+    return say
+
+
+def open_reader(asked: ParityQuestions, tokenizer_folder: str) -> ExportReader:
+    """The engine of the form; only what it needs is imported."""
+    if asked["reader"] == "llama.cpp":
+        from engine.export.llama_library import LlamaReader
+
+        return LlamaReader(asked, tokenizer_folder)
+    if asked["reader"] == "vllm":
+        from engine.export.parity.folder_readers import VllmReader
+
+        return VllmReader(asked)
+    if asked["reader"] == "transformers alone":
+        from engine.export.parity.folder_readers import PlainReader
+
+        return PlainReader(asked)
+    from engine.export.parity.transformers_reader import TransformersReader
+
+    return TransformersReader(asked)
+
+
+def main(path: str) -> None:
+    folder = ParityFolder(Path(path))
+    asked: ParityQuestions = read_json(folder.questions)
+    reader = open_reader(asked, str(folder.tokenizer))
+    write_json(folder.answered, ParityCheck(folder, asked, reader).run())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,370 @@
+"""An export's files beside what the model's say, by name: settings, tokenizer and tensors, of a folder or a
+GGUF file.
+
+Tokenizers are compared by their files: which id stands for which token, and how texts are parted into
+tokens. Each difference by which answers may differ is a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.export import model_settings, tensor_manifest
+from engine.export.model_settings import ModelSettings
+from engine.models.tokenization.tokenizer_limits import MAX_MIB
+from store.core.export_schemas import TensorSum, WrittenWeights
+from store.core.formatting import plural
+from store.core.job_folder import read_json
+
+PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation", "padding")
+NAME = "tokenizer.json"
+
+
+def differing_tokens(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Sentences about `other`, the export's tokenizer.json, beside the model's."""
+    causes = differing_ids(tokens_by_id(own), tokens_by_id(other), NAME)
+    first, second = _added(own), _added(other)
+    if changed := [token for token in {**first, **second} if first.get(token) != second.get(token)]:
+        causes.append(f"{NAME}: {plural(len(changed), 'added token')} of another kind, first {changed[0]!r}.")
+    for part in PARTS:
+        if own.get(part) != other.get(part):
+            causes.append(f"{NAME}: the {part.replace('_', ' ')} isn't the model's.")
+    causes += _of_model(own.get("model") or {}, other.get("model") or {})
+    return causes
+
+
+def tokens_by_id(document: Mapping[str, Any]) -> dict[int, str]:
+    """Of the vocabulary and the tokens added to it."""
+    vocabulary = (document.get("model") or {}).get("vocab") or {}
+    if isinstance(vocabulary, Mapping):
+        ids = {int(place): str(token) for token, place in vocabulary.items()}
+    else:  # pieces with their scores
+        ids = {place: str(piece[0]) for place, piece in enumerate(vocabulary)}
+    return ids | {int(each["id"]): str(each["content"]) for each in document.get("added_tokens") or ()}
+
+
+def differing_ids(own: Mapping[int, str], other: Mapping[int, str], where: str) -> list[str]:
+    """Tokens that are missing or more, and ids that stand for others."""
+    causes = []
+    if missing := sorted(own.keys() - other.keys()):
+        causes.append(
+            f"{where}: {plural(len(missing), 'token')} of the model's {len(own):,} missing, first id"
+            f" {missing[0]:,}, {own[missing[0]]!r}."
+        )
+    if more := sorted(other.keys() - own.keys()):
+        causes.append(
+            f"{where}: {plural(len(more), 'token')} more than the model has, first id {more[0]:,},"
+            f" {other[more[0]]!r}."
+        )
+    if swapped := sorted(place for place in own.keys() & other.keys() if own[place] != other[place]):
+        first = swapped[0]
+        causes.append(
+            f"{where}: {plural(len(swapped), 'id')} for other tokens than in the model, first id {first:,}:"
+            f" {other[first]!r} in the export, {own[first]!r} in the model."
+        )
+    return causes
+
+
+def _added(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(each["content"]): each for each in document.get("added_tokens") or ()}
+
+
+def _of_model(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Merges, scores of pieces, and how unknown signs are read."""
+    causes = []
+    if _pairs(own) != _pairs(other):
+        causes.append(f"{NAME}: the merges of pairs aren't the model's.")
+    if isinstance(own.get("vocab"), list) and own["vocab"] != other.get("vocab"):
+        causes.append(f"{NAME}: pieces or their scores aren't the model's.")
+    rest = [key for key in dict.fromkeys([*own, *other]) if key not in ("merges", "vocab")]
+    changed = [key for key in rest if own.get(key) != other.get(key)]
+    return causes + [
+        f"{NAME}: {key} is {other.get(key)!r} in the export, {own.get(key)!r} in the model."
+        for key in changed
+    ]
+
+
+def _pairs(model: Mapping[str, Any]) -> list[str]:
+    """Merges; releases write a pair as a text or as a list of two."""
+    return [pair if isinstance(pair, str) else " ".join(pair) for pair in model.get("merges") or ()]
+
+
+# An export's files beside what the model's say, by name: settings, tokenizer, tensors, before any answer.
+#
+# Answers to drawn rows can't show what they don't touch: a token that ends them elsewhere, a default of
+# sampling, a rare token, a context that was cut. Each difference is a sentence that names it.
+
+MAX_NAMED = 4  # differences of a file that are named one by one
+MAX_VALUE = 60  # characters of a value that are shown
+TOKENIZER = "tokenizer.json"
+DOCUMENTS = (
+    "config.json", "generation_config.json", "adapter_config.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", TOKENIZER,
+)  # fmt: skip
+TEXTS = ("chat_template.jinja", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt")
+# Beside those, what some reader loads without being told to. Of a folder every file.
+LOADED = (
+    "chat_template.json", "*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.h5", "*.msgpack", "custom_generate",
+    "additional_chat_templates", "modules.json",
+)  # fmt: skip
+# What changes no number and no token: where a file lay, who wrote it, what only training reads.
+SILENT = {
+    "_name_or_path", "name_or_path", "transformers_version", "peft_version", "_from_model_config",
+    "use_cache",
+    "output_attentions", "output_hidden_states", "return_dict", "initializer_range", "attention_dropout",
+    "hidden_dropout", "embd_pdrop", "attn_pdrop", "resid_pdrop", "lora_dropout", "inference_mode", "is_local",
+    "local_files_only", "backend", "tokenizer_file", "vocab_file", "quantization_config", "pretraining_tp",
+    "init_lora_weights",
+}  # fmt: skip
+UNORDERED = {"target_modules", "modules_to_save", "extra_special_tokens", "additional_special_tokens"}
+NOT_THERE = "not there"
+
+
+def differing_files(expected: Path, export: Path, *, of_others: bool) -> list[str]:
+    """How settings and tokenizer of the export differ. of_others: another release wrote them, which names
+    some fields otherwise; those that both have are compared."""
+    causes: list[str] = []
+    for name in DOCUMENTS:
+        causes += _of_document(name, expected / name, export / name, of_others=of_others)
+    for name in TEXTS:
+        own, other = expected / name, export / name
+        if own.exists() and not other.exists():
+            causes.append(f"The file {name} is missing.")
+        elif other.exists() and not _same_bytes(own, other):
+            is_template = name == "chat_template.jinja"
+            causes.append(f"{name}: the {'chat template' if is_template else 'file'} isn't the model's.")
+    return causes + _of_loaded(_loaded_files(expected), _loaded_files(export))
+
+
+def _loaded_files(folder: Path) -> dict[str, Path]:
+    """What some reader loads by itself, by its path within the folder."""
+    paths = [path for pattern in LOADED for path in folder.glob(pattern)]
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    return {str(file.relative_to(folder)): file for file in files if not file.is_dir()}
+
+
+def _of_loaded(own: Mapping[str, Path], other: Mapping[str, Path]) -> list[str]:
+    """There must be none but those that the model has too: further chat templates of its tokenizer."""
+    causes = []
+    for name in sorted({**own, **other}):
+        if name not in own:
+            causes.append(f"The file {name} is none of the model's, and some readers load it.")
+        elif name not in other:
+            causes.append(f"The file {name} is missing.")
+        elif not _same_bytes(own[name], other[name]):
+            causes.append(f"{name}: the file isn't the model's.")
+    return causes
+
+
+def _same_bytes(own: Path, other: Path) -> bool:
+    if not own.exists() or own.stat().st_size != other.stat().st_size:
+        return False
+    return own.read_bytes() == other.read_bytes()
+
+
+def _of_document(name: str, expected: Path, export: Path, *, of_others: bool) -> list[str]:
+    """Of a file that somebody else may have written: too large, too deep or no object is a difference too."""
+    own = read_json(expected)
+    if (
+        export.exists()
+        and export.stat().st_size > MAX_MIB.get(name, MAX_MIB["tokenizer_config.json"]) * 2**20
+    ):
+        return [f"The file {name} is larger than any that is read."]
+    try:
+        other = read_json(export)
+        if other is not None and not isinstance(other, dict):
+            raise ValueError("no object")
+        return _differing(name, own, other, of_others=of_others)
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return [f"The file {name} is not JSON of its kind."]
+
+
+def _differing(
+    name: str, own: ModelSettings | None, other: ModelSettings | None, *, of_others: bool
+) -> list[str]:
+    if own is None or other is None:
+        if (own is None and other is None) or of_others:
+            return []
+        return [
+            f"The file {name} is missing."
+            if other is None
+            else f"The file {name} is none of the model's, and readers load it."
+        ]
+    if name == TOKENIZER:
+        return differing_tokens(own, other)
+    differing = list(differing_fields(own, other, both=of_others))
+    return named([f"{name}: {each}" for each in differing], "fields")
+
+
+def named(differing: list[str], what: str) -> list[str]:
+    """The first MAX_NAMED, and how many more there are."""
+    more = len(differing) - MAX_NAMED
+    rest = [f"{differing[0].split(':')[0]}: {more:,} more {what}."] if more > 0 else []
+    return differing[:MAX_NAMED] + rest
+
+
+def differing_fields(own: Any, other: Any, at: str = "", *, both: bool = False) -> Iterator[str]:
+    """Each value that differs: "rope_theta is 500 in the export, 10000 in the model"."""
+    if isinstance(own, Mapping) and isinstance(other, Mapping):
+        for key in dict.fromkeys([*own, *other]):
+            if key in SILENT or (both and (key not in own or key not in other)):
+                continue
+            path = f"{at}.{key}" if at else str(key)
+            yield from differing_fields(own.get(key), other.get(key), path, both=both)
+    elif not _equal(at, own, other):
+        yield f"{at} is {_as_text(other)} in the export, {_as_text(own)} in the model."
+
+
+def _equal(at: str, own: Any, other: Any) -> bool:
+    if at.rpartition(".")[2] in UNORDERED and isinstance(own, list) and isinstance(other, list):
+        return sorted(map(str, own)) == sorted(map(str, other))
+    return type(own) is type(other) and own == other if isinstance(own, bool) else bool(own == other)
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return NOT_THERE
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
+
+
+def differing_weights(written: WrittenWeights, present: WrittenWeights, export: Path) -> list[str]:
+    """Which tensors are missing, more, of another shape or of other numbers, and what stands beside them."""
+    own, other = written["tensors"], present["tensors"]
+    causes = []
+    if missing := [name for name in own if name not in other]:
+        causes.append(f"{plural(len(missing), 'tensor')} missing from the export, first {missing[0]}.")
+    if more := [name for name in other if name not in own]:
+        causes.append(f"{plural(len(more), 'tensor')} in the export that nobody wrote, first {more[0]}.")
+    both = [name for name in own if name in other]
+    causes += named(
+        [_shapes(name, own, other) for name in both if _kind(own[name]) != _kind(other[name])], "tensors"
+    )
+    changed = [name for name in both if _kind(own[name]) == _kind(other[name]) and own[name] != other[name]]
+    if changed:
+        detail = described(export, changed[0])
+        causes.append(
+            f"{plural(len(changed), 'tensor')} of {len(own):,} not as they were written, by their checksums:"
+            f" first {changed[0]}{detail}."
+        )
+    settings = differing_fields(written["settings"], present["settings"])
+    return causes + named([f"Beside the tensors: {each}" for each in settings], "fields")
+
+
+def _kind(tensor: TensorSum) -> tuple[str, list[int]]:
+    return tensor["dtype"], tensor["shape"]
+
+
+def _shapes(name: str, own: Mapping[str, TensorSum], other: Mapping[str, TensorSum]) -> str:
+    def describe(tensor: TensorSum) -> str:
+        return f"{' × '.join(map(str, tensor['shape']))} of {tensor['dtype']}"
+
+    present, written = describe(other[name]), describe(own[name])
+    return f"The tensor {name} is {present} in the export, {written} as it was written."
+
+
+def described(export: Path, name: str) -> str:
+    """What can be seen of one tensor of a folder: rows of zeros, values that are no numbers."""
+    from safetensors import safe_open
+
+    for file in sorted(export.glob("*.safetensors")) if export.is_dir() else ():
+        with safe_open(file, framework="pt") as tensors:
+            if name not in tensors.keys():  # noqa: SIM118 (not a dict)
+                continue
+            values = tensors.get_tensor(name)
+            if values.dim() < 1 or not values.is_floating_point():
+                return ""
+            rows = values.reshape(len(values), -1)
+            zeros = int((~rows.any(dim=1)).sum())
+            if zeros:
+                return f", in which {zeros:,} of {len(rows):,} rows are nothing but zeros"
+            if not bool(values.isfinite().all()):
+                return ", in which values are no numbers"
+    return ""
+
+
+# A GGUF file's fields beside the model's settings and tokenizer, as far as the two can be compared.
+#
+# The converter writes names of its own: what is looked for is what changes answers. Tokens are compared where
+# they stand as the tokenizer has them (its kind "gpt2"); others are written otherwise, and prompts show them.
+
+AS_WRITTEN = "gpt2"  # the kind of tokenizer whose tokens stand in the file as they are
+NEAR = 1e-6  # of a number that is kept in fp32
+# Fields after the architecture's name -> of config.json.
+FIELDS = {
+    "context_length": "max_position_embeddings",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "block_count": "num_hidden_layers",
+    "embedding_length": "hidden_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+}
+# Of these the converter makes others where layers differ, predict further tokens, or share their keys.
+PER_LAYER = ("block_count", "attention.head_count_kv")
+SPECIAL = {"bos_token_id": "bos_token", "eos_token_id": "eos_token"}  # of tokenizer_config.json
+
+
+def differing_gguf(expected: Path, file: Path) -> list[str]:
+    """Sentences about the file. Raises ModelError for one that is none, or is cut short."""
+    with tensor_manifest.opened(file) as reader:
+        fields = {key: field.contents() for key, field in reader.fields.items()}
+    document: ModelSettings = read_json(expected / "config.json") or {}
+    config = document.get("text_config") or document  # of a model that reads pictures too
+    kind = str(fields.get("general.architecture"))
+    left_out = PER_LAYER if _has_other_layers(config) else ()
+    pairs = [
+        (f"{kind}.{name}", config.get(of_config))
+        for name, of_config in FIELDS.items()
+        if name not in left_out and not isinstance(fields.get(f"{kind}.{name}"), list)
+    ]
+    pairs.append((f"{kind}.rope.freq_base", model_settings.rope_base(config)))
+    causes = [
+        _sentence(key, fields[key], own)
+        for key, own in pairs
+        if own is not None and key in fields and not _near(own, fields[key])
+    ]
+    return [*causes, *_tokens(expected, fields)]
+
+
+def _has_other_layers(config: ModelSettings) -> bool:
+    mixed = len(set(config.get("layer_types") or ())) > 1
+    return mixed or bool(config.get("num_nextn_predict_layers") or config.get("kv_lora_rank"))
+
+
+def _tokens(expected: Path, fields: dict[str, Any]) -> Iterator[str]:
+    settings, document = (
+        read_json(expected / f"{name}.json") or {} for name in ("tokenizer_config", "tokenizer")
+    )
+    own = tokens_by_id(document)
+    places = {token: place for place, token in own.items()}
+    for name, of_settings in SPECIAL.items():
+        token = settings.get(of_settings)
+        content = token.get("content") if isinstance(token, dict) else token
+        place = places.get(content) if isinstance(content, str) else None  # without it there is none
+        key = f"tokenizer.ggml.{name}"
+        if place is not None and key in fields and fields[key] != place:
+            yield _sentence(key, fields[key], place)
+    template = settings.get("chat_template")
+    if isinstance(template, str) and fields.get("tokenizer.chat_template") != template:
+        yield "tokenizer.chat_template: the chat template isn't the model's."
+    if fields.get("tokenizer.ggml.model") == AS_WRITTEN:
+        tokens = fields.get("tokenizer.ggml.tokens")
+        listed = dict(enumerate(tokens if isinstance(tokens, list) else ()))
+        listed_tokens = {
+            place: token for place, token in listed.items() if place in own
+        }  # it fills up what is between
+        yield from differing_ids(own, listed_tokens, "tokenizer.ggml.tokens")
+
+
+def _near(own: Any, other: Any) -> bool:
+    if isinstance(own, float) and isinstance(other, float | int):
+        return math.isclose(own, other, rel_tol=NEAR)
+    return bool(own == other)
+
+
+def _sentence(key: str, other: Any, own: Any) -> str:
+    return f"{key} is {NOT_THERE if other is None else other} in the export, {own} in the model."

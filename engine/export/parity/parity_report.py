@@ -1,0 +1,425 @@
+"""What came of a parity check: the report, from what model and export said of the same rows.
+
+The evaluation's metrics are computed of both over the same rows, and how they differ, pair by pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.evaluation.metrics.answer_rows import Answers
+from engine.evaluation.metrics.measurement import measure
+from engine.evaluation.statistics import metric_estimates as scoring
+from engine.evaluation.statistics.intervals import Interval, ratio_interval, unseen_share, wilson_interval
+from engine.evaluation.statistics.metric_estimates import Scored
+from engine.export.parity.exchange import ALPHA, ParityAnswers
+from engine.export.parity.reference import ReferenceAnswers
+from store.core.export_schemas import LongPrompts, ParityReport, ParityStatus, RenderingParity
+from store.core.figure_schemas import Difference, Estimate
+from store.core.formatting import plural
+from store.core.home import Home
+from store.core.metric_table import METRICS, defaults
+from store.core.metrics_config import MetricsConfig
+from store.core.model_folders import NO_CODE
+from store.export.forms import FEW_OTHER, ParityLimits, rows_to_pass
+
+if TYPE_CHECKING:
+    from engine.export.parity.inspection import NamedLook
+    from engine.export.parity.reference import ReferenceAnswers
+
+# What came of a parity check: the report, from what model and export said of the same rows.
+#
+# What the files show by name decides first: an export whose settings, tokens or tensors aren't the model's
+# has failed, whatever its answers to some rows are. Then rows are the unit of every interval: places of one
+# row are not independent. An export passed where the whole interval lies within the limits of its form, it
+# failed where the whole interval lies beyond them; what lies in between is warned of. Where nothing is seen
+# and the rows are too few to pass, it can't be told.
+
+LEAST_OTHER_PROMPT = 1.0  # nats a token, from which on an answer is another
+MAX_EXACT = 1e-3  # nats a token that the same bytes may differ by: sums are ordered otherwise
+GRADES: tuple[ParityStatus, ...] = ("passed", "untold", "warned", "failed")
+
+
+class Judgement:
+    """Collects reasons; the worst decides."""
+
+    def __init__(self) -> None:
+        self.status: ParityStatus = "passed"
+        self.reasons: list[str] = []
+
+    def add(self, status: ParityStatus, reason: str) -> None:
+        self.status = max(self.status, status, key=GRADES.index)
+        self.reasons.append(reason)
+
+
+def build_report(
+    own: ReferenceAnswers,
+    export: ParityAnswers,
+    limits: ParityLimits,
+    *,
+    seen: NamedLook,
+    figures: list[Difference],
+    held: str,
+    seconds: float,
+) -> ParityReport:
+    """seen: what the files showed. held: how the base model lay in memory when it was evaluated, in words;
+    empty where in full."""
+    drawn = own.asked["drawn"]
+    kl, positions = _kl(export["kl"][:drawn])
+    argmax = _argmax(export["same_best"][:drawn])
+    answers, long = _answers(own, export), _long(own, export, drawn)
+    judged = Judgement()
+    for cause in seen.causes:
+        judged.add("failed", cause)
+    _rendering(judged, export)
+    _causes(judged, own, export)
+    if export["sure_after"]:
+        judged.add(
+            "failed",
+            f"After {plural(export['sure_after'], 'row')} it was sure (at {_number(1 - ALPHA, '%')}) that"
+            " the mean"
+            f" divergence is beyond the form's limit of {_number(limits.kl[1], 'nats a token')}: no more were"
+            " asked.",
+        )
+    if kl is None and not export["rendering"]["other_ids"]:
+        judged.add("untold", "No answer could be compared: the model writes nothing to these prompts.")
+    if not (seen.exact and judged.status == "passed" and _same_numbers(export)):
+        _judge_answers(judged, export["kl"][:drawn], kl, argmax, limits)
+    if long and long["mean_kl"] and judged.status != "failed":
+        _longest(judged, long, limits)
+    if held and judged.status != "failed":
+        judged.add(
+            "warned", f"The model was evaluated on a base in {held}; the export has its weights in full."
+        )
+    every = [value for each in export["kl"] + export["joined_kl"] for value in each or ()]
+    return {
+        "status": judged.status,
+        "reasons": judged.reasons,
+        "engine": export["engine"],
+        "rendering": export["rendering"],
+        "prompts": export["sure_after"] or drawn,
+        "positions": positions,
+        "long": long,
+        "mean_kl": kl.to_dict() if kl else None,
+        "largest_kl": max(every) if every and np.isfinite(max(every)) else None,
+        "argmax_agreement": argmax.to_dict() if argmax else None,
+        "answer_agreement": answers,
+        "figures": figures,
+        "tokens_per_second": export["tokens_per_second"],
+        "seconds": seconds,
+    }
+
+
+def _judge_answers(
+    judged: Judgement,
+    rows: list[list[float] | None],
+    kl: Interval | None,
+    argmax: Interval | None,
+    limits: ParityLimits,
+) -> None:
+    """By the limits of the form, which rows have to be many to show."""
+    if kl is not None:
+        _within(judged, kl, limits.kl, "The mean divergence", "nats a token")
+    if argmax is not None:
+        _within(judged, argmax, limits.argmax, "The share of tokens with the same favourite", "%")
+    judge_prompts(judged, rows, limits)
+
+
+def _same_numbers(export: ParityAnswers) -> bool:
+    """Whether what is the model byte by byte also says the same, on the few rows that it was asked."""
+    values = [value for each in export["kl"] + export["joined_kl"] for value in each or ()]
+    return bool(values) and bool((np.array(values) <= MAX_EXACT).all())
+
+
+def unread_report(causes: list[str], why: str, seconds: float) -> ParityReport:
+    """Of files that aren't the model's, and that no reader has asked; `why` it could not, where it tried."""
+    nothing: RenderingParity = {
+        "prompts": 0, "other_bytes": 0, "other_ids": 0, "doubled_bos": 0, "cut": 0, "example": None,
+    }  # fmt: skip
+    return {
+        "status": "failed",
+        "reasons": [*causes, f"No prompt could be asked: {why}"] if why else causes,
+        "engine": "",
+        "rendering": nothing,
+        "prompts": 0,
+        "positions": 0,
+        "long": None,
+        "mean_kl": None,
+        "largest_kl": None,
+        "argmax_agreement": None,
+        "answer_agreement": None,
+        "figures": [],
+        "tokens_per_second": None,
+        "seconds": seconds,
+    }
+
+
+def _kl(rows: list[list[float] | None]) -> tuple[Interval | None, int]:
+    """Nats a token over rows, and places that were compared."""
+    some = [row for row in rows if row]
+    if not some or not all(np.isfinite(row).all() for row in some):
+        return None, sum(map(len, some))
+    counts = [len(row) for row in some]
+    interval = ratio_interval([sum(row) for row in some], counts)
+    if interval.low is not None:
+        interval = replace(interval, low=max(0.0, interval.low))
+    return interval, sum(counts)
+
+
+def _argmax(rows: list[list[bool] | None]) -> Interval | None:
+    """The share of places, with what rows that were not seen could change where all of these agree."""
+    some = [row for row in rows if row]
+    if not some:
+        return None
+    sums = np.array([[sum(row), len(row)] for row in some], float)
+    shares = Scored(
+        "argmax",
+        np.arange(len(some)),
+        sums[:, 0] / sums[:, 1],
+        statistics=sums,
+        estimator="mean",
+        bounds=(0.0, 1.0),
+        unit="",
+        better="higher",
+    )
+    interval, _ = scoring.figure(shares, np.arange(len(some)))
+    if interval.low is None or interval.high is None:
+        return interval
+    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high), why="")
+
+
+def _answers(own: ReferenceAnswers, export: ParityAnswers) -> Estimate | None:
+    """Greedy answers that are the same to the last token; of a head the class."""
+    if own.class_logs is not None:
+        same = [bool(row and row[0]) for row in export["same_best"]]
+        return wilson_interval(sum(same), len(same)).to_dict() if same else None
+    pairs = [
+        (answer, other)
+        for answer, other in zip(own.answers, export["answers"], strict=False)
+        if other is not None
+    ]
+    if not pairs:
+        return None
+    return wilson_interval(sum(a == b for a, b in pairs), len(pairs)).to_dict()
+
+
+def _long(own: ReferenceAnswers, export: ParityAnswers, drawn: int) -> LongPrompts | None:
+    if own.class_logs is not None:
+        return None
+    rows = [*export["kl"][drawn:], *export["joined_kl"]]
+    kl, _ = _kl(rows)
+    texts = [*own.asked["answers"]["ids"][drawn:], *own.asked["joined"]["ids"]]
+    return {
+        "prompts": len(texts),
+        "tokens": max((len(ids) for ids in texts), default=0),
+        "mean_kl": kl.to_dict() if kl else None,
+    }
+
+
+def _rendering(judged: Judgement, export: ParityAnswers) -> None:
+    """Bytes and ids."""
+    rendering = export["rendering"]
+    total, example = rendering["prompts"], rendering["example"]
+    where = f" First in row {example['row_id']}, at place {example['place']}." if example else ""
+    if rendering["other_bytes"]:
+        judged.add(
+            "failed",
+            f"The chat template renders {rendering['other_bytes']:,} of {plural(total, 'prompt')} otherwise."
+            + where,
+        )
+    if rendering["doubled_bos"]:
+        judged.add(
+            "failed",
+            f"{plural(rendering['doubled_bos'], 'prompt')} of {total:,} begin with the token of the beginning"
+            " twice: the template writes it and the tokenizer adds it.",
+        )
+    elif rendering["other_ids"] and not rendering["other_bytes"]:
+        few = rendering["other_ids"] <= FEW_OTHER * total
+        judged.add(
+            "warned" if few else "failed",
+            f"The tokenizer reads {rendering['other_ids']:,} of {plural(total, 'prompt')} as other tokens,"
+            f" though their text is the same.{where}",
+        )
+    if rendering["cut"]:
+        judged.add(
+            "failed",
+            f"{plural(rendering['cut'], 'prompt')} of {total:,} are too long for one of the two: the export"
+            f" reads {export['context']:,} tokens, as it says.",
+        )
+
+
+def _causes(judged: Judgement, own: ReferenceAnswers, export: ParityAnswers) -> None:
+    """What is plainly wrong with the files, whatever the answers say."""
+    base, other = own.asked["rope_base"], export["rope_base"]
+    if base is not None and other is not None and abs(base - other) > 1e-3 * base:
+        judged.add(
+            "failed",
+            f"Positions are turned by another base (rope_theta): {other:,.0f} in the export, {base:,.0f} in"
+            " the model. Long prompts suffer first.",
+        )
+    if export["zeroed"]:
+        more = f" and {len(export['zeroed']) - 1} more" if len(export["zeroed"]) > 1 else ""
+        judged.add("failed", f"The matrix {export['zeroed'][0]}{more} is nothing but zeros.")
+    if export["not_finite"]:
+        judged.add("failed", f"The export gives no numbers at {plural(export['not_finite'], 'place')}.")
+
+
+def _within(
+    judged: Judgement,
+    interval: Interval,
+    limits: tuple[float, float],
+    what: str,
+    unit: str,
+) -> None:
+    """Hold a figure against (passes, fails); the second is on the bad side of the first."""
+    passes, fails = limits
+    sign = 1 if fails > passes else -1  # a divergence may be no more, an agreement no less
+    say = f"{what} is {_number(interval.value, unit)}"
+    if interval.low is None or interval.high is None:
+        # a figure far beyond the limit is no proof either, but says more than the lack of an interval
+        judged.add(
+            "untold", f"{say}; how sure that is can't be told, as {interval.why or 'the rows are few'}."
+        )
+        return
+    worst, best = (interval.high, interval.low) if sign > 0 else (interval.low, interval.high)
+    low, high = (_number(value, "%" if unit == "%" else "") for value in (interval.low, interval.high))
+    between = f"({low} to {high}, {plural(interval.n, 'row')})"
+    if sign * (best - fails) > 0:
+        judged.add("failed", f"{say} {between}; the form's limit is {_number(fails, unit)}.")
+    elif sign * (worst - passes) <= 0:
+        return
+    elif sign * (best - passes) > 0:
+        judged.add("warned", f"{say} {between}; {_number(passes, unit)} is usual for this form.")
+    else:
+        judged.add(
+            "untold",
+            f"{say} {between}: whether that is within {_number(passes, unit)} can't be told with these rows.",
+        )
+
+
+def judge_prompts(judged: Judgement, rows: list[list[float] | None], limits: ParityLimits) -> None:
+    """Prompts that are answered quite otherwise, which a mean hides, and how many there may be unseen.
+
+    An export that destroys 2% of all prompts has the same mean as the model on two of three samples of 20.
+    """
+    means = np.array([float(np.mean(row)) for row in rows if row])
+    if not len(means):
+        return
+    most = max(LEAST_OTHER_PROMPT, 4 * limits.kl[1])
+    beyond = int((~(means <= most)).sum())
+    n = plural(len(means), "prompt")
+    if beyond:
+        share = wilson_interval(beyond, len(means))
+        judged.add(
+            "failed" if (share.low or 0.0) > FEW_OTHER else "warned",
+            f"{beyond:,} of {n} are answered quite otherwise, by more than {_number(most, 'nats a token')}:"
+            f" {_number(share.low or 0.0, '%')} to {_number(share.high or 1.0, '%')} of all prompts may be.",
+        )
+    elif (unseen := unseen_share(len(means), confidence=0.9)) > FEW_OTHER:  # one limit, at 95%
+        judged.add(
+            "untold",
+            f"None of {n} is answered quite otherwise, and up to {_number(unseen, '%')} of all may be: with"
+            f" {rows_to_pass():,} that would be under {_number(FEW_OTHER, '%')}.",
+        )
+
+
+def _longest(judged: Judgement, long: LongPrompts, limits: ParityLimits) -> None:
+    """Long prompts alone: beyond what fails, with their whole interval."""
+    kl = long["mean_kl"]
+    assert kl is not None
+    if kl["low"] is not None and kl["low"] > limits.kl[1]:
+        judged.add(
+            "failed",
+            f"On the {plural(long['prompts'], 'longest text')} (up to {long['tokens']:,} tokens) the mean"
+            f" divergence is {_number(kl['value'], 'nats a token')}, on the others it is within the limits:"
+            " positions far from the beginning are read otherwise.",
+        )
+
+
+def _number(value: float, unit: str) -> str:
+    if unit == "%":
+        return f"{100 * value:.1f}%".replace(".0%", "%")
+    digits = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.2f}"
+    return f"{digits} {unit}".strip()
+
+
+def differences(
+    own: ReferenceAnswers, export: ParityAnswers, home: Home, tokenizer: Path, check: Callable[[], None]
+) -> list[Difference]:
+    """Export minus model, of the metrics that an evaluation of such rows has; those of choices need other
+    questions than these."""
+    labelled = any(question.label for question in own.questions)
+    head = own.class_logs is not None
+    names = defaults(head=head, labelled=labelled, choosing=False)
+    names = [name for name in names if "choices" not in METRICS[name].needs]
+    config = MetricsConfig.parse({"metrics": names})
+    if head:
+        assert own.class_logs is not None
+        first = _of_classes(own, np.array(export["classes"], float))
+        second = _of_classes(own, own.class_logs)
+    elif not any(export["answers"]):  # no prompt is read the same
+        return []
+    else:
+        losses = np.array(export["loss_sum"], float)
+        decode = _decoder(tokenizer)
+        first = _of_texts(own, export["answers"], losses, decode)
+        second = _of_texts(own, own.answers, own.loss_sum, decode)
+    if not len(first):
+        return []
+    pairs = zip(
+        measure(config, first, home, check=check), measure(config, second, home, check=check), strict=True
+    )
+    every = [scoring.difference(a, b) for a, b in pairs if not a.failed and not b.failed]
+    return [each for each in every if each["value"] is not None]
+
+
+def _of_classes(own: ReferenceAnswers, logs: np.ndarray) -> Answers:
+    labels = list(own.asked["labels"] or ())
+    best = logs.argmax(axis=1)
+    return Answers(
+        np.array([question.row_id for question in own.questions], np.int64),
+        predictions=[labels[i] for i in best],
+        labels=[question.label for question in own.questions],
+        log_probabilities=logs,
+        classes=labels,
+    )
+
+
+def _decoder(folder: Path) -> Callable[[list[int]], str]:
+    """Tokens as the text that metrics read."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
+    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+def _of_texts(
+    own: ReferenceAnswers,
+    answers: Sequence[list[int] | None],
+    losses: np.ndarray,
+    decode: Callable[[list[int]], str],
+) -> Answers:
+    """Rows whose prompt the export reads otherwise have no answer."""
+    row_ids = np.array([question.row_id for question in own.questions], np.int64)
+    place = {row_id: i for i, row_id in enumerate(own.row_ids.tolist())} if len(losses) else {}
+    at = [place.get(row_id) for row_id in row_ids.tolist()]
+
+    def column(values: np.ndarray) -> np.ndarray:
+        return np.array([np.nan if i is None else values[i] for i in at], float)
+
+    texts = answers or [None] * len(row_ids)
+    return Answers(
+        row_ids,
+        predictions=[None if ids is None else decode(ids) for ids in texts],
+        references=[question.reference for question in own.questions],
+        prompts=[question.readable for question in own.questions],
+        labels=[question.label for question in own.questions],
+        loss_sum=column(losses),
+        tokens=column(own.row_tokens),
+        bytes=column(own.row_bytes),
+    )

@@ -1,0 +1,212 @@
+"""An export's tensors by name, with shapes and checksums: noted as its writer wrote them, and compared later.
+
+Files are read as bytes and nothing is loaded. A GGUF file's header is walked through before any reader sees
+it, and a file that lies about its sizes is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from engine.export.publication import CHUNK, digest
+from store.core.errors import ModelError
+from store.core.export_schemas import TensorSum, WrittenWeights
+from store.core.job_folder import read_json
+from store.core.model_folders import MAX_HEADER, count_parameters
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
+
+# A GGUF file from anybody: its header is walked through before any reader sees it.
+#
+# Its lengths must lie within the file: readers believe its counts, and one that names 2**60 entries would
+# keep them busy for ever.
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+STRING, ARRAY = 8, 9
+SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of the plain types
+MAX_DIMENSIONS = 4
+
+
+def check_header(file: Path) -> None:
+    """Raise ModelError for a file that is cut short or no GGUF file."""
+    try:
+        with open(file, "rb") as source:
+            _Header(source, file.stat().st_size).walk()
+    except (OSError, ValueError, struct.error) as error:
+        raise _broken(file, error) from error
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[GGUFReader]:
+    """The library's reader. Raises ModelError where it, or what is read of it within, breaks off: a whole
+    header may name tensors that lie beyond the end."""
+    check_header(file)
+    from gguf import GGUFReader
+
+    try:
+        yield GGUFReader(file)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise _broken(file, error) from error
+
+
+def _broken(file: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{file.name} is cut short, or is no GGUF file: {error}.", fix="Copy or export it again."
+    )
+
+
+class _Header:
+    """Raises ValueError for what can't be."""
+
+    def __init__(self, source: BinaryIO, size: int) -> None:
+        self.source, self.size = source, min(size, MAX_HEADER)
+
+    def walk(self) -> None:
+        """Fields, then the list of tensors."""
+        if self.source.read(4) != MAGIC or self._number("<I") not in VERSIONS:
+            raise ValueError("it does not begin as one")
+        tensors, fields = self._number("<Q"), self._number("<Q")
+        for _ in range(fields):
+            self._skip(self._number("<Q"))
+            self._value(self._number("<I"))
+        for _ in range(tensors):
+            self._skip(self._number("<Q"))
+            dimensions = self._number("<I")
+            if dimensions > MAX_DIMENSIONS:
+                raise ValueError(f"a tensor has {dimensions} dimensions")
+            self._skip(8 * dimensions + 12)
+
+    def _value(self, kind: int) -> None:
+        if kind == STRING:
+            self._skip(self._number("<Q"))
+        elif kind == ARRAY:
+            entry, count = self._number("<I"), self._number("<Q")
+            if entry == STRING:
+                for _ in range(count):
+                    self._skip(self._number("<Q"))
+            else:
+                self._skip(self._size(entry) * count)
+        else:
+            self._skip(self._size(kind))
+
+    def _size(self, kind: int) -> int:
+        if kind not in SIZES:
+            raise ValueError(f"a field is of type {kind}")
+        return SIZES[kind]
+
+    def _number(self, form: str) -> int:
+        (value,) = struct.unpack(form, self.source.read(struct.calcsize(form)))
+        return int(value)
+
+    def _skip(self, count: int) -> None:
+        if self.source.tell() + count > self.size:
+            raise ValueError("a length in its header is beyond its end")
+        self.source.seek(count, 1)
+
+
+FILE = "manifest.json"
+MAX_SHOWN = 200  # characters of a setting that are kept as they are
+MAX_LISTED = 4  # files too many, by name
+CONFIG, INDEX, MODELFILE = "config.json", "model.safetensors.index.json", "Modelfile"
+
+
+def of_weights(export: Path) -> WrittenWeights:
+    """Of a folder, or of a GGUF file. Raises ModelError for a file that can't be what its name says."""
+    if export.is_file():
+        return _of_gguf(export)
+    if file := gguf_of(export):
+        written = _of_gguf(file)
+        if (export / MODELFILE).exists():
+            written["settings"][MODELFILE] = digest(export / MODELFILE)
+        return written
+    tensors: dict[str, TensorSum] = {}
+    for file in sorted(export.glob("*.safetensors")):
+        for name, tensor in _of_safetensors(file).items():
+            tensors[f"{name} in {file.name}" if name in tensors else name] = tensor
+    settings = _object(export / CONFIG).get("quantization_config") or {}
+    if parts := _object(export / INDEX).get("weight_map"):
+        settings = {**settings, INDEX: parts}
+    return {"tensors": tensors, "settings": {key: _as_text(value) for key, value in sorted(settings.items())}}
+
+
+def gguf_of(folder: Path) -> Path | None:
+    """The GGUF file of an export. Raises ModelError where there are several: which of them is read is up to
+    who reads it."""
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) > 1:
+        raise ModelError(
+            f"There are {len(files)} GGUF files, and an export has a single one:"
+            f" {', '.join(file.name for file in files[:MAX_LISTED])}.",
+            fix="Name one of them.",
+        )
+    return files[0] if files else None
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """Of JSON; nothing of a file that isn't, which is told where its content is compared."""
+    try:
+        document = read_json(file)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _of_safetensors(file: Path) -> dict[str, TensorSum]:
+    if count_parameters(file) is None:
+        raise ModelError(f"{file.name} is cut short, or is no safetensors file.", fix="Copy it again.")
+    with open(file, "rb") as source:
+        (length,) = struct.unpack("<Q", source.read(8))
+        header: dict[str, Any] = json.loads(source.read(length))
+        header.pop("__metadata__", None)
+        sums: dict[str, TensorSum] = {}
+        for name, tensor in header.items():
+            begin, end = tensor["data_offsets"]
+            source.seek(8 + length + begin)
+            sums[name] = {
+                "dtype": str(tensor["dtype"]),
+                "shape": [int(size) for size in tensor["shape"]],
+                "sha256": _sum(source, end - begin),
+            }
+    return sums
+
+
+def _sum(source: Any, count: int) -> str:
+    whole = hashlib.sha256()
+    while count > 0 and (part := source.read(min(count, CHUNK))):
+        whole.update(part)
+        count -= len(part)
+    return whole.hexdigest()
+
+
+def _of_gguf(file: Path) -> WrittenWeights:
+    with opened(file) as reader:
+        fields = {key: _as_text(field.contents()) for key, field in reader.fields.items()}
+        tensors: dict[str, TensorSum] = {
+            tensor.name: {
+                "dtype": tensor.tensor_type.name,
+                "shape": [int(size) for size in reversed(tensor.shape)],
+                "sha256": hashlib.sha256(tensor.data.tobytes()).hexdigest(),
+            }
+            for tensor in reader.tensors
+        }
+    settings = {key: value for key, value in fields.items() if not key.startswith("GGUF.")}
+    return {"tensors": tensors, "settings": settings}
+
+
+def _as_text(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return text if len(text) <= MAX_SHOWN else f"SHA-256 {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def fingerprint(weights: WrittenWeights) -> str:
+    """One checksum of all tensors, whatever the files in which they lie."""
+    lines = (f"{name} {tensor['sha256']}\n" for name, tensor in sorted(weights["tensors"].items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""What the engine does for each kind of job, by the names of `store.core.job_kinds`: what its worker is
+told beside its config, and what its result brings into the store.
+"""
+
+from __future__ import annotations
+
+from engine.archives import results
+from engine.monitoring import job_handlers
+from engine.retraining import job_spec
+from engine.server import job_results, job_specs, registered_versions
+from engine.server.job_handling import JobHandler, JobHandlers
+from store.core.errors import NotFoundError
+from store.core.schemas import Job
+from store.data import datasets
+from store.data.cleaning import OF_OTHERS
+from store.db.database import Transaction
+from store.runs import runs
+
+
+def _beside_its_own(tx: Transaction, job: Job) -> set[str]:
+    """Those that a run replays or is probed with; its own is held by the row of the run."""
+    config = job["config"]
+    return {config.get("replay_dataset") or "", *config.get("probe_datasets", ())} - {""}
+
+
+def _read_by(tx: Transaction, job: Job) -> set[str]:
+    """Those whose rows a cleaning or an export reads: its own, and those it mixes in."""
+    config = job["config"]
+    steps = config.get("recipe", {}).get("steps", [])
+    named = {config["dataset"], *(step["dataset"] for step in steps if step["step"] in OF_OTHERS)}
+    rows = datasets.list_datasets(tx)
+    return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}
+
+
+def _bundled(tx: Transaction, job: Job) -> set[str]:
+    """Those of the run that is bundled, while it is there."""
+    try:
+        return {runs.get_run(tx, job["config"]["run"])["dataset_id"]}
+    except NotFoundError:
+        return set()
+
+
+def _rated_rows(tx: Transaction, job: Job) -> set[str]:
+    """Those whose prompts are to be rated, and whose pairs are gold."""
+    config = job["config"]["round"]
+    return {config.get("dataset") or "", config.get("gold_dataset") or ""} - {""}
+
+
+def _answered_rows(tx: Transaction, job: Job) -> set[str]:
+    """Those on whose rows an export is held against its model."""
+    return {job["config"].get("dataset") or ""} - {""}
+
+
+def _grouped_rows(tx: Transaction, job: Job) -> set[str]:
+    """Those by whose columns a bias check groups rows; an evaluation may be gone by now."""
+    asked = {groups["evaluation"] for groups in job["config"].get("groups", [])}
+    sql = "SELECT DISTINCT dataset_id FROM evaluation WHERE list_contains(?, evaluation_id)"
+    return set(tx.query(sql, [sorted(asked)])["dataset_id"].to_pylist())
+
+
+def _gathered_from(tx: Transaction, job: Job) -> set[str]:
+    """Those that new rows are compared with, and those that they come from."""
+    config = job["config"]
+    return {config["dataset"], *(rows["dataset"] for rows in config["rows"] if rows["source"] == "dataset")}
+
+
+HANDLERS = JobHandlers(
+    {
+        "train": JobHandler(job_specs.of_run, job_results.keep_verdict, _beside_its_own),
+        "variant": JobHandler(job_specs.of_variant, job_results.keep_verdict),
+        "evaluate": JobHandler(job_specs.of_evaluation, job_results.keep_evaluation),
+        "bias": JobHandler(job_specs.of_bias, job_results.keep_bias, _grouped_rows),
+        "judge": JobHandler(),
+        "round": JobHandler(job_specs.of_round, job_results.keep_round, _rated_rows),
+        "answer_prompts": JobHandler(),
+        "import_round": JobHandler(keep=job_results.keep_imported_round),
+        "interpolate": JobHandler(),
+        "transfer": JobHandler(job_specs.of_matrix),
+        "import": JobHandler(keep=job_results.keep_dataset),
+        "profile": JobHandler(job_specs.of_data, job_results.keep_signals),
+        "clean": JobHandler(job_specs.of_data, job_results.keep_version, _read_by),
+        "export": JobHandler(job_specs.of_export, reads=_read_by),
+        "register": JobHandler(keep=registered_versions.keep_version),
+        "model_export": JobHandler(job_specs.of_model_export, job_results.keep_model_export, _answered_rows),
+        "model_verify": JobHandler(job_specs.of_model_verify, reads=_answered_rows),
+        "bundle": JobHandler(job_specs.of_bundle, reads=_bundled),
+        "open_bundle": JobHandler(keep=results.keep_opened_bundle),
+        "reproduction": JobHandler(job_specs.of_reproduction),
+        "convert": JobHandler(),
+        "gather_rows": JobHandler(
+            job_spec.gathering_spec, job_results.keep_gathered, _gathered_from, job_spec.bring_candidates
+        ),
+        "judge_requests": JobHandler(
+            job_handlers.judging_spec, job_handlers.keep_judging, bring=job_handlers.bring_answers
+        ),
+        "watch": JobHandler(
+            job_handlers.watch_spec, job_handlers.keep_watch, bring=job_handlers.bring_requests
+        ),
+    }
+)
+write_order, keep = HANDLERS.write_order, HANDLERS.keep

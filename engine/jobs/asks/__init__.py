@@ -1,1 +1,0 @@
-"""One module a kind of question that a worker answers while someone waits, each with `run(job)`."""

@@ -1,1 +1,0 @@
-"""Data sets: imports, measuring, cleaning, exports."""

@@ -1,1 +1,0 @@
-"""Is it better: evaluations, a judge's preferences, bias, transfer."""

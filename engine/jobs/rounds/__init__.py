@@ -1,1 +1,0 @@
-"""Rating rounds: their answers, gathered, generated or from elsewhere."""

@@ -1,1 +1,0 @@
-"""Runs: training, shares of the way from the base, bundles and their figures."""

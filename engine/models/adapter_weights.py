@@ -1,0 +1,366 @@
+"""The weights of adapters: what they start from, which ranks AdaLoRA keeps between steps, switching among
+several on one base, and any point on the line between the base's weights and the tuned ones. The base stays
+itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+import torch
+from peft import AdaLoraConfig, PeftModel
+from peft.tuners.adalora.layer import RankAllocator
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from store.training.methods import TAKEN_APART, Method
+from store.training.train_config import TrainConfig
+
+# What a LoRA starts from, other than nothing: the base model's weights, what flows through them, or what was
+# lost when they were squeezed.
+#
+# pissa (Meng et al. 2024) and olora (Büyükakyüz 2024) begin with the strongest part of each weight in the
+# adapter. Their authors take that part out of the base model; here a second adapter, frozen, takes it off
+# again, so that the base stays itself: it can be evaluated, and the result is one LoRA of twice the rank.
+# eva (Paischer et al. 2024) begins A at the directions in which the inputs vary, with the same rank
+# everywhere. loftq (Li et al. 2024) begins with what 4-bit weights lost.
+
+TWIN = "start"  # the frozen adapter that takes the beginning off again
+OVERSAMPLING, ITERATIONS = 8, 4  # of the randomised decomposition (Halko et al. 2011)
+
+
+class AdapterChanges(TypedDict, total=False):
+    """Fields of peft's config of an adapter that differ in the file."""
+
+    r: int
+    lora_alpha: float
+    rank_pattern: None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a start is made from. rows: token ids of training rows, for eva; folder: with the model's weights
+    as safetensors, for loftq."""
+
+    rows: Sequence[torch.Tensor] = ()
+    folder: Path | None = None
+
+
+def set_initial_weights(model: PeftModel, config: TrainConfig, sources: Sources) -> None:
+    """Set the adapter's first weights as `init_lora_weights` says; random numbers follow torch's seed."""
+    if config.init_lora_weights in TAKEN_APART:
+        _take_apart(model, config.init_lora_weights)
+    elif config.init_lora_weights == "eva":
+        _follow_inputs(model, sources.rows)
+    elif config.init_lora_weights == "loftq" and sources.folder is not None:
+        _make_up(model, sources.folder)
+
+
+def _layers(model: Any) -> Iterator[tuple[str, Any]]:
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            yield name, module
+
+
+def _set(layer: Any, adapter: str, a: torch.Tensor, b: torch.Tensor) -> None:
+    with torch.no_grad():
+        layer.lora_A[adapter].weight.copy_(a)
+        layer.lora_B[adapter].weight.copy_(b)
+
+
+def _lowrank(weight: torch.Tensor, r: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """B [out, r] and A [r, in] whose product is the best approximation of that rank, in equal shares."""
+    u, s, v = torch.svd_lowrank(weight, q=min(r + OVERSAMPLING, *weight.shape), niter=ITERATIONS)
+    root = s[:r].sqrt()
+    return u[:, :r] * root, root[:, None] * v[:, :r].T
+
+
+def _take_apart(model: PeftModel, start: str) -> None:
+    alike: Any = copy(model.peft_config["default"])
+    heads, alike.modules_to_save = alike.modules_to_save, None  # they belong to the trained adapter alone
+    if heads:
+        alike.exclude_modules = rf"(.*\.)?({'|'.join(map(re.escape, heads))})(\..*)?"
+    PeftModel.add_adapter(model, TWIN, alike)
+    for _, layer in _layers(model):
+        r, scale = layer.r["default"], layer.scaling["default"]
+        weight = layer.get_base_layer().weight.detach().float()
+        if start == "pissa":
+            b, a = _lowrank(weight / scale, r)
+        else:
+            q, upper = torch.linalg.qr(weight)
+            b, a = q[:, :r], upper[:r]
+        _set(layer, "default", a, b)
+        layer.scaling[TWIN] = -scale
+        for trained, twin in ((layer.lora_A, layer.lora_A[TWIN]), (layer.lora_B, layer.lora_B[TWIN])):
+            del twin.weight  # a buffer in its place: peft would make parameters trainable again
+            twin.register_buffer("weight", trained["default"].weight.detach().clone())
+        layer.set_adapter(["default", TWIN])
+
+
+def _follow_inputs(model: PeftModel, rows: Sequence[torch.Tensor]) -> None:
+    """A begins at the leading eigenvectors of the inputs' products, summed over the rows; B at zero."""
+    products: dict[str, torch.Tensor] = {}
+    hooks = [layer.register_forward_pre_hook(_adding(products, name)) for name, layer in _layers(model)]
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), model.disable_adapter():
+            for ids in rows:
+                model(input_ids=ids[None], use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(training)
+    for name, layer in _layers(model):
+        _, vectors = torch.linalg.eigh(products[name].clone())
+        a = vectors.flip(-1)[:, : layer.r["default"]].T
+        _set(layer, "default", a, torch.zeros_like(layer.lora_B["default"].weight))
+
+
+def _adding(products: dict[str, torch.Tensor], name: str) -> Any:
+    def add(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        x = inputs[0].reshape(-1, inputs[0].shape[-1]).float()
+        products[name] = products.get(name, 0) + x.T @ x
+
+    return add
+
+
+def _make_up(model: PeftModel, folder: Path) -> None:
+    from bitsandbytes.functional import dequantize_4bit
+
+    weights = Weights(folder)
+    for name, layer in _layers(model):
+        held: Any = layer.get_base_layer().weight
+        whole = weights.read(name.removeprefix("base_model.model.") + ".weight")
+        lost = whole.float() - dequantize_4bit(held.data, held.quant_state).float().cpu()
+        b, a = _lowrank(lost / layer.scaling["default"], layer.r["default"])
+        _set(layer, "default", a, b)
+
+
+class Weights:
+    """Single tensors out of a folder of safetensors; `files` says where each is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files: dict[str, Path] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, "pt") as file:
+                self.files |= dict.fromkeys(file.keys(), path)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Its shape, without reading it."""
+        with safe_open(self.files[name], "pt") as file:
+            return tuple(file.get_slice(name).get_shape())
+
+    def read(self, name: str) -> torch.Tensor:
+        """That tensor alone."""
+        with safe_open(self.files[name], "pt") as file:
+            return file.get_tensor(name)
+
+
+def joined_adapter(model: PeftModel) -> tuple[dict[str, torch.Tensor], AdapterChanges]:
+    """The trained adapter with its frozen twin as one LoRA of twice the rank: its tensors by the names that
+    peft gives them in a file, and the fields of its config that differ."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, layer in _layers(model):
+        a: Any = layer.lora_A
+        b: Any = layer.lora_B
+        wide = torch.cat([a["default"].weight, a[TWIN].weight])
+        tall = torch.cat([b["default"].weight, -b[TWIN].weight], dim=1)
+        tensors[f"{name}.lora_A.weight"] = wide.detach().contiguous()
+        tensors[f"{name}.lora_B.weight"] = tall.detach().contiguous()
+    config: Any = model.peft_config["default"]
+    alpha = config.lora_alpha * (2**0.5 if config.use_rslora else 2)
+    return tensors, {"r": 2 * config.r, "lora_alpha": alpha}
+
+
+# AdaLoRA between the steps: which ranks live on (Zhang et al. 2023), on the fp32 masters.
+#
+# peft's own allocator reads weights and gradients of a model; here it reads the masters, which have both. Its
+# state is part of a checkpoint, so that a resumed run deals the same ranks.
+
+FIRST_SHARE, FINAL_SHARE = 0.1, 0.3  # of the steps, in which no rank goes: at the beginning, at the end
+AVERAGES = ("exp_avg_ipt", "exp_avg_unc")
+PENALTY = 0.5  # weight of the term that keeps the singular vectors orthogonal, as the authors'
+
+Tensors = dict[str, torch.Tensor]
+
+
+class Allocation:
+    """Deals rank among the matrices. `weights`: the masters by name."""
+
+    def __init__(self, config: AdaLoraConfig, weights: dict[str, torch.nn.Parameter]) -> None:
+        self.config = config
+        self.weights = weights
+        self.pattern: dict[str, list[bool]] = {}  # which ranks of each matrix are left
+        self.allocator = RankAllocator(self, config, "default")
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """The masters, as the allocator asks for them."""
+        yield from self.weights.items()
+
+    def regularise(self) -> None:
+        """Add the gradient of the penalty, once a step: the mean of |A Aᵀ - I| and |Bᵀ B - I|."""
+        parts = []
+        for name, weight in self.weights.items():
+            if "lora_A" in name or "lora_B" in name:
+                product = weight @ weight.T if "lora_A" in name else weight.T @ weight
+                identity = torch.eye(len(product), device=weight.device)
+                parts.append(torch.linalg.norm(product - identity))
+        (PENALTY * torch.stack(parts).mean()).backward()
+
+    def after_step(self, step: int) -> None:
+        """After optimiser step `step` (from 1), while the gradients are still there."""
+        last = (self.config.total_step or 0) - self.config.tfinal
+        if step <= last:
+            _, pattern = self.allocator.update_and_allocate(self, step, force_mask=step == last)
+            self.pattern = pattern or self.pattern
+        if step == last:
+            self.allocator.reset_ipt()
+        elif step > last and self.pattern:
+            self.allocator.mask_using_rank_pattern(self, self.pattern)
+
+    def tensors(self) -> Tensors:
+        """What a checkpoint must hold of it."""
+        tensors = {
+            f"allocation.{kind}.{name}": value
+            for kind in AVERAGES
+            for name, value in getattr(self.allocator, kind).items()
+        }
+        tensors |= {f"allocation.pattern.{name}": torch.tensor(keep) for name, keep in self.pattern.items()}
+        return tensors
+
+    def load(self, tensors: Tensors) -> None:
+        """Put back what `tensors` gave."""
+        for kind in AVERAGES:
+            prefix = f"allocation.{kind}."
+            setattr(self.allocator, kind, _under(tensors, prefix))
+        self.allocator.ipt = dict(self.allocator.exp_avg_ipt)  # names seen; their values are always made anew
+        self.pattern = {name: keep.tolist() for name, keep in _under(tensors, "allocation.pattern.").items()}
+
+
+def _under(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+# Several adapters around one base, one of them on at a time, switched in a fraction of a millisecond.
+#
+# peft's own way to switch goes through every parameter of every layer, 27 ms for SmolLM2-135M, and a layer
+# whose adapters are off still costs its detour. Here a layer is told the name of its adapter, and with none
+# it is taken out: the base's own layer stands in its place, so that the base is as fast as without
+# adapters.
+
+
+class AdapterSwitch:
+    """The layers of one model that adapters have been put around."""
+
+    def __init__(self, model: Any) -> None:
+        self._places = [
+            (parent, name, child)
+            for parent in model.modules()
+            for name, child in parent.named_children()
+            if isinstance(child, BaseTunerLayer)
+        ]
+
+    def to(self, adapter: str) -> None:
+        """Switch that adapter on, and all others off; "" is the base alone."""
+        for parent, name, layer in self._places:
+            if adapter:
+                layer._active_adapter = [adapter]
+            parent._modules[name] = layer if adapter else layer.get_base_layer()
+
+    def open(self) -> None:
+        """Put all layers back, for peft to add another adapter."""
+        for parent, name, layer in self._places:
+            parent._modules[name] = layer
+
+
+# A model anywhere on the straight line between the base's weights and the tuned ones, without training.
+#
+# Of an adapter one factor of each change is scaled, on which the change depends linearly: B of LoRA, the
+# singular values of AdaLoRA, the scales behind VeRA's random matrices; IA3's factors go from 1. Of whole
+# weights every one that tuning changed is interpolated, one matrix at a time: both ends stay on the disk, and
+# memory holds one model and two matrices.
+
+
+class LineEnd(Protocol):
+    """One end of the line, a tensor at a time."""
+
+    def read(self, name: str) -> Tensor:
+        """That parameter there."""
+
+
+class HeldEnd(dict[str, Tensor]):
+    """An end in memory."""
+
+    def read(self, name: str) -> Tensor:
+        return self[name]
+
+
+@dataclass(frozen=True)
+class WeightLine:
+    """Parameters of one model by name, and what they are at both ends."""
+
+    parameters: Mapping[str, Tensor]
+    base: LineEnd
+    tuned: LineEnd
+
+    def go(self, alpha: float) -> None:
+        """Put the model at `alpha`: 0 is exactly the base, 1 exactly the tuned model."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                if alpha in (0.0, 1.0):
+                    parameter.copy_((self.tuned if alpha else self.base).read(name))
+                else:
+                    ends = [
+                        end.read(name).to(parameter.device, torch.float32) for end in (self.base, self.tuned)
+                    ]
+                    parameter.copy_(torch.lerp(ends[0], ends[1], alpha))
+
+
+def line_of_adapter(model: Any, method: Method, adapter: str = "") -> WeightLine:
+    """From a tuned model with its adapter, or with that one among several."""
+    own = f".{adapter}." if adapter else ""
+    factors = {
+        name: p.data for name, p in model.named_parameters() if method.factor in name and own in f"{name}."
+    }
+    base = HeldEnd({name: torch.full_like(factor, method.factor_start) for name, factor in factors.items()})
+    return WeightLine(factors, base, HeldEnd({name: factor.clone() for name, factor in factors.items()}))
+
+
+def line_of_weights(
+    model: Any, ends: tuple[Path, Path], load: Callable[[Path], Any], temporary: Path
+) -> WeightLine:
+    """From the folders of the base and of the tuned model; the line is in `model`, which has the weights of
+    the second. load: makes a model of a folder; temporary: where to put what a folder names otherwise."""
+    parameters = {name: parameter.data for name, parameter in model.named_parameters()}
+    base, tuned = (
+        _end(folder, parameters, load, temporary / side)
+        for side, folder in zip(("base", "tuned"), ends, strict=True)
+    )
+    moved = {
+        name: parameter
+        for name, parameter in parameters.items()
+        if not torch.equal(parameter.cpu(), base.read(name).to(parameter.dtype))
+    }
+    return WeightLine(moved, base, tuned)
+
+
+def _end(
+    folder: Path, parameters: Mapping[str, Tensor], load: Callable[[Path], Any], temporary: Path
+) -> Weights:
+    """The files of `folder` where they have every parameter as it is in the model; else files made of it."""
+    files = Weights(folder)
+    if all(name in files.files and files.shape(name) == tuple(p.shape) for name, p in parameters.items()):
+        return files
+    temporary.mkdir(parents=True, exist_ok=True)
+    whole = {name: p.data.contiguous() for name, p in load(folder).named_parameters()}
+    save_file(whole, temporary / "model.safetensors")
+    return Weights(temporary)

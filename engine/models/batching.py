@@ -1,0 +1,230 @@
+"""Which rows make up which optimiser step, general rows against forgetting beside them, and how they become
+tensors.
+
+All of it is a pure function of seed and step or epoch, so that a resumed run continues with the very batch
+at which it stopped. Rows are padded on the right: under causal attention no token sees what follows it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from engine.models.tokenization.rendering import TokenRows
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
+
+# Which rows make up which optimiser step, and how they become tensors.
+#
+# The order is a pure function of (seed, epoch), so that a resumed run continues with the very batch at
+# which it stopped. Rows are shuffled; within windows of a few effective batches they are grouped by length,
+# which removes most padding, and the groups are dealt in random order. Rows are padded on the right: under
+# causal attention no token sees what follows it, so that padding needs no attention mask.
+
+# Tokens of a micro-batch on a CPU: enough for its matrix products to be fast, few enough for its caches and
+# its memory. Where all weights are trained, every micro-batch adds up all their gradients: fewer of them are
+# better.
+CPU_TOKENS = {"adapter": 1024, "full": 2048}
+WINDOW = 8  # effective batches among which rows of like length are put together
+
+StepRows = list[np.ndarray]  # row indices of each micro-batch of one optimiser step
+
+
+@dataclass
+class TokenBatch:
+    """inputs int64 [rows, longest]; picked bool, the same shape: where the next token is trained;
+    targets int64 [trained]: those tokens, in row-major order; tokens: of the rows, without padding;
+    lengths: of each row in `inputs`, where the rest is padding."""
+
+    inputs: torch.Tensor
+    picked: torch.Tensor
+    targets: torch.Tensor
+    tokens: int
+    lengths: list[int]
+
+    @property
+    def units(self) -> int:
+        """What the loss sums over: trained tokens."""
+        return len(self.targets)
+
+
+def batch_shape(config: TrainConfig) -> tuple[int, int]:
+    """(rows of a micro-batch, micro-batches of a step)."""
+    return config.per_device_train_batch_size, config.gradient_accumulation_steps
+
+
+def total_steps(config: TrainConfig, rows: int) -> int:
+    """Optimiser steps of the run, without early stopping; `config` is resolved."""
+    steps = math.ceil(steps_per_epoch(rows, *batch_shape(config)) * (config.num_train_epochs or 1))
+    return max(1, min(steps, config.max_steps or steps))
+
+
+def steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:
+    """Optimiser steps that visit every row once; the last one may be smaller."""
+    return math.ceil(rows / (batch_size * accumulation))
+
+
+def epoch_steps(
+    lengths: np.ndarray, *, seed: int, epoch: int, batch_size: int, accumulation: int
+) -> list[StepRows]:
+    """The steps of one epoch; every row is in exactly one micro-batch."""
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths))
+    steps: list[StepRows] = []
+    window = WINDOW * batch_size * accumulation
+    for first in range(0, len(order), window):
+        part = order[first : first + window]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        groups = [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+        # The one incomplete group of the epoch stays last, so that all steps before it are full.
+        movable = len(groups) if len(groups[-1]) == batch_size else len(groups) - 1
+        dealt = [groups[i] for i in random.permutation(movable)] + groups[movable:]
+        steps += [dealt[i : i + accumulation] for i in range(0, len(dealt), accumulation)]
+    return steps
+
+
+def pieces(step: StepRows, lengths: np.ndarray, most: int) -> StepRows:
+    """The rows of a step, dealt anew into micro-batches of at most `most` tokens; a longer row is one alone.
+
+    The step's loss is a sum over rows, so that this changes memory and speed and nothing else.
+    """
+    rows = np.concatenate(step)
+    micro_batches: StepRows = []
+    first = total = 0
+    for place, length in enumerate(lengths[rows].tolist()):
+        if total and total + length > most:
+            micro_batches.append(rows[first:place])
+            first, total = place, 0
+        total += length
+    return [*micro_batches, rows[first:]]
+
+
+def tokens_of_a_piece(config: TrainConfig) -> int:
+    """The most tokens of a micro-batch of packed rows, where no single row has more."""
+    return CPU_TOKENS["adapter" if METHODS[config.method].adapter else "full"]
+
+
+def largest_piece(lengths: np.ndarray, config: TrainConfig, *, packed: bool) -> np.ndarray:
+    """Indices of rows that make up the largest micro-batch that a step may be dealt into: what memory has to
+    hold. `lengths` of all training rows (of pairs: of both sequences); packed: whether rows are."""
+    batch_size, accumulation = batch_shape(config)
+    longest_first = np.argsort(-lengths, kind="stable")
+    if not packed:
+        return longest_first[:batch_size]
+    room = max(tokens_of_a_piece(config), int(lengths.max()))
+    chosen: list[int] = []
+    for index in longest_first.tolist():
+        if lengths[index] <= room:
+            chosen.append(index)
+            room -= int(lengths[index])
+        if len(chosen) == batch_size * accumulation or room < lengths[longest_first[-1]]:
+            break
+    return np.asarray(chosen)
+
+
+def by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Row indices in batches, longest first: the largest batch comes when memory is checked first."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def collate(rows: TokenRows, indices: np.ndarray, device: str | torch.device = "cpu") -> TokenBatch:
+    """One batch; what follows a row's last trained token has no effect on the loss and is left out."""
+    parts = [rows.row(int(i)) for i in indices]
+    used = [
+        int(np.flatnonzero(trained)[-1]) for _, trained in parts
+    ]  # inputs of the row: before its last target
+    inputs = np.zeros((len(parts), max(used)), np.int64)
+    picked = np.zeros(inputs.shape, bool)
+    targets = []
+    for i, ((ids, trained), length) in enumerate(zip(parts, used, strict=True)):
+        inputs[i, :length] = ids[:length]
+        picked[i, :length] = trained[1 : length + 1]
+        targets.append(ids[1 : length + 1][picked[i, :length]])
+    return TokenBatch(
+        torch.from_numpy(inputs).to(device),
+        torch.from_numpy(picked).to(device),
+        torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device),
+        sum(len(ids) for ids, _ in parts),
+        used,
+    )
+
+
+# General rows trained beside those of the data set, against forgetting: which rows, in which step.
+#
+# A step takes its rows of the data set as without replay, and beside them so many general ones that they
+# are `replay_share` of the whole effective batch. Where that is no whole number, steps take one row more or
+# less, so that after every step the rows replayed so far are the share to within half a row. Rows come in a
+# shuffled order of their own, pass after pass. All of it is a pure function of seed and step, so that a
+# resumed run replays what it would have replayed.
+
+STREAM = 2  # beside the seed: another order than that of the data set's rows
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The general rows of one run. rows: each with a trained token; train_rows: of the data set;
+    kl_beta: how much the distance to the base counts beside their loss."""
+
+    rows: TokenRows
+    config: TrainConfig
+    train_rows: int
+
+    @property
+    def kl_beta(self) -> float:
+        """How much the distance to the base model on these rows counts."""
+        return self.config.kl_beta
+
+    def step(self, number: int) -> np.ndarray:
+        """Indices of the rows that step `number` (from 0) replays."""
+        first, end = (replayed_rows(self.config, self.train_rows, at) for at in (number, number + 1))
+        return np.array([self._at(place) for place in range(first, end)], np.int64)
+
+    def _at(self, place: int) -> int:
+        number, place = divmod(place, len(self.rows))
+        return int(
+            np.random.default_rng([self.config.seed, STREAM, number]).permutation(len(self.rows))[place]
+        )
+
+    @property
+    def beside(self) -> TrainConfig:
+        """The config with batches as large as those of the general rows of a step."""
+        size, accumulation = batch_shape(self.config)
+        own, share = min(size * accumulation, self.train_rows), self.config.replay_share
+        most = max(1, math.ceil(own * share / (1 - share)))
+        size = min(size, most)
+        few = {"per_device_train_batch_size": size, "gradient_accumulation_steps": -(-most // size)}
+        return self.config.model_copy(update=few)
+
+    @property
+    def count(self) -> int:
+        """Rows that the run replays, with repeats."""
+        return replay_needed(self.config, self.train_rows)
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens and trained tokens that the run replays, with repeats."""
+        passes = self.count / len(self.rows)
+        return round(passes * len(self.rows.ids)), round(passes * int(self.rows.trained.sum()))
+
+
+def replayed_rows(config: TrainConfig, train_rows: int, step: int) -> int:
+    """Rows replayed before step number `step` (from 0)."""
+    batch_size, accumulation = batch_shape(config)
+    epoch, done = divmod(step, steps_per_epoch(train_rows, batch_size, accumulation))
+    seen = epoch * train_rows + min(done * batch_size * accumulation, train_rows)
+    return math.floor(seen * config.replay_share / (1 - config.replay_share) + 0.5)
+
+
+def replay_needed(config: TrainConfig, train_rows: int) -> int:
+    """Rows that the whole run replays, with repeats; `config` is resolved."""
+    return replayed_rows(config, train_rows, total_steps(config, train_rows))
+
+
+def micro_batches(indices: np.ndarray, config: TrainConfig) -> StepRows:
+    """The rows that a step replays, in micro-batches as large as those of the data set."""
+    size = config.per_device_train_batch_size
+    return [indices[first : first + size] for first in range(0, len(indices), size)]

@@ -1,0 +1,427 @@
+"""What a causal model makes of several answers to each of many prompts: log-probabilities summed over their
+tokens, or the logits of every token; with labels as the answers, the model is a classifier.
+
+A prompt and the tree of its answers pass through the model as one row where `refusal` allows it; else every
+answer follows the whole prompt, with the same numbers. A label's closing token counts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from engine.models import losses
+from engine.models.forward import attention, llama_layers, packed_forward
+from engine.models.forward.attention import BLOCK
+from engine.models.forward.operations import HEAD_ROWS, LOSS_ROWS
+from engine.models.forward.packed_forward import RUN, TOKENS, Packed, Tokens, TreeRow, added
+from engine.models.losses import output_where
+from engine.models.tokenization.rendering import Messages, TokenRows, render_prompt
+
+# What a causal model makes of several answers to each of many prompts: their summed log-probabilities, or
+# the logits of every token.
+#
+# A prompt and the tree of its answers (`token_tree`) pass through the model as one row, in which a token sees
+# its ancestors alone and has their number as its position; logits are made only where a token is asked for, a
+# few rows at a time. On a CPU such rows go through the packed forward, and what all prompts of a batch begin
+# with goes through it once. Elsewhere the model's own forward takes them with a mask. `refusal` says which
+# models can't be asked in this way; to those every answer is given after the whole prompt, with the same
+# numbers.
+#
+# Logits of 16 bits lie so far apart that two answers may have equal scores though the model prefers one: in
+# about 1 of 100 questions of multiple choice under SmolLM2-135M. Prompts with such answers are asked again
+# with logits in fp32, of which a batch may hold half as many.
+
+NODES = 1024  # of a tree: one with more is parted, and the prompt passed once more
+MASKED = ("eager", "sdpa", attention.NAME)  # attention that takes any mask
+
+OnPrompts = Callable[[int], None]
+
+
+def branch_scores(
+    model: Any,
+    prompts: Sequence[Tokens],
+    branches: Sequence[Sequence[Tokens]],
+    device: torch.device,
+    *,
+    batch_size: int = 16,
+    on_prompts: OnPrompts = lambda done: None,
+) -> list[np.ndarray]:
+    """Of each prompt the summed log-probabilities of its branches, float64. Prompts and branches have a token
+    at least. `on_prompts(prompts done)` may raise to stop; batch_size: rows, where each branch is passed by
+    itself. The model is left in the mode in which it came. Scores that are equal for lack of bits are told
+    apart (`losses.wide_head`)."""
+
+    def ask(which: Sequence[int], tell: OnPrompts, *, wide: bool = False) -> list[np.ndarray]:
+        mine = [prompts[i] for i in which], [branches[i] for i in which]
+        return _scored(model, *mine, device, batch_size=batch_size, on_prompts=tell, wide=wide)
+
+    scores = ask(range(len(prompts)), on_prompts)
+    tied = [i for i, (each, some) in enumerate(zip(scores, branches, strict=True)) if has_ties(each, some)]
+    with losses.wide_head(model) if tied else nullcontext(False) as is_wider:
+        if is_wider:
+            again = ask(tied, lambda done: on_prompts(len(prompts)), wide=True)
+            for i, each in zip(tied, again, strict=True):
+                scores[i] = each
+    return scores
+
+
+def has_ties(scores: np.ndarray, branches: Sequence[Tokens]) -> bool:
+    """Whether branches of different tokens have equal scores."""
+    return len(np.unique(scores)) < len({tuple(branch) for branch in branches})
+
+
+def _scored(
+    model: Any,
+    prompts: Sequence[Tokens],
+    branches: Sequence[Sequence[Tokens]],
+    device: torch.device,
+    *,
+    batch_size: int,
+    on_prompts: OnPrompts,
+    wide: bool,
+) -> list[np.ndarray]:
+    """As `branch_scores`, with logits as the model makes them; `wide`: in fp32, of which a batch
+    may hold half as many."""
+    longest = max(
+        (len(p) + len(b) for p, some in zip(prompts, branches, strict=True) for b in some), default=0
+    )
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            model_parts = llama_layers.recognise(model, longest)
+            forward: Packed | _Masked | None = None
+            if not isinstance(model_parts, str):
+                forward = Packed(model_parts, HEAD_ROWS >> wide)
+            elif not refusal(model, longest):
+                forward = _Masked(model, device, losses.LOGIT_BYTES >> wide)
+            if forward is not None:
+                return _in_trees(forward, prompts, branches, device, on_prompts)
+    finally:
+        model.train(training)
+    return one_by_one(model, prompts, branches, device, batch_size=batch_size, on_prompts=on_prompts)
+
+
+def most_bytes(
+    text: PreTrainedConfig, longest: int, tokens: int, dtype: torch.dtype, device: str, *, packed: bool
+) -> float:
+    """About the most memory that asking takes beyond the model: what a layer makes of a batch, and its
+    logits, as an allocator keeps the one while the other is made. text: the architecture's; longest: tokens
+    of a prompt; tokens: of a prompt's branches together; packed: whether rows are."""
+    size, heads = dtype.itemsize, text.num_attention_heads
+    kv = getattr(text, "num_key_value_heads", None) or heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // heads
+    inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    batch = max(TOKENS[device], longest + min(tokens, NODES))
+    keys = longest + RUN if packed else longest + min(tokens, NODES)
+    at_once = batch * min(1.0, BLOCK / longest) if packed else batch
+    # a fused kernel keeps no scores, and its mask is there once
+    scores = at_once * keys * (2 * heads + 1 if packed else 1)
+    layer = size * (batch * (4 * text.hidden_size + 4 * (heads + kv) * width + 3 * inner) + scores)
+    most = losses.LOGIT_BYTES / (losses.LOGIT * text.vocab_size)
+    rows = HEAD_ROWS if packed else min(batch, most)
+    head = text.vocab_size * rows * size
+    if size < 4:  # ties are told apart in fp32: beside the head's own logits, and a part of it
+        rows = HEAD_ROWS / 2 if packed else min(batch, most / 2)
+        part = 4 * min(losses.HEAD_ENTRIES, text.vocab_size) * (text.hidden_size + rows)
+        head = max(head, text.vocab_size * rows * (size + 4) + part)
+    # in fp32 a few, with their exponential and a copy
+    return layer + head + text.vocab_size * LOSS_ROWS * 12
+
+
+def one_by_one(
+    model: Any,
+    prompts: Sequence[Tokens],
+    branches: Sequence[Sequence[Tokens]],
+    device: torch.device,
+    *,
+    batch_size: int = 16,
+    on_prompts: OnPrompts = lambda done: None,
+) -> list[np.ndarray]:
+    """As `branch_scores`, every branch after its whole prompt."""
+    pairs = [(p, b) for p, some in zip(prompts, branches, strict=True) for b in some]
+    if not pairs:
+        return [np.zeros(0) for _ in prompts]
+    lengths = np.array([len(prompt) + len(branch) for prompt, branch in pairs])
+    rows = TokenRows(
+        np.arange(len(pairs)),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.concatenate([np.array([*prompt, *branch], np.int32) for prompt, branch in pairs]),
+        np.concatenate([np.repeat([False, True], [len(p), len(b)]) for p, b in pairs]),
+        np.zeros(len(pairs), np.uint8),
+    )
+    each = len(prompts) / len(pairs)
+    row_losses = losses.row_losses(
+        model,
+        rows,
+        batch_size=batch_size,
+        device=device,
+        on_batch=lambda done: on_prompts(int(done * each)),
+    )
+    return np.split(-row_losses.loss_sum, np.cumsum([len(some) for some in branches])[:-1])
+
+
+class _Masked:
+    """Padded rows, through the model's own forward with a mask."""
+
+    def __init__(self, model: Any, device: torch.device, logit_bytes: int) -> None:
+        self.model, self.device = model, device
+        entries = model.get_output_embeddings().weight.shape[0]
+        self.most_picked = max(2, logit_bytes // (losses.LOGIT * entries))
+
+    def logits(self, rows: Sequence[TreeRow]) -> Iterator[Tensor]:
+        width = max(map(len, rows))
+        ids, positions = np.zeros((2, len(rows), width), np.int64)
+        picked = np.zeros((len(rows), width), bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)], positions[i, : len(row)] = row.tokens, row.positions
+            picked[i, len(row) - row.picked : len(row)] = True
+        with output_where(self.model, torch.from_numpy(picked).to(self.device)):
+            yield _forward(self.model, rows, ids, positions, self.device)
+
+
+def _forward(
+    model: Any, rows: Sequence[TreeRow], ids: np.ndarray, positions: np.ndarray, device: torch.device
+) -> Tensor:
+    seen = packed_forward.tree_mask([0] * len(rows), [row.visible for row in rows])
+    return model(
+        input_ids=torch.from_numpy(ids).to(device),
+        position_ids=torch.from_numpy(positions).to(device),
+        attention_mask=added(seen, model.dtype)[:, None].to(device),
+        use_cache=False,
+    ).logits
+
+
+def _in_trees(
+    forward: Packed | _Masked,
+    prompts: Sequence[Tokens],
+    branches: Sequence[Sequence[Tokens]],
+    device: torch.device,
+    on_prompts: OnPrompts,
+) -> list[np.ndarray]:
+    scores = [np.zeros(len(some)) for some in branches]
+    rows = packed_forward.tree_rows(prompts, branches, NODES, forward.most_picked - 1)
+    left = np.bincount([row.prompt for row in rows], minlength=len(prompts))
+    for some in _batches(rows, TOKENS.get(device.type, TOKENS["cpu"]), forward.most_picked):
+        ends = np.cumsum([row.picked for row in some])
+        after = [row.tree.after + end - row.picked + 1 for row, end in zip(some, ends, strict=True)]
+        asked_tokens = np.concatenate([row.tree.asked_tokens for row in some])
+        logs = _log_probabilities(forward.logits(some), np.concatenate(after), asked_tokens)
+        parts = np.split(logs, np.cumsum([len(row.tree.asked_tokens) for row in some])[:-1])
+        for row, each in zip(some, parts, strict=True):
+            scores[row.prompt][row.which] = row.tree.sums(each, len(row.which))
+            left[row.prompt] -= 1
+        on_prompts(int((left == 0).sum()))
+    return scores
+
+
+def _batches(rows: Sequence[TreeRow], most: int, most_picked: int) -> Iterator[Sequence[TreeRow]]:
+    """Neighbours, of at most that many tokens with padding, and of as many that others are asked for after;
+    one row at least."""
+    first = picked = 0
+    for place, row in enumerate(rows):
+        picked += row.picked
+        if place > first and ((place + 1 - first) * len(rows[first]) > most or picked > most_picked):
+            yield rows[first:place]
+            first, picked = place, row.picked
+    if rows:
+        yield rows[first:]
+
+
+def _log_probabilities(logits: Iterator[Tensor], after: np.ndarray, asked_tokens: np.ndarray) -> np.ndarray:
+    """Of the tokens that are asked for, each under the logits of the row `after`."""
+    logs = np.zeros(len(asked_tokens))
+    first = 0
+    for part in logits:
+        mine = np.flatnonzero((after >= first) & (after < first + len(part)))
+        rows, tokens = (
+            torch.from_numpy(x).to(part.device) for x in (after[mine] - first, asked_tokens[mine])
+        )
+        total = torch.cat([few.float().logsumexp(-1) for few in part.split(LOSS_ROWS)])
+        logs[mine] = (part[rows, tokens].float() - total[rows]).double().cpu().numpy()
+        first += len(part)
+        del part  # before the next one is made
+    return logs
+
+
+def branch_logits(
+    forward: Packed, prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]]
+) -> Iterator[list[np.ndarray]]:
+    """Of each prompt, in their order, of each branch the logits [tokens, vocabulary] in fp32, under which its
+    tokens stand. Prompts and branches have a token at least; the model is in evaluation mode. Neighbours pass
+    together and nothing else decides which, so that equal calls of equal models give equal numbers."""
+    entries = forward.head.weight.shape[0]
+    most = max(2, losses.LOGIT_BYTES // (losses.LOGIT * entries))
+    rows = [
+        [TreeRow(i, ids, which, tree) for which, tree in packed_forward.forest(some, max(NODES, len(ids)))]
+        for i, (ids, some) in enumerate(zip(prompts, branches, strict=True))
+    ]
+    for batch in _by_prompt(rows, TOKENS["cpu"], most):
+        with torch.inference_mode():
+            parts = forward.logits([row for several in batch for row in several])
+            logits = torch.cat([part.float().cpu() for part in parts]).numpy()
+        start = 0
+        for several in batch:
+            of_prompt: dict[int, np.ndarray] = {}
+            for row in several:
+                own, start = logits[start : start + row.picked], start + row.picked
+                after = row.tree.after[row.tree.path] + 1  # 0 is after the prompt
+                of_prompt |= {int(n): own[after[row.tree.of == i]] for i, n in enumerate(row.which)}
+            yield [of_prompt[n] for n in range(len(of_prompt))]
+
+
+def _by_prompt(rows: Sequence[list[TreeRow]], most: int, most_picked: int) -> Iterator[list[list[TreeRow]]]:
+    """The rows of neighbouring prompts, of so many tokens and logits at most, or those of one prompt."""
+    batch: list[list[TreeRow]] = []
+    tokens = picked = 0
+    for several in rows:
+        own, own_picked = sum(map(len, several)), sum(row.picked for row in several)
+        if batch and (tokens + own > most or picked + own_picked > most_picked):
+            yield batch
+            batch, tokens, picked = [], 0, 0
+        batch.append(several)
+        tokens, picked = tokens + own, picked + own_picked
+    if batch:
+        yield batch
+
+
+def refusal(model: Any, longest: int) -> str:
+    """Why rows of up to `longest` positions can't be passed with a mask; empty where they can. The model is
+    in evaluation mode."""
+    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+        return "its adapter puts tokens before each row"
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    text = base.config.get_text_config()
+    if getattr(base, "_is_stateful", False) or "linear_attention" in (
+        getattr(text, "layer_types", None) or ()
+    ):
+        return "it has a state that every token changes"
+    if "position_ids" not in inspect.signature(base.forward).parameters:
+        return "it takes no positions"
+    if base.config._attn_implementation not in MASKED:
+        return f"its attention ({base.config._attn_implementation}) takes no mask"
+    window = getattr(text, "sliding_window", None) or getattr(text, "attention_chunk_size", None)
+    if window and longest > window:
+        return f"rows of {longest} tokens are longer than its window of {window}"
+    return "" if _follows(model) else "it does not go by the mask and the positions that it is given"
+
+
+def _follows(model: Any) -> bool:
+    """Whether a branch gets the same logits in a tree as alone, whatever its neighbour is.
+
+    Told by numbers, as architectures that make positions or states of their own don't say so."""
+    prompt, branch = (5, 9, 6, 8, 7), (3, 4, 5)
+    device, dtype = model.device, model.dtype
+    alone = TreeRow(0, prompt, np.arange(1), packed_forward.grow_tree([branch]))
+    trees = [
+        TreeRow(0, prompt, np.arange(2), packed_forward.grow_tree([other, branch]))
+        for other in ((9, 8, 7), (8, 7, 9))
+    ]
+    try:
+        logits = [
+            _forward(
+                model,
+                rows,
+                np.stack([row.tokens for row in rows]),
+                np.stack([row.positions for row in rows]),
+                device,
+            )[:, -1].float()
+            for rows in ([alone], trees)
+        ]
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return False
+    scale = logits[0].std()
+    near = 1e-3 if dtype == torch.float32 else 0.1
+    apart = (logits[1][0] - logits[1][1]).abs().max()
+    return bool(apart <= 1e-3 * scale and (logits[1] - logits[0]).abs().max() <= near * scale)
+
+
+# A causal model as a classifier: the log-probability of each label's text as the answer to a row's prompt.
+#
+# The sum over the label's tokens is taken, with the token that closes the answer among them, not the mean: it
+# is the probability that the model answers exactly this label, so that no label gains by being the beginning
+# of a longer one, and over all labels it can be normalised into probabilities.
+
+BUDGET = {"cpu": 40_000, "cuda": 5_000_000}  # label tokens of one evaluation; beyond it rows are drawn
+LEAST_ROWS = 50
+MOST_LABELS = 500  # that a causal model is asked for
+
+
+@dataclass
+class LabelQuestions:
+    """prompts: token ids of each row's prompt; labels: token ids of each label as an answer; `row_ids`."""
+
+    row_ids: np.ndarray
+    prompts: list[list[int]]
+    labels: list[list[int]]
+
+
+def label_questions(
+    tokenizer: Any, row_ids: np.ndarray, rows: Sequence[Messages], labels: Sequence[str], room: int | None
+) -> LabelQuestions | None:
+    """Each row as the model would be asked it; None where no row has a prompt. `room`: positions."""
+    pairs = [render_prompt(tokenizer, row) for row in rows]
+    rendered = [(i, pair[0]) for i, pair in enumerate(pairs) if pair]
+    if not rendered:
+        return None
+    first, example = rendered[0]
+    answers = [_answer(tokenizer, rows[first], example, label) for label in labels]
+    limit = room - max(len(ids) for ids in answers) if room else None
+    prompts = tokenizer([prompt for _, prompt in rendered], add_special_tokens=False).input_ids
+    return LabelQuestions(
+        row_ids[[i for i, _ in rendered]], [ids[-limit:] if limit else ids for ids in prompts], answers
+    )
+
+
+def _answer(tokenizer: Any, messages: Messages, prompt: str, label: str) -> list[int]:
+    """The tokens of a label as the answer, up to the one that closes it, as they follow this prompt."""
+    last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+    turns = [*messages[:last], {**messages[last], "content": label}]
+    whole = tokenizer.apply_chat_template(turns, tokenize=False)
+    text = whole[len(prompt) :] if whole.startswith(prompt) else label + (tokenizer.eos_token or "")
+    before = tokenizer(prompt, add_special_tokens=False).input_ids
+    both = tokenizer(prompt + text, add_special_tokens=False).input_ids
+    ids = both[len(before) :] if both[: len(before)] == before else []
+    ids = ids or tokenizer(text, add_special_tokens=False).input_ids
+    closing = [place for place, token in enumerate(ids) if token in tokenizer.all_special_ids]
+    return ids[: closing[-1] + 1] if closing else ids
+
+
+def label_tokens(tokenizer: Any, names: Sequence[str]) -> int:
+    """Tokens of all labels together, each with the one that closes it."""
+    return sum(len(ids) + 1 for ids in tokenizer(list(names), add_special_tokens=False).input_ids)
+
+
+def affordable(row_ids: np.ndarray, label_tokens: int, device: str, seed: int) -> np.ndarray:
+    """The rows that are scored: all, or as many drawn by `seed` as the budget of the device allows."""
+    most = max(LEAST_ROWS, BUDGET.get(device, BUDGET["cpu"]) // max(1, label_tokens))
+    if len(row_ids) <= most:
+        return row_ids
+    return np.sort(np.random.default_rng([seed, 11]).choice(row_ids, most, replace=False))
+
+
+def label_scores(
+    model: Any,
+    asked: LabelQuestions,
+    device: torch.device,
+    *,
+    batch_size: int = 16,
+    on_rows: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """Log-probabilities [rows, labels], normalised over the labels; `on_rows(rows done)` may raise to stop.
+    The model is left in the mode in which it came."""
+    labels = [asked.labels] * len(asked.prompts)
+    sums = branch_scores(model, asked.prompts, labels, device, batch_size=batch_size, on_prompts=on_rows)
+    scores = np.stack(sums)
+    scores = scores - scores.max(axis=1, keepdims=True)
+    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))

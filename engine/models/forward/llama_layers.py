@@ -1,0 +1,340 @@
+"""The parts of a Llama-like model as the packed forward needs them, and which models it may stand for.
+
+Linear layers become their numbers: weight, bias and LoRA pair, forward and backward written out. Modules
+are read, never changed; whatever is anything but what its class says makes the model one that can't be
+packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.tuners_utils import BaseTuner
+from torch import Tensor, nn
+from transformers.models.llama import modeling_llama as llama
+from transformers.models.mistral import modeling_mistral as mistral
+from transformers.models.qwen2 import modeling_qwen2 as qwen2
+from transformers.models.qwen3 import modeling_qwen3 as qwen3
+
+# Linear layers as their numbers: weight, bias and LoRA pair, forward and backward written out.
+#
+# peft's modules are read, never changed: a layer that is anything but a plain linear layer, dense or 4-bit,
+# with at most one plain LoRA pair answers None. Layers that share an input are computed together, so that
+# their low-rank inputs are one matrix product and their gradients one sum.
+
+Tensors = list[Tensor | None]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """y = x weightᵀ + bias + scale (x aᵀ) bᵀ; `state`: how a 4-bit weight becomes dense."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    a: Tensor | None = None
+    b: Tensor | None = None
+    scale: float = 1.0
+    state: Any = None
+
+    @property
+    def tensors(self) -> Tensors:
+        """What may be trained of it. A 4-bit weight never is."""
+        return [None if self.state is not None else self.weight, self.bias, self.a, self.b]
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """The weight as a matrix [out, in]."""
+        if self.state is None:
+            return self.weight
+        from bitsandbytes.functional import dequantize_4bit
+
+        return dequantize_4bit(self.weight, self.state).to(dtype)
+
+
+def untouched(module: nn.Module, *, observed: bool = False) -> bool:
+    """Whether calling the module is what its class says: no hooks, no forward of its own. observed: hooks
+    that are told its output may be there."""
+    hooks = [module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks]
+    hooks += [] if observed else [module._forward_hooks]
+    return not any(hooks) and "forward" not in module.__dict__
+
+
+def read_linear(module: nn.Module, dtype: torch.dtype) -> Affine | None:
+    """The layer as numbers, or None where calling its module is the only way to have what it does."""
+    if not untouched(module):
+        return None
+    if not _is_lora(module):
+        return _base(module, dtype)
+    lora = cast(LoraLinear, module)
+    base = _base(lora.base_layer, dtype)
+    if base is None or lora.merged or lora.fan_in_fan_out:
+        return None
+    active = [] if lora.disable_adapters else [n for n in lora.active_adapters if n in lora.lora_A]
+    if not active:
+        return base
+    name = active[0]
+    a: Any = lora.lora_A[name]
+    b: Any = lora.lora_B[name]
+    dropout = lora.lora_dropout[name]
+    drops = isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0
+    plain = all(type(m) is nn.Linear and untouched(m) and m.bias is None for m in (a, b))
+    readable = isinstance(dropout, (nn.Identity, nn.Dropout)) and not drops
+    if len(active) > 1 or not plain or not readable or lora.lora_variant or a.weight.dtype != dtype:
+        return None
+    return Affine(base.weight, base.bias, a.weight, b.weight, float(lora.scaling[name]), base.state)
+
+
+def _is_lora(module: nn.Module) -> bool:
+    return type(module) is LoraLinear or (
+        type(module).__name__ == "Linear4bit" and type(module).__module__ == "peft.tuners.lora.bnb"
+    )
+
+
+def _base(module: nn.Module, dtype: torch.dtype) -> Affine | None:
+    if not untouched(module):
+        return None
+    if type(module) is nn.Linear:
+        return Affine(module.weight, module.bias) if module.weight.dtype == dtype else None
+    if (type(module).__module__, type(module).__name__) != ("bitsandbytes.nn.modules", "Linear4bit"):
+        return None
+    weight: Any = module.weight
+    state = getattr(weight, "quant_state", None)
+    if state is None or getattr(state, "packing_format_for_cpu", False):
+        return None
+    bias: Any = module.bias
+    fits = (bias is None or bias.dtype == dtype) and tuple(state.shape) == (
+        module.out_features,
+        module.in_features,
+    )
+    return Affine(weight, bias, state=state) if fits and module.compute_dtype in (None, dtype) else None
+
+
+def _wide(parts: Sequence[Affine]) -> tuple[Tensor | None, list[slice | None]]:
+    """The `a` of all parts below each other, and which of its rows are each part's."""
+    rows: list[slice | None] = []
+    end = 0
+    for part in parts:
+        rows.append(None if part.a is None else slice(end, end + len(part.a)))
+        end += 0 if part.a is None else len(part.a)
+    pairs = [part.a for part in parts if part.a is not None]
+    return (None if not pairs else pairs[0] if len(pairs) == 1 else torch.cat(pairs)), rows
+
+
+def forward_linears(
+    x: Tensor, parts: Sequence[Affine], residual: Tensor | None = None
+) -> tuple[list[Tensor], Tensor | None]:
+    """Outputs of the parts on x [tokens, in], and their low-rank inputs side by side, as backward wants them.
+
+    With a `residual`, which goes with a single part, its output is added to it.
+    """
+    wide, rows = _wide(parts)
+    low = None if wide is None else x @ wide.t()
+    outputs = []
+    for part, mine in zip(parts, rows, strict=True):
+        weight = part.dense(x.dtype)
+        if residual is None:
+            y = F.linear(x, weight, part.bias)
+        else:
+            y = torch.addmm(residual, x, weight.t())
+            if part.bias is not None:
+                y += part.bias
+        if low is not None and mine is not None and part.b is not None:
+            y.addmm_(low[:, mine], part.b.t(), alpha=part.scale)
+        outputs.append(y)
+    return outputs, low
+
+
+def input_gradient(
+    parts: Sequence[Affine], grads: Sequence[Tensor], to_x: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of x, where it is wanted, and of the low-rank inputs, from those of the outputs."""
+    wide, rows = _wide(parts)
+    low = None if wide is None else grads[0].new_empty(len(grads[0]), len(wide))
+    dx: Tensor | None = None
+    for part, mine, grad in zip(parts, rows, grads, strict=True):
+        if to_x:
+            dense = part.dense(grad.dtype)
+            dx = grad @ dense if dx is None else dx.addmm_(grad, dense)
+        if low is not None and mine is not None and part.b is not None:
+            torch.mul(grad @ part.b, part.scale, out=low[:, mine])
+    if dx is not None and low is not None and wide is not None:
+        dx.addmm_(low, wide)
+    return dx, low
+
+
+def weight_gradients(
+    x: Tensor,
+    parts: Sequence[Affine],
+    low: Tensor | None,
+    of_low: Tensor | None,
+    grads: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> Tensors:
+    """Gradients of every part's `tensors`; `needs`: which of them are wanted, in that order."""
+    _, rows = _wide(parts)
+    of_wide = None if of_low is None or not any(needs[2::4]) else of_low.t() @ x
+    gradients: Tensors = []
+    for i, (part, mine, grad) in enumerate(zip(parts, rows, grads, strict=True)):
+        weight, bias, a, b = needs[4 * i : 4 * i + 4]
+        pair = mine is not None and low is not None
+        gradients.append(grad.t() @ x if weight else None)
+        gradients.append(grad.sum(0) if bias else None)
+        gradients.append(of_wide[mine] if pair and a and of_wide is not None else None)
+        gradients.append(
+            (grad.t() @ low[:, mine]).mul_(part.scale) if pair and b and low is not None else None
+        )
+    return gradients
+
+
+# Which models the packed forward may stand for, and their parts as it needs them.
+#
+# That is decided here alone, from the classes of the modules as they are at the moment, since adapters are
+# switched on and off: those named here, unchanged (no hooks, no replaced forward), with linear layers that
+# `affine` can read.
+
+# class of the whole model -> of the inner model, a layer, its attention, its MLP, norms, positions
+PACKABLE: dict[type, tuple[type, ...]] = {
+    llama.LlamaForCausalLM: (
+        llama.LlamaModel, llama.LlamaDecoderLayer, llama.LlamaAttention, llama.LlamaMLP,
+        llama.LlamaRMSNorm, llama.LlamaRotaryEmbedding,
+    ),
+    mistral.MistralForCausalLM: (
+        mistral.MistralModel, mistral.MistralDecoderLayer, mistral.MistralAttention, mistral.MistralMLP,
+        mistral.MistralRMSNorm, mistral.MistralRotaryEmbedding,
+    ),
+    qwen2.Qwen2ForCausalLM: (
+        qwen2.Qwen2Model, qwen2.Qwen2DecoderLayer, qwen2.Qwen2Attention, qwen2.Qwen2MLP,
+        qwen2.Qwen2RMSNorm, qwen2.Qwen2RotaryEmbedding,
+    ),
+    qwen3.Qwen3ForCausalLM: (
+        qwen3.Qwen3Model, qwen3.Qwen3DecoderLayer, qwen3.Qwen3Attention, qwen3.Qwen3MLP,
+        qwen3.Qwen3RMSNorm, qwen3.Qwen3RotaryEmbedding,
+    ),
+}  # fmt: skip
+LINEARS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+           "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+BY_LENGTH = ("dynamic", "longrope")  # positions that depend on the longest row of a batch
+
+_devices: ContextVar[tuple[str, ...]] = ContextVar("devices", default=("cpu",))
+
+
+@contextmanager
+def rehearsing() -> Iterator[None]:
+    """Inside, models on the meta device stand for models on a CPU."""
+    token = _devices.set(("cpu", "meta"))
+    try:
+        yield
+    finally:
+        _devices.reset(token)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's module, and its linear layers as numbers."""
+
+    module: Any
+    linears: dict[str, Affine]
+
+    def all_of(self, *names: str) -> list[Affine]:
+        """The linear layers of these names."""
+        return [self.linears[name] for name in names]
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """A model that was recognised: the causal model under its adapter, and its layers."""
+
+    causal: Any
+    layers: list[Layer]
+
+
+def is_packable(architecture: Any) -> bool:
+    """Whether models of this config are packed as they come."""
+    return type(architecture) in {kind.config_class for kind in PACKABLE}  # type: ignore[attr-defined]
+
+
+def refusal(model: Any, longest: int) -> str:
+    """Why rows of up to `longest` tokens must go through the model's own forward; empty where they are
+    packed."""
+    recognised = recognise(model, longest)
+    return recognised if isinstance(recognised, str) else ""
+
+
+def recognise(model: Any, longest: int) -> ModelParts | str:
+    """The model's parts, or why they are not computed here."""
+    causal = model
+    if isinstance(model, PeftModel):
+        if not isinstance(model.base_model, BaseTuner):
+            return "its adapter puts tokens before each row"
+        if not untouched(model):
+            return "the adapter's own forward is replaced"
+        causal = model.base_model.model
+    if type(causal) not in PACKABLE:
+        return f"{type(causal).__name__} is none of {', '.join(kind.__name__ for kind in PACKABLE)}"
+    if causal.device.type not in _devices.get():
+        return f"it is on {causal.device.type}, where kernels of the device are faster"
+    return _unlike(causal) or _by_config(causal, longest) or _read(causal)
+
+
+def _unlike(causal: Any) -> str:
+    """The first module that is not what its architecture says."""
+    inner_class, layer_class, attention, mlp, norm, rotary = PACKABLE[type(causal)]
+    inner = causal.model
+    expected: dict[str, type] = {
+        "": type(causal),
+        "model": inner_class,
+        "model.norm": norm,
+        "model.rotary_emb": rotary,
+    }
+    for i, layer in enumerate(inner.layers):
+        name = f"model.layers.{i}"
+        if not untouched(layer, observed=True) or type(layer) is not layer_class:
+            return f"{name} is changed"
+        expected |= {f"{name}.self_attn": attention, f"{name}.mlp": mlp}
+        expected |= {f"{name}.{n}": norm for n in ("input_layernorm", "post_attention_layernorm")}
+    for name, wanted in expected.items():
+        module = causal.get_submodule(name)
+        if not untouched(module) or type(module) is not wanted:
+            return f"{name or 'the model'} is changed"
+    return ""
+
+
+def _by_config(causal: Any, longest: int) -> str:
+    """What the config asks for and this forward has not."""
+    config, window = causal.config, getattr(causal.config, "sliding_window", None)
+    if config.hidden_act not in ("silu", "swish"):
+        return f"its activation is {config.hidden_act}"
+    if causal.training and config.attention_dropout:
+        return f"attention_dropout is {config.attention_dropout}"
+    if window and longest > window:
+        return f"rows of {longest} tokens are longer than its sliding window of {window}"
+    if causal.model.rotary_emb.rope_type in BY_LENGTH:
+        return f"its positions ({causal.model.rotary_emb.rope_type}) depend on the longest row of a batch"
+    return ""
+
+
+def _read(causal: Any) -> ModelParts | str:
+    """The layers as numbers, or the first linear layer that can't be read."""
+    inner = causal.model
+    dtype = inner.embed_tokens.weight.dtype
+    if inner.norm.weight.dtype != dtype or causal.get_output_embeddings().weight.dtype != dtype:
+        return "its weights are of several precisions"
+    layers = []
+    for i, layer in enumerate(inner.layers):
+        linears = {}
+        for name in LINEARS:
+            module = layer.get_submodule(name)
+            linear = read_linear(module, dtype)
+            if linear is None:
+                kind = f"{type(module).__module__}.{type(module).__name__}"
+                return f"{name} of layer {i} ({kind}) is no plain matrix with at most a plain LoRA pair"
+            linears[name.partition(".")[2]] = linear
+        layers.append(Layer(layer, linears))
+    return ModelParts(causal, layers)

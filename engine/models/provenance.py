@@ -1,0 +1,147 @@
+"""Where a model comes from: its base by hub id and commit, else by its folder's plain name, and its note.
+
+The note, `tunebench.json` beside a model from elsewhere, says whatever its maker liked; as it becomes part
+of cards and names what is fetched, only what Tunebench itself would write is read from it.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from store.core.errors import ModelError
+from store.core.job_folder import read_json
+from store.core.model_folders import TOKENIZER_FILES
+from store.core.model_schemas import BaseReference, ModelNote
+from store.training.methods import METHODS
+
+SNAPSHOTS = "snapshots"  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
+CACHED = "models--"
+LOADED_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md"]
+OTHER_FILES = ["*/*", "consolidated*"]  # the same weights once more, as other libraries read them
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # a commit, a tag or a branch
+_SHARD = re.compile(r".+-of-(\d+)\.safetensors")
+
+
+def of_model(model: Any) -> BaseReference:
+    """Of a model that `from_pretrained` loaded, with or without an adapter on it."""
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    return reference(base.config._name_or_path, getattr(base.config, "_commit_hash", None))
+
+
+def reference(source: str, commit: str | None = None) -> BaseReference:
+    """Of a folder or a hub id; commit: of the hub, as `models.load_model` notes it."""
+    folder = Path(source)
+    if folder.parent.name == SNAPSHOTS and folder.parents[1].name.startswith(CACHED):
+        source, commit = folder.parents[1].name.removeprefix(CACHED).replace("--", "/"), folder.name
+    elif folder.is_absolute() or folder.is_dir():
+        return {"name": folder.resolve().name, "hub_id": None, "revision": None}
+    return {"name": source, "hub_id": source, "revision": commit}
+
+
+def pinned(source: str, base: BaseReference) -> str:
+    """The folder of the commit that was loaded, where `source` is the hub id of the base and that commit is
+    known: the hub's newest may be other weights by now. Else `source`. Raises ModelError where that commit
+    is not to be had any more."""
+    if not base["revision"] or source != base["hub_id"]:
+        return source
+    from huggingface_hub import snapshot_download
+
+    with suppress(OSError, ValueError):  # it isn't in the cache
+        cached = snapshot_download(source, revision=base["revision"], local_files_only=True)
+        if _is_whole(Path(cached)):  # a commit never changes: there is nothing to ask the hub for
+            return cached
+    try:
+        return snapshot_download(
+            source, revision=base["revision"], allow_patterns=LOADED_FILES, ignore_patterns=OTHER_FILES
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The commit {base['revision'][:12]} of {source}, which the model was trained on, is neither in"
+            " the hub's cache here nor to be had from the hub.",
+            fix="Connect to the hub, or restore its cache.",
+            field="model",
+        ) from error
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a snapshot has all that is loaded of it."""
+    weights = [file.name for file in folder.glob("*.safetensors") if file.exists()]
+    shards = [match for name in weights if (match := _SHARD.fullmatch(name))]
+    has_weights = all(len(shards) >= int(shard[1]) for shard in shards) if shards else bool(weights)
+    has_tokenizer = any((folder / name).exists() for name in TOKENIZER_FILES)
+    return has_weights and has_tokenizer and (folder / "config.json").exists()
+
+
+def plain_name(model: str) -> str:
+    """The name that a config has for its model, without the path of a folder."""
+    return reference(str(Path(model).expanduser()) if model.startswith("~") else model)["name"]
+
+
+NOTE = "tunebench.json"
+MAX_NAME = 255  # characters of a folder's name
+
+
+class _StatedBase(BaseModel):
+    """A reference as `base_names.reference` makes them."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str = Field(min_length=1, max_length=MAX_NAME)
+    hub_id: str | None = None
+    revision: str | None = None
+
+    @model_validator(mode="after")
+    def _has_its_form(self) -> Self:
+        if self.hub_id is not None:
+            right = self.name == self.hub_id and HUB_ID.fullmatch(self.hub_id) is not None
+        else:
+            right = self.name.isprintable() and not {"/", "\\"} & {*self.name}
+        if not right or (self.revision is not None and not REVISION.fullmatch(self.revision)):
+            raise ValueError("It isn't a reference to a base model.")
+        return self
+
+
+class _StatedNote(BaseModel):
+    """What is read of a note, as far as a wrong value would go anywhere."""
+
+    model_config = ConfigDict(strict=True)
+
+    base_model: str = Field(min_length=1, max_length=MAX_NAME)
+    method: str
+    held: Literal["", "nf4", "int8"]
+    labels: list[str] | None = None
+
+    @field_validator("method")
+    @classmethod
+    def _is_one(cls, method: str) -> str:
+        if method not in METHODS:
+            raise ValueError("There is no such method.")
+        return method
+
+
+def read_note(folder: Path) -> ModelNote | None:
+    """The note beside a model, without a base that is none; None where there is no note, or it isn't one that
+    Tunebench would write."""
+    try:
+        note = read_json(folder / NOTE)
+    except (ValueError, RecursionError):
+        return None
+    if not _fits(_StatedNote, note):
+        return None
+    if not _fits(_StatedBase, note.get("base")):
+        note = {name: value for name, value in note.items() if name != "base"}
+    return cast(ModelNote, note)
+
+
+def _fits(kind: type[BaseModel], document: Any) -> bool:
+    try:
+        kind.model_validate(document)
+    except ValidationError:
+        return False
+    return True

@@ -1,0 +1,398 @@
+"""The tuned model as files (adapter or whole weights as safetensors, tokenizer, note of the base), and
+going on from that of an earlier run: its parameters are trained further, or it is merged into its base
+first.
+
+A merged base lies in the run's own folder, so that the result outlives the earlier run. What is trained and
+judged against is in both cases the earlier run's model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from peft import PeftModel
+from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from engine.models import adapter_weights, bottleneck, generation, loading, provenance
+from engine.models.provenance import NOTE
+from engine.models.tokenization.tokenizer_limits import MAX_MIB
+from engine.models.tuning_methods import trainable
+from store.core.errors import ConfigError, ModelError
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json, write_json, written_aside
+from store.core.model_schemas import BaseReference, ModelNote, ModelOrigin
+from store.evaluation.verdict_schemas import RunName, Verdict
+from store.runs import card_text
+from store.training.methods import METHODS, TAKEN_APART, WHOLE_METHOD
+from store.training.train_config import TrainConfig
+
+TOKENIZER = "tokenizer.json"
+VOCABULARIES = (
+    "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "merges.txt", "vocab.txt",
+)  # fmt: skip
+
+
+def add_vocabulary(source: str, folder: Path) -> None:
+    """Those of `source`, a folder or a hub id, that the tokenizer in `folder` was saved without, where it has
+    the same tokens. Of a hub only what was loaded; nothing where `source` is gone: no model needs them."""
+    loaded = _loaded_folder(source)
+    if loaded is None or loaded == folder or not _same_tokens(loaded, folder):
+        return
+    for name in VOCABULARIES:
+        if not (folder / name).exists() and (content := _read(loaded / name)) is not None:
+            (folder / name).write_bytes(content)
+
+
+def fetch_vocabulary(source: str) -> None:
+    """Have the hub's cache hold those of `source`, where that is a commit of the hub and none was loaded yet.
+    Without the hub it stays as it is."""
+    base = provenance.reference(source)
+    if not base["revision"] or any((Path(source) / name).exists() for name in VOCABULARIES):
+        return
+    from huggingface_hub import snapshot_download
+
+    with suppress(OSError, ValueError):
+        snapshot_download(base["name"], revision=base["revision"], allow_patterns=list(VOCABULARIES))
+
+
+def _loaded_folder(source: str) -> Path | None:
+    try:
+        return loading.weights_folder(source) if source else None
+    except (OSError, ValueError):  # a folder that is gone, or an id of which nothing is here
+        return None
+
+
+def _same_tokens(source: Path, folder: Path) -> bool:
+    theirs, own = _read(source / TOKENIZER), _read(folder / TOKENIZER)
+    try:
+        base, saved = json.loads(theirs or b"null"), json.loads(own or b"null")
+    except ValueError:  # of a hub, and no tokenizer that was loaded
+        return False
+    if not isinstance(base, dict) or not isinstance(saved, dict):
+        return False
+    return all(base.get(part) == saved.get(part) for part in ("model", "added_tokens"))
+
+
+def _read(file: Path) -> bytes | None:
+    """None where it isn't there, can't be read, or is larger than any tokenizer."""
+    try:
+        return file.read_bytes() if file.stat().st_size <= MAX_MIB[TOKENIZER] * 2**20 else None
+    except OSError:
+        return None
+
+
+CARD = "README.md"
+WEIGHTS = "adapter_model.safetensors"
+
+
+def save(
+    model: Any, tokenizer: Any, config: TrainConfig, folder: Path, origin: ModelOrigin | None = None
+) -> None:
+    """Write the model into `folder`, in place of what is there; origin: what the note says beside it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    base = (origin or {}).get("base") or provenance.of_model(model)
+    if isinstance(model, PeftModel):
+        _save_adapter(model, config, folder, base)
+    else:
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    add_vocabulary(tokenizer.name_or_path, folder)
+    method = METHODS[config.method]
+    note: ModelNote = {
+        "base_model": provenance.plain_name(config.model),
+        "base": base,
+        "method": config.method,
+        "adapter": method.adapter,
+        "held": config.held,
+        "merges": method.merges,
+        **(origin or {}),
+    }
+    write_json(folder / NOTE, {**note})
+    write_card(folder, config)
+
+
+def write_card(folder: Path, config: TrainConfig, verdict: Verdict | None = None) -> None:
+    """The card of the model in `folder`, from its note; verdict: what the run came to, once that is known."""
+    note = cast(ModelNote, read_json(folder / NOTE))
+    text = card_text.write(card_text.ModelCardFacts(config, note, base_of(folder), verdict))
+    with written_aside(folder / CARD) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def base_of(folder: Path) -> BaseReference:
+    """What the model in `folder` belongs to, as its note has it; without a name where it has no note."""
+    note = provenance.read_note(folder)
+    unknown: BaseReference = {"name": note["base_model"] if note else "", "hub_id": None, "revision": None}
+    return (note.get("base") or unknown) if note else unknown
+
+
+def load(folder: Path, base: Any, name: str = "default") -> Any:
+    """The tuned model: the adapter in `folder` on its base model, which `base` is, loaded as it was held; or
+    on a model that has other adapters, beside these and by its own name.
+
+    Not for a folder of whole weights, which is a model like any other.
+    """
+    bottleneck.register()
+    check_adapter(folder)
+    if isinstance(base, PeftModel):
+        base.load_adapter(str(folder), name, autocast_adapter_dtype=False)
+        return base
+    return PeftModel.from_pretrained(base, str(folder), name, autocast_adapter_dtype=False)
+
+
+def check_adapter(folder: Path) -> None:
+    """Raise ModelError for an adapter that peft would read from pickle, or by importing what it names."""
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(
+            f"The adapter in {folder} has no {WEIGHTS}; other forms can run code when they are read.",
+            fix="Save it again with save_pretrained(), which writes safetensors.",
+            field="model",
+        )
+    settings = read_json(folder / "adapter_config.json") or {}
+    if settings.get("megatron_config"):
+        raise ModelError(
+            f"adapter_config.json of {folder} names a module to import (megatron_core).",
+            fix="Set megatron_config to null: nothing else of the adapter depends on it.",
+            field="model",
+        )
+    if settings.get("peft_type") == "XLORA":
+        raise ModelError(
+            f"The adapter in {folder} is a mixture (X-LoRA), whose parts lie in folders that it names.",
+            fix="Take one of its adapters.",
+            field="model",
+        )
+
+
+def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path, base: BaseReference) -> None:
+    # peft compares the vocabulary with that of the model which it finds by this name, on a hub where it isn't
+    # here: of a model that was loaded with its adapter, the name is the one without a path
+    base_model: Any = model.get_base_model()
+    model.peft_config["default"].base_model_name_or_path = base_model.config._name_or_path
+    model.save_pretrained(str(folder), selected_adapters=["default"])
+    settings = folder / "adapter_config.json"
+    changes: adapter_weights.AdapterChanges = {}
+    if adapter_weights.TWIN in model.peft_config:
+        tensors, changes = adapter_weights.joined_adapter(model)
+        file = folder / WEIGHTS
+        save_file(load_file(file) | tensors, file, metadata={"format": "pt"})
+    if METHODS[config.method].allocates:
+        changes = {"rank_pattern": None}  # ranks that are gone are zeros in the file: nothing to cut
+    names = {"base_model_name_or_path": base["name"], "revision": base["revision"]}
+    write_json(settings, (read_json(settings) or {}) | {**changes} | names)
+
+
+# Going on from the model of an earlier run of this home folder, in one of two ways.
+#
+# stack: the same parameters are trained further, so that method and shape must be those of the earlier run.
+# merge: the earlier adapter is merged into its base first, and whatever the method trains comes on top. The
+# merged model is written once into the run's own folder (`base/`), from which the saved adapter names it: the
+# result outlives the earlier run, and loads with peft alone.
+#
+# What is trained and judged against is in both cases the earlier run's model, not the base of that.
+
+FREE = {"lora_dropout", "loraplus_lr_ratio", "init_lora_weights"}  # may differ where an adapter is trained on
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A run that finished: its folder, and the config it was trained with."""
+
+    folder: JobDir
+    config: TrainConfig
+    fingerprint: str
+
+    @property
+    def adapter(self) -> bool:
+        """Whether it left an adapter, not a whole model."""
+        return METHODS[self.config.method].adapter
+
+    def base(self, home: Home) -> str:
+        """The model that its adapter belongs to: a folder or a hub id. Of the hub's the commit that it was
+        trained on. Raises ModelError where that is gone."""
+        own = self.folder.base
+        if own.exists():
+            return str(own)
+        source = loading.resolve(self.config.model, home)
+        return provenance.pinned(source, base_of(self.folder.model))
+
+
+def find_earlier(home: Home, config: TrainConfig) -> EarlierRun | None:
+    """The run that `config` goes on from, None where it begins anew.
+
+    Raises ConfigError for a run that left no model, one of another model, and, to be trained further, one of
+    another method or shape.
+    """
+    if not config.init_from:
+        return None
+    folder = JobDir(home.jobs / config.init_from)
+    order = read_json(folder.config) if folder.path.parent == home.jobs else None
+    if not order or not (folder.model / "tunebench.json").exists():
+        raise ConfigError(
+            f"There is no trained model of a run {config.init_from!r} to continue from.",
+            fix="Choose a run that finished and was not deleted.",
+            field="init_from",
+        )
+    earlier = EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
+    if earlier.config.model != config.model:
+        raise ConfigError(
+            f"The run {earlier.config.name!r} was trained on another base: it belongs to"
+            f" {earlier.config.model}, and this run is on {config.model}.",
+            fix=f"Set model to {earlier.config.model}, or continue from another run.",
+            field="init_from",
+        )
+    if config.init_mode == "stack":
+        _check_shape(earlier, config)
+    elif earlier.adapter and not METHODS[earlier.config.method].merges:
+        raise ConfigError(
+            f"The run {earlier.config.name!r} trained {METHODS[earlier.config.method].title}, which can't be"
+            " merged into a model.",
+            fix="Set init_mode to stack, or continue from another run.",
+            field="init_mode",
+        )
+    return earlier
+
+
+def _check_shape(earlier: EarlierRun, config: TrainConfig) -> None:
+    method = METHODS[earlier.config.method]
+    if not method.further:
+        raise ConfigError(
+            f"{method.title} can't be trained further: {earlier.config.name!r} left what answers need alone.",
+            fix="Begin a new run, or continue from one of another method.",
+            field="init_mode",
+        )
+    shape = [field for field in METHODS[config.method].fields if field not in FREE]
+    heads = (earlier.config.task == "classification", config.task == "classification")
+    fields = ["method", *(["task"] if heads[0] != heads[1] else []), *(shape if earlier.adapter else [])]
+    theirs, ours = _as_saved(earlier.config.resolved(1)), config.resolved(1)
+    for field in fields:
+        before, now = getattr(theirs, field), getattr(ours, field)
+        if before != now:
+            raise ConfigError(
+                f"{field} is {now}, and the adapter of {earlier.config.name!r} was trained with {before}.",
+                fix=f"Set {field} to {before}, or init_mode to merge.",
+                field=field,
+            )
+
+
+def _as_saved(config: TrainConfig) -> TrainConfig:
+    """The config that describes what a run left: a start that was taken apart is a LoRA of twice the rank."""
+    if (
+        config.init_lora_weights not in TAKEN_APART
+        or "init_lora_weights" not in METHODS[config.method].fields
+    ):
+        return config
+    return config.model_copy(update={"r": 2 * (config.r or 0), "lora_alpha": 2 * (config.lora_alpha or 0)})
+
+
+def further(config: TrainConfig) -> bool:
+    """Whether the parameters of an earlier run are trained on."""
+    return bool(config.init_from) and config.init_mode == "stack"
+
+
+def starts_at_base(config: TrainConfig) -> bool:
+    """Whether what is judged against is the model with its adapter switched off: not where an adapter is
+    trained further, whose beginning is a state of its own."""
+    return METHODS[config.method].adapter and not further(config)
+
+
+def source_of(
+    home: Home, config: TrainConfig, earlier: EarlierRun, folder: JobDir, dtype: torch.dtype
+) -> str:
+    """The folder or id of the model that this run loads; written into its own folder where nothing else will
+    keep it."""
+    if not earlier.adapter and not METHODS[config.method].adapter:
+        return str(earlier.folder.model)  # all weights are saved again
+    if config.init_mode == "merge" or earlier.folder.base.exists():
+        if not folder.base.exists():
+            _write_base(home, config, earlier, folder.base, dtype)
+        return str(folder.base)
+    return earlier.base(home)
+
+
+def _write_base(
+    home: Home, config: TrainConfig, earlier: EarlierRun, target: Path, dtype: torch.dtype
+) -> None:
+    """`target`, whole or not at all: a run may be killed and resumed meanwhile."""
+    unfinished = target.with_name("base.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    if config.init_mode == "stack":
+        shutil.copytree(earlier.folder.base, unfinished, copy_function=linked)
+    elif not earlier.adapter:
+        shutil.copytree(earlier.folder.model, unfinished, copy_function=linked)
+    else:
+        _merge(home, config, earlier, unfinished, dtype)
+    os.rename(unfinished, target)
+
+
+def linked(source: str, target: str) -> str:
+    """Nobody changes a saved model: a hard link keeps it for both runs at no cost."""
+    try:
+        os.link(source, target)
+    except OSError:  # another disk
+        shutil.copy2(source, target)
+    return target
+
+
+def _merge(home: Home, config: TrainConfig, earlier: EarlierRun, folder: Path, dtype: torch.dtype) -> None:
+    """The earlier run's base with its adapter merged in; never in 4 bits. A head is not taken over: a causal
+    model is loaded without, and of an encoder what is below it is kept."""
+    plain = config.model_copy(update={"method": WHOLE_METHOD, "load_in_4bit": False, "load_in_8bit": False})
+    source = earlier.base(home)
+    encoder = loading.is_encoder(loading.load_config(source))
+    headed = loading.load_config(str(earlier.folder.model)) if encoder else None
+    model = loading.load_model(plain, source, "cpu", dtype, headed)
+    merged = load(earlier.folder.model, model).merge_and_unload()
+    (merged.base_model if encoder else merged).save_pretrained(folder)
+    loading.load_tokenizer(source).save_pretrained(folder)
+
+
+def load_into(model: Any, earlier: EarlierRun) -> None:
+    """Give the adapter of `model` the earlier run's weights. Raises ConfigError where they don't fit."""
+    check_adapter(earlier.folder.model)
+    weights = load_peft_weights(str(earlier.folder.model), device="cpu")
+    try:
+        outcome: Any = set_peft_model_state_dict(model, weights)
+    except RuntimeError as error:  # shapes that differ
+        raise _misfit(earlier) from error
+    if generation.prompted(model):  # peft has put them in their place, and names them as if it hadn't
+        return
+    missing = {name for name, _ in trainable(model)} & set(outcome.missing_keys)
+    if missing or outcome.unexpected_keys:
+        raise _misfit(earlier)
+
+
+def _misfit(earlier: EarlierRun) -> ConfigError:
+    return ConfigError(
+        f"The adapter of {earlier.config.name!r} does not fit the one that this config describes.",
+        fix="Take the settings of its adapter, or set init_mode to merge.",
+        field="init_from",
+    )
+
+
+def continued_verdict(verdict: Verdict, earlier: EarlierRun | None) -> Verdict:
+    """The verdict, saying what "the base model" is in it where that is an earlier run's."""
+    if earlier is None:
+        return verdict
+    name = earlier.config.name
+    sentence = f"“Base model” is here the model of the run “{name}”, from which this one went on."
+    run: RunName = {"run_id": earlier.folder.path.name, "name": name}
+    return {**verdict, "sentences": [sentence, *verdict["sentences"]], "continued_from": run}
+
+
+def trained_before(earlier: EarlierRun, fingerprint: str, dealt: dict[str, np.ndarray]) -> int:
+    """How many held-out rows the earlier run was trained on."""
+    if earlier.fingerprint != fingerprint or not earlier.folder.split.exists():
+        return 0
+    table = pq.read_table(earlier.folder.split)
+    seen = table["row_id"].to_numpy()[table["split"].to_numpy(zero_copy_only=False) == "train"]
+    return int(sum(np.isin(dealt[part], seen).sum() for part in ("validation", "test")))

@@ -1,0 +1,230 @@
+"""One answer, a token at a time, with what the model thought of each, and its text while it comes.
+
+Its tokens are those that `engine.models.generation` would give. Pieces of text hold whole characters and
+nothing that a stop string may still take back; put together they are the answer up to the first stop
+string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from peft import PeftModel
+from transformers import (
+    DynamicCache,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from engine.models import generation
+from engine.models.generation import head_given_whole_rows
+
+# One answer, a token at a time, with what the model thought of each: for somebody who reads along.
+#
+# The tokens are those that `engine.models.generation` would give for the prompt alone: the same model and
+# cache, the same closing tokens. Whoever asks for the next token decides whether there is one, so that
+# several answers can take turns on one model and each can be left at any token.
+
+ALTERNATIVES = 5
+
+
+@dataclass(frozen=True)
+class DrawnFrom:
+    """How a token is chosen. temperature 0: the likeliest one; top_k 0: of all. The order in which the
+    distribution is changed is that of transformers: repetition, temperature, top k, top p."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+    def processors(self) -> LogitsProcessorList:
+        """What changes the scores before a token is drawn."""
+        chosen: list[Any] = []
+        if self.repetition_penalty != 1:
+            chosen.append(RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
+        if self.temperature not in (0, 1):
+            chosen.append(TemperatureLogitsWarper(self.temperature))
+        if self.temperature and self.top_k:
+            chosen.append(TopKLogitsWarper(self.top_k))
+        if self.temperature and self.top_p < 1:
+            chosen.append(TopPLogitsWarper(self.top_p))
+        return LogitsProcessorList(chosen)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A token. logprob: of the token, in nats, by the model's own distribution, whatever it was drawn from;
+    alternatives: the likeliest tokens with theirs, the likeliest first."""
+
+    token: int
+    logprob: float
+    alternatives: tuple[tuple[int, float], ...]
+
+
+class NotANumber(Exception):
+    """The model's scores of the next token are no numbers."""
+
+
+def steps(model: Any, prompt: Sequence[int], how: DrawnFrom, device: str | torch.device) -> Iterator[Step]:
+    """Tokens that follow the prompt, without an end; closing ones are given like all others.
+
+    Raises NotANumber. The model has to be in evaluation mode, and its adapter as it was whenever the next
+    token is asked for.
+    """
+    processors = how.processors()
+    generator = torch.Generator(device=device).manual_seed(how.seed)
+    seen = torch.tensor([list(prompt)], dtype=torch.long, device=device)
+    given, cache, positions = _opened(model, seen)
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # with its adapters
+    while True:
+        with torch.inference_mode(), head_given_whole_rows(base):
+            out = base(**given, **positions, cache=cache, use_cache=True, logits_to_keep=1)
+            scores = out.logits[:, -1].float()
+            logprobs = scores.log_softmax(-1)
+            if logprobs.isnan().any():
+                raise NotANumber
+            scores = processors(seen, scores) if processors else scores  # type: ignore[arg-type]
+            if how.temperature:
+                token = torch.multinomial(scores.softmax(-1), 1, generator=generator)
+            else:
+                token = scores.argmax(-1, keepdim=True)
+            best = logprobs[0].topk(min(ALTERNATIVES, logprobs.shape[-1]))
+            alternatives = tuple(
+                (token_id, value)
+                for token_id, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+                if value > -torch.inf  # of a token that the model can't say
+            )
+            chosen = int(token)
+            step = Step(chosen, float(logprobs[0, chosen]), alternatives)
+            if processors:
+                seen = torch.cat([seen, token], dim=1)
+        yield step
+        given, cache = {"input_ids": token}, out.cache
+        if positions:
+            positions = {"position_ids": positions["position_ids"][:, -1:] + 1}
+
+
+def _opened(model: Any, ids: torch.Tensor) -> tuple[dict[str, Any], Any, dict[str, torch.Tensor]]:
+    """What the base model is given first, its cache, and positions where these are not simply counted."""
+    if not generation.prompted(model):
+        return {"input_ids": ids}, DynamicCache(config=model.config), {}
+    with torch.inference_mode():
+        ahead = generation.prompt_tokens(model)
+        counted = torch.arange(ahead + ids.shape[1], device=ids.device)[None]
+        given, cache, positions = generation.first_step(model, ids, counted)
+    return given, cache, {"position_ids": positions}
+
+
+About = TypeVar("About")  # what is known of the token that completed a piece
+BROKEN = "\ufffd"  # a character of which bytes are missing yet
+LONGEST_CHARACTER = 5  # tokens; bytes that are no character after so many never become one
+AHEAD = 8  # tokens before the new ones that are decoded with them, as white space hangs on what is before
+
+
+class TokenText:
+    """What each token adds to the text of those before it. kept: special tokens that are part of the text, as
+    calls of functions may be written with them."""
+
+    def __init__(self, tokenizer: Any, kept: frozenset[int] = frozenset()) -> None:
+        self._tokenizer, self._kept = tokenizer, kept
+        self._left_out = special_tokens(tokenizer) - kept if kept else frozenset()
+        self._tokens: list[int] = []
+        self._whole = 0  # tokens whose text has been given
+
+    def add(self, token: int) -> str:
+        """The text that this token completes; empty in the middle of a character, and for special tokens."""
+        self._tokens.append(token)
+        start = max(0, self._whole - AHEAD)
+        before = self._decoded(self._tokens[start : self._whole])
+        text = self._decoded(self._tokens[start:])
+        if text.endswith(BROKEN) and len(self._tokens) - self._whole < LONGEST_CHARACTER:
+            return ""
+        self._whole = len(self._tokens)
+        return text[len(before) :]
+
+    def rest(self) -> str:
+        """At the end: what never became a whole character."""
+        start = max(0, self._whole - AHEAD)
+        before = self._decoded(self._tokens[start : self._whole])
+        self._whole = len(self._tokens)
+        return self._decoded(self._tokens[start:])[len(before) :]
+
+    def alone(self, token: int) -> str:
+        """The token by itself, special ones by their names, as an alternative is shown."""
+        return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        left = [token for token in tokens if token not in self._left_out]
+        return str(
+            self._tokenizer.decode(
+                left, skip_special_tokens=not self._kept, clean_up_tokenization_spaces=False
+            )
+        )
+
+
+def special_tokens(tokenizer: Any) -> frozenset[int]:
+    """Those that texts of answers leave out."""
+    return frozenset(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
+
+
+@dataclass
+class Held(Generic[About]):
+    """A piece that waits: its text, and the token that completed it."""
+
+    text: str
+    about: About | None = None
+
+
+class StopStrings(Generic[About]):
+    """Holds back what may be the beginning of a stop string."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = [stop for stop in stops if stop]
+        self._held: list[Held[About]] = []
+        self.stopped = False
+
+    def add(self, text: str, about: About) -> list[Held[About]]:
+        """The pieces that are free now; of the one in which a stop string begins, what is before it."""
+        self._held.append(Held(text, about))
+        waiting = "".join(piece.text for piece in self._held)
+        places = [place for stop in self._stops if (place := waiting.find(stop)) >= 0]
+        if places:
+            self.stopped = True
+            return self._released(min(places), cut=True)
+        return self._released(len(waiting) - self._possible(waiting), cut=False)
+
+    def rest(self) -> list[Held[About]]:
+        """At the end: what was held back for nothing."""
+        free, self._held = self._held, []
+        return free
+
+    def _possible(self, text: str) -> int:
+        """Characters at the end that a stop string begins with, at most."""
+        longest = 0
+        for stop in self._stops:
+            for length in range(min(len(stop) - 1, len(text)), longest, -1):
+                if text.endswith(stop[:length]):
+                    longest = length
+                    break
+        return longest
+
+    def _released(self, characters: int, *, cut: bool) -> list[Held[About]]:
+        free: list[Held[About]] = []
+        while self._held and len(self._held[0].text) <= characters:
+            characters -= len(self._held[0].text)
+            free.append(self._held.pop(0))
+            if cut and not characters:
+                break
+        if cut and characters:
+            free.append(Held(self._held[0].text[:characters], self._held[0].about))
+        if cut:
+            self._held = []
+        return free

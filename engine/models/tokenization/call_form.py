@@ -1,0 +1,254 @@
+"""How a model writes calls of functions, as its chat template says, and the reading of its answers by that.
+
+The template is asked: a conversation whose answer calls functions is rendered as rows are, and what stands
+around the JSON of the calls is the form, to the letter what training showed the model. So Hermes and Qwen
+(`<tool_call>{…}</tool_call>`), Llama (`{"name", "parameters"}` alone or after `<|python_tag|>`), Mistral
+(`[TOOL_CALLS][{…}]`) and our own written form need no table of models. A template whose calls are no JSON
+objects of a name and arguments has no form that is known here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+
+from engine.models.tokenization.rendering import rendered
+from engine.models.tokenization.tool_turns import TOOL, TOOLS, StoredCall, call_text
+from store.core.errors import TunebenchError
+from store.core.row_schemas import Message
+
+NAMES = ("probe_function_a", "probe_function_b")
+IDS = ("probeidaa", "probeidbb")  # of nine characters: templates of Mistral take no others
+ARGUMENT = {"probe_argument": "probe_value"}
+PLAIN = "probe_answer"
+ARGUMENT_KEYS = ("arguments", "parameters")
+MAX_FAILURES = 128  # of markers without a call; what follows so many is text
+_SPACE = re.compile(r"\s*")
+_TAG = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+@dataclass(frozen=True)
+class CallForm:
+    """What stands around calls, as the template writes it.
+
+    A call is `head` NAME `middle` ARGUMENTS `tail`. between: of two calls, None where one answer has one
+    call. marker: by which a call is recognised, empty where an answer that is JSON calls. end: the tag that
+    closes a call, or empty. key: of the arguments. written_id: what `tail` has in the place of an id, empty
+    where the template writes none.
+    """
+
+    opening: str
+    head: str
+    middle: str
+    tail: str
+    between: str | None
+    closing: str
+    marker: str
+    end: str
+    key: str
+    written_id: str
+
+    def read(self, text: str) -> list[str | list[StoredCall]]:
+        """A whole answer as texts and calls in their order. What begins as a call and is none is text."""
+        if not self.marker:
+            calls = self._alone(text)
+            return [calls] if calls else [text]
+        return list(self._pieces(text))
+
+    def may_call(self, text: str) -> bool:
+        """Whether a text is meant for a call: it has the marker, or begins as a call without one does."""
+        return self.marker in text if self.marker else text.lstrip().startswith("{")
+
+    def free(self, text: str) -> int:
+        """How many characters of the beginning of an answer that may go on can't belong to a call."""
+        if not self.marker:
+            begun = text.lstrip()
+            return 0 if not begun or begun.startswith("{") else len(text)
+        if self.marker in text:
+            return 0
+        longest = min(len(self.marker) - 1, len(text))
+        held = next((n for n in range(longest, 0, -1) if text.endswith(self.marker[:n])), 0)
+        return len(text[: len(text) - held].rstrip())
+
+    def _pieces(self, text: str) -> Iterator[str | list[StoredCall]]:
+        at = failures = 0
+        while failures < MAX_FAILURES and (start := text.find(self.marker, at)) >= 0:
+            if start > at:
+                yield text[at:start]
+            calls, at = self._calls(text, start + len(self.marker))
+            if calls is None:
+                failures += 1
+                at = text.find(self.marker, start + len(self.marker))
+                at = len(text) if at < 0 else at
+                yield text[start:at]
+            else:
+                yield calls
+        if at < len(text):
+            yield text[at:]
+
+    def _calls(self, text: str, at: int) -> tuple[list[StoredCall] | None, int]:
+        """The calls that the JSON at this place is, and where they end."""
+        value, at = _value(text, at)
+        calls = self._as_calls(value)
+        after = _after_space(text, at)
+        if self.end and text.startswith(self.end, after):
+            at = after + len(self.end)
+        return calls, at
+
+    def _alone(self, text: str) -> list[StoredCall] | None:
+        value, at = _value(text, 0)
+        if isinstance(value, dict) and isinstance(value.get("tool_calls"), list):
+            value = value["tool_calls"]
+        return None if text[at:].strip() else self._as_calls(value)
+
+    def _as_calls(self, value: Any) -> list[StoredCall] | None:
+        listed = value if isinstance(value, list) else [value]
+        calls: list[StoredCall] = []
+        for each in listed:
+            name = each.get("name") if isinstance(each, dict) else None
+            arguments = each.get(self.key) if isinstance(each, dict) else None
+            if not isinstance(name, str) or not isinstance(arguments, dict):
+                return None
+            calls.append({"name": name, "arguments": arguments})
+        return calls or None
+
+
+def _after_space(text: str, at: int) -> int:
+    space = _SPACE.match(text, at)
+    return space.end() if space else at
+
+
+def _value(text: str, at: int) -> tuple[Any, int]:
+    """The JSON value at this place, after white space, and where it ends; None where there is none, or one
+    that no answer can hold: half a character, NaN, a number without end."""
+    try:
+        value, end = _decoder.raw_decode(text, _after_space(text, at))
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return None, at
+    return value, end
+
+
+def form_of(tokenizer: Any) -> CallForm | None:
+    """How this tokenizer's template writes calls; None for a form that is not known here."""
+    try:
+        return _form(tokenizer)
+    except (TemplateError, TunebenchError, TypeError, ValueError, KeyError):
+        return None
+
+
+def _form(tokenizer: Any) -> CallForm | None:
+    asked = _asked()
+    prompt = rendered(tokenizer, asked, generation_prompt=True)
+    plain = rendered(tokenizer, [*asked, {"role": "assistant", "content": PLAIN}])
+    after_turn = plain.rpartition(PLAIN)[2]
+    single = _written(tokenizer, asked, prompt, after_turn, 1)
+    if single is None:
+        return None
+    opening, value, closing = _around_calls(single)
+    key = next((each for each in ARGUMENT_KEYS if each in json.loads(value)), None)
+    parts = _call_parts(value) if key else None
+    marker, end = _markers(opening, closing)
+    if key is None or parts is None or marker is None:
+        return None
+    head, middle, tail = parts
+    return CallForm(opening, head, middle, tail, _between(tokenizer, asked, prompt, after_turn, value),
+                    closing, marker, end, key, IDS[0] if IDS[0] in tail else "")  # fmt: skip
+
+
+def _asked() -> list[Message]:
+    schemas = [
+        {
+            "type": "function",
+            "function": {
+                "name": name,
+                "description": "A probe.",
+                "parameters": {
+                    "type": "object",
+                    "properties": {"probe_argument": {"type": "string", "description": "A probe."}},
+                    "required": ["probe_argument"],
+                },
+            },
+        }
+        for name in NAMES
+    ]
+    return [
+        {"role": TOOLS, "content": json.dumps(schemas)},
+        {"role": "user", "content": "probe_question"},
+    ]
+
+
+def _written(tokenizer: Any, asked: list[Message], prompt: str, after_turn: str, calls: int) -> str | None:
+    """An answer of so many calls as the template writes it, without what closes any turn; None where it does
+    not go on from the prompt, so that no row of it is trained either."""
+    made: list[StoredCall] = [
+        {"id": call_id, "name": name, "arguments": ARGUMENT}
+        for call_id, name in zip(IDS[:calls], NAMES[:calls], strict=True)
+    ]
+    results: list[Message] = [{"role": TOOL, "content": "probe_result"} for _ in made]
+    answer: Message = {"role": "assistant", "content": call_text("", made)}
+    whole = rendered(tokenizer, [*asked, answer])
+    if not whole.startswith(prompt):
+        return None
+    rendered(tokenizer, [*asked, answer, *results], generation_prompt=True)  # results must be taken, too
+    return whole[len(prompt) :].removesuffix(after_turn)
+
+
+def _around_calls(text: str) -> tuple[str, str, str]:
+    """What is before the JSON object of the one call, that object's text, and what is after it. Raises
+    ValueError where there is no such object."""
+    place = text.index(NAMES[0])
+    starts = [at for at, character in enumerate(text[:place]) if character == "{"]
+    for start in reversed(starts):
+        try:
+            value, end = _decoder.raw_decode(text, start)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and value.get("name") == NAMES[0]:
+            return text[:start], text[start:end], text[end:]
+    raise ValueError("the template writes no JSON object of a call")
+
+
+def _call_parts(value: str) -> tuple[str, str, str] | None:
+    """The texts around name and arguments; None where they are in another order, or arguments are a text."""
+    head, _, rest = value.partition(NAMES[0])
+    start = rest.find("{")
+    if start < 0 or "probe_argument" in rest[:start]:
+        return None
+    arguments, end = _decoder.raw_decode(rest, start)
+    return (head, rest[:start], rest[end:]) if arguments == ARGUMENT else None
+
+
+def _markers(opening: str, closing: str) -> tuple[str | None, str]:
+    """By what calls are recognised, and the tag after one. An opening of other words is no form."""
+    ends = _TAG.findall(closing)
+    tags = _TAG.findall(opening)
+    if tags:
+        return tags[-1], ends[0] if ends else ""
+    return ("" if not opening.strip() or opening.lstrip().startswith("{") else None), ""
+
+
+def _between(tokenizer: Any, asked: list[Message], prompt: str, after_turn: str, value: str) -> str | None:
+    """What is between two calls; None where the template takes one alone."""
+    try:
+        double = _written(tokenizer, asked, prompt, after_turn, 2)
+        if double is None:
+            return None
+        second = value.replace(NAMES[0], NAMES[1]).replace(IDS[0], IDS[1])
+        before, second_there, _ = double.partition(second)
+        _, first_there, between = before.partition(value)
+    except (TemplateError, TypeError, ValueError):
+        return None
+    return between if second_there and first_there else None

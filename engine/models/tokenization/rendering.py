@@ -1,0 +1,310 @@
+"""Rows to token ids with, for each token, whether it is trained: what the model really sees.
+
+A conversation is rendered once by the model's own chat template. Where the assistant's turns lie is found
+by rendering prefixes of it: the text up to a turn with the generation prompt is where the answer begins,
+the text including the turn is where it ends. Both are checked to be prefixes of the whole; a row for which
+they are not is reported, never guessed. The closing token of a turn (such as <|im_end|>) is trained, the
+white space after it is not. The first token of a row is never trained: nothing comes before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jinja2.exceptions import TemplateError
+
+from engine.models.tokenization.tool_turns import for_template, has_tools, knows_tools
+from store.core.row_schemas import Message
+
+# Why a row has no trained token, by the code in `TokenRows.reasons`; 0 is a row that has.
+REASONS = (
+    "",
+    "the chat template refuses the row",
+    "the chat template renders the turns differently in the whole conversation",
+    "the row has no assistant turn",
+    "the row has nothing after its first token",
+    "the answer lies beyond max_length",
+    "the chosen and the rejected answer are the same",
+)
+REFUSED, INCONSISTENT, UNANSWERED, EMPTY, CUT, EQUAL = range(1, len(REASONS))
+Messages = list[Message]
+Load = Callable[[np.ndarray], list[Any]]  # row ids to conversations or texts
+Span = tuple[int, int]
+CHEAP = 0.05  # of the tokens of all rows: what a longer limit may cost without being asked for
+STRETCH, LONG = 2, 512  # times the 99th percentile, and tokens: beyond, one row would cost memory
+
+
+@dataclass
+class TokenRows:
+    """Tokenised rows, flat: row i is `ids[starts[i]:starts[i + 1]]`.
+
+    row_ids int64 [n], starts int64 [n + 1], ids int32 [tokens], trained bool [tokens],
+    reasons uint8 [n] (index into `REASONS`).
+    """
+
+    row_ids: np.ndarray
+    starts: np.ndarray
+    ids: np.ndarray
+    trained: np.ndarray
+    reasons: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row_ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row."""
+        return np.diff(self.starts)
+
+    @property
+    def sequence_lengths(self) -> np.ndarray:
+        """Tokens of each sequence that the model reads: of each row."""
+        return self.lengths
+
+    @property
+    def trained_counts(self) -> np.ndarray:
+        """Trained tokens of each row."""
+        sums = np.concatenate([[0], np.cumsum(self.trained, dtype=np.int64)])
+        return sums[self.starts[1:]] - sums[self.starts[:-1]]
+
+    @property
+    def reason_counts(self) -> dict[str, int]:
+        """How many rows have no trained token, by the reason in words."""
+        counts = np.bincount(self.reasons, minlength=len(REASONS))
+        return {REASONS[code]: int(n) for code, n in enumerate(counts) if code and n}
+
+    def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """ids and trained flags of one row."""
+        part = slice(self.starts[index], self.starts[index + 1])
+        return self.ids[part], self.trained[part]
+
+    def take(self, indices: np.ndarray) -> TokenRows:
+        """The rows at `indices`, in that order."""
+        lengths = self.lengths[indices]
+        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        # position in the old arrays of each token of the new ones
+        old = np.repeat(self.starts[:-1][indices] - starts[:-1], lengths) + np.arange(starts[-1])
+        return TokenRows(
+            self.row_ids[indices], starts, self.ids[old], self.trained[old], self.reasons[indices]
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[TokenRows]) -> TokenRows:
+        """The rows of all parts, one part after another."""
+        lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
+        return cls(
+            np.concatenate([np.zeros(0, np.int64), *(part.row_ids for part in parts)]),
+            np.concatenate([[0], np.cumsum(lengths)]),
+            np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]),
+            np.concatenate([np.zeros(0, bool), *(part.trained for part in parts)]),
+            np.concatenate([np.zeros(0, np.uint8), *(part.reasons for part in parts)]),
+        )
+
+    def select(self, row_ids: Sequence[int] | np.ndarray) -> TokenRows:
+        """The rows of those ids, in that order; every id must be there."""
+        order = np.argsort(self.row_ids, kind="stable")
+        places = order[np.searchsorted(self.row_ids, np.asarray(row_ids), sorter=order)]
+        return self.take(places)
+
+    def truncated(self, max_length: int) -> tuple[TokenRows, int, int]:
+        """Rows cut to their first `max_length` tokens, how many were cut, and the trained tokens lost."""
+        lengths = np.minimum(self.lengths, max_length)
+        keep = np.arange(len(self.ids)) - np.repeat(self.starts[:-1], self.lengths) < max_length
+        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        cut = TokenRows(self.row_ids, starts, self.ids[keep], self.trained[keep], self.reasons.copy())
+        cut.reasons[(cut.reasons == 0) & (cut.trained_counts == 0)] = CUT
+        lost = int(self.trained.sum()) - int(cut.trained.sum())
+        return cut, int((self.lengths > max_length).sum()), lost
+
+
+def fitting_length(lengths: np.ndarray, positions: int | None) -> int:
+    """At least the 99th percentile of the rows' tokens, and as much longer as costs next to nothing: up to
+    the longest row for which all rows have at most 5% more tokens together than at the percentile, and no row
+    twice as many (or 512), which memory would pay for. A multiple of 8, at most the model's positions."""
+    usual = _eighths(np.percentile(lengths, 99)) if len(lengths) else 8
+    long = np.sort(lengths[(lengths > usual) & (lengths <= max(LONG, STRETCH * usual))])
+    fitting = usual
+    if len(long):
+        most = (1 + CHEAP) * np.minimum(lengths, usual).sum()
+        candidates = np.unique(-(-long // 8) * 8)
+        tokens = np.array([np.minimum(lengths, length).sum() for length in candidates])
+        cheap = candidates[tokens <= most]
+        fitting = int(cheap[-1]) if len(cheap) else usual
+    return min(fitting, positions) if positions else fitting
+
+
+def _eighths(length: float) -> int:
+    return int(max(8, -(-np.ceil(length) // 8) * 8))
+
+
+def render(
+    tokenizer: Any,
+    row_ids: Sequence[int] | np.ndarray,
+    rows: Sequence[Messages] | Sequence[str],
+    *,
+    completion_only: bool = True,
+) -> TokenRows:
+    """Tokenise conversations (lists of messages) or plain texts.
+
+    In a plain text, and with `completion_only` off, every token but the first is trained. A row that the
+    template refuses or for which the answers can't be located has no trained token, and its reason.
+    """
+    reasons = np.zeros(len(rows), np.uint8)
+    texts = [row for row in rows if isinstance(row, str)]
+    if texts:
+        ids, trained = _texts(tokenizer, texts)
+    else:
+        turns = [row for row in rows if not isinstance(row, str)]
+        ids, trained = _conversations(tokenizer, turns, completion_only, reasons)
+    lengths = np.fromiter((len(row) for row in ids), np.int64, len(ids))
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    flat_ids = np.concatenate([*ids, np.zeros(0, np.int32)]).astype(np.int32)
+    flat_trained = np.concatenate([*trained, np.zeros(0, bool)]).astype(bool)
+    flat_trained[starts[:-1][lengths > 0]] = False
+    tokenised = TokenRows(np.asarray(row_ids, np.int64), starts, flat_ids, flat_trained, reasons)
+    reasons[(reasons == 0) & (tokenised.trained_counts == 0)] = EMPTY
+    return tokenised
+
+
+def render_prompt(tokenizer: Any, messages: Messages) -> tuple[str, str] | None:
+    """The prompt up to the last answer as the model would be asked it, and that answer; None without one."""
+    last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=None)
+    if not last:
+        return None
+    prompt = rendered(tokenizer, messages[:last], generation_prompt=True)
+    return prompt, messages[last]["content"]
+
+
+def rendered(tokenizer: Any, messages: Messages, *, generation_prompt: bool = False) -> str:
+    """A conversation as the template writes it, tools included."""
+    turns, tools = for_template(messages, knows_tools(tokenizer))
+    return str(_by_template(tokenizer, turns, tools=tools, add_generation_prompt=generation_prompt))
+
+
+def _by_template(tokenizer: Any, turns: Any, **options: Any) -> Any:
+    """What the template makes of one conversation or of several, within its limits, whoever loaded it."""
+    from engine.models.tokenization.template_limits import (
+        limit_templates,  # whoever has a tokenizer has transformers
+    )
+
+    limit_templates()
+    return tokenizer.apply_chat_template(turns, tokenize=False, **options)
+
+
+def _texts(tokenizer: Any, texts: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    ids = tokenizer(texts, return_attention_mask=False).input_ids
+    end = tokenizer.eos_token_id
+    closed = [np.asarray(row if row[-1:] == [end] else [*row, end], np.int32) for row in ids]
+    return closed, [np.ones(len(row), bool) for row in closed]
+
+
+def _conversations(
+    tokenizer: Any, rows: Sequence[Messages], completion_only: bool, reasons: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    whole = _render_all(tokenizer, list(rows), generation_prompt=False)
+    reasons[[i for i, text in enumerate(whole) if text is None]] = REFUSED
+    spans: list[list[Span]] = [[] for _ in rows]
+    if completion_only:
+        spans = _answer_spans(tokenizer, rows, whole, reasons)
+    encoded = tokenizer(
+        [text or "" for text in whole],
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_offsets_mapping=True,
+    )
+    ids = [np.asarray(row, np.int32) for row in encoded.input_ids]
+    if not completion_only:
+        return ids, [np.ones(len(row), bool) for row in ids]
+    trained = []
+    for offsets, answer_spans in zip(encoded.offset_mapping, spans, strict=True):
+        begins = np.asarray([offset[0] for offset in offsets], np.int64)
+        mask = np.zeros(len(begins), bool)
+        for start, end in answer_spans:
+            mask |= (begins >= start) & (begins < end)
+        trained.append(mask)
+    return ids, trained
+
+
+def _render_all(tokenizer: Any, rows: list[Messages], *, generation_prompt: bool) -> list[str | None]:
+    """Each row as text, None for a row that the template refuses (a role it does not know, say)."""
+    if not rows:
+        return []
+    if any(map(has_tools, rows)):  # schemas are given for a whole batch, so that these rows go one by one
+        return [_render_one(tokenizer, row, generation_prompt) for row in rows]
+    try:
+        texts: list[str | None] = _by_template(tokenizer, rows, add_generation_prompt=generation_prompt)
+        return texts
+    except TemplateError:
+        if len(rows) == 1:
+            return [None]
+        half = len(rows) // 2  # bisect: few rows are refused
+        return [
+            text
+            for part in (rows[:half], rows[half:])
+            for text in _render_all(tokenizer, part, generation_prompt=generation_prompt)
+        ]
+
+
+def _render_one(tokenizer: Any, row: Messages, generation_prompt: bool) -> str | None:
+    try:
+        return rendered(tokenizer, row, generation_prompt=generation_prompt)
+    except (TemplateError, TypeError):  # a template that can't hold several calls, or arguments as text
+        return None
+
+
+def _answer_spans(
+    tokenizer: Any, rows: Sequence[Messages], whole: list[str | None], reasons: np.ndarray
+) -> list[list[Span]]:
+    """Where in each rendered row the assistant's turns lie, in characters."""
+    turns = [(r, t) for r, row in enumerate(rows) for t, m in enumerate(row) if m["role"] == "assistant"]
+    before = _render_all(tokenizer, [rows[r][:t] for r, t in turns], generation_prompt=True)
+    # A last turn's own text is the whole row: one rendering less for each of the usual one-answer rows.
+    inner = [(r, t) for r, t in turns if t + 1 < len(rows[r])]
+    through = dict(
+        zip(inner, _render_all(tokenizer, [rows[r][: t + 1] for r, t in inner], generation_prompt=False),
+            strict=True)
+    )  # fmt: skip
+    closings = {str(token) for token in tokenizer.added_tokens_decoder.values()} | {tokenizer.eos_token}
+    spans: list[list[Span]] = [[] for _ in rows]
+    for (r, t), prompt in zip(turns, before, strict=True):
+        text = whole[r]
+        if text is None or reasons[r]:
+            continue
+        span = _locate(text, prompt, through.get((r, t), text), rows[r][t]["content"])
+        if span is None:
+            reasons[r], spans[r] = INCONSISTENT, []
+        else:
+            spans[r].append((span[0], _without_space(text, span, closings)))
+    answered = {r for r, _ in turns}
+    for r in range(len(rows)):
+        if r not in answered and not reasons[r]:
+            reasons[r] = UNANSWERED
+    return spans
+
+
+def _locate(text: str, prompt: str | None, through: str | None, content: str) -> Span | None:
+    """The turn between `prompt` and `through` in `text`, or None where they are not its prefixes.
+
+    Some templates (Qwen3) drop the reasoning of earlier turns, so that `through` is not a prefix: then the
+    turn's own content must follow the prompt, with the closing that `through` ends in.
+    """
+    if prompt is None or through is None or not text.startswith(prompt):
+        return None
+    if text.startswith(through) and through.startswith(prompt):
+        return len(prompt), len(through)
+    content = content.strip()
+    closing = through.rpartition(content)[2] if content else ""
+    if closing and text.startswith(content + closing, len(prompt)):
+        return len(prompt), len(prompt) + len(content + closing)
+    return None
+
+
+def _without_space(text: str, span: Span, closings: set[str]) -> int:
+    """The end of the span without the white space that follows a closing token."""
+    stripped = text[span[0] : span[1]].rstrip()
+    if any(stripped.endswith(closing) for closing in closings):
+        return span[0] + len(stripped)
+    return span[1]

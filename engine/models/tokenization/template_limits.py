@@ -1,0 +1,383 @@
+"""Limits for chat templates, which come with models of strangers: time, sizes and depth of one rendering.
+
+transformers runs them in Jinja's sandbox, out of which nothing leads; but a loop in it may take for ever, and
+a line of it the whole memory. Here the sandbox counts: each turn of a loop and whatever works on a value
+looks at the clock, what would become large is refused before it is made, and all that one rendering makes
+is counted together. What was too much is a ConfigError and no TemplateError: it ends the job, where a
+template that refuses a row leaves that row out.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+import jinja2
+from jinja2 import meta, nodes
+from jinja2.filters import do_format, do_round
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+from transformers.utils import chat_template_utils
+
+from store.core.errors import ConfigError
+
+SECONDS = 10.0  # of one conversation
+MAX_SOURCE = 2**16  # characters of a template; four times as many take seconds to compile
+MAX_TEXT = 2**25  # characters, or items, of anything that a template makes: twice the longest row
+MAX_PRODUCT = 2**26  # characters of a text times those of what it is searched for, or filled with
+MAX_ITEMS = 10**6  # that are looked at to tell how large a value is, or that a text is taken apart into
+MAX_MADE = 2**29  # bytes of all that one rendering makes
+MAX_BITS = 2**12  # of a whole number: products and quotients of long ones take time with their square
+ITEM = 64  # bytes of a short text in a list
+# Filters that take a text apart by characters, words or lines: names of Jinja's.
+APART = ("batch", "groupby", "indent", "list", "slice", "sort", "title", "unique", "urlize", "wordcount",
+         "wordwrap")  # fmt: skip
+FIX = "Choose one of the names of templates, or repair the Jinja of the model."
+GIVEN = (Context, nodes.EvalContext, jinja2.Environment)  # what Jinja passes on to a filter that asks for it
+_rendering = threading.local()  # of this thread: `until` when it has to be over, bytes `made` so far
+
+
+def limit_templates() -> None:
+    """From now on in this process all chat templates have these limits."""
+    if chat_template_utils._compile_jinja_template is not _compile:
+        chat_template_utils._compile_jinja_template = _compile
+
+
+class _LimitedTemplate(jinja2.Template):
+    def render(self, *args: Any, **kwargs: Any) -> str:
+        """Raises ConfigError where it takes too long or becomes too large."""
+        _rendering.until, _rendering.made = time.monotonic() + SECONDS, 0
+        pieces, size = [], 0
+        try:
+            for piece in self.root_render_func(self.new_context(dict(*args, **kwargs))):
+                size += len(piece)
+                _check_size(size)
+                tick()
+                pieces.append(piece)
+        except (RecursionError, MemoryError) as error:
+            raise _refused("calls itself without end" if isinstance(error, RecursionError)
+                           else "takes more memory than there is") from error  # fmt: skip
+        except Exception:  # noqa: BLE001 (raised again, with the template's own lines)
+            self.environment.handle_exception()
+        finally:
+            _rendering.until = None
+        return "".join(pieces)
+
+
+class _LimitedEnvironment(ImmutableSandboxedEnvironment):
+    """The sandbox of transformers with limits. Made of one of its environments, by changing the class."""
+
+    template_class = _LimitedTemplate
+    intercepted_binops = frozenset(("+", "-", "*", "/", "//", "**", "%"))
+
+    @staticmethod
+    def concat(pieces: Iterable[str]) -> str:
+        """What a macro, a block or a caller has written. Raises ConfigError for what is too large."""
+        return joined(*pieces)
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        return cast(nodes.Template, _Counted().visit(super()._parse(source, name, filename)))
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Raises ConfigError for what would become too large."""
+        _check_binop(operator, left, right)
+        return _counted(super().call_binop(context, operator, left, right))
+
+    def call(__self, __context: Context, __callee: Any, *args: Any, **kwargs: Any) -> Any:
+        """The same for methods of texts."""
+        method = getattr(__callee, "__wrapped__", __callee)  # the sandbox wraps `format`
+        if isinstance(own := getattr(method, "__self__", None), (str, bytes, int, list, tuple, dict)):
+            _check_call(own, args, kwargs)
+            if method.__name__.startswith("format"):
+                _check_widths(own)
+        whole = isinstance(own, (str, bytes))
+        if whole and "split" in method.__name__:
+            _check_pieces(own, *args[:1])
+        result = super().call(__context, __callee, *args, **kwargs)
+        _check_size(_size(result))
+        return _counted(result, deep=whole)
+
+
+class _Counted(NodeTransformer):
+    """Has loops, macros and comparisons look at the clock, and what is put together measured."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        if node.test is not None:  # a loop of its own, whose body may never come
+            node.test = nodes.And(_call(ticked), node.test)
+        node.iter = _call(itemised, [cast(nodes.Expr, node.iter)])
+        return self._ticking(node)
+
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:
+        self.generic_visit(node)
+        if node.dyn_args is not None:
+            node.dyn_args = _call(itemised, [node.dyn_args])
+        return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        return _call(counted, [cast(nodes.Expr, self.generic_visit(node))])
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        return _call(counted, [node]) if isinstance(node.arg, nodes.Slice) else node
+
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
+        return self._ticking(node)
+
+    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:
+        return self._ticking(node)
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        return _call(joined, cast(nodes.Concat, self.generic_visit(node)).nodes)
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:
+        return _call(measured, [cast(nodes.Expr, self.generic_visit(node))])
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
+        return _call(measured, [cast(nodes.Expr, self.generic_visit(node))])
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
+        tuple_node = cast(nodes.Expr, self.generic_visit(node))
+        return _call(measured, [tuple_node]) if node.ctx == "load" else tuple_node
+
+    def _ticking(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
+        self.generic_visit(node)
+        node.body.insert(0, nodes.ExprStmt(_call(tick), lineno=node.lineno))
+        return node
+
+
+def _call(function: Callable[..., Any], arguments: list[nodes.Expr] | None = None) -> nodes.Call:
+    return nodes.Call(nodes.ImportedName(f"{__name__}.{function.__name__}"), arguments or [], [], None, None)
+
+
+def tick() -> None:
+    """Called by compiled templates. Raises ConfigError where the time is up."""
+    until = getattr(_rendering, "until", None)
+    if until is not None and time.monotonic() > until:
+        raise _refused(f"took more than {SECONDS:.0f} s for one conversation")
+
+
+def ticked() -> bool:
+    """Called by compiled templates: true. Raises ConfigError where the time is up."""
+    tick()
+    return True
+
+
+def measured(value: Any) -> Any:
+    """Called by compiled templates: the value. Raises ConfigError where it holds too much."""
+    if not isinstance(value, str):
+        _size(value)
+    return counted(value)
+
+
+def counted(value: Any) -> Any:
+    """Called by compiled templates: the value, of what they make. Raises ConfigError where that is too
+    much, or the time is up."""
+    return _counted(value)
+
+
+def itemised(value: Any) -> Any:
+    """Called by compiled templates: what is gone through. Raises ConfigError for a text that is too long to
+    be taken apart into characters."""
+    tick()
+    if isinstance(value, (str, bytes)):
+        _check_items(len(value))
+    return value
+
+
+def joined(*values: Any) -> str:
+    """Called by compiled templates: values side by side. Raises ConfigError for what is too large."""
+    texts = [str(measured(value)) for value in values]
+    _check_size(sum(map(len, texts)))
+    return str(_counted("".join(texts)))
+
+
+@functools.lru_cache
+def _compile(chat_template: str) -> jinja2.Template:
+    if len(chat_template) > MAX_SOURCE:
+        raise _refused(f"has {len(chat_template):,} characters, over {MAX_SOURCE:,}")
+    try:
+        return _environment().from_string(chat_template)
+    except (RecursionError, MemoryError) as error:
+        raise _refused("is nested too deeply") from error
+
+
+def undeclared_names(chat_template: str) -> set[str]:
+    """What a template takes of its surroundings. Raises TemplateError, and ConfigError as rendering does."""
+    if len(chat_template) > MAX_SOURCE:
+        raise _refused(f"has {len(chat_template):,} characters, over {MAX_SOURCE:,}")
+    try:
+        return meta.find_undeclared_variables(_environment().parse(chat_template))
+    except (RecursionError, MemoryError) as error:
+        raise _refused("is nested too deeply") from error
+
+
+def _environment() -> jinja2.Environment:
+    """That of transformers with limits: of an empty template, as to compile one is to work out what is
+    constant already, such as 'a' * 10**9."""
+    environment = chat_template_utils._cached_compile_jinja_template("").environment
+    environment.__class__ = _LimitedEnvironment
+    environment.finalize = measured
+    environment.globals.pop("lipsum", None)
+    environment.filters = {
+        name: _limited(own, apart=name in APART) for name, own in environment.filters.items()
+    }
+    environment.tests = {name: _timed(own) for name, own in environment.tests.items()}
+    return cast(jinja2.Environment, environment)
+
+
+def _timed(own: Callable[..., Any]) -> Callable[..., Any]:
+    """A test that looks at the clock."""
+
+    @functools.wraps(own)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        tick()
+        return own(*args, **kwargs)
+
+    return timed
+
+
+def _limited(own: Callable[..., Any], *, apart: bool) -> Callable[..., Any]:
+    """A filter that refuses what would become too large. apart: whether it takes a text apart."""
+
+    @functools.wraps(own)  # with the mark of what Jinja passes on to it
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        given = [value for value in args if not isinstance(value, GIVEN)]
+        _check_call(given[0] if given else None, given[1:], kwargs)
+        if own is do_format:
+            _check_widths(given[0])
+        if own is do_round:  # ten to the power of its places
+            _check_places(*given[1:], *kwargs.values())
+        whole = bool(given) and isinstance(given[0], (str, bytes))
+        if apart and whole:
+            _check_items(len(given[0]))
+        result = own(*args, **kwargs)
+        return _watched(result) if isinstance(result, Iterator) else _counted(result, deep=whole)
+
+    return limited
+
+
+def _watched(values: Iterator[Any]) -> Iterator[Any]:
+    """What a filter makes one by one, which is another loop."""
+    size = 0
+    for value in values:
+        size += _size(value)
+        _check_size(size)
+        yield value
+
+
+def _check_call(own: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    """Hold what a method or filter may make to the limit: its text as often as its arguments are long."""
+    most = max(1, _size(own))
+    for value in (*args, *kwargs.values()):
+        wide = value if isinstance(value, int) and not isinstance(value, bool) else _size(value)
+        most *= max(1, abs(wide))
+        if most > MAX_PRODUCT:
+            raise _too_large()
+
+
+def _check_binop(operator: str, left: Any, right: Any) -> None:
+    if operator == "%" and isinstance(left, str):
+        _check_widths(left)
+        if "*" in left:  # the width is one of the values
+            _check_call(left, right if isinstance(right, tuple) else (right,), {})
+    elif operator == "**" and isinstance(left, int) and isinstance(right, int):
+        if left.bit_length() * abs(right) > MAX_BITS:
+            raise _too_long()
+    elif isinstance(left, (int, float)) and isinstance(right, (int, float)):
+        _check_bits(left, right)
+    elif operator == "+":
+        _check_size(_size(left) + _size(right))
+    elif operator == "*":
+        for many, times in ((left, right), (right, left)):
+            if isinstance(times, int) and isinstance(many, (str, list, tuple)):
+                _check_size(_size(many) * times)
+
+
+def _check_bits(*values: Any) -> None:
+    if any(isinstance(value, int) and value.bit_length() > MAX_BITS for value in values):
+        raise _too_long()
+
+
+def _check_places(*places: Any) -> None:
+    if any(isinstance(number, int) and abs(number) > MAX_BITS // 4 for number in places):
+        raise _too_long()
+
+
+def _check_items(items: int) -> None:
+    if items > MAX_ITEMS:
+        raise _refused(f"takes a text apart into more than {MAX_ITEMS:,} pieces")
+
+
+def _check_pieces(text: Any, separator: Any = None) -> None:
+    """Hold what a text is split into to the limit, before it is: at white space, every second character."""
+    if len(text) > MAX_ITEMS:
+        _check_items(text.count(separator) if isinstance(separator, type(text)) else len(text) // 2)
+
+
+def _check_widths(text: Any) -> None:
+    """Hold the widths that a text to be formatted asks for to the limit."""
+    _check_size(sum(int(width[:20]) for width in re.findall("[0-9]+", str(text))))
+
+
+def _counted(value: Any, *, deep: bool = False) -> Any:
+    """The value, counted to what this rendering has made. deep: what it holds is new as well."""
+    tick()
+    _check_bits(value)
+    made = getattr(_rendering, "made", 0) + sys.getsizeof(value, 0)
+    if deep and not isinstance(value, (str, bytes)):
+        size, items = _held(value)
+        made += size + items * ITEM
+    if made > MAX_MADE:
+        raise _refused(f"makes more than {MAX_MADE // 2**20} MiB of values for one conversation")
+    _rendering.made = made
+    return value
+
+
+def _size(value: Any) -> int:
+    """Characters and items of a value with all that it holds, however often it holds it."""
+    tick()
+    return _held(value)[0]
+
+
+def _held(value: Any) -> tuple[int, int]:
+    """Its size, and how many values that is."""
+    size, looked, waiting = 0, 0, [value]
+    while waiting:
+        looked += 1
+        if looked > MAX_ITEMS:
+            raise _refused(f"holds more than {MAX_ITEMS:,} values at once")
+        element = waiting.pop()
+        if isinstance(element, (str, bytes)):
+            size += len(element)
+        elif isinstance(element, dict):
+            waiting += [*element, *element.values()]
+        elif isinstance(element, (list, tuple, set, frozenset)):
+            size += len(element)
+            waiting += element
+        if size > MAX_TEXT:
+            raise _too_large()
+    return size, looked
+
+
+def _check_size(size: int) -> None:
+    tick()
+    if size > MAX_TEXT:
+        raise _too_large()
+
+
+def _too_large() -> ConfigError:
+    return _refused(f"makes texts of more than {MAX_TEXT // 10**6:,} million characters")
+
+
+def _too_long() -> ConfigError:
+    return _refused(f"counts with whole numbers of more than {MAX_BITS:,} bits")
+
+
+def _refused(what: str) -> ConfigError:
+    return ConfigError(f"The chat template {what}.", fix=FIX, field="chat_template")

@@ -1,0 +1,279 @@
+"""Alerts of an endpoint and their webhook. An alert is raised once of each subject, and its message is queued
+in the same transaction.
+
+Messages are signed, bounded in time, go only to addresses that the policy allows, and are sent by a thread of
+their own. One that a kill cut off is sent again, and is told apart by its `alert_id`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+
+from engine.monitoring.drift import threshold
+from engine.monitoring.endpoint_status import PACE_ADVICE, changed_at, pace_reason
+from engine.monitoring.text import ADVICE, alarm_reason
+from store.core.addresses import AddressPolicy
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.core.monitoring_schemas import AlertKind, MonitorAlert, PaceTest, TestState, WebhookDelivery
+from store.db.database import Database, Transaction
+from store.http.outgoing import checked_client
+from store.jobs import job_queue
+from store.monitoring import monitor_alerts, monitors, traffic
+from store.monitoring.config import MonitorSettings
+from store.monitoring.traffic import readable_name
+from store.people import settings
+
+
+class Warned(NamedTuple):
+    """What an alert says. since: Unix time, s; places: of the requests behind it."""
+
+    kind: AlertKind
+    subject: str
+    reason: str
+    advice: str
+    since: float
+    places: tuple[int, int] | None = None
+
+
+def raise_alert(tx: Transaction, endpoint_id: str, warned: Warned, at: float) -> None:
+    """Keep the alert and queue its message, unless one of the same subject is open."""
+    if monitor_alerts.is_open(tx, endpoint_id, warned.kind, warned.subject):
+        return
+    first, last = warned.places or (None, None)
+    alert: MonitorAlert = {
+        "alert_id": job_queue.new_id("alert", at),
+        "endpoint_id": endpoint_id,
+        "kind": warned.kind,
+        "subject": warned.subject,
+        "reason": warned.reason,
+        "advice": warned.advice,
+        "first_place": first,
+        "last_place": last,
+        "since": job_queue.utc(warned.since),
+        "raised_at": job_queue.utc(at),
+        "acknowledged_by": None,
+        "acknowledged_by_name": None,
+        "acknowledged_at": None,
+        "outcome": None,
+        "note": None,
+    }
+    monitor_alerts.insert(tx, alert)
+    if monitor_alerts.webhook(tx):
+        monitor_alerts.queue_messages(
+            tx, job_queue.new_id("message", at), alert["alert_id"], _message(tx, alert), job_queue.utc(at)
+        )
+
+
+def raise_drift(
+    tx: Transaction, endpoint_id: str, states: list[TestState], settings: MonitorSettings, at: float
+) -> None:
+    """Of each watched value whose test has gone over its threshold."""
+    limit = threshold(settings.alpha, len(settings.watched))
+    for state in states:
+        place = state["alarm_place"]
+        if place is None or state["alarm_at"] is None:
+            continue
+        if monitor_alerts.is_open(tx, endpoint_id, "drift", state["name"]):
+            continue
+        lowest_place, lowest_at = state["lowest_place"], state["lowest_at"]
+        first = place if lowest_place is None else lowest_place
+        since = state["alarm_at"] if lowest_at is None else lowest_at
+        changed = traffic.values_between(tx, endpoint_id, state["name"], (first, place))
+        reason = alarm_reason(state, limit, settings.alpha, len(settings.watched), changed, readable_name)
+        warned = Warned("drift", state["name"], reason, ADVICE[state["name"]], since, (first, place))
+        raise_alert(tx, endpoint_id, warned, at)
+
+
+def raise_pace(
+    tx: Transaction, endpoint_id: str, tests: list[PaceTest], settings: MonitorSettings, at: float
+) -> None:
+    """Of answers that are slower, and of more failures, where their test has gone over its threshold."""
+    for test in tests:
+        place, alarm_at = test["alarm_place"], test["alarm_at"]
+        if place is None or alarm_at is None:
+            continue
+        since = changed_at(test)
+        first = test["since"]["place"]
+        kind: AlertKind = "latency" if test["name"] == "slower" else "errors"
+        reason = pace_reason(test, settings.alpha)
+        places = (place if first is None else first, place)
+        raise_alert(
+            tx, endpoint_id, Warned(kind, test["name"], reason, PACE_ADVICE[test["name"]], since, places), at
+        )
+
+
+def _message(tx: Transaction, alert: MonitorAlert) -> str:
+    """As the webhook gets it: no text of a request."""
+    named = [each["name"] for each in monitors.endpoints(tx) if each["endpoint_id"] == alert["endpoint_id"]]
+    message = {
+        "event": "alert",
+        "alert_id": alert["alert_id"],
+        "endpoint": named[0] if named else alert["endpoint_id"],
+        "endpoint_id": alert["endpoint_id"],
+        "kind": alert["kind"],
+        "subject": alert["subject"],
+        "title": monitor_alerts.TITLES[alert["kind"]],
+        "reason": alert["reason"],
+        "advice": alert["advice"],
+        "since": f"{alert['since'].isoformat()}Z",
+        "raised_at": f"{alert['raised_at'].isoformat()}Z",
+        "page": f"/monitor?endpoint={alert['endpoint_id']}",
+    }
+    return json.dumps(message, ensure_ascii=False)
+
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 10.0  # until the head of an answer; its body is not read
+HANG_SECONDS = 15.0  # of all together, however slowly an answer drips
+SIGNATURE = "Tunebench-Signature"
+
+
+class Delivered(NamedTuple):
+    """status: of the answer, None where none came. trouble: why it doesn't count, empty where it does."""
+
+    status: int | None
+    trouble: str
+
+
+def signature(secret: str, at: float, body: str) -> str:
+    """t=SECONDS,v1=HEX: HMAC-SHA256 of "SECONDS.BODY", so that an old message can't be sent again."""
+    stamp = int(at)
+    digest = hmac.new(secret.encode(), f"{stamp}.{body}".encode(), hashlib.sha256).hexdigest()
+    return f"t={stamp},v1={digest}"
+
+
+def check_url(url: str, policy: AddressPolicy) -> None:
+    """Raise ConfigError (url) for what can't be a webhook; names are looked up when something is sent."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+        raise ConfigError(
+            f"{url!r} is no address of a webhook.",
+            fix="Give an address that begins with https://.",
+            field="url",
+        )
+    if parts.username or parts.password:
+        raise ConfigError(
+            "The address holds a user's name or password.", fix="Use the secret to sign instead.", field="url"
+        )
+    policy.check(url, "url")
+
+
+def send_message(url: str, secret: str, body: str, at: float, policy: AddressPolicy) -> Delivered:
+    """Send one message; an answer of 200 to 299 counts. It comes back within HANG_SECONDS."""
+    outcome: list[Delivered] = []
+    thread = threading.Thread(
+        target=lambda: outcome.append(_send(url, secret, body, at, policy)), daemon=True
+    )
+    thread.start()
+    thread.join(HANG_SECONDS)
+    return outcome[0] if outcome else Delivered(None, f"No answer within {HANG_SECONDS:.0f} s.")
+
+
+def _send(url: str, secret: str, body: str, at: float, policy: AddressPolicy) -> Delivered:
+    headers = {"Content-Type": "application/json", "User-Agent": "Tunebench"}
+    headers[SIGNATURE] = signature(secret, at, body)
+    timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+    try:
+        check_url(url, policy)
+        with (
+            checked_client(url, policy, timeout) as client,
+            client.stream("POST", url, content=body.encode(), headers=headers) as answer,
+        ):
+            status = answer.status_code
+    except ConfigError as error:
+        return Delivered(None, str(error))
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        return Delivered(None, str(error) or type(error).__name__)
+    if 200 <= status < 300:
+        return Delivered(status, "")
+    moved = " It leads elsewhere, which is not followed." if 300 <= status < 400 else ""
+    return Delivered(status, f"It answered {status}.{moved}")
+
+
+# Messages to the webhook, in a thread of their own: an address that hangs holds up no queue and no log.
+#
+# What is to be sent is in the store before it is sent, so that no message is lost; one whose answer was cut
+# off by a kill is sent again, and is told apart by its `alert_id`.
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+WAITS = (10.0, 60.0, 300.0, 1_800.0, 7_200.0)  # before the second attempt, the third, …
+
+
+class WebhookSender(threading.Thread):
+    """Sends what is due until it is stopped. `post`: what sends one message."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: Home,
+        post: Callable[[str, str, str, float, AddressPolicy], Delivered] = send_message,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(name="webhooks", daemon=True)
+        self.database, self.home, self.post, self.clock = database, home, post, clock
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        trouble = ""
+        while not self._ended.wait(LOOK_SECONDS):
+            try:
+                self.step()
+                trouble = ""
+            except Exception as error:  # the border: one bad step must not end the thread
+                if repr(error) != trouble:
+                    log.exception("Messages to the webhook can't be sent; it is tried again.")
+                trouble = repr(error)
+
+    def step(self, now: float | None = None) -> int:
+        """Send what is due; how many messages that were."""
+        at = self.clock() if now is None else now
+        due = monitor_alerts.due_messages(self.database, job_queue.utc(at))
+        for delivery in due:
+            if self._ended.is_set():
+                break
+            self._deliver(delivery, at)
+        return len(due)
+
+    def stop(self) -> None:
+        """End after the message that is under way, which is not waited for longer than a moment."""
+        self._ended.set()
+        self.join(1.0)
+
+    def _deliver(self, delivery: WebhookDelivery, at: float) -> None:
+        webhook = monitor_alerts.webhook(self.database)
+        if webhook is None:
+            outcome = Delivered(None, "There is no webhook any more.")
+        else:
+            policy = settings.address_policy(self.database, self.home)
+            secret = monitor_alerts.webhook_secret(self.database)
+            outcome = self.post(webhook["url"], secret, delivery["body"], at, policy)
+        left = delivery["attempts"] < len(WAITS) and webhook is not None
+        again = job_queue.utc(at + WAITS[delivery["attempts"]]) if outcome.trouble and left else None
+        if self._ended.is_set():
+            return  # the store may be closed by now; the message goes again
+        with self.database.transaction() as tx:
+            monitor_alerts.note_attempt(
+                tx,
+                delivery,
+                status=outcome.status,
+                trouble=outcome.trouble,
+                next_at=again,
+                at=job_queue.utc(at),
+            )

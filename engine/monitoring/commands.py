@@ -1,0 +1,208 @@
+"""The commands about monitors: what is watched, what was seen, and whom alerts are sent to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+from engine.monitoring import sequential_tests
+from engine.monitoring.alerts import check_url
+from engine.monitoring.checks import SUBJECT
+from engine.monitoring.drift import WATCHED, begun_anew
+from engine.monitoring.sequential_tests import PACES
+from engine.server.command import ActivitySubject, Command
+from engine.server.evaluation_commands import EvaluationCommands
+from store.core.config import Config
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.home import Home
+from store.core.job_kinds import ALIVE
+from store.core.monitoring_schemas import AlertOutcome, TestState
+from store.core.schemas import Person
+from store.data import datasets
+from store.db.database import Database, Queryable, Transaction
+from store.evaluation import evaluations
+from store.http.schemas import Done, JobQueued
+from store.jobs import job_queue
+from store.monitoring import logged_requests, monitor_alerts, monitors, side_by_side
+from store.monitoring.config import (
+    KIND,
+    AlertSeen,
+    JudgeRequests,
+    JudgingOfRequests,
+    MonitorConfig,
+    MonitorSettings,
+    Webhook,
+)
+from store.monitoring.logged_requests import JudgedWindow
+from store.people import settings
+
+LEAST_SECRET = 16  # characters
+
+
+class WebhookTrial(Config):
+    """A body without fields."""
+
+
+class MonitorCommands:
+    """The commands over one store."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: Home,
+        evaluation_commands: EvaluationCommands,
+        clock: Callable[[], float],
+    ) -> None:
+        self.database, self.home, self.clock = database, home, clock
+        self.evaluations = evaluation_commands
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "set_monitor": Command(MonitorConfig, self.set_monitor, _of_endpoint, by_person=True),
+            "acknowledge_alert": Command(AlertSeen, self.acknowledge_alert, _of_alert, by_person=True),
+            "judge_requests": Command(JudgeRequests, self.judge_requests, _of_judged, makes_work=True),
+            "set_webhook": Command(Webhook, self.set_webhook, _of_webhook, by_person=True),
+            "try_webhook": Command(WebhookTrial, self.try_webhook, _of_webhook),
+        }
+
+    def set_monitor(self, body: MonitorConfig, person: Person) -> Done:
+        """Other settings; the tests begin anew where what they rest on is another. Raises NotFoundError and
+        ConfigError that name the field at fault."""
+        with self.database.transaction() as tx:
+            endpoint = monitors.endpoint(tx, body.endpoint)
+            settings = self._resolved(tx, body.settings)
+            at = job_queue.utc(self.clock())
+            monitors.configure(tx, endpoint["endpoint_id"], settings, person["name"], at)
+        return {}
+
+    def _resolved(self, tx: Transaction, settings: MonitorSettings) -> MonitorSettings:
+        """With ids in place of names, which may change."""
+        changes: dict[str, str] = {}
+        try:
+            if settings.reference == "dataset":
+                changes["dataset"] = datasets.get_dataset(tx, settings.dataset)["dataset_id"]
+            elif settings.reference == "evaluation":
+                changes["evaluation"] = evaluations.get(tx, settings.evaluation)["evaluation_id"]
+            if settings.golden:
+                self.evaluations.checked_run(tx, settings.golden.evaluate)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field=settings.reference) from error
+        return settings.model_copy(update=changes)
+
+    def acknowledge_alert(self, body: AlertSeen, person: Person) -> Done:
+        """Somebody has seen it. A test that raised it begins anew. Raises StateError where somebody has
+        already."""
+        with self.database.transaction() as tx:
+            alert = monitor_alerts.get(tx, body.alert)
+            if alert["acknowledged_at"] is not None:
+                raise StateError(
+                    f"{alert['acknowledged_by_name']} has acknowledged it already.",
+                    fix="Load the page again.",
+                )
+            is_test = alert["kind"] == "drift" or alert["subject"] in PACES
+            outcome = body.outcome if is_test else None
+            by = person["person_id"], person["name"]
+            at = job_queue.utc(self.clock())
+            monitor_alerts.acknowledge(tx, body.alert, by, outcome, body.note, at)
+            if outcome is not None:
+                _begin_anew(tx, alert["endpoint_id"], alert["subject"], outcome)
+            if (alert["kind"], alert["subject"]) == ("quality", SUBJECT):  # compared anew from here on
+                for pair in side_by_side.listed(tx, alert["endpoint_id"]):
+                    if pair["role"] == SUBJECT:
+                        side_by_side.end(tx, pair, at)
+        return {}
+
+    def judge_requests(self, body: JudgeRequests) -> JobQueued:
+        """Queue a judging of logged answers. Raises NotFoundError, and StateError where one waits already."""
+        at = self.clock()
+        with self.database.transaction() as tx:
+            endpoint = monitors.endpoint(tx, body.endpoint)
+            past = logged_requests.judgings(tx, endpoint["endpoint_id"])
+            if any(job["status"] in ALIVE for job in past):
+                raise StateError(
+                    f"A judge is being asked about {endpoint['name']}.", fix="Wait until it has answered."
+                )
+            end = job_queue.utc(at)
+            window = JudgedWindow(endpoint["endpoint_id"], end - timedelta(hours=body.hours), end)
+            judge = body.judge
+            if "max_calls" not in judge.model_fields_set:  # enough for all that is asked about
+                answers = body.rows + logged_requests.rated(tx, window)
+                judge = judge.model_copy(update={"max_calls": answers * (1 + judge.retries)})
+            place = {"endpoint": window.endpoint_id, "start": window.start, "end": end}
+            asked = JudgingOfRequests.parse(body.model_dump() | {"judge": judge.model_dump()} | place)
+            job_id, title = job_queue.new_id("job", at), f"Judge requests of {endpoint['name']}"
+            document = asked.model_dump(mode="json", exclude_none=True)
+            job_queue.insert(tx, job_queue.NewJob(job_id, KIND, title, document, at))
+        return {"job_id": job_id}
+
+    def set_webhook(self, body: Webhook, person: Person) -> Done:
+        """Where alerts go from now on; an empty address: nowhere. Raises ConfigError (url, secret)."""
+        if body.url:
+            check_url(body.url, settings.address_policy(self.database, self.home))
+            if len(body.secret) < LEAST_SECRET:
+                raise ConfigError(
+                    f"secret has {len(body.secret)} characters.",
+                    fix=f"Give at least {LEAST_SECRET}, which the other side has too.",
+                    field="secret",
+                )
+        with self.database.transaction() as tx:
+            monitor_alerts.set_webhook(tx, body.url, body.secret, person["name"], job_queue.utc(self.clock()))
+        return {}
+
+    def try_webhook(self, body: WebhookTrial) -> Done:
+        """Queue a message that says it is a trial. Raises StateError where there is no webhook."""
+        at = self.clock()
+        with self.database.transaction() as tx:
+            if monitor_alerts.webhook(tx) is None:
+                raise StateError("There is no webhook.", fix="Set one first.")
+            message = json.dumps({"event": "trial", "sent_at": f"{job_queue.utc(at).isoformat()}Z"})
+            monitor_alerts.queue_messages(
+                tx, job_queue.new_id("message", at), None, message, job_queue.utc(at)
+            )
+        return {}
+
+
+def _begin_anew(tx: Transaction, endpoint_id: str, name: str, outcome: AlertOutcome) -> None:
+    monitor = monitors.find(tx, endpoint_id)
+    if monitor is None:
+        return
+    same = outcome == "same_reference"
+
+    def next_state(state: TestState) -> TestState:
+        return begun_anew(state, same_reference=same) if state["name"] == name else state
+
+    if name in PACES and monitor["pace"]:
+        tests = [
+            sequential_tests.restart_pace_test(test, same_reference=same) if test["name"] == name else test
+            for test in monitor["pace"]["tests"]
+        ]
+        monitors.keep_pace(tx, endpoint_id, {**monitor["pace"], "tests": tests})
+        return
+    monitors.begin_anew(tx, endpoint_id, [next_state(state) for state in monitor["states"]])
+
+
+def _of_endpoint(db: Queryable, body: MonitorConfig, _: Person) -> ActivitySubject:
+    endpoint = monitors.endpoint(db, body.endpoint)
+    return ActivitySubject(
+        "setting", f"monitor-{endpoint['endpoint_id']}", f"the monitor of {endpoint['name']}"
+    )
+
+
+def _of_judged(db: Queryable, body: JudgeRequests) -> ActivitySubject:
+    endpoint = monitors.endpoint(db, body.endpoint)
+    return ActivitySubject("setting", f"monitor-{endpoint['endpoint_id']}", endpoint["name"])
+
+
+def _of_alert(db: Queryable, body: AlertSeen, _: Person) -> ActivitySubject:
+    alert = monitor_alerts.get(db, body.alert)
+    named = [each["name"] for each in monitors.endpoints(db) if each["endpoint_id"] == alert["endpoint_id"]]
+    name = named[0] if named else alert["endpoint_id"]
+    watched = [each.noun for each in WATCHED.values() if each.name == alert["subject"]]
+    detail = watched[0] if watched else alert["kind"]
+    return ActivitySubject("setting", f"monitor-{alert['endpoint_id']}", f"the monitor of {name}", detail)
+
+
+def _of_webhook(*_: object) -> ActivitySubject:
+    return ActivitySubject("setting", "webhook", "the webhook of alerts")

@@ -1,0 +1,423 @@
+"""Drift of an endpoint: the watched values with their fixed bins, and their tests, moved on by new requests.
+
+Of m watched values each raises its alarm at a capital of m / alpha (Bonferroni). Where the reference has
+times, an alarm waits until whole days differ from the same weekdays of the first week, by Student's t. State
+and values fix what comes out, however they are cut into batches. Pure.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from engine.monitoring.sequential_tests import begin_bets, bet, ties
+from store.core.monitoring_schemas import OTHER, BetState, DayFigures, DayTest, TestState, WatchedName
+
+Scale = Literal["length", "share", "distance", "logprob", "perplexity", "category"]
+Side = Literal["input", "output", "confidence"]
+
+NameOf = Callable[[WatchedName, str], str]  # how a name of a category reads
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One value of a request. noun: in the middle of a sentence, of many requests. more: what a rise
+    means."""
+
+    name: WatchedName
+    title: str
+    noun: str
+    side: Side
+    scale: Scale
+    unit: str = ""
+
+    @property
+    def is_category(self) -> bool:
+        return self.scale == "category"
+
+
+WATCHED: dict[WatchedName, Watched] = {
+    watched.name: watched
+    for watched in (
+        Watched("input_length", "Length of inputs", "the length of inputs", "input", "length", "characters"),
+        Watched("input_language", "Language of inputs", "the languages of inputs", "input", "category"),
+        Watched(
+            "input_distance", "Distance of inputs", "how far inputs are from those of the reference", "input",
+            "distance", "cosine distance to the nearest of the reference",
+        ),
+        Watched("input_topic", "Topics of inputs", "the topics of inputs", "input", "category"),
+        Watched(
+            "output_length", "Length of answers", "the length of answers", "output", "length", "characters"
+        ),
+        Watched("output_refusal", "Refusals", "how often it refuses", "output", "share", "share of answers"),
+        Watched(
+            "output_repetition", "Repetition in answers", "how much answers repeat themselves", "output",
+            "share", "share of word triples that came before",
+        ),
+        Watched("output_label", "Labels", "which labels it gives", "output", "category"),
+        Watched(
+            "confidence", "Confidence", "how sure it is of its answers", "confidence", "logprob",
+            "mean log-probability of a token, nats; of a label its logarithm",
+        ),
+        Watched(
+            "output_perplexity", "Perplexity under the base", "how likely answers are to the base model",
+            "output", "perplexity", "perplexity of an answer",
+        ),
+    )
+}  # fmt: skip
+
+LENGTH_STEP = math.log(1.02)
+SHARE_STEP = 0.005
+DISTANCE_STEP = 0.004
+LOGPROB_STEP = 0.01
+NATS_STEP = 0.01  # of perplexity: 1%
+MOST_BIN = 1_500
+
+
+def bins_of(scale: Scale, values: ArrayLike) -> NDArray[np.int64]:
+    """The bin of each value that is a number; of a perplexity its logarithm. Raises ValueError
+    for a category, which has none."""
+    value = np.asarray(values, np.float64)
+    if scale == "length":
+        place = np.log1p(np.maximum(value, 0)) / LENGTH_STEP
+    elif scale == "share":
+        place = value / SHARE_STEP
+    elif scale == "distance":
+        place = value / DISTANCE_STEP
+    elif scale == "perplexity":
+        place = value / NATS_STEP
+    elif scale == "logprob":
+        place = MOST_BIN + value / LOGPROB_STEP
+    else:
+        raise ValueError(f"{scale} has no bins.")
+    return np.clip(np.round(place), 0, MOST_BIN).astype(np.int64)
+
+
+def value_of(scale: Scale, place: float) -> float:
+    """The value in the middle of a bin."""
+    if scale == "length":
+        return math.expm1(place * LENGTH_STEP)
+    if scale == "share":
+        return place * SHARE_STEP
+    if scale == "distance":
+        return place * DISTANCE_STEP
+    if scale == "perplexity":
+        return place * NATS_STEP
+    return (place - MOST_BIN) * LOGPROB_STEP
+
+
+# Whether whole days are still like the days of the first week: what an alarm has to wait for.
+#
+# A test of single requests takes each to be drawn by chance. Those of an endpoint are not: levels go up and
+# down with the hour and the weekday, callers send bursts, and one answer is like the one before. Averaged
+# over a day most of that is gone, and the rest is part of how far days differ. So each whole day is held
+# against the same weekday of the first week, and the mean of these differences over the last 3 to 7 days
+# against their own spread, by Student's t: the days of one window are of different weekdays, so that no two
+# share a day of the reference. The spread is never taken to be less than the values of the days say, as few
+# flags may differ in nothing by luck. Every day has five windows, and a month of them shares alpha
+# (Bonferroni). UTC. Pure.
+
+DAY = 86_400
+WEEK = 7  # days that make the reference
+MIN_WINDOW = 3  # days
+NORMAL_MAD = 1.4826  # standard deviations of normal values to a median distance from their median
+LOOKS_A_MONTH = 30 * (WEEK - MIN_WINDOW + 1)
+
+Columns = Sequence[NDArray[np.int64]]
+
+
+def begin_day_test() -> DayTest:
+    """Before the first value."""
+    return {"first_day": None, "open": None, "reference": [], "recent": []}
+
+
+def restart_day_test(test: DayTest, *, same_reference: bool) -> DayTest:
+    """After an alarm that somebody has seen; the day that goes on is none of the whole ones."""
+    return {**begin_day_test(), "reference": test["reference"]} if same_reference else begin_day_test()
+
+
+def add_to_day(test: DayTest, at: float, place: int, values: Sequence[int]) -> bool:
+    """One more request: the value of each column. Whether a day has ended that is held against the reference.
+    Changes `test`."""
+    day, closed = int(at // DAY), False
+    if test["first_day"] is None:
+        test["first_day"] = day  # of which only a part was seen
+    if test["open"] is not None and day > test["open"]["day"]:
+        closed = _close(test)
+    if day == test["first_day"]:
+        return closed
+    figures = test["open"] or _open(day, place, len(values))
+    if day < figures["day"]:
+        return closed  # late: its day has ended
+    test["open"] = figures
+    figures["n"] += 1
+    figures["sums"] = [total + value for total, value in zip(figures["sums"], values, strict=True)]
+    squares = zip(figures["squares"], values, strict=True)
+    figures["squares"] = [total + value * value for total, value in squares]
+    return closed
+
+
+def _open(day: int, place: int, columns: int) -> DayFigures:
+    return {"day": day, "place": place, "n": 0, "sums": [0] * columns, "squares": [0] * columns}
+
+
+def _close(test: DayTest) -> bool:
+    """Put the day that has ended where it belongs; True: it can be held against its weekday."""
+    ended, test["open"] = test["open"], None
+    assert ended is not None
+    if _weekday_of(test, ended) is None and len(test["reference"]) < WEEK:
+        test["reference"].append(ended)
+        return False
+    test["recent"] = [*test["recent"], ended][-WEEK:]
+    return True
+
+
+def _weekday_of(test: DayTest, figures: DayFigures) -> DayFigures | None:
+    weekday = figures["day"] % WEEK
+    return next((each for each in test["reference"] if each["day"] % WEEK == weekday), None)
+
+
+def missing_days(test: DayTest) -> int:
+    """Whole days without which nothing can be told."""
+    return WEEK - len(test["reference"]) + max(0, MIN_WINDOW - len(test["recent"]))
+
+
+def changed_day(test: DayTest, alpha: float) -> DayFigures | None:
+    """The first day of the shortest window that surely differs; None where none does. alpha: a month's, of
+    this watched value."""
+    pairs = [(day, before) for day in test["recent"] if (before := _weekday_of(test, day)) is not None]
+    level = alpha / LOOKS_A_MONTH
+    for length in range(MIN_WINDOW, min(WEEK, len(pairs)) + 1):
+        window = pairs[-length:]
+        if window[-1][0]["day"] - window[0][0]["day"] >= WEEK:
+            break  # days are missing, so that a weekday would come twice
+        columns = len(window[0][0]["sums"])
+        limit = float(special.stdtrit(length - 1, 1 - level / columns / 2))
+        if any(_t(window, test["reference"], column) > limit for column in range(columns)):
+            return window[0][0]
+    return None
+
+
+def _t(
+    window: Sequence[tuple[DayFigures, DayFigures]], reference: Sequence[DayFigures], column: int
+) -> float:
+    """How many standard errors the mean difference of the days lies from 0."""
+    gaps = np.array([_mean(day, column) - _mean(before, column) for day, before in window])
+    of_values = float(np.mean([_error(day, column) + _error(before, column) for day, before in window]))
+    usual = 2 * _usual_spread(np.array([_mean(day, column) for day in reference])) ** 2
+    error = math.sqrt(max(float(gaps.var(ddof=1)), of_values, usual) / len(gaps))
+    size = abs(float(gaps.mean()))
+    return size / error if error else (math.inf if size else 0.0)
+
+
+def _usual_spread(means: NDArray[np.float64]) -> float:
+    """The standard deviation of days of the reference, by the median distance from their median, which two
+    days of a weekend don't move. Where days wander, those of one window are nearer to each other."""
+    return NORMAL_MAD * float(np.median(np.abs(means - np.median(means))))
+
+
+def _mean(day: DayFigures, column: int) -> float:
+    return day["sums"][column] / day["n"]
+
+
+def _error(day: DayFigures, column: int) -> float:
+    """Variance of the mean of a day's values, were they independent, with one more value on either side of
+    it: a day without a flag isn't sure to have none."""
+    n, mean = day["n"], _mean(day, column)
+    return max(day["squares"][column] / n - mean * mean + 1 / (n + 1), 0.0) / n
+
+
+# The tests of all watched values, moved on by the values of new requests.
+#
+# What is watched shares alpha: of m values, each raises its alarm at a capital of m / alpha, so that the
+# chance that any of them ever raises a false one is alpha (Bonferroni, which holds whatever they have to do
+# with each other). A category has one test for each of its names, of whether a request has that name; their
+# mean is one test again. A value whose reference doesn't suffice takes its first values as reference, and
+# tests those after. State and values fix what comes out, however the values are cut into batches.
+#
+# The test of single values takes them to be drawn by chance, which those of an endpoint's hours, weekdays
+# and callers are not. So where the reference is of requests, its evidence is told at once, and an alarm
+# waits until whole days differ from the same weekdays of the first week (`whole_days`). Rows of a data set
+# or an evaluation have no time, so there the evidence is the alarm: requests of this time differ from these
+# rows. Pure.
+
+MOST_NAMES = 8  # of a category that have a test of their own
+LEAST_REFERENCE = 30  # values
+NEAR = 1.0  # above the lowest logarithm of the capital; from the last value that near it, it has risen
+
+Value = float | str | None
+
+
+class ValueOfRequest(TypedDict):
+    """A watched value of one request; null where it has none."""
+
+    place: int
+    at: float
+    value: Value
+
+
+def threshold(alpha: float, watched: int) -> float:
+    """Logarithm of the capital at which a value raises its alarm, of so many that are watched."""
+    return math.log(max(1, watched) / alpha)
+
+
+def start(
+    name: WatchedName,
+    reference: Sequence[Value],
+    *,
+    categories: Sequence[str] = (),
+    wanted: int,
+    seed: int = 0,
+    by_days: bool = False,
+) -> TestState:
+    """A test before its first value. `categories` are the names of a category; they must come from other rows
+    than `reference`, or the commonest of them would seem to become rarer. by_days: alarms wait for days."""
+    names = [*list(dict.fromkeys(categories))[:MOST_NAMES], OTHER] if WATCHED[name].is_category else []
+    state: TestState = {
+        "name": name,
+        "categories": names,
+        "bets": [],
+        "wanted": max(wanted, LEAST_REFERENCE),
+        "reference": 0,
+        "tested": 0,
+        "log_wealth": 0.0,
+        "largest": 0.0,
+        "lowest": 0.0,
+        "lowest_place": None,
+        "lowest_at": None,
+        "alarm_place": None,
+        "alarm_at": None,
+        "seed": zlib.crc32(f"{seed}/{name}".encode()),
+    }
+    if by_days:
+        state["days"] = begin_day_test()
+    present = [value for value in reference if _is_there(value)]
+    state["bets"] = [begin_bets(column) for column in columns_of(state, present)]
+    state["reference"] = len(present)
+    if len(present) >= LEAST_REFERENCE:
+        state["wanted"] = len(present)  # few are enough where they were chosen
+    return state
+
+
+def begun_anew(state: TestState, *, same_reference: bool) -> TestState:
+    """The test after an alarm that somebody has seen: against the reference that it had, or, where what came
+    is to be the new normal, against the values to come."""
+    fresh = start(state["name"], [], categories=state["categories"][:-1], wanted=state["wanted"])
+    fresh["seed"] = state["seed"] + 1
+    if "days" in state:
+        fresh["days"] = restart_day_test(state["days"], same_reference=same_reference)
+    if same_reference:
+        fresh["bets"] = [begin_bets(_reference_of(part)) for part in state["bets"]]
+        fresh["reference"] = state["reference"]
+    return fresh
+
+
+def advance(
+    state: TestState, values: Sequence[ValueOfRequest], log_threshold: float, alpha: float = 0.05
+) -> TestState:
+    """The test after these values, in the order of their places. alpha: of this value, a month."""
+    present = [value for value in values if _is_there(value["value"])]
+    lacking = max(0, state["wanted"] - state["reference"])
+    state = _referred(state, [value["value"] for value in present[:lacking]])
+    tested = present[lacking:]
+    after = _tested(state, tested, log_threshold) if tested else state
+    return _by_days(state, after, present, log_threshold, alpha) if "days" in state and present else after
+
+
+def _is_there(value: Value) -> bool:
+    """A value that is not a number is none."""
+    return value is not None and value == value
+
+
+def _by_days(
+    before: TestState, after: TestState, values: Sequence[ValueOfRequest], log_threshold: float, alpha: float
+) -> TestState:
+    """With these values in their days; the alarm is that of the first whole day that brings one, and of none
+    without the evidence of single values."""
+    days: DayTest = copy.deepcopy(before["days"])
+    state: TestState = {**after, "days": days}
+    state["alarm_place"], state["alarm_at"] = before["alarm_place"], before["alarm_at"]
+    columns = columns_of(before, [value["value"] for value in values])
+    for value, row in zip(values, zip(*columns, strict=True), strict=True):
+        closed = add_to_day(days, value["at"], value["place"], [int(each) for each in row])
+        if not closed or state["alarm_place"] is not None or after["largest"] < log_threshold:
+            continue
+        since = changed_day(days, alpha)
+        if since is not None:
+            state["alarm_place"], state["alarm_at"] = value["place"], value["at"]
+            state["lowest_place"], state["lowest_at"] = since["place"], float(since["day"] * DAY)
+    return state
+
+
+def _referred(state: TestState, values: Sequence[Value]) -> TestState:
+    """With more values in its reference."""
+    if not values:
+        return state
+    columns = columns_of(state, values)
+    bets = [
+        begin_bets(np.concatenate([_reference_of(part), column]))
+        for part, column in zip(state["bets"], columns, strict=True)
+    ]
+    return {**state, "bets": bets, "reference": state["reference"] + len(values)}
+
+
+def _tested(state: TestState, values: Sequence[ValueOfRequest], log_threshold: float) -> TestState:
+    columns = columns_of(state, [value["value"] for value in values])
+    bets, paths = [], []
+    for number, (part, column) in enumerate(zip(state["bets"], columns, strict=True)):
+        random = ties(state["seed"] + 7_919 * number, state["tested"], len(column))
+        path = bet(part, column, random)
+        bets.append(path.state)
+        paths.append(path.log_wealth)
+    wealth = np.logaddexp.reduce(np.array(paths), axis=0) - math.log(len(paths))
+    after: TestState = {**state, "bets": bets, "tested": state["tested"] + len(values)}
+    after["log_wealth"] = float(wealth[-1])
+    after["largest"] = max(state["largest"], float(wealth.max()))
+    over = np.flatnonzero(wealth >= log_threshold)
+    end = len(wealth)
+    if state["alarm_place"] is None and len(over):
+        end = int(over[0]) + 1
+        after["alarm_place"], after["alarm_at"] = values[end - 1]["place"], values[end - 1]["at"]
+    if state["alarm_place"] is None:  # what came before the alarm says since when
+        lowest = np.minimum.accumulate(np.append(state["lowest"], wealth[:end]))[1:]
+        after["lowest"] = float(lowest[-1])
+        near = np.flatnonzero(wealth[:end] <= lowest + NEAR)
+        if len(near):
+            low = values[int(near[-1])]
+            after["lowest_place"], after["lowest_at"] = low["place"], low["at"]
+    return after
+
+
+def columns_of(state: TestState, values: Sequence[Value]) -> list[NDArray[np.int64]]:
+    """The bins of each test: of a number one, of a category one for each name."""
+    watched = WATCHED[state["name"]]
+    if not watched.is_category:
+        return [bins_of(watched.scale, [float(value) for value in values if value is not None])]
+    names = [value if value in state["categories"] else OTHER for value in values]
+    return [np.array([name == category for name in names], np.int64) for category in state["categories"]]
+
+
+def _reference_of(part: BetState) -> NDArray[np.int64]:
+    """The bins of the reference's values, each as often as it came."""
+    return np.repeat(np.array(part["reference_bins"], np.int64), part["reference_counts"])
+
+
+def chosen_names(values: Mapping[str, int] | Sequence[str]) -> list[str]:
+    """The commonest names of a category, those that have a test of their own."""
+    counts = dict(values) if isinstance(values, Mapping) else _counted(values)
+    return sorted(counts, key=lambda name: (-counts[name], name))[:MOST_NAMES]
+
+
+def _counted(values: Sequence[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return counts

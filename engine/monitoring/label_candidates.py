@@ -1,0 +1,190 @@
+"""From logged requests to what people can be asked about: each different text, or answer, once.
+
+A request can be asked about where its texts were kept, nobody has said what is right of it, and no round has
+it. Those of the same words are one candidate; what is left out is counted by its reason. A random draw is of
+those too that a round or a caller has reached already: what was chosen before as it is hard is gone from the
+rest, which is easier than all. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from store.core.rating_schemas import PromptTurn, RatingProtocol
+
+NO_TEXT = "its text was not kept"
+NO_ANSWER = "it has no answer that was kept"
+SAID = "somebody has said already what is right"
+ASKED = "a round asks about it, or has its answer"
+REACHED = (ASKED, SAID)  # what a draw of requests leaves out, so that it is one of the rest
+ONE_ANSWER = "one version alone answered"
+SAME_ANSWER = "both versions gave the same answer"
+AGAIN = "the same was asked before"
+OTHER_VERSION = "another version answered"
+
+LoggedRow = Mapping[str, Any]  # of store.monitoring.logged_requests.newest
+
+
+@dataclass
+class LabelCandidate:
+    """Something that people can be asked about. rows: the logged answers that it stands for, those that were
+    seen first; answers: one for each of the round's versions, of one where that is not asked. parted: whether
+    versions answered it differently, None where one alone did."""
+
+    turns: list[PromptTurn]
+    answers: list[str]
+    rows: list[LoggedRow] = field(default_factory=list)
+    parted: bool | None = None
+
+    @property
+    def first(self) -> LoggedRow:
+        """The answer that was seen first."""
+        return self.rows[0]
+
+    @property
+    def text(self) -> str:
+        """What was asked last."""
+        return next((turn["content"] for turn in reversed(self.turns) if turn["role"] == "user"), "")
+
+    def any(self, name: str) -> bool:
+        """Whether it is so of one of its requests."""
+        return any(bool(row[name]) for row in self.rows)
+
+
+class Candidates(NamedTuple):
+    """What can be asked about, in the order in which it came; requests: that were looked at; left_out: those
+    that can't, by their reason; versions: whose answers they are, the most frequent first; reached: what was
+    asked or said already, and may be drawn by chance again."""
+
+    candidates: list[LabelCandidate]
+    requests: int
+    left_out: Counter[str]
+    versions: list[str]
+    reached: list[LabelCandidate]
+
+
+def collect(requests: pa.Table, protocol: RatingProtocol, version: str = "") -> Candidates:
+    """Of the rows of `newest`. Of pairwise the answers of two versions to the same request: those that did so
+    most often. version: whose answers alone."""
+    by_request: dict[str, list[LoggedRow]] = defaultdict(list)
+    for row in requests.to_pylist():
+        by_request[row["request_id"]].append(row)
+    pair = _most_frequent_pair(by_request, version) if protocol == "pairwise" else ()
+    parted = _parted(by_request)
+    reached = _reached(by_request)
+    candidates: dict[str, LabelCandidate] = {}
+    again: dict[str, LabelCandidate] = {}
+    left_out: Counter[str] = Counter()
+    for rows in by_request.values():
+        rows = sorted(rows, key=lambda row: row["role"] == "shadow")
+        turns = turns_of(rows[0]["messages"])
+        why = reached.get(asked_key(turns), "")
+        chosen = _answered(rows, protocol, version, pair) if turns else NO_TEXT
+        if why or not isinstance(chosen, list):
+            left_out[why or str(chosen)] += 1
+        if not isinstance(chosen, list):
+            continue
+        answers = [answer_of(row) for row in chosen]
+        key = asked_key(turns) + ("" if protocol == "label" else "\x00".join(answers))
+        among = again if why else candidates
+        if key in candidates:
+            left_out[AGAIN] += 1
+        entry = among.setdefault(key, LabelCandidate(turns, answers))
+        entry.rows += rows if protocol == "label" else chosen
+        entry.parted = parted.get(asked_key(turns))
+    listed = list(candidates.values())
+    return Candidates(
+        listed, len(by_request), left_out, list(pair) or _versions(listed), list(again.values())
+    )
+
+
+def turns_of(messages: str | None) -> list[PromptTurn]:
+    """The conversation as raters see it: texts alone; empty where nothing was kept, or asked."""
+    turns: list[PromptTurn] = []
+    for turn in json.loads(messages) if messages else []:
+        content = _text(turn.get("content")) if isinstance(turn, dict) else ""
+        if content:
+            turns.append({"role": str(turn.get("role", "user")), "content": content})
+    return turns if any(turn["content"].strip() for turn in turns) else []
+
+
+def answer_of(row: LoggedRow) -> str:
+    """What was answered: of a classifier its label, empty where it abstained."""
+    return str(row["label"] if row["label"] is not None else row["output"] or "")
+
+
+def asked_key(turns: Sequence[PromptTurn]) -> str:
+    """Equal for what is asked in the same words, however they are spaced."""
+    return "\x00".join(f"{turn['role']}\x01{' '.join(turn['content'].split())}" for turn in turns)
+
+
+def _text(content: Any) -> str:
+    """Of several parts those that are text."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "\n".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""
+
+
+def _reached(by_request: Mapping[str, Sequence[LoggedRow]]) -> dict[str, str]:
+    """What is asked in these words needs no more: key -> why."""
+    reached: dict[str, str] = {}
+    for rows in by_request.values():
+        for name, why in (("in_round", ASKED), ("labelled", SAID)):
+            if any(row[name] for row in rows) and (turns := turns_of(rows[0]["messages"])):
+                reached[asked_key(turns)] = why
+    return reached
+
+
+def _answered(
+    rows: Sequence[LoggedRow], protocol: RatingProtocol, version: str, pair: Sequence[str]
+) -> list[LoggedRow] | str:
+    """The answers that are asked about, or why there are none."""
+    if protocol == "pairwise":
+        own = {row["version"]: row for row in reversed(rows)}
+        if not pair or not set(pair) <= set(own):
+            return ONE_ANSWER
+        both = [own[name] for name in pair]
+        if any(row["output"] is None for row in both):
+            return NO_ANSWER
+        return SAME_ANSWER if answer_of(both[0]) == answer_of(both[1]) else both
+    own_rows = [row for row in rows if not version or row["version"] == version]
+    if not own_rows:
+        return OTHER_VERSION
+    if protocol != "label" and not answer_of(own_rows[0]).strip():
+        return NO_ANSWER
+    return [own_rows[0]]
+
+
+def _most_frequent_pair(by_request: Mapping[str, Sequence[LoggedRow]], version: str) -> tuple[str, ...]:
+    """The two versions that answered the same requests most often."""
+    pairs: Counter[tuple[str, ...]] = Counter()
+    for rows in by_request.values():
+        names = sorted({row["version"] for row in rows})
+        for place, first in enumerate(names):
+            pairs.update((first, second) for second in names[place + 1 :])
+    able = [pair for pair, _ in pairs.most_common() if not version or version in pair]
+    return able[0] if able else ()
+
+
+def _parted(by_request: Mapping[str, Sequence[LoggedRow]]) -> dict[str, bool]:
+    """By what is asked: whether versions answered differently; not there where one alone did."""
+    answers: dict[str, dict[str, str]] = defaultdict(dict)
+    for rows in by_request.values():
+        if turns := turns_of(rows[0]["messages"]):
+            key = asked_key(turns)
+            for row in rows:
+                if answer := answer_of(row):
+                    answers[key][row["version"]] = " ".join(answer.split()).casefold()
+    return {key: len(set(own.values())) > 1 for key, own in answers.items() if len(own) > 1}
+
+
+def _versions(candidates: Sequence[LabelCandidate]) -> list[str]:
+    counted = Counter(candidate.first["version"] for candidate in candidates)
+    return [name for name, _ in counted.most_common()]

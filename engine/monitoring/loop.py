@@ -1,0 +1,368 @@
+"""What the engine does with endpoints' logs, as one function of the time: `Monitoring.step(now)`.
+
+A step takes in what gateways have written, queues the measuring of new requests, tests latency and failures
+in the engine itself, and runs the checks. It never waits, and remembers nothing outside the store: the next
+engine goes on where this one was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import get_args
+
+from engine.monitoring.alerts import raise_alert, raise_pace
+from engine.monitoring.checks import Schedules, look_at_pairs, over_limits
+from engine.monitoring.job_handlers import reference_rows
+from engine.monitoring.sequential_tests import (
+    PACES,
+    PacedRequest,
+    advance_pace_test,
+    begin_pace_test,
+    pace_threshold,
+)
+from engine.server.file_removal import remove_noted
+from engine.serving.endpoint_folders import EndpointFolder
+from store.core.home import Home
+from store.core.job_folder import MAX_READ, read_events
+from store.core.job_kinds import ALIVE
+from store.core.monitoring_schemas import Monitor, PaceTest, PaceWatch
+from store.core.processes import is_recent
+from store.core.schemas import Job
+from store.data import datasets
+from store.db.database import Database, Queryable, Transaction
+from store.evaluation import evaluations
+from store.jobs import job_queue
+from store.monitoring import monitors
+from store.monitoring.config import MonitorSettings, WatchConfig
+from store.monitoring.log_ingest import LogBatch, Series, is_there, log_files, next_file, offsets, take
+
+log = logging.getLogger(__name__)
+
+
+def endpoint_folders(home: Home) -> list[str]:
+    """The endpoints that have a folder."""
+    try:
+        return sorted(path.name for path in (home.path / "endpoints").iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def take_logs(database: Database, home: Home, endpoint_id: str, at: float) -> bool:
+    """Read on in each file of an endpoint, once; True where one had more than that. Requests come first, so
+    that feedback finds them."""
+    if not is_there(database, endpoint_id):
+        return False
+    past, more = offsets(database, endpoint_id), False
+    for series, path in _files(home, endpoint_id):
+        offset = past.get(path.name, 0)
+        if path.stat().st_size <= offset:
+            continue
+        lines, end = read_events(path, offset)
+        if end > offset:
+            take(database, LogBatch(endpoint_id, series, path.name, lines, offset, end), job_queue.utc(at))
+            more = more or end - offset > MAX_READ // 2
+    return more
+
+
+def forget_files(database: Database, home: Home, endpoint_id: str, days: int, at: float) -> int:
+    """Delete files that are wholly in the store and were last written so many days ago; how many. Of a
+    stopped endpoint its own days count too, which nobody else holds it to. The newest of a series is written
+    to: it goes from a stopped endpoint alone, and leaves an empty one with the next number, so that no number
+    comes twice."""
+    past, count = offsets(database, endpoint_id), 0
+    folder = EndpointFolder(home, endpoint_id)
+    stopped = _is_stopped(database, folder)
+    if stopped and (config := folder.config()):
+        days = min(days, config["log"]["days"])
+    before = job_queue.utc(at) - timedelta(days=days, hours=1)
+    for series in get_args(Series):
+        files = log_files(home, endpoint_id, series)
+        for path in files if stopped else files[:-1]:
+            about, newest = path.stat(), path == files[-1]
+            if newest and not about.st_size:
+                continue
+            written = job_queue.utc(about.st_mtime)
+            if written < before and past.get(path.name, 0) >= about.st_size:
+                if newest:
+                    next_file(path).touch(mode=0o600)
+                path.unlink(missing_ok=True)
+                count += 1
+    return count
+
+
+def _is_stopped(database: Database, folder: EndpointFolder) -> bool:
+    """Whether it is not to run, and doesn't: nothing begins to write meanwhile."""
+    rows = database.query("SELECT wanted FROM endpoint WHERE endpoint_id = ?", [folder.path.name]).to_pylist()
+    return all(row["wanted"] == "stopped" for row in rows) and folder.process() is None
+
+
+def _files(home: Home, endpoint_id: str) -> Iterator[tuple[Series, Path]]:
+    for series in get_args(Series):
+        for path in log_files(home, endpoint_id, series):
+            yield series, path
+
+
+PACE_BATCH = 20_000  # requests at a time: some tenths of a second
+
+
+def follow_pace(database: Database, endpoint_id: str, at: float) -> bool:
+    """Move the tests on by the requests that came since, and raise what they say; whether there were any. A
+    request counts exactly once: tests and place are kept together, and only where nobody has set the tests
+    back meanwhile."""
+    monitor = monitors.find(database, endpoint_id)
+    if monitor is None:
+        return False
+    settings = monitors.settings(monitor)
+    before = _begun(database, monitor)
+    if before is None:
+        return False
+    rows = monitors.timed_requests(database, endpoint_id, before["place"], PACE_BATCH)
+    if not len(rows):
+        return False
+    columns = [rows[name].to_pylist() for name in PacedRequest._fields]
+    requests = [PacedRequest(*row) for row in zip(*columns, strict=True)]
+    limit = pace_threshold(settings.alpha)
+    tests = [_advance_alone(test, requests, limit) for test in before["tests"]]
+    after: PaceWatch = {"place": requests[-1].place + 1, "tests": tests}
+    with database.transaction() as tx:
+        present = monitors.find(tx, endpoint_id)
+        if present is None or (present["pace"], present["revision"]) != (
+            monitor["pace"],
+            monitor["revision"],
+        ):
+            return False
+        monitors.keep_pace(tx, endpoint_id, after)
+        raise_pace(tx, endpoint_id, tests, settings, at)
+    return True
+
+
+def _advance_alone(test: PaceTest, requests: Sequence[PacedRequest], limit: float) -> PaceTest:
+    """One that can't take these requests stays as it is, goes on with the next, and stops no other."""
+    try:
+        return advance_pace_test(test, requests, limit)
+    except Exception:
+        log.exception(
+            "The test %r can't take requests %d to %d", test["name"], requests[0].place, requests[-1].place
+        )
+        return test
+
+
+def _begun(db: Queryable, monitor: Monitor) -> PaceWatch | None:
+    """As the tests are, or before their first request; None while a window that is the reference has none."""
+    watch: PaceWatch = monitor["pace"] or {"place": 0, "tests": []}
+    if watch["tests"]:
+        return watch
+    settings = monitors.settings(monitor)
+    place, ends_at = watch["place"], None
+    if settings.reference == "window":
+        which = reference_rows(settings)
+        first = monitors.window_place(db, monitor["endpoint_id"], which)
+        if first is None or which.end is None:
+            return None
+        place, ends_at = first, job_queue.epoch(which.end)
+    tests = [begin_pace_test(name, settings.reference_rows, ends_at=ends_at) for name in PACES]
+    return {"place": place, "tests": tests}
+
+
+# What the engine does with endpoints' logs, as one function of the time: `Monitoring.step(now)`.
+#
+# A step takes in what gateways have written, queues the measuring of new requests, tests their times and
+# failures, holds limits, asks for the evaluations of a schedule, and deletes what is too old. It never waits,
+# and all that it must remember is in the store: a step of the next engine goes on where this one was killed.
+
+
+TAIL_SECONDS = 1.0  # between two looks at the logs while an endpoint is there
+NONE_SECONDS = 10.0  # and while none is
+MEASURE_SECONDS = 30.0  # between two measurings of an endpoint
+AGAIN_SECONDS = 600.0  # after one that failed
+LIMITS_SECONDS = 60.0
+TIDY_SECONDS = 3_600.0
+BATCH = 2_000  # requests that are measured at a time
+LEAST_WINDOW = 60  # requests of a reference that is a window
+
+
+class Monitoring:
+    """The monitors of one store. `schedules` has what is asked for again and again."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: Home,
+        schedules: Schedules,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database, self.home, self.clock = database, home, clock
+        self.schedules = schedules
+        self._done_at: dict[tuple[str, str], float] = {}  # (task, endpoint) -> when it was last done
+        self._troubled: dict[tuple[str, str], str] = {}
+
+    def step(self, now: float | None = None) -> float:
+        """Bring the monitors up to date; the seconds that may pass until the next step."""
+        at = self.clock() if now is None else now
+        folders, more = endpoint_folders(self.home), False
+        for endpoint_id in folders:
+            more = self._guarded("tail", endpoint_id, self._tail, at) or more
+        for monitor in monitors.all_monitors(self.database):
+            endpoint_id = monitor["endpoint_id"]
+            for task, every, act in (
+                ("measure", MEASURE_SECONDS, self._measure),
+                ("pace", MEASURE_SECONDS, self._follow_pace),
+                ("limits", LIMITS_SECONDS, self._hold_limits),
+                ("golden", LIMITS_SECONDS, self.schedules.ask_for_golden),
+                ("bias", LIMITS_SECONDS, self.schedules.ask_for_bias),
+                ("side by side", LIMITS_SECONDS, self._look_at_pairs),
+                ("tidy", TIDY_SECONDS, self._tidy),
+            ):
+                if not is_recent(self._done_at.get((task, endpoint_id), float("-inf")), at, every):
+                    self._done_at[task, endpoint_id] = at
+                    self._guarded(task, endpoint_id, act, at)
+        if not is_recent(self._done_at.get(("gone", ""), float("-inf")), at, MEASURE_SECONDS):
+            self._done_at["gone", ""] = at
+            self._guarded("gone", "", self._forget_gone, at)
+        return 0.0 if more else TAIL_SECONDS if folders else NONE_SECONDS
+
+    def _guarded(self, task: str, endpoint_id: str, act: Callable[[str, float], bool], at: float) -> bool:
+        """One endpoint behind the border: what goes wrong with it must not hold up the others."""
+        try:
+            done = act(endpoint_id, at)
+        except Exception as error:
+            if self._troubled.get((task, endpoint_id)) != repr(error):  # once, not at every step
+                log.error("%s of the endpoint %s failed", task, endpoint_id, exc_info=error)
+            self._troubled[task, endpoint_id] = repr(error)
+            return False
+        self._troubled.pop((task, endpoint_id), None)
+        return done
+
+    def _tail(self, endpoint_id: str, at: float) -> bool:
+        return take_logs(self.database, self.home, endpoint_id, at)
+
+    # -- measuring ----------------------------------------------------------------------------------
+
+    def _measure(self, endpoint_id: str, at: float) -> bool:
+        """Queue a look at the requests that wait, or at the reference; one at a time of an endpoint."""
+        past = [job for job in _looks(self.database) if job["config"]["endpoint_id"] == endpoint_id]
+        if any(job["status"] in ALIVE for job in past):
+            return False
+        self._forget([job for job in past[1:] if job["status"] not in ALIVE])
+        if past and past[0]["status"] != "finished" and is_recent(_ended(past[0]), at, AGAIN_SECONDS):
+            return False
+        with self.database.transaction() as tx:
+            monitor = monitors.find(tx, endpoint_id)
+            config = _next_look(tx, monitor) if monitor else None
+            if config is None:
+                return False
+            name = _name(tx, endpoint_id)
+            what = "Learn the reference of" if config.reference else "Look at requests of"
+            job_id = job_queue.new_id("job", at)
+            document = config.model_dump()
+            job_queue.insert(tx, job_queue.NewJob(job_id, monitors.KIND, f"{what} {name}", document, at))
+        return True
+
+    def _forget_gone(self, _: str, at: float) -> bool:
+        """Forget looks at endpoints that were deleted, which hold texts too."""
+        there = {monitor["endpoint_id"] for monitor in monitors.all_monitors(self.database)}
+        past = [job for job in _looks(self.database) if job["config"]["endpoint_id"] not in there]
+        self._forget([job for job in past if job["status"] not in ALIVE])
+        return False
+
+    def _forget(self, past: list[Job]) -> None:
+        """Looks that have ended: what they brought is in the store."""
+        for job in past:
+            with self.database.transaction() as tx:
+                job_queue.delete(tx, job["job_id"])
+                job_queue.note_removals(tx, self.home, [self.home.jobs / job["job_id"]])
+        if past:
+            remove_noted(self.database, self.home)
+
+    # -- limits, schedule, retention ----------------------------------------------------------------
+
+    def _hold_limits(self, endpoint_id: str, at: float) -> bool:
+        settings = monitors.settings(monitors.find(self.database, endpoint_id))
+        warned = over_limits(self.database, endpoint_id, settings, job_queue.utc(at))
+        if warned:
+            with self.database.transaction() as tx:
+                for each in warned if monitors.find(tx, endpoint_id) else ():
+                    raise_alert(tx, endpoint_id, each, at)
+        return bool(warned)
+
+    def _follow_pace(self, endpoint_id: str, at: float) -> bool:
+        return follow_pace(self.database, endpoint_id, at)
+
+    def _look_at_pairs(self, endpoint_id: str, at: float) -> bool:
+        look_at_pairs(self.database, self.home, endpoint_id, at)
+        return False
+
+    def _tidy(self, endpoint_id: str, at: float) -> bool:
+        """Delete what is older than it is to be kept; what was never measured is lost to the tests too."""
+        settings = monitors.settings(monitors.find(self.database, endpoint_id))
+        before = job_queue.utc(at) - timedelta(days=settings.keep_days)
+        with self.database.transaction() as tx:
+            count = monitors.forget_before(tx, endpoint_id, before)
+        count += forget_files(self.database, self.home, endpoint_id, settings.keep_days, at)
+        return bool(count)
+
+
+def _looks(database: Database) -> list[Job]:
+    """Jobs that look at requests, the newest first."""
+    return job_queue.of_kind(database, monitors.KIND)
+
+
+def _ended(job: Job) -> float:
+    return job_queue.epoch(job["ended_at"]) if job["ended_at"] else 0.0
+
+
+def _name(tx: Transaction, endpoint_id: str) -> str:
+    return next(
+        (each["name"] for each in monitors.endpoints(tx) if each["endpoint_id"] == endpoint_id), endpoint_id
+    )
+
+
+def _next_look(tx: Transaction, monitor: Monitor) -> WatchConfig | None:
+    """What is to be looked at next; None where nothing waits, or too little for a reference."""
+    settings = monitors.settings(monitor)
+    endpoint_id = monitor["endpoint_id"]
+    if monitor["reference"] is None:
+        return _reference_look(tx, monitor, settings)
+    first = monitor["measured_place"]
+    if first >= monitor["next_place"]:
+        return None
+    end = monitors.end_of_batch(tx, endpoint_id, first, BATCH)
+    if end == first:  # all of them are gone by now
+        monitors.skip_to(tx, endpoint_id, monitor["next_place"])
+        return None
+    return WatchConfig(endpoint_id=endpoint_id, revision=monitor["revision"], first=first, end=end)
+
+
+def _reference_look(tx: Transaction, monitor: Monitor, settings: MonitorSettings) -> WatchConfig | None:
+    endpoint_id, source = monitor["endpoint_id"], settings.reference
+    end, source_id, source_name = 0, "", ""
+    if source in ("first", "window"):
+        which = reference_rows(settings)
+        needed = which.most if source == "first" else LEAST_WINDOW
+        if monitors.reference_count(tx, endpoint_id, which) < needed:
+            return None
+        end = monitors.reference_end(tx, endpoint_id, which)
+        if source == "window":
+            source_name = f" from {which.start:%d %b %Y %H:%M} to {which.end:%d %b %Y %H:%M} UTC"
+    elif source == "dataset":
+        dataset = datasets.get_dataset(tx, settings.dataset)
+        source_id, source_name = dataset["dataset_id"], dataset["name"]
+    else:
+        evaluation = evaluations.get(tx, settings.evaluation)
+        source_id, source_name = evaluation["evaluation_id"], evaluation["name"]
+    return WatchConfig(
+        endpoint_id=endpoint_id,
+        revision=monitor["revision"],
+        end=end,
+        reference=True,
+        source=source,
+        source_id=source_id,
+        source_name=source_name,
+        rows=settings.reference_rows,
+        watched=settings.watched,
+        seed=monitor["revision"],
+    )

@@ -1,0 +1,415 @@
+"""Tests of an endpoint's values that may be looked at after every one of them: an alarm at 1/alpha is false
+with a chance of alpha at most. Bets against exchangeable ranks (Vovk, Gammerman and Shafer 2005) test any
+watched value; bets on the share of slow or failed requests of a minute (Waudby-Smith and Ramdas 2023), with a
+margin over the reference in place of whole days, test latency and failures. Bins and limits are fixed before
+the first value. Pure.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from engine.evaluation.statistics.intervals import wilson_interval
+from store.core.monitoring_schemas import BetState, OpenMinute, PaceName, PaceTest, SinceChange, TimeModel
+
+# A test of whether values still come as before, which may be looked at after every one of them.
+#
+# Each value is ranked among the reference and all values since (Vovk, Gammerman and Shafer 2005): as long
+# as their order means nothing, its rank, with ties broken at random, is uniform and says nothing of the
+# next one. A gambler bets against that; the capital begins with 1 and reaches c with a chance of 1/c at
+# most, in all eternity. So an alarm at 1/alpha is false with a chance of alpha, however often one looks,
+# whatever the values' distribution.
+#
+# Bets: that ranks gather at the top, at the bottom or at both ends, the first two at several strengths. A
+# little of the bets' capital is dealt anew among them at each value, so that old losses don't weigh on
+# them. A part of the capital is held back and put on the bets bit by bit, less and less of it, so that a
+# change after a hundred thousand quiet values finds nearly as much capital as one at the beginning. Values
+# are told apart by bins that are fixed before the first of them: values of one bin are ties, so that bins
+# cost sharpness and no validity, and the state stays small. Pure.
+
+JUMP = 0.003  # of the bets' capital, dealt anew at each value
+HELD = 0.5  # of the capital, before the first value
+PACE = 200.0  # values after which what is held back has fallen to HELD / sqrt(2)
+POWERS = (0.4, 0.75)  # a bet on small ranks pays a rank to the power of this less 1: the smaller, the bolder
+BOTH_ENDS = 0.5
+LEAST_RANK = 1e-12
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_POWERS = np.array(POWERS)
+BETS = 1 + 2 + 2 * len(POWERS) + 1  # none, two even ones, two of each power, and one on both ends
+
+
+class BetPath(NamedTuple):
+    """Where a test went with some values: the state after them, and the logarithm of the capital after
+    each."""
+
+    state: BetState
+    log_wealth: Floats
+
+
+def begin_bets(reference: Ints) -> BetState:
+    """The state before the first value, with the bins of the reference's values."""
+    bins, counts = np.unique(reference, return_counts=True)
+    return {
+        "bins": bins.tolist(),
+        "counts": counts.tolist(),
+        "reference_bins": bins.tolist(),
+        "reference_counts": counts.tolist(),
+        "shares": first_shares(BETS),
+        "log_wealth": 0.0,
+        "tested": 0,
+    }
+
+
+def bet(state: BetState, bins: Ints, ties: Floats) -> BetPath:
+    """On values in the order in which they came, by their bins; `ties` between 0 and 1, uniform, break
+    ties."""
+    ranks = _ranks(state, bins, ties)
+    shares, wealth = np.array(state["shares"]), state["log_wealth"]
+    path = np.empty(len(ranks))
+    for place, payoff in enumerate(payoffs(ranks)):
+        shares, gain = play(shares, payoff, state["tested"] + place)
+        wealth += gain
+        path[place] = wealth
+    seen, counts = _with(state, bins)
+    after: BetState = {
+        **state,
+        "bins": seen.tolist(),
+        "counts": counts.tolist(),
+        "shares": shares.tolist(),
+        "log_wealth": wealth,
+        "tested": state["tested"] + len(ranks),
+    }
+    return BetPath(after, path)
+
+
+def ties(seed: int, first: int, count: int) -> Floats:
+    """Uniform numbers by place, so that batches of any size break ties alike (SplitMix64)."""
+    with np.errstate(over="ignore"):
+        z = np.arange(first + 1, first + count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z += np.uint64(seed)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    uniform: Floats = ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2.0**53
+    return uniform
+
+
+def _ranks(state: BetState, bins: Ints, ties: Floats) -> Floats:
+    """The share of reference, past and the value itself that lies above it, a random part of its ties too."""
+    size = int(max([*state["bins"], *bins.tolist(), 0])) + 1
+    counts = np.zeros(size, np.int64)
+    counts[state["bins"]] = state["counts"]
+    total = int(counts.sum())
+    ranks = np.empty(len(bins))
+    for place, (bin_, tie) in enumerate(zip(bins.tolist(), ties.tolist(), strict=True)):
+        counts[bin_] += 1
+        total += 1
+        ranks[place] = (int(counts[bin_ + 1 :].sum()) + tie * int(counts[bin_])) / total
+    return np.clip(ranks, LEAST_RANK, 1 - LEAST_RANK)
+
+
+def payoffs(ranks: Floats) -> Floats:
+    """What each bet pays at each rank [values, bets]; the first one is no bet."""
+    rank = ranks[:, None]
+    end = 1 - np.abs(2 * rank - 1)
+    return np.hstack(
+        [
+            np.ones_like(rank),
+            1.5 - rank,
+            0.5 + rank,
+            _POWERS * rank ** (_POWERS - 1),
+            _POWERS * (1 - rank) ** (_POWERS - 1),
+            BOTH_ENDS * np.maximum(end, LEAST_RANK) ** (BOTH_ENDS - 1),
+        ]
+    )
+
+
+def first_shares(bets: int) -> list[float]:
+    """The capital before the first value, of which the first of so many bets is what is held back."""
+    return [HELD, *[(1 - HELD) / (bets - 1)] * (bets - 1)]
+
+
+def play(shares: Floats, payoff: Floats, tested: int) -> tuple[Floats, float]:
+    """The shares of the capital after one more value, and by how much the logarithm of the whole grew."""
+    after = _dealt(shares, tested) * payoff
+    total = float(after.sum())
+    return after / total, math.log(total)
+
+
+def _dealt(shares: Floats, tested: int) -> Floats:
+    """The capital before the next bet: some of what is held back, and of each bet, is dealt among the
+    bets."""
+    held = shares[0] * math.sqrt((PACE + tested) / (PACE + tested + 1))
+    bets = shares[1:] * (1 - JUMP)
+    bets += (1 - held - float(bets.sum())) / len(bets)
+    return np.concatenate([[held], bets])
+
+
+def _with(state: BetState, bins: Ints) -> tuple[Ints, Ints]:
+    """Bins and counts of what was seen before and of these."""
+    seen = np.concatenate([np.array(state["bins"], np.int64), bins])
+    weights = np.concatenate([np.array(state["counts"], np.int64), np.ones(len(bins), np.int64)])
+    both, place = np.unique(seen, return_inverse=True)
+    return both, np.bincount(place, weights, len(both)).astype(np.int64)
+
+
+# Whether answers take longer, or fail more often, than in the reference: from the first day on.
+#
+# Levels of an endpoint go up and down with the hour, so that a test of "no change" needs whole days
+# (`whole_days`). Here a margin takes their place: what is tested is that a usual answer takes at most half as
+# long again as one of its length did in the reference, and that the share of failures is at most what the
+# reference can't rule out. Cycles, wandering levels and bursts stay within that, and four times slower
+# doesn't.
+#
+# A time is held against what an answer of as many tokens took: a model of the reference's times (a
+# constant, and a time for each token read and written, fitted to their logarithms), so that longer answers
+# are not slower ones. Answers of lengths that the reference hasn't are compared with nothing. "Slow" is
+# over MARGIN times the upper limit of the reference's median, so that no tail, however heavy, is taken for
+# a change: at most half of the answers may be. Each minute counts once, with the share of its requests that
+# were slow, or failed; many of one caller within it are one observation. Bets on that share (Waudby-Smith
+# and Ramdas 2023) reach 1 / alpha with a chance of alpha at most while the share is expected to be within
+# the limit, however often one looks. Where the reference failed often, stakes are smaller, so that no
+# minute takes all: the limit is fixed before the first bet, and a smaller stake is as fair. Since when:
+# where Page's cumulative sum (1954) began to rise. Pure.
+
+PACES: tuple[PaceName, ...] = ("slower", "failing")
+MARGIN = 1.5
+# Times the reference's longest, and tokens more, that are compared: of what is read, and of what is written.
+# Reading takes little, and a longer prompt must not hide that answers have become slow.
+LONGER = ((4.0, 100.0), (1.5, 8.0))
+WARM_UP = 20  # requests
+MIN_REFERENCE = 60  # requests of a window
+MINUTE = 60
+LATE_MINUTES = 10  # that a request may come late; further back, a clock was wrong or was set back
+MIN_REQUESTS = 5  # of a minute; one with fewer goes on, as two in a row may be of one conversation
+# A bet pays 1 + stake * (share - allowed). A minute in which all fails is an outage if others follow.
+MAX_LOSS = 0.9  # of a bet's capital, in a minute in which nothing is over
+STAKES: dict[PaceName, Floats] = {
+    "slower": np.array([0.0, 0.25, 0.5, 1.0, 1.8]),
+    "failing": np.array([0.0, 0.5, 1.0, 2.0, 4.0]),
+}
+SURE: dict[PaceName, float] = {"slower": 0.99, "failing": 0.95}  # of the reference's median, and its share
+SLOW = 0.5  # share of a minute's answers that may be slow
+RATIO_STEP = math.log(1.02)
+MIN_SECONDS = 1e-4
+
+
+class PacedRequest(NamedTuple):
+    """A request as far as it counts here. failed: its status is 500 or more; is_live: the live version
+    answered it."""
+
+    place: int
+    at: float
+    seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    failed: bool
+    is_live: bool
+
+
+def pace_threshold(alpha: float) -> float:
+    """Logarithm of the capital at which one of the tests raises its alarm; they share alpha."""
+    return math.log(len(PACES) / alpha)
+
+
+def begin_pace_test(
+    name: PaceName, wanted: int, warm_up: int = WARM_UP, ends_at: float | None = None
+) -> PaceTest:
+    """Before the first request; ends_at: of the window that its reference comes from, Unix time, s."""
+    return {
+        "name": name,
+        "warm_up": warm_up,
+        "begins_at": None,
+        "ends_at": ends_at,
+        "wanted": wanted,
+        "gathered": [],
+        "reference": 0,
+        "usual": 0.0,
+        "times": None,
+        "allowed": SLOW,
+        "shares": first_shares(len(STAKES[name])),
+        "log_wealth": 0.0,
+        "largest": 0.0,
+        "minutes": 0,
+        "tested": 0,
+        "unlike": 0,
+        "open": None,
+        "since": _no_change(),
+        "alarm_place": None,
+        "alarm_at": None,
+    }
+
+
+def _no_change() -> SinceChange:
+    return {"score": 0.0, "minute": None, "place": None, "n": 0, "over": 0, "bins": {}}
+
+
+def restart_pace_test(test: PaceTest, *, same_reference: bool) -> PaceTest:
+    """After an alarm that somebody has seen: against the same reference, or against requests to come."""
+    fresh = begin_pace_test(test["name"], test["wanted"], warm_up=0)
+    if same_reference:
+        fresh["begins_at"], fresh["reference"] = test["begins_at"], test["reference"]
+        fresh["usual"], fresh["times"], fresh["allowed"] = test["usual"], test["times"], test["allowed"]
+    return fresh
+
+
+def advance_pace_test(test: PaceTest, requests: Sequence[PacedRequest], log_threshold: float) -> PaceTest:
+    """The test after these requests, in the order of their places."""
+    after = copy.deepcopy(test)
+    for request in requests:
+        if after["name"] == "failing" or (request.is_live and not request.failed):
+            _take(after, request, log_threshold)
+    return after
+
+
+def _take(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
+    if test["reference"] < test["wanted"] and _is_over(test, request):
+        if test["reference"] < MIN_REFERENCE:
+            return  # too few: nothing is tested against them
+        test["wanted"] = test["reference"]
+        _learn(test)
+    if test["warm_up"]:
+        test["warm_up"] -= 1
+    elif test["reference"] < test["wanted"]:
+        _gather(test, request)
+    else:
+        minute = int(request.at // MINUTE)
+        opened = test["open"]
+        if opened is not None and not 0 <= opened["minute"] - minute <= LATE_MINUTES:
+            if opened["n"] >= MIN_REQUESTS:
+                _close(test, opened, log_threshold)
+                test["open"] = None
+            else:
+                opened["minute"] = min(minute, opened["minute"])
+        _count(test, request, minute)
+
+
+def _is_over(test: PaceTest, request: PacedRequest) -> bool:
+    """Whether the window that the reference comes from has ended."""
+    ends_at = test.get("ends_at")
+    return ends_at is not None and request.at >= ends_at
+
+
+def _gather(test: PaceTest, request: PacedRequest) -> None:
+    lengths = [float(request.prompt_tokens), float(request.completion_tokens)]
+    row = [float(request.failed)] if test["name"] == "failing" else [request.seconds, *lengths]
+    test["gathered"].append(row)
+    if test["begins_at"] is None:
+        test["begins_at"] = request.at
+    test["reference"] += 1
+    if test["reference"] == test["wanted"]:
+        _learn(test)
+
+
+def _learn(test: PaceTest) -> None:
+    """What is usual, of the requests that were gathered."""
+    rows = np.array(test["gathered"], np.float64)
+    test["gathered"] = []
+    test["usual"] = float(rows.mean() if test["name"] == "failing" else np.median(rows[:, 0]))
+    if test["name"] == "failing":
+        high = wilson_interval(int(rows.sum()), len(rows), confidence=SURE["failing"]).high
+        test["allowed"] = 1.0 if high is None else min(1.0, high)
+    else:
+        test["times"] = time_model(rows[:, 0], rows[:, 1:])
+
+
+def time_model(seconds: Floats, lengths: Floats) -> TimeModel:
+    """Of answers of the reference, by their tokens read and written."""
+    from scipy import optimize  # dear, and no screen needs it
+
+    logs = np.log(np.maximum(seconds, MIN_SECONDS))
+    columns = np.column_stack([np.ones(len(logs)), lengths])
+    scale = np.exp(np.median(logs)) / np.maximum(np.median(columns, axis=0), 1.0)
+
+    def residuals(parts: Floats) -> Floats:
+        return np.asarray(logs - np.log(columns @ (parts * scale) + MIN_SECONDS), np.float64)
+
+    fitted = optimize.least_squares(
+        residuals, np.full(3, 1 / 3), bounds=(0, np.inf), loss="soft_l1", f_scale=0.3, max_nfev=200
+    )
+    beside = np.exp(residuals(fitted.x))
+    middle = float(np.median(beside))
+    constant, per_prompt, per_completion = (fitted.x * scale * middle).tolist()
+    z, n = float(special.ndtri((1 + SURE["slower"]) / 2)), len(beside)
+    upper = math.ceil(n / 2 + z * math.sqrt(n) / 2)  # the place of the median's upper limit
+    high = float(np.sort(beside)[min(upper, n - 1)]) / middle
+    ranges = [[float(column.min()), float(column.max())] for column in lengths.T]
+    return {
+        "seconds": constant, "per_prompt": per_prompt, "per_completion": per_completion,
+        "ranges": ranges, "limit": MARGIN * high,
+    }  # fmt: skip
+
+
+def _beside_expected(times: TimeModel, request: PacedRequest) -> float | None:
+    """How many times as long it took as one of its length; None where the reference has no such length."""
+    lengths = request.prompt_tokens, request.completion_tokens
+    for length, (fewest, most), (factor, more) in zip(lengths, times["ranges"], LONGER, strict=True):
+        if not fewest / factor - more <= length <= most * factor + more:
+            return None
+    expected = times["seconds"] + times["per_prompt"] * lengths[0] + times["per_completion"] * lengths[1]
+    return max(request.seconds, MIN_SECONDS) / (expected + MIN_SECONDS)
+
+
+def _count(test: PaceTest, request: PacedRequest, minute: int) -> None:
+    """In the minute that goes on; one that comes late counts there too."""
+    times, ratio = test["times"], None
+    if times is not None:
+        ratio = _beside_expected(times, request)
+        if ratio is None:
+            test["unlike"] += 1
+            return
+    opened = test["open"] or _open(minute, request.place)
+    test["open"] = opened
+    opened["n"] += 1
+    opened["last_place"] = request.place
+    over = request.failed if times is None or ratio is None else ratio > times["limit"]
+    opened["over"] += over
+    if ratio is not None:
+        place = str(round(math.log(ratio) / RATIO_STEP))
+        opened["bins"][place] = opened["bins"].get(place, 0) + 1
+
+
+def _open(minute: int, place: int) -> OpenMinute:
+    return {"minute": minute, "place": place, "last_place": place, "n": 0, "over": 0, "bins": {}}
+
+
+def _close(test: PaceTest, minute: OpenMinute, log_threshold: float) -> None:
+    """Bet on the minute that is over."""
+    excess = minute["over"] / minute["n"] - test["allowed"]
+    stakes, largest = STAKES[test["name"]], MAX_LOSS / test["allowed"]
+    payoff = 1 + np.minimum(stakes, largest) * excess
+    shares, gain = play(np.array(test["shares"]), payoff, test["minutes"])
+    test["shares"] = shares.tolist()
+    test["log_wealth"] += gain
+    test["largest"] = max(test["largest"], test["log_wealth"])
+    test["minutes"] += 1
+    test["tested"] += minute["n"]
+    if test["alarm_place"] is not None:
+        return  # its figures stay those of the alarm
+    _follow(test["since"], minute, math.log1p(min(1.0, largest) * excess))
+    if test["log_wealth"] >= log_threshold:
+        test["alarm_place"] = minute["last_place"]
+        test["alarm_at"] = float((minute["minute"] + 1) * MINUTE)
+
+
+def _follow(since: SinceChange, minute: OpenMinute, gain: float) -> None:
+    """Move the time of the most likely change on."""
+    since["score"] += gain
+    if since["score"] <= 0:
+        since.update(_no_change())
+        return
+    if since["minute"] is None:
+        since["minute"], since["place"] = minute["minute"], minute["place"]
+    since["n"] += minute["n"]
+    since["over"] += minute["over"]
+    for place, n in minute["bins"].items():
+        since["bins"][place] = since["bins"].get(place, 0) + n

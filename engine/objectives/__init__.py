@@ -1,1 +1,0 @@
-"""What a step makes smaller, one module a task, and terms beside it."""

@@ -1,1 +1,0 @@
-"""Who asks, and how people get in: sessions, tokens, passwords, invitations. Decided here alone."""

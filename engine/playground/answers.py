@@ -1,0 +1,302 @@
+"""One answer as a stream of events, a token at a time: of a held model, or of an endpoint that speaks the
+OpenAI protocol.
+
+What doesn't fit the model's context or its template is refused before the model runs. A key is sent to no
+other address, and cut out of all that a server says.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+from jinja2.exceptions import TemplateError
+
+from engine.evaluation.metrics.judge_client import EXCERPT, LONGEST_ANSWER, key_of
+from engine.models.generation import ends_of
+from engine.models.token_stream import (
+    ALTERNATIVES,
+    DrawnFrom,
+    Held,
+    NotANumber,
+    Step,
+    StopStrings,
+    TokenText,
+    steps,
+)
+from engine.models.tokenization.rendering import Messages, rendered
+from engine.playground.model_cache import Ready
+from store.core.addresses import AddressPolicy
+from store.core.errors import ConfigError, ModelError
+from store.core.metric_options import Endpoint
+from store.http.outgoing import checked_client
+from store.playground.config import TalkSampling
+from store.playground.schemas import EndReason, TalkEvent, TalkFigures, TalkToken, TokenChance
+
+# One answer of a held model, as events; whoever asks for the next event lets it make one token more.
+#
+# What can't be answered is refused before the model is run: a conversation that doesn't fit into what the
+# model can see, or that its template refuses.
+
+UNMEASURED: TalkToken = {"text": "", "logprob": None, "top": []}  # bytes at the end that are no character
+
+
+def prompt_tokens(ready: Ready, messages: Messages, sampling: TalkSampling) -> list[int]:
+    """The conversation as the model is asked it. Raises ConfigError (messages, max_new_tokens)."""
+    try:
+        text = rendered(ready.tokenizer, messages, generation_prompt=True)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"The model's chat template refuses the conversation: {error}.",
+            fix="Some take no system prompt, or want the turns to alternate: leave the system prompt empty.",
+            field="messages",
+        ) from error
+    tokens: list[int] = ready.tokenizer(text, add_special_tokens=False).input_ids
+    if not tokens:
+        raise ConfigError("The conversation has no tokens for this model.", fix="Say more.", field="messages")
+    room = ready.positions
+    if room and len(tokens) >= room:
+        raise ConfigError(
+            f"The conversation has {len(tokens):,} tokens, and the model can see {room:,}.",
+            fix="Go on from an earlier turn, or say less.",
+            field="messages",
+        )
+    if room and len(tokens) + sampling.max_new_tokens > room:
+        raise ConfigError(
+            f"The conversation has {len(tokens):,} tokens; with {sampling.max_new_tokens:,} new ones they are"
+            f" more than the {room:,} that the model can see.",
+            fix=f"Set max new tokens to {room - len(tokens):,} or less, or go on from an earlier turn.",
+            field="max_new_tokens",
+        )
+    return tokens
+
+
+class Answer:
+    """The answer while it is made."""
+
+    def __init__(
+        self,
+        ready: Ready,
+        messages: Messages,
+        sampling: TalkSampling,
+        device: str,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.ready, self._sampling, self._clock, self._device = ready, sampling, clock, device
+        self._prompt = prompt_tokens(ready, messages, sampling)
+        self._times: list[float] = []
+        self._began = clock()
+
+    def events(self) -> Iterator[TalkEvent]:
+        """`begin`, each token, `end`. Raises ModelError where the model's scores are no numbers."""
+        self._began = self._clock()
+        yield {"type": "begin", "prompt_tokens": len(self._prompt)}
+        text = TokenText(self.ready.tokenizer)
+        stops: StopStrings[TalkToken] = StopStrings(self._sampling.stop)
+        reason: EndReason = "length"
+        for step in self._steps():
+            self._times.append(self._clock())
+            if step is None:
+                reason = "end"
+                break
+            yield from _token_events(stops.add(text.add(step.token), self._chances(text, step)))
+            if stops.stopped:
+                reason = "stop"
+                break
+        if not stops.stopped:
+            yield from _token_events([*stops.rest(), *([Held(rest)] if (rest := text.rest()) else [])])
+        yield {"type": "end", "reason": reason, "figures": self._figures()}
+
+    def _steps(self) -> Iterator[Step | None]:
+        """Steps up to a closing token, for which None stands."""
+        asked = self._sampling
+        drawn = DrawnFrom(asked.temperature, asked.top_p, asked.top_k, asked.repetition_penalty, asked.seed)
+        model = self.ready.switched_on()
+        ends = ends_of(model, self.ready.tokenizer)
+        made = steps(model, self._prompt, drawn, self._device)
+        for _ in range(asked.max_new_tokens):
+            self.ready.switched_on()
+            try:
+                step = next(made)
+            except NotANumber as error:
+                raise ModelError(
+                    f"After {len(self._times):,} tokens the model's scores are not numbers (NaN), so there is"
+                    " no next token.",
+                    fix="Its weights are damaged, or its precision is too small for it: look at the run's"
+                    " curves, or choose an earlier checkpoint.",
+                    field="model",
+                ) from error
+            if step.token in ends:
+                yield None
+                return
+            yield step
+
+    def _chances(self, text: TokenText, step: Step) -> TalkToken:
+        """The token with its alternatives; its text comes when it is known."""
+        top: list[TokenChance] = [
+            {"text": text.alone(token), "logprob": logprob} for token, logprob in step.alternatives
+        ]
+        return {"text": "", "logprob": step.logprob, "top": top}
+
+    def _figures(self) -> TalkFigures:
+        times = self._times
+        more = len(times) - 1
+        return {
+            "prompt_tokens": len(self._prompt),
+            "tokens": len(times),
+            "first_token_seconds": times[0] - self._began if times else None,
+            "tokens_per_second": more / (times[-1] - times[0]) if more > 0 and times[-1] > times[0] else None,
+        }
+
+
+def _token_events(pieces: list[Held[TalkToken]]) -> Iterator[TalkEvent]:
+    for piece in pieces:
+        yield {"type": "token", **(piece.about or UNMEASURED), "text": piece.text}
+
+
+# An answer of an endpoint that speaks the OpenAI protocol, streamed, with its probabilities if it has any.
+#
+# Addresses and keys are held to the judge's rules (`engine.evaluation.metrics.judge_client`): the key is
+# read when it is needed, sent to no other address, and cut out of all that the server says.
+
+REASONS: dict[str, EndReason] = {"stop": "end", "length": "length"}
+UNKNOWN_FIELD = (400, 422)  # how servers refuse a field that they don't know
+
+
+class RemoteAnswer:
+    """The answer while it comes; `stop` may be called by another thread."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        messages: Messages,
+        sampling: TalkSampling,
+        policy: AddressPolicy,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._endpoint, self._messages, self._sampling = endpoint, messages, sampling
+        self._policy, self._clock = policy, clock
+        self._key = key_of(endpoint)
+        self._times: list[float] = []
+        self._prompt_tokens: int | None = None
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """No more is read; the connection is cut at the next piece."""
+        self._stopped.set()
+
+    def events(self) -> Iterator[TalkEvent]:
+        """`begin`, each piece, `end`. Raises ModelError for what the endpoint refuses, ConfigError where its
+        address is refused."""
+        began = self._clock()
+        yield {"type": "begin", "prompt_tokens": None}
+        reason: EndReason = "end"
+        address = f"{self._endpoint.base_url}/chat/completions"
+        try:
+            with checked_client(self._endpoint.base_url, self._policy, self._endpoint.timeout) as http:
+                for piece in self._pieces(http, address):
+                    reason = piece.pop("ended", None) or reason
+                    if piece:
+                        self._times.append(self._clock())
+                        yield {"type": "token", **piece}  # type: ignore[typeddict-item]
+        except httpx.TimeoutException as error:
+            raise self._trouble(f"gave nothing for {self._endpoint.timeout:g} seconds") from error
+        except httpx.HTTPError as error:
+            raise self._trouble(f"can't be reached ({type(error).__name__}: {error})") from error
+        times, more = self._times, len(self._times) - 1
+        yield {
+            "type": "end",
+            "reason": reason,
+            "figures": {
+                "prompt_tokens": self._prompt_tokens,
+                "tokens": len(times),
+                "first_token_seconds": times[0] - began if times else None,
+                "tokens_per_second": more / (times[-1] - times[0])
+                if more > 0 and times[-1] > times[0]
+                else None,
+            },
+        }
+
+    def _pieces(self, http: httpx.Client, address: str) -> Iterator[dict[str, Any]]:
+        """With probabilities, or where the endpoint knows none of them, without."""
+        chances = {"logprobs": True, "top_logprobs": ALTERNATIVES}
+        for body in (self._body() | chances, self._body()):
+            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+            with http.stream("POST", address, json=body, headers=headers) as answer:
+                if answer.status_code in UNKNOWN_FIELD and "logprobs" in body:
+                    continue
+                if answer.status_code != 200:
+                    refusal = answer.read()[:LONGEST_ANSWER].decode("utf-8", "replace")
+                    raise self._trouble(f"answered with HTTP {answer.status_code}: {refusal}")
+                yield from self._read(answer)
+                return
+
+    def _body(self) -> dict[str, Any]:
+        asked = self._sampling
+        body: dict[str, Any] = {
+            "model": self._endpoint.model,
+            "messages": self._messages,
+            "stream": True,
+            "temperature": asked.temperature,
+            "top_p": asked.top_p,
+            "max_tokens": asked.max_new_tokens,
+            "seed": asked.seed,
+        }
+        if asked.stop:
+            body["stop"] = asked.stop
+        if asked.top_k:
+            body["top_k"] = asked.top_k
+        if asked.repetition_penalty != 1:
+            body["repetition_penalty"] = asked.repetition_penalty
+        return {name: value for name, value in (body | self._endpoint.extra).items() if value is not None}
+
+    def _read(self, answer: httpx.Response) -> Iterator[dict[str, Any]]:
+        size = 0
+        for line in answer.iter_lines():
+            size += len(line)
+            if self._stopped.is_set():
+                return
+            if size > 50 * LONGEST_ANSWER:
+                raise self._trouble("sent more than any answer has")
+            document = line.removeprefix("data:").strip()
+            if not line.startswith("data:") or document == "[DONE]":
+                continue
+            try:
+                yield from self._chunk(json.loads(document))
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                raise self._trouble(f"sent what is no part of a chat completion: {document}") from error
+
+    def _chunk(self, chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if usage := chunk.get("usage"):
+            self._prompt_tokens = usage.get("prompt_tokens")
+        if not chunk.get("choices"):
+            return
+        choice = chunk["choices"][0]
+        text = (choice.get("delta") or {}).get("content") or ""
+        entries = ((choice.get("logprobs") or {}).get("content")) or []
+        if len(entries) == 1:
+            entry = entries[0]
+            top: list[TokenChance] = [
+                {"text": self._clean(str(other["token"])), "logprob": float(other["logprob"])}
+                for other in (entry.get("top_logprobs") or [])[:ALTERNATIVES]
+            ]
+            yield {"text": self._clean(text), "logprob": float(entry["logprob"]), "top": top}
+        elif text:
+            yield {"text": self._clean(text), "logprob": None, "top": []}
+        if ended := choice.get("finish_reason"):
+            yield {"ended": REASONS.get(ended, "end")}
+
+    def _clean(self, text: str) -> str:
+        return text.replace(self._key, "[key]") if self._key else text
+
+    def _trouble(self, what: str) -> ModelError:
+        what = " ".join(self._clean(what).split())[: EXCERPT * 2]
+        return ModelError(
+            f"The endpoint {self._endpoint.base_url} {what}.",
+            fix="Check its address, the name of the model and the key.",
+            field="endpoint",
+        )

@@ -1,0 +1,209 @@
+"""The commands of the playground: conversations, and the rows that people keep of them.
+
+Kept rows go into a data set as all rows do, by the import of a file; to extend a data set, a cleaning mixes
+that import in, so that there is a new version with its lineage and the old one stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from engine.server.command import MADE, PERSONAL, ActivitySubject, Command
+from engine.server.job_submission import Launching
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.job_folder import written_aside
+from store.core.schemas import Person
+from store.data import datasets
+from store.data.config import CleanConfig, ImportConfig
+from store.data.schemas import Dataset
+from store.db.database import Database, Queryable, Transaction
+from store.http.schemas import ConversationBegun, Done, JobQueued, RowKept
+from store.jobs import job_queue
+from store.playground import conversations
+from store.playground.config import (
+    ConversationEdit,
+    ConversationName,
+    KeptAnswer,
+    KeptRowName,
+    KeptRowsInto,
+    NewConversation,
+    TalkSettings,
+)
+from store.playground.schemas import KeptRow, SettingsDocument
+
+PARTS = {"test": "test", "training": "train"}  # kind of a kept row -> the part that its row is of
+
+
+class TalkCommands:
+    """The commands over one store; `launching` queues jobs and knows which names are taken."""
+
+    def __init__(self, database: Database, launching: Launching, clock: Callable[[], float]) -> None:
+        self.database, self.launching, self.clock = database, launching, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "begin_conversation": Command(NewConversation, self.begin, PERSONAL, by_person=True),
+            "edit_conversation": Command(ConversationEdit, self.edit, PERSONAL),
+            "delete_conversation": Command(ConversationName, self.delete, _deleted_conversation),
+            "keep_answer": Command(KeptAnswer, self.keep, PERSONAL, by_person=True),
+            "forget_kept_row": Command(KeptRowName, self.forget, PERSONAL),
+            "use_kept_rows": Command(KeptRowsInto, self.use, MADE, makes_work=True),
+        }
+
+    def begin(self, body: NewConversation, person: Person) -> ConversationBegun:
+        """A conversation without a turn; what is said goes by the stream."""
+        at = self.clock()
+        conversation_id = job_queue.new_id("talk", at)
+        with self.database.transaction() as tx:
+            conversations.begin(
+                tx, conversation_id, body.title, _document(body), person["name"], job_queue.utc(at)
+            )
+        return {"conversation_id": conversation_id}
+
+    def edit(self, body: ConversationEdit) -> Done:
+        """Another title, or other models and settings for what is said from now on."""
+        settings = _document(body.settings) if body.settings else None
+        with self.database.transaction() as tx:
+            conversations.change(tx, body.conversation, title=body.title, settings=settings)
+        return {}
+
+    def delete(self, body: ConversationName) -> Done:
+        """Forget a conversation; rows that were kept of it stay."""
+        with self.database.transaction() as tx:
+            conversations.delete(tx, body.conversation)
+        return {}
+
+    def keep(self, body: KeptAnswer, person: Person) -> RowKept:
+        """Keep a turn, with all before it, and the answer that is right for it."""
+        at = self.clock()
+        kept_id = job_queue.new_id("kept", at)
+        with self.database.transaction() as tx:
+            turn = conversations.turn_of(tx, body.turn)
+            answers = [answer for answer in turn["answers"] if answer["place"] == body.place]
+            if not answers:
+                raise NotFoundError(
+                    f"No model answered at place {body.place}.", fix="Choose another answer.", field="place"
+                )
+            turns = conversations.path(tx, turn["conversation_id"], turn["parent_id"] or "")
+            system = turn["settings"]["system"]
+            history, _ = conversations.messages_for(turns, conversations.speaker(turn, answers[0]), system)
+            row: KeptRow = {
+                "kept_id": kept_id,
+                "conversation_id": turn["conversation_id"],
+                "turn_id": turn["turn_id"],
+                "kind": body.kind,
+                "messages": [
+                    *history,
+                    {"role": "user", "content": turn["prompt"]},
+                    {"role": "assistant", "content": body.answer},
+                ],
+                "corrected": body.answer != answers[0]["text"],
+                "kept_by": person["name"],
+                "kept_at": job_queue.utc(at),
+                "dataset_name": None,
+                "job_id": None,
+            }
+            conversations.keep(tx, row)
+        return {"kept_id": kept_id}
+
+    def forget(self, body: KeptRowName) -> Done:
+        """Forget a kept row that is in no data set yet."""
+        with self.database.transaction() as tx:
+            conversations.forget_kept(tx, body.kept)
+        return {}
+
+    def use(self, body: KeptRowsInto) -> JobQueued:
+        """Queue the data set that the waiting rows of this kind become, or the version that they extend."""
+        with self.database.transaction() as tx:
+            rows = [
+                row
+                for row in conversations.kept_rows(tx)
+                if row["kind"] == body.kind and row["dataset_name"] is None
+            ]
+            if not rows:
+                raise StateError(
+                    f"No {body.kind} row waits for a data set.", fix="Keep an answer in the playground first."
+                )
+            parent = datasets.get_dataset(tx, body.dataset) if body.dataset else None
+            _check_extends(parent, body)
+            name = body.name or self.launching.next_name(tx, parent["name"] if parent else "")
+            self.launching.check_name(tx, name)
+            own_name = f"Rows kept for {name}"[:80] if parent else name
+            job_id = self._queue_import(tx, own_name, body.kind, rows[::-1])
+            if parent:
+                job_id = self._queue_version(tx, parent, name, (job_id, own_name, len(rows)))
+            conversations.gone_into(tx, [row["kept_id"] for row in rows], name, job_id)
+        return {"job_id": job_id}
+
+    def _queue_import(self, tx: Transaction, name: str, kind: str, rows: list[KeptRow]) -> str:
+        lines = [
+            {
+                "messages": row["messages"],
+                "part": PARTS[kind],
+                "conversation": row["conversation_id"],
+                "turn": row["turn_id"],
+                "corrected": row["corrected"],
+                "kept_by": row["kept_by"],
+            }
+            for row in rows
+        ]
+        upload = f"{job_queue.new_id('kept', self.clock())}.jsonl"
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        with written_aside(self.launching.home.uploads / upload) as aside:
+            aside.write_text(text, encoding="utf-8")
+        asked = {"source": {"upload": upload}, "name": name, "format": "messages", "split_by": "given"}
+        asked |= {"columns": {"messages": "messages"}, "part_column": "part", "ignore": ["corrected"]}
+        config = ImportConfig.parse(asked)
+        return self.launching.queue_import(tx, config)
+
+    def _queue_version(self, tx: Transaction, parent: Dataset, name: str, rows: tuple[str, str, int]) -> str:
+        """rows: (job that imports them, the name of their data set, how many)."""
+        import_job, own_name, count = rows
+        share = count / (parent["row_count"] + count)
+        steps = [{"step": "mix", "dataset": own_name, "share": share}]
+        asked = {"dataset": parent["dataset_id"], "name": name, "recipe": {"steps": steps}}
+        document = CleanConfig.parse(asked).model_dump(exclude_none=True)
+        job_id = job_queue.new_id("job", self.clock())
+        job_queue.insert(
+            tx,
+            job_queue.NewJob(
+                job_id=job_id,
+                kind="clean",
+                title=f"Add {count:,} kept rows to {parent['name']}",
+                config=document,
+                at=self.clock(),
+                after_jobs=[import_job],
+            ),
+        )
+        return job_id
+
+
+def _deleted_conversation(db: Queryable, body: ConversationName) -> ActivitySubject:
+    conversation = conversations.get_conversation(db, body.conversation)
+    return ActivitySubject("conversation", conversation["conversation_id"], conversation["title"])
+
+
+def _check_extends(parent: Dataset | None, body: KeptRowsInto) -> None:
+    """Raise ConfigError where the rows can't be rows of the data set that is to be extended."""
+    if parent is None:
+        return
+    if body.kind == "test":
+        raise ConfigError(
+            "Test cases can't be added to a data set whose rows are dealt anew: they might be trained on.",
+            fix="Make a data set of them alone, and evaluate models on it.",
+            field="dataset",
+        )
+    if parent["kind"] != "chat":
+        raise ConfigError(
+            f"{parent['name']} is of the kind {parent['kind']}, and kept rows are conversations.",
+            fix="Choose a data set of conversations, or make one of the kept rows alone.",
+            field="dataset",
+        )
+
+
+def _document(settings: TalkSettings) -> SettingsDocument:
+    fields = set(TalkSettings.model_fields)
+    document: SettingsDocument = settings.model_dump(include=fields, exclude_none=True)  # type: ignore[assignment]
+    return document

@@ -1,0 +1,434 @@
+"""The engine's end of the talking process (`engine.playground.host`), and a turn while it is answered.
+
+The process starts when somebody talks, is put away when nobody does or room is needed, and is started anew
+where it died. A turn belongs to the engine and not to a reader: whoever leaves may come back and is told all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import psutil
+
+from engine.server.local_launcher import Launcher, Worker, usable_cores
+from engine.server.sync_jobs import order_folder, remove_tree
+from store.core.errors import TunebenchError
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json
+from store.core.job_kinds import TALK
+from store.core.row_schemas import Message
+from store.db.records import to_json
+from store.jobs.schemas import WorkerRecord
+from store.playground.config import TalkModel, without_defaults
+from store.playground.schemas import (
+    EndReason,
+    HostEvent,
+    TalkEvent,
+    TalkFigures,
+    TalkOrder,
+    TalkToken,
+    TurnAnswer,
+)
+
+# A turn while it is answered: whom it is said to, what has come so far, and who reads along.
+#
+# It belongs to the engine, not to a reader: whoever leaves may come back, from another browser too, and is
+# told all that came meanwhile. Several may read along at once; each has its own pace, for what has come is
+# held until the turn is over (a model's longest answer is what bounds it).
+
+ALIVE_SECONDS = (
+    2.0  # of silence, after which a line says that nothing is wrong; a reader that left is noticed
+)
+KEEP_SECONDS = 5.0  # between two times that what has come is stored, for an engine that is killed
+
+
+@dataclass
+class TurnModel:
+    """One model of a turn, and what came of it."""
+
+    place: int
+    choice: TalkModel
+    name: str  # of the model
+    label: str  # of its answer, which tells it from the others
+    messages: list[Message]
+    left_out: int
+    problem: TunebenchError | None = None  # that it can't be asked at all
+    tokens: list[TalkToken] = field(default_factory=list)
+    reason: EndReason = "stopped"
+    figures: TalkFigures | None = None
+    error: TunebenchError | None = None
+
+    def note(self, event: HostEvent) -> None:
+        """Take in what the answer has come to."""
+        if event["type"] == "token":
+            token: TalkToken = {"text": event["text"], "logprob": event["logprob"], "top": event["top"]}
+            self.tokens.append(token)
+        elif event["type"] == "end":
+            self.reason, self.figures = event["reason"], event["figures"]
+
+    def kept(self, turn_id: str) -> TurnAnswer:
+        """As it is stored."""
+        return {
+            "turn_id": turn_id,
+            "place": self.place,
+            "label": self.label,
+            "model": without_defaults(self.choice),
+            "text": "".join(token["text"] for token in self.tokens),
+            "tokens": list(self.tokens),
+            "reason": self.reason,
+            "figures": self.figures,
+            "error": self.error.to_dict() if self.error else None,
+        }
+
+
+class LiveTurn:
+    """One turn, from when it is said until its answers are kept. `turn_id`: empty where nothing is kept.
+    Used in the event loop of the server alone."""
+
+    def __init__(self, turn_id: str, asked: list[TurnModel]) -> None:
+        self.turn_id, self.asked = turn_id, asked
+        self._events: list[TalkEvent] = []
+        self._more = asyncio.Event()
+        self._answers: list[asyncio.Task[None]] = []
+        self.is_over = False  # its answers are kept
+        if turn_id:
+            self.tell({"type": "turn", "turn": turn_id, "labels": [model.label for model in asked]})
+
+    def tell(self, event: TalkEvent) -> None:
+        """Say something to all who read along, now and later."""
+        self._events.append(event)
+        self._wake()
+
+    def stop(self) -> None:
+        """No more of it is made; what had come is kept."""
+        for answer in self._answers:
+            answer.cancel()
+
+    async def run(
+        self, answer: Callable[[LiveTurn, TurnModel], Awaitable[None]], keep: Callable[[], None]
+    ) -> None:
+        """Have all models answer, and keep what they say: now and then, and when the last one has ended."""
+        self._answers = [asyncio.create_task(self._ended(answer, model)) for model in self.asked]
+        try:
+            while (await asyncio.wait(self._answers, timeout=KEEP_SECONDS))[1]:
+                if self.turn_id:
+                    await asyncio.to_thread(keep)
+        finally:
+            self.stop()
+            with anyio.CancelScope(shield=True):
+                await asyncio.gather(*self._answers, return_exceptions=True)
+                try:
+                    if self.turn_id:
+                        await asyncio.to_thread(keep)
+                finally:
+                    self.is_over = True
+                    self._wake()
+
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        """All that was said, from the beginning, and what is said from now on, until the answers are kept."""
+        sent = 0
+        while True:
+            more = self._more
+            for event in self._events[sent:]:
+                sent += 1
+                yield _event_line(event)
+            if sent < len(self._events):
+                continue
+            if self.is_over:
+                return
+            try:
+                await asyncio.wait_for(more.wait(), ALIVE_SECONDS)
+            except TimeoutError:
+                yield _event_line({"type": "alive"})
+
+    async def _ended(
+        self, answer: Callable[[LiveTurn, TurnModel], Awaitable[None]], model: TurnModel
+    ) -> None:
+        """An answer, whose last event is `end` or `failed` however it ends."""
+        try:
+            await answer(self, model)
+        except TunebenchError as error:
+            model.reason, model.error = "failed", error
+            self.tell({"type": "failed", "place": model.place, "error": error.to_dict()})
+        except asyncio.CancelledError:
+            self.tell({"type": "end", "place": model.place, "reason": "stopped"})
+            raise
+
+    def _wake(self) -> None:
+        more, self._more = self._more, asyncio.Event()
+        more.set()
+
+
+def _event_line(event: TalkEvent) -> bytes:
+    return to_json(event).encode() + b"\n"
+
+
+# The engine's end of a talking process (`engine.playground.host`): started when somebody talks, put away
+# when nobody does or when it is told to make room, and started anew where it died.
+#
+# A worker like that of an ask: a folder, an order, `worker.json`; the difference is a Unix socket, at which
+# the engine listens and over which orders go and events come. The process ends when that connection does.
+# Answers are asked for in the event loop of the server; `end` and the figures may be called by any thread.
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 120.0  # imports on a busy machine take some of this
+POLL = 0.02
+LONGEST_LINE = 2**22  # bytes of an event
+TAKEN_EVERY = 16  # tokens after which the process is told how far the reader is
+SHARE_OF_CORES = 4  # beside a run one core of so many answers
+
+Events = asyncio.Queue[HostEvent]
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass
+class _Alive:
+    """A process that has connected."""
+
+    folder: JobDir
+    worker: WorkerRecord
+    writer: asyncio.StreamWriter
+    loop: asyncio.AbstractEventLoop
+    shares: bool = False  # the machine with a run, and can't have the whole of it again
+    answers: dict[str, Events] = field(default_factory=dict)
+    gpu_bytes: int | None = None
+    loaded: list[str] = field(default_factory=list)
+    ended_for: TunebenchError | None = None  # why the engine ended it
+
+
+class TalkProcess:
+    """At most one process at a time, on one device."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        home: Home,
+        device: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._launcher, self._home, self._device, self._clock = launcher, home, device, clock
+        self._alive: _Alive | None = None
+        self._starting = asyncio.Lock()
+        self._lock = threading.Lock()
+        self._reading: asyncio.Task[None] | None = None  # held, or it would be collected
+        self._number = 0
+        self.used_at = clock()
+
+    # -- what any thread may ask -------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, None where there is none."""
+        alive = self._alive
+        return alive.worker["pid"] if alive else None
+
+    @property
+    def loaded(self) -> list[str]:
+        """What it holds."""
+        alive = self._alive
+        return list(alive.loaded) if alive else []
+
+    @property
+    def gpu_bytes(self) -> int | None:
+        alive = self._alive
+        return alive.gpu_bytes if alive else None
+
+    @property
+    def on_gpu(self) -> bool:
+        return self._device.startswith("cuda")
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is under way."""
+        alive = self._alive
+        return bool(alive and alive.answers)
+
+    @property
+    def shares(self) -> bool:
+        """Whether it has only a share of the machine."""
+        alive = self._alive
+        return bool(alive and alive.shares)
+
+    def share(self) -> None:
+        """Leave most of the machine to a run, from now on to the end of the process: nobody but root may take
+        back that its threads stand behind others."""
+        alive = self._alive
+        if alive is None or alive.shares:
+            return
+        alive.shares = True
+        threads = max(1, usable_cores() // SHARE_OF_CORES)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the engine stops
+            order: TalkOrder = {"do": "share", "id": "", "threads": threads}
+            alive.loop.call_soon_threadsafe(_write, alive.writer, order)
+
+    def memory_bytes(self) -> int | None:
+        """What the process takes of the machine's memory now."""
+        pid = self.pid
+        if pid is None:
+            return None
+        try:
+            return int(psutil.Process(pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return None
+
+    def end(self, why: TunebenchError) -> None:
+        """Kill the process, where there is one; answers under way fail for that reason."""
+        with self._lock:
+            alive = self._alive
+            if alive is None:
+                return
+            alive.ended_for = why
+            self._launcher.stop(_worker(alive.folder, alive.worker), force=True)
+
+    # -- an answer ---------------------------------------------------------------------------------
+
+    async def answer(self, order: TalkOrder, *, shares: bool = False) -> AsyncGenerator[HostEvent, None]:
+        """The events of one answer up to `end` or `failed`. Closed before, the process makes no more of it.
+        shares: the machine, with a run.
+
+        Raises TunebenchError where the process can't be started or ends before the answer does.
+        """
+        alive = await self._process()
+        if shares:
+            self.share()
+        self._number += 1
+        answer_id = str(self._number)
+        events: Events = asyncio.Queue()
+        alive.answers[answer_id] = events
+        over, tokens = False, 0
+        try:
+            await self._send(alive, {**order, "do": "answer", "id": answer_id})
+            while not over:
+                event = await events.get()
+                self.used_at = self._clock()
+                over = event["type"] in ("end", "failed")
+                tokens += event["type"] == "token"
+                yield event
+                if tokens and tokens % TAKEN_EVERY == 0:
+                    await self._send(alive, {"do": "taken", "id": answer_id, "tokens": tokens})
+        finally:
+            alive.answers.pop(answer_id, None)
+            if not over:
+                _write(alive.writer, {"do": "stop", "id": answer_id})
+
+    async def _send(self, alive: _Alive, order: TalkOrder) -> None:
+        with contextlib.suppress(OSError):  # that it is gone is told by its events
+            alive.writer.write(_order_line(order))
+            await alive.writer.drain()
+
+    # -- the process -------------------------------------------------------------------------------
+
+    async def _process(self) -> _Alive:
+        async with self._starting:
+            while self._alive and self._alive.ended_for:  # killed, and about to be gone
+                await asyncio.sleep(POLL)
+            if self._alive is None:
+                self._alive = await self._start()
+            self.used_at = self._clock()
+            return self._alive
+
+    async def _start(self) -> _Alive:
+        self._home.check_space()
+        place = Path(tempfile.mkdtemp(prefix="tunebench-talk-"))  # a socket's path may not be long
+        folder = order_folder(self._home, TALK, self._device, {"socket": str(place / "s")})
+        connected: asyncio.Future[_Streams] = asyncio.get_running_loop().create_future()
+
+        def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if not connected.done():
+                connected.set_result((reader, writer))
+
+        server = await asyncio.start_unix_server(greet, place / "s", limit=LONGEST_LINE)
+        try:
+            self._launcher.start(folder.path, TALK)
+            reader, writer = await self._connection(connected, folder)
+        except BaseException:
+            await asyncio.to_thread(self._forget, folder)
+            raise
+        finally:
+            server.close()
+            shutil.rmtree(place, ignore_errors=True)
+        alive = _Alive(folder, read_json(folder.worker), writer, asyncio.get_running_loop())
+        self._reading = asyncio.create_task(self._read(alive, reader))
+        return alive
+
+    async def _connection(self, connected: asyncio.Future[_Streams], folder: JobDir) -> _Streams:
+        deadline = time.monotonic() + START_SECONDS
+        while not connected.done():
+            if ended := self._launcher.last_exit(folder.path):
+                raise TunebenchError(
+                    f"The process of the models ended (exit code {ended.code}) before it could talk.",
+                    fix="Try again; logs/engine.log may say more.",
+                )
+            if time.monotonic() > deadline:
+                raise TunebenchError(
+                    f"The process of the models did not start within {START_SECONDS:.0f} s.",
+                    fix="The machine may be busy; try again.",
+                )
+            await asyncio.sleep(POLL)
+        return connected.result()
+
+    async def _read(self, alive: _Alive, reader: asyncio.StreamReader) -> None:
+        """Deal out what the process says, until it is gone; then tell all who wait."""
+        try:
+            with contextlib.suppress(OSError, ValueError):  # it was killed in the middle of a line
+                async for line in reader:
+                    event: HostEvent = json.loads(line)
+                    if events := alive.answers.get(event["id"]):
+                        events.put_nowait(event)
+                    elif "loaded" in event:
+                        alive.loaded, alive.gpu_bytes = event["loaded"], event["gpu_bytes"]
+        finally:
+            with self._lock:
+                self._alive = None
+            alive.writer.close()
+        error = (alive.ended_for or await self._died(alive)).to_dict()
+        for answer_id, events in alive.answers.items():
+            events.put_nowait({"id": answer_id, "type": "failed", "error": error})
+        await asyncio.to_thread(self._forget, alive.folder)
+
+    async def _died(self, alive: _Alive) -> TunebenchError:
+        """Why nobody knows that the process is gone, with its exit code where that comes soon."""
+        for _ in range(50):
+            if ended := self._launcher.last_exit(alive.folder.path):
+                code = f" (exit code {ended.code})"
+                break
+            await asyncio.sleep(POLL)
+        else:
+            code = ""
+        log.warning("The talking process %s ended%s.", alive.worker["pid"], code)
+        return TunebenchError(
+            f"The process of the models ended{code}.",
+            fix="Ask again: another one is started. If memory was short, talk to fewer or smaller models.",
+        )
+
+    def _forget(self, folder: JobDir) -> None:
+        """Nothing of the process stays."""
+        worker: WorkerRecord | None = read_json(folder.worker)
+        if worker:
+            self._launcher.stop(_worker(folder, worker), force=True)
+        remove_tree(folder.path)
+
+
+def _worker(folder: JobDir, record: WorkerRecord) -> Worker:
+    return Worker(folder.path, record["pid"], record["started"])
+
+
+def _write(writer: asyncio.StreamWriter, order: TalkOrder) -> None:
+    with contextlib.suppress(OSError):  # that it is gone is told by its events
+        writer.write(_order_line(order))
+
+
+def _order_line(order: TalkOrder) -> bytes:
+    return json.dumps(order).encode() + b"\n"

@@ -1,1 +1,0 @@
-"""What a preview warns of or refuses, from facts alone."""

@@ -1,0 +1,2 @@
+"""Rating rounds: what is rated by whom, ratings from elsewhere, data sets made of ratings, and their
+statistics."""

@@ -1,0 +1,1 @@
+"""Pure: strengths of models, agreement and reliability of raters, planning of rounds."""

@@ -1,0 +1,363 @@
+"""Comparisons of two answers by people, as arrays, and the votes that raters cast on the same two
+answers.
+
+What does not fit is refused with a ValueError that names the field and the entry, so that everything
+behind this file may rely on it. Sides are kept as shown; a vote has them taken away, and a rater has one
+vote on each item and pair. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# Comparisons of two answers by people, as arrays.
+#
+# A rating names its item (the prompt), its rater and the systems that were shown; systems, raters and items
+# are places in tuples of names. What does not fit is refused with a ValueError that names the field and the
+# entry, so that everything behind this file may rely on it. `of` takes names and lists. A comparison knows
+# sides (left is what was shown as A); whoever asks which system won asks `signs`. Pure.
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class PairOutcome(IntEnum):
+    """Of a comparison: the left answer is better, the right one, neither, or neither is any good."""
+
+    LEFT = 0
+    RIGHT = 1
+    TIE = 2
+    BOTH_BAD = 3
+
+
+NAMES = {
+    "left": PairOutcome.LEFT,
+    "right": PairOutcome.RIGHT,
+    "tie": PairOutcome.TIE,
+    "both_bad": PairOutcome.BOTH_BAD,
+}
+
+
+class Places(NamedTuple):
+    """Names, each once in the order in which they come, and of each entry the place of its name."""
+
+    names: tuple[str, ...]
+    places: Ints
+
+
+def placed(entries: Sequence[Any], names: Sequence[str] | None = None) -> Places:
+    """The names among `entries`; given ones come first, and then no other name is allowed."""
+    known_names = list(dict.fromkeys(str(entry) for entry in (entries if names is None else names)))
+    place_of = {name: place for place, name in enumerate(known_names)}
+    try:
+        places = [place_of[str(entry)] for entry in entries]
+    except KeyError as unknown:
+        raise ValueError(f"{unknown.args[0]!r} is none of {', '.join(known_names)}.") from None
+    return Places(tuple(known_names), np.array(places, np.int64))
+
+
+MAX_UNEVEN = 0.5  # a pair shown three times this way and once the other
+OF_EACH = (
+    "left", "right", "outcome", "item", "rater",
+    "seconds", "repeat", "adjudication", "differences", "weights", "preference",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Comparisons of two answers, one entry a rating, in the order in which they were made.
+
+    left, right: places in `systems`. repeat: the second, swapped showing of a pair, which counts for the
+    rater's consistency and for nothing else. adjudication: asked for because earlier votes part: it settles
+    its item and counts in no figure, as items in dispute would weigh more. seconds: NaN where not measured.
+    differences [n, covariates]: left minus right. weights: 1 / chance of the item to be rated at all, where
+    not all had the same. preference: how much a decided vote is for the left side, 0 to 1, where it is not
+    whole; NaN where it is. Strengths, win rates and means take such a vote in parts; agreement, what a rater
+    is like and what the side does go by the side that it names. by_vote: figures are of votes, as published
+    leaderboards are, and not of items, however many voted on each.
+    """
+
+    systems: tuple[str, ...]
+    left: Ints
+    right: Ints
+    outcome: Ints
+    item: Ints
+    rater: Ints
+    raters: tuple[str, ...]
+    items: tuple[str, ...]
+    seconds: Floats | None = None
+    repeat: Bools | None = None
+    adjudication: Bools | None = None
+    covariates: tuple[str, ...] = ()
+    differences: Floats | None = None
+    weights: Floats | None = None
+    preference: Floats | None = None
+    by_vote: bool = False
+
+    def __post_init__(self) -> None:
+        n = len(self.left)
+        _check_names(self)
+        for field, most in (("left", self.systems), ("right", self.systems), ("outcome", PairOutcome),
+                            ("item", self.items), ("rater", self.raters)):  # fmt: skip
+            check_places(field, getattr(self, field), n, len(most))
+        if len(same := np.flatnonzero(self.left == self.right)):
+            name = self.systems[self.left[same[0]]]
+            raise ValueError(f"left and right: entry {same[0]} compares {name} with itself.")
+        for field in ("seconds", "repeat", "adjudication", "weights", "preference"):
+            values = getattr(self, field)
+            if values is not None and np.shape(values) != (n,):
+                raise ValueError(f"{field}: {np.shape(values)} is not one value for each of {n} comparisons.")
+        _check_covariates(self.covariates, self.differences, n)
+        if self.weights is not None and not (np.isfinite(self.weights) & (self.weights > 0)).all():
+            raise ValueError("weights: each must be a number above 0.")
+        if self.preference is not None:
+            self._check_preference(self.preference)
+
+    def _check_preference(self, preference: Floats) -> None:
+        soft = np.isfinite(preference)
+        toward = np.where(self.outcome == PairOutcome.LEFT, preference, 1 - preference)[soft]
+        if (self.outcome[soft] >= PairOutcome.TIE).any() or not ((toward >= 0.5) & (toward <= 1)).all():
+            raise ValueError(
+                "preference: each must be 0.5 to 1 where left is better, 0 to 0.5 where right is."
+            )
+
+    @classmethod
+    def of(
+        cls,
+        left: Sequence[str],
+        right: Sequence[str],
+        outcome: Sequence[str],
+        item: Sequence[object],
+        rater: Sequence[object],
+        *,
+        systems: Sequence[str] | None = None,
+        **more: Any,
+    ) -> Comparisons:
+        """From names. `outcome` of each: "left", "right", "tie" or "both_bad"; `systems`: their order."""
+        names = placed([*left, *right], systems)
+        if wrong := [word for word in outcome if word not in NAMES]:
+            raise ValueError(f"outcome: {wrong[0]!r} is none of {', '.join(NAMES)}.")
+        items, raters = placed(item), placed(rater)
+        kind = {"repeat": bool, "adjudication": bool}
+        arrays: dict[str, Any] = {
+            name: tuple(map(str, values))
+            if name == "covariates"
+            else np.asarray(values, kind.get(name, float))
+            for name, values in more.items()
+            if values is not None
+        }
+        return cls(
+            systems=names.names, left=names.places[: len(left)], right=names.places[len(left) :],
+            outcome=np.array([NAMES[word] for word in outcome], np.int64), item=items.places,
+            rater=raters.places, raters=raters.names, items=items.names, **arrays,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    @property
+    def fresh(self) -> Bools:
+        """All but repeats."""
+        fresh: Bools = np.ones(len(self), bool) if self.repeat is None else ~self.repeat
+        return fresh
+
+    @property
+    def counted(self) -> Bools:
+        """What figures rest on: neither repeats nor adjudication."""
+        return self.fresh if self.adjudication is None else self.fresh & ~self.adjudication
+
+    @property
+    def vote_weights(self) -> Floats:
+        """With which each item and pair counts once, or as often as its chance says, however many voted;
+        with `by_vote` each vote does."""
+        if self.by_vote:
+            return np.ones(len(self)) if self.weights is None else self.weights
+        _, place, votes = np.unique(self.unit, return_inverse=True, return_counts=True)
+        each: Floats = 1 / votes[place]
+        return each if self.weights is None else each * self.weights
+
+    @property
+    def signs(self) -> Floats:
+        """1 where the left side won, -1 where the right one did, else 0; of a vote in parts, their
+        difference."""
+        signs: Floats = np.array([1.0, -1.0, 0.0, 0.0])[self.outcome]
+        return signs if self.preference is None else np.where(self.soft, 2 * self.preference - 1, signs)
+
+    @property
+    def soft(self) -> Bools:
+        """Decided votes that are in parts for either side."""
+        nothing = np.zeros(len(self), bool)
+        return nothing if self.preference is None else np.isfinite(self.preference)
+
+    @property
+    def lower(self) -> Ints:
+        """Of each comparison the system that comes first in `systems`."""
+        return np.minimum(self.left, self.right)
+
+    @property
+    def upper(self) -> Ints:
+        """The other one."""
+        return np.maximum(self.left, self.right)
+
+    @property
+    def outcome_in_order(self) -> Ints:
+        """The outcomes as if the lower system had always been shown left."""
+        swapped = (self.left > self.right) & (self.outcome < PairOutcome.TIE)
+        return np.where(swapped, 1 - self.outcome, self.outcome)
+
+    @property
+    def unit(self) -> Ints:
+        """The same number for ratings of the same item and the same two systems."""
+        return np.ravel_multi_index(
+            (self.item, self.lower, self.upper), (max(1, len(self.items)), *[max(1, len(self.systems))] * 2)
+        ).astype(np.int64)
+
+    @property
+    def stood_on_one_side(self) -> bool:
+        """Whether the two of a pair stood left so unequally often, in decided votes, that a side says nothing
+        of whoever chose it, but of the model that stood there."""
+        decided = self.take(self.outcome < PairOutcome.TIE)
+        pairs, of_pair = np.unique(decided.lower * len(self.systems) + decided.upper, return_inverse=True)
+        lower_left = np.where(decided.left == decided.lower, 1, -1)
+        uneven = np.abs(np.bincount(of_pair, lower_left, len(pairs))).sum() / max(1, len(decided))
+        return bool(uneven > MAX_UNEVEN)
+
+    def of_pair(self, first: int, second: int) -> Bools:
+        """Comparisons of these two systems."""
+        chosen: Bools = (self.lower == min(first, second)) & (self.upper == max(first, second))
+        return chosen
+
+    def take(self, chosen: Bools | Ints) -> Comparisons:
+        """These alone, in this order; names of systems, raters and items stay."""
+        taken = copy(self)  # not checked anew: what fits, fits in part
+        for name in OF_EACH:
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(taken, name, values[chosen])
+        return taken
+
+    def place_of(self, system: str) -> int:
+        """The place of a system. Raises ValueError for none of them."""
+        if system not in self.systems:
+            raise ValueError(f"{system!r} is none of {', '.join(self.systems)}.")
+        return self.systems.index(system)
+
+
+def _check_names(comparisons: Comparisons) -> None:
+    for field in ("systems", "raters", "items"):
+        names = getattr(comparisons, field)
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{field}: {twice!r} is named twice.")
+
+
+def check_places(field: str, places: Ints, n: int, most: int) -> None:
+    if np.shape(places) != (n,):
+        raise ValueError(f"{field}: {np.shape(places)} is not one value for each of {n} ratings.")
+    wrong = np.flatnonzero((places < 0) | (places >= most))
+    if len(wrong):
+        raise ValueError(f"{field}: entry {wrong[0]} is {places[wrong[0]]}, not a place among {most}.")
+
+
+def _check_covariates(names: tuple[str, ...], differences: Floats | None, n: int) -> None:
+    if differences is None:
+        if names:
+            raise ValueError(f"differences: there are none for {', '.join(names)}.")
+        return
+    if differences.shape != (n, len(names)):
+        raise ValueError(f"differences: {differences.shape} is not ({n}, {len(names)}).")
+    if len(wrong := np.argwhere(~np.isfinite(differences))):
+        entry, column = wrong[0]
+        raise ValueError(f"differences: entry {entry} of {names[column]} is not a finite number.")
+
+
+def length_difference(left: ArrayLike, right: ArrayLike) -> Floats:
+    """Difference of the logarithms of lengths, left minus right; an empty answer counts as one character."""
+    logs = [np.log(np.maximum(1.0, np.asarray(lengths, np.float64))) for lengths in (left, right)]
+    return logs[0] - logs[1]
+
+
+# What raters said of the same two answers to the same item, and where they part.
+#
+# Sides are taken away first, as A by one rater and B by another may be the same answer: a vote names the
+# system that comes first in the round's list, the other, a tie, or that both are bad. A rater has one vote
+# on each item and pair. Adjudication is no vote here, but where items in dispute are listed. Pure.
+
+FIRST, _, TIE, BOTH_BAD = range(4)  # of a vote; 1 is for the second
+KINDS = 4
+
+
+def votes(comparisons: Comparisons, *, adjudicated: bool = False) -> tuple[Comparisons, Ints]:
+    """Comparisons that count but for a rater's second rating of the same, and of each its vote; with those
+    that settled a dispute where `adjudicated`."""
+    rated = comparisons.take(comparisons.fresh if adjudicated else comparisons.counted)
+    _, first_time = np.unique(rated.unit * (len(rated.raters) + 1) + rated.rater, return_index=True)
+    chosen = np.zeros(len(rated), bool)
+    chosen[first_time] = True
+    rated = rated.take(chosen)
+    return rated, rated.outcome_in_order
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Votes on each item and pair [units, KINDS], in the order of first votes; `lower` and `upper` are the
+    systems of a pair; unit: of each vote; weight: of the item, 1 / its chance to be rated."""
+
+    item: Ints
+    lower: Ints
+    upper: Ints
+    counts: Floats
+    unit: Ints
+    weight: Floats
+
+    @classmethod
+    def of(cls, rated: Comparisons, outcome: Ints) -> Tally:
+        """Of what `votes` gives."""
+        _, first_vote, unit = np.unique(rated.unit, return_index=True, return_inverse=True)
+        counts = np.zeros((len(first_vote), KINDS))
+        np.add.at(counts, (unit, outcome), 1)
+        weights = np.ones(len(rated)) if rated.weights is None else rated.weights
+        return cls(
+            rated.item[first_vote], rated.lower[first_vote], rated.upper[first_vote], counts,
+            unit.astype(np.int64), weights[first_vote],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Disputed:
+    """An item on which people part: entropy of its votes in bits, and the votes by what they name."""
+
+    item: str
+    first: str
+    second: str
+    entropy: float
+    votes: dict[str, int]
+    n: int
+
+
+def disputed(comparisons: Comparisons) -> list[Disputed]:
+    """Items and pairs with two votes or more that are not all the same, most disputed first: by entropy, and
+    among equals by the number of votes."""
+    rated, outcome = votes(comparisons, adjudicated=True)
+    tally = Tally.of(rated, outcome)
+    n = tally.counts.sum(axis=1)
+    shares = tally.counts / n[:, None] if len(n) else tally.counts
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entropy = -np.where(shares > 0, shares * np.log2(shares), 0.0).sum(axis=1)
+    places = [unit for unit in np.lexsort((-n, -entropy)) if entropy[unit] > 0]
+    rows = []
+    for unit in places:
+        first, second = rated.systems[tally.lower[unit]], rated.systems[tally.upper[unit]]
+        named = dict(zip((first, second, "tie", "both bad"), map(int, tally.counts[unit]), strict=True))
+        given = {name: count for name, count in named.items() if count}
+        rows.append(
+            Disputed(rated.items[tally.item[unit]], first, second, float(entropy[unit]), given, int(n[unit]))
+        )
+    return rows

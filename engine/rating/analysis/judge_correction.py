@@ -1,0 +1,293 @@
+"""A judge's figure corrected by people who rated a part: of a mean, of a share of good answers, by
+version.
+
+It is right whatever the judge is like; a good judge only narrows the interval. Means by
+prediction-powered inference with a tuned weight (Angelopoulos 2023, PPI++ 2024); shares by strata of the
+judge's answers, with Wilson's intervals. The rated ones must be drawn by chance, else weighted by 1 / it.
+Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from engine.evaluation.statistics.intervals import Interval
+from store.core.monitoring_schemas import CorrectingRound, JudgedAnswer
+
+# A judge's figure of a whole set, corrected by the people who rated a part of it.
+#
+# Prediction-powered inference (Angelopoulos et al. 2023): weight times the judge's mean over all items,
+# plus the mean of people less weight times the judge over the rated ones. It is right whatever the judge is
+# like; a good judge only makes the interval narrower. The weight is the slope of people on judge
+# (power-tuned, PPI++ 2024), so that a judge that knows nothing costs nothing. What is unsure is the
+# people's part by a jackknife over the rated items, slope included, with Student's t, and the judge's part
+# by the spread over all items. Items must be rated by chance; where some were likelier, `weights` are 1 /
+# their chance. Where nearly all rated items have one value too little is seen of the others for an
+# interval, which left out up to 12 of 100 truths. Pure.
+
+LEAST_ITEMS = 20  # rated by people
+LEAST_OTHERS = 8  # of them with another value than the commonest
+LITTLE = 1e-6  # of the error of people alone
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """corrected: the figure of the whole set; people: of the rated items alone; judge: the judge's own, not
+    corrected; weight: of the judge. gain: how many times as many ratings would say as much without it."""
+
+    corrected: Interval
+    people: Interval
+    judge: float
+    weight: float
+    rated: int
+    judged: int
+    gain: float
+
+
+def corrected(
+    judge: ArrayLike, people: ArrayLike, *, weights: ArrayLike | None = None, confidence: float = 0.95
+) -> Corrected:
+    """Of each item what the judge says, and what people say (the mean of several), NaN where nobody rated it.
+    Of two systems give differences (or preferences): the figure is their mean.
+
+    Raises ValueError for unequal lengths, or an item that the judge says nothing of.
+    """
+    said_by_judge, by_people = np.asarray(judge, np.float64), np.asarray(people, np.float64)
+    if said_by_judge.shape != by_people.shape or said_by_judge.ndim != 1:
+        raise ValueError(f"{said_by_judge.shape} and {by_people.shape} are not one value an item each.")
+    if len(wrong := np.flatnonzero(~np.isfinite(said_by_judge))):
+        raise ValueError(f"judge: item {wrong[0]} has no finite number; leave out what was not judged.")
+    rated = np.isfinite(by_people)
+    weight = np.ones(len(rated)) if weights is None else np.asarray(weights, np.float64)
+    own = float(said_by_judge.mean()) if len(rated) else math.nan
+    n = int(rated.sum())
+    if n < LEAST_ITEMS:
+        few = "no item was" if not n else "only 1 item was" if n == 1 else f"only {n} items were"
+        nothing = Interval(math.nan, None, None, n, why=f"{few} rated by people (from {LEAST_ITEMS} on)")
+        return Corrected(nothing, nothing, own, 0.0, n, len(rated), math.nan)
+    others = n - int(np.unique(by_people[rated], return_counts=True)[1].max())
+    if others < LEAST_OTHERS:
+        few = (
+            "no item has" if not others else "only 1 item has" if others == 1 else f"only {others} items have"
+        )
+        why = f"{few} another rating than the commonest of {n:,} (from {LEAST_OTHERS} on)"
+        alike = Interval(float(np.average(by_people[rated], weights=weight[rated])), None, None, n, why=why)
+        return Corrected(alike, alike, own, 0.0, n, len(rated), math.nan)
+    some = _Rated(said_by_judge[rated], by_people[rated], weight[rated] / weight[rated].mean())
+    alone = _with_t(some.figure(0.0), some.jackknife(None, 0.0), 0.0, n - 1, n, confidence)
+    slope = some.slope()
+    figure = some.figure(own, slope)
+    error = some.jackknife(own, None)
+    of_judge = slope * slope * float(said_by_judge.var(ddof=1)) / len(rated)
+    if not slope or error <= LITTLE * (alone.se or 0.0):  # nothing is seen of what the judge gets wrong
+        return Corrected(alone, alone, own, 0.0, n, len(rated), 1.0)
+    whole = _with_t(figure, error, of_judge, n - 2, n, confidence)
+    gain = ((alone.se or 0.0) / whole.se) ** 2 if whole.se else 1.0
+    return Corrected(whole, alone, own, slope, n, len(rated), gain)
+
+
+def _with_t(value: float, error: float, of_judge: float, degrees: int, n: int, confidence: float) -> Interval:
+    """With Student's t for the part of the rated items and the normal quantile for that of all (Welch's
+    degrees of freedom)."""
+    whole = math.sqrt(error * error + of_judge)
+    if not whole:
+        return Interval(value, None, None, n, why=f"people say the same of all {n:,} rated items")
+    welch = whole**4 / (error**4 / degrees)
+    half = whole * float(special.stdtrit(max(1.0, welch), (1 + confidence) / 2))
+    return Interval(value, value - half, value + half, n, whole)
+
+
+@dataclass(frozen=True)
+class _Rated:
+    """Judge, people and weight of the rated items."""
+
+    judge: Floats
+    people: Floats
+    weight: Floats
+
+    @property
+    def sums(self) -> Floats:
+        """Of weights, judge, people, judge squared, judge times people; of each item [items, 5]."""
+        j, y = self.judge, self.people
+        return self.weight[:, None] * np.column_stack([np.ones(len(j)), j, y, j * j, j * y])
+
+    def slope(self) -> float:
+        """Of people on judge."""
+        return float(_slopes(self.sums.sum(axis=0)[None])[0])
+
+    def figure(self, own: float, slope: float = 0.0) -> float:
+        """What people say, moved along the slope to the judge's mean of all items."""
+        weights, judge, people = self.sums.sum(axis=0)[:3]
+        return float(people / weights + slope * (own - judge / weights))
+
+    def jackknife(self, own: float | None, slope: float | None) -> float:
+        """The standard error of that, with each item left out in turn; the slope is fitted again where none
+        is given."""
+        n, rest = len(self.judge), self.sums.sum(axis=0) - self.sums
+        slopes = _slopes(rest) if slope is None else np.full(n, slope)
+        left_out = rest[:, 2] / rest[:, 0] + slopes * ((own or 0.0) - rest[:, 1] / rest[:, 0])
+        return math.sqrt((n - 1) / n * float(np.square(left_out - left_out.mean()).sum()))
+
+
+def _slopes(sums: Floats) -> Floats:
+    weights, judge, people, squares, products = sums.T
+    spread = squares - judge * judge / weights
+    above = products - judge * people / weights
+    return np.where(
+        spread > 1e-12 * np.maximum(squares, 1e-300), above / np.where(spread > 0, spread, 1), 0.0
+    )
+
+
+# The share of good answers of many, by a judge that people correct on a few of them drawn at random.
+#
+# Answers come in two kinds, those that the judge passes and those that it fails. How many there are of each
+# is known from all that it judged; how many of each are good is known from people. Put together (stratified
+# after the fact, which for a judge that says yes or no is what the power-tuned form of prediction-powered
+# inference estimates) it is right whatever the judge is like, and a judge that knows something makes the
+# interval narrower. Each kind has Wilson's interval, so that shares near none and all are covered too: the
+# t-interval of `corrected` has none where all rated answers are good, and there it left out 7 to 9 of 100
+# truths at 30 ratings. Of FEW or fewer answers that people call good, or not good, Wilson's limits swing
+# with n and left out up to 9: there they reach as far as those of Clopper and Pearson. Where people have
+# rated under LEAST of a kind, what they say is taken alone.
+#
+# In simulations (`bench/ratings/judged.py`) 93 to 100% are covered, from 20 ratings on, with judges that are
+# right in 50 to 95% and shares of 2 to 98%. Pure.
+
+LEAST_RATED = 20
+LEAST = 5  # of each kind
+FEW = 5
+
+
+@dataclass(frozen=True)
+class JudgedShare:
+    """corrected: the judge with people's ratings; people: the rated answers alone; judge: of all that it
+    judged, not to be relied on. by: what the corrected one rests on."""
+
+    corrected: Interval
+    people: Interval
+    judge: float | None
+    judged: int
+    rated: int
+    agree: int  # rated answers of which judge and people say the same
+    by: Literal["both", "people", "nothing"]
+
+
+def judged_share(passed: ArrayLike, rated_by_judge: ArrayLike, rated: ArrayLike) -> JudgedShare:
+    """passed: what the judge says of answers drawn at random, 0 or 1. Of answers drawn at random that people
+    rated, what the judge and what they say (the share of them that passed it), from 0 to 1.
+
+    Raises ValueError for unequal lengths.
+    """
+    of_all, of_judge, of_people = (np.asarray(side, float) for side in (passed, rated_by_judge, rated))
+    if of_judge.shape != of_people.shape:
+        raise ValueError(f"{of_judge.shape} and {of_people.shape} are not one value each of an answer.")
+    n, judge = len(of_people), float(of_all.mean()) if len(of_all) else None
+    agree = int(((of_people >= 0.5) == (of_judge >= 0.5)).sum())
+    if n < LEAST_RATED:
+        why = f"people have rated {n} of them; from {LEAST_RATED} on they can correct the judge"
+        nothing = Interval(math.nan, None, None, n, why=why)
+        return JudgedShare(nothing, nothing, judge, len(of_all), n, agree, "nothing")
+    quantile = float(special.stdtrit(n - 2, 0.975))
+    people = _wilson(float(of_people.sum()), n, quantile)
+    kinds = [of_people[of_judge >= 0.5], of_people[of_judge < 0.5]]
+    if judge is None or min(map(len, kinds)) < LEAST:
+        return JudgedShare(people, people, judge, len(of_all), n, agree, "people")
+    shares = [_wilson(float(kind.sum()), len(kind), quantile) for kind in kinds]
+    whole = _together(shares, judge, len(of_all), quantile)
+    return JudgedShare(whole, people, judge, len(of_all), n, agree, "both")
+
+
+def _together(shares: list[Interval], passed: float, judged: int, quantile: float) -> Interval:
+    weights = [passed, 1 - passed]
+    value = sum(weight * share.value for weight, share in zip(weights, shares, strict=True))
+    of_weights = (shares[0].value - shares[1].value) ** 2 * passed * (1 - passed) / judged * quantile**2
+    below = above = of_weights
+    for weight, share in zip(weights, shares, strict=True):
+        assert share.low is not None
+        assert share.high is not None
+        below += (weight * (share.value - share.low)) ** 2
+        above += (weight * (share.high - share.value)) ** 2
+    n = sum(share.n for share in shares)
+    return Interval(value, max(0.0, value - math.sqrt(below)), min(1.0, value + math.sqrt(above)), n)
+
+
+def _wilson(good: float, n: int, z: float) -> Interval:
+    share, scale = good / n, 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = centre - half, centre + half
+    if min(good, n - good) <= FEW:
+        low = min(low, float(special.betaincinv(good, n - good + 1, 0.025))) if good else 0.0
+        high = max(high, float(special.betaincinv(good + 1, n - good, 0.975))) if good < n else 1.0
+    return Interval(share, max(0.0, min(share, low)), min(1.0, max(share, high)), n)
+
+
+FROM = f"from {LEAST_RATED} on they can correct the judge"
+NO_ROUND = "no round of requests asked people, pass or fail, about a random draw of all requests here"
+
+
+def of_versions(answers: Sequence[JudgedAnswer]) -> dict[str, JudgedShare]:
+    """Each version, the one with most answers first."""
+    return _parted(answers, lambda answer: answer["version"])
+
+
+def of_groups(answers: Sequence[JudgedAnswer]) -> dict[str, JudgedShare]:
+    """Each group that was named, the largest first."""
+    return _parted(answers, lambda answer: answer["grouped_by"])
+
+
+def _parted(
+    answers: Sequence[JudgedAnswer], name_of: Callable[[JudgedAnswer], str | None]
+) -> dict[str, JudgedShare]:
+    parts: dict[str, list[JudgedAnswer]] = {}
+    for answer in answers:
+        if (name := name_of(answer)) is not None:
+            parts.setdefault(name, []).append(answer)
+    return {name: _share(parts[name]) for name in sorted(parts, key=lambda name: -len(parts[name]))}
+
+
+def draw_words(frame: CorrectingRound | None, reached: Collection[str]) -> str:
+    """Which round corrects the judge, on which requests; empty where none does. reached: reasons in its
+    notices by which it left out what people had said something of before."""
+    if frame is None:
+        return ""
+    rest = any(why in notice for notice in frame["notices"] for why in reached)
+    left = "; it drew from what nobody had been asked about or corrected before, not from all" if rest else ""
+    days = f"{frame['start']:%d %b %H:%M} to {frame['end']:%d %b %H:%M}"
+    return f"Corrected by the round {frame['name']}, for requests of {days}{left}."
+
+
+def _share(answers: Sequence[JudgedAnswer]) -> JudgedShare:
+    """Of the judge's verdicts alone: what it gave none on is counted elsewhere. It is corrected on requests
+    that the round drew from; what it says alone is of all that it was asked about."""
+    judged = [answer for answer in answers if answer["passed"] is not None]
+    people = [answer for answer in answers if not answer["at_random"] and answer["people"] is not None]
+    rated = [answer for answer in people if answer["passed"] is not None]
+    alone = [float(bool(answer["passed"])) for answer in judged if answer["at_random"]]
+    framed = [
+        float(bool(answer["passed"])) for answer in judged if answer["at_random"] and answer["in_frame"]
+    ]
+    seen = judged_share(
+        framed if len(framed) >= LEAST_RATED else [],
+        [float(bool(answer["passed"])) for answer in rated],
+        [answer["people"] or 0.0 for answer in rated],
+    )
+    seen = replace(seen, judge=sum(alone) / len(alone) if alone else None, judged=len(alone))
+    if seen.by != "nothing":
+        return seen
+    why = seen.corrected.why
+    if not any(answer["in_frame"] for answer in answers):
+        why = NO_ROUND
+    elif len(people) > len(rated):
+        why = f"people have rated {len(people)}, and the judge gave a verdict on {len(rated)} of them; {FROM}"
+    nothing = replace(seen.corrected, why=why)
+    return replace(seen, corrected=nothing, people=nothing)

@@ -1,0 +1,349 @@
+"""What people's labels and sets of labels come to: which each text has, how far people agree, which
+version is right.
+
+A text has the labels that more than half of its raters gave; without, it is unsettled and stays in a
+version's figure as wrong in the lower limit and right in the upper (Manski 1989). Versions are judged by
+the random draw alone, agreement is told by first ratings. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from engine.evaluation.statistics.intervals import Interval, ratio_interval, wilson_interval
+from engine.rating.analysis.krippendorff_alpha import Alpha, LabelSet, alpha, set_alpha
+from engine.rating.analysis.round_ratings import answer_of, system_names
+from store.core.rating_schemas import CHECKS, COUNTING, DealtTask, Round, RoundItem, RoundRequest
+
+# What people's labels come to: which label each text has, how far people agree, and how often each version
+# that answered gave the same label.
+#
+# A text has the label that more than half of its raters gave; where none did, it has none. Such texts are
+# harder than others, so a version's figure keeps them: unsettled, counted as wrong for the lower limit and as
+# right for the upper one (Manski 1989), and by how many raters gave its label for the value.
+#
+# A version is judged by the texts of the random draw alone: those that were chosen because they tell most are
+# hard on purpose, and their share says nothing of all requests. A request that came several times counts as
+# often as it came. How far people agree is told by first ratings alone, as more people are asked where they
+# part, and over texts whose chance to be chosen is known, each weighted by it. Pure.
+
+NONE_FITS = "\n"  # for agreement: no label, which is one line, is so written
+
+
+class ServedLabel(NamedTuple):
+    """What a version gave an item; times: how often. random: the item is of a random draw."""
+
+    item_id: int
+    version: str
+    label: str
+    random: bool
+    times: int = 1
+
+
+class VersionAccuracy(NamedTuple):
+    """How often a version's label is that of people. random: of the texts that were drawn at random;
+    unsettled: of them those on which people part; telling, telling_right: of the others, which are hard on
+    purpose."""
+
+    version: str
+    random: Interval
+    unsettled: int
+    telling: int
+    telling_right: int
+
+
+@dataclass(frozen=True)
+class LabelFigures:
+    """majority: of each text that people settled. counts: label -> texts, the most frequent first; None where
+    none of the labels fits. disputed: texts without a majority. same_again: share of second looks at which a
+    rater gave the same label."""
+
+    majority: Mapping[int, str | None]
+    counts: list[tuple[str | None, int]]
+    disputed: list[int]
+    alpha: Alpha
+    same_again: Interval
+    ratings: int
+    skipped: int
+    accuracy: list[VersionAccuracy]
+
+
+def served_labels(
+    round: Round, items: Sequence[RoundItem], requests: Sequence[RoundRequest]
+) -> list[ServedLabel]:
+    """What versions gave: of requests as they were logged, of a data set's rows what its models answered. A
+    label is what stands between the spaces and line breaks around it, as in the labels that people choose
+    from."""
+    if round["config"].get("requests"):
+        counted = Counter(
+            (each["item_id"], each["version"], (each["label"] or "").strip(), each["random"])
+            for each in requests
+        )
+        return [ServedLabel(*key, times) for key, times in counted.items()]
+    random, names = round["config"].get("choice") != "telling", system_names(round)
+    return [
+        ServedLabel(item["item_id"], name, answer.strip(), random)
+        for item in items
+        if not item["check"]
+        for name, answer in zip(names, item["answers"], strict=True)
+        if answer is not None
+    ]
+
+
+def chance_weights(
+    round: Round, items: Sequence[RoundItem], requests: Sequence[RoundRequest]
+) -> dict[int, float]:
+    """item id -> 1 / the chance that it had to be chosen, of items that had one: logged requests that were
+    chosen because they tell most had none."""
+    telling = {each["item_id"] for each in requests if not each["random"]}
+    if not round["config"].get("requests"):
+        telling = set()
+    return {item["item_id"]: item["weight"] for item in items if item["item_id"] not in telling}
+
+
+def label_figures(
+    tasks: Sequence[DealtTask],
+    served: Sequence[ServedLabel],
+    weights: Mapping[int, float],
+    left_out: Collection[str] = (),
+) -> LabelFigures:
+    """weights: as `chance_weights` has them; left_out: ids of raters who don't count."""
+    counted = [
+        task
+        for task in tasks
+        if task["answer"] and task["purpose"] not in CHECKS and task["person_id"] not in left_out
+    ]
+    labelled = [task for task in counted if "label" in (task["answer"] or {})]
+    first = [task for task in labelled if task["purpose"] in COUNTING]
+    by_item: dict[int, list[str | None]] = defaultdict(list)
+    for task in first:
+        by_item[task["item_id"]].append(given_label(task))
+    majority, disputed = {}, []
+    for item_id, labels in sorted(by_item.items()):
+        label, count = Counter(labels).most_common(1)[0]
+        if 2 * count > len(labels):
+            majority[item_id] = label
+        else:
+            disputed.append(item_id)
+    parted = {item: by_item[item] for item in disputed}
+    by_version: dict[str, list[ServedLabel]] = defaultdict(list)
+    for each in served:
+        by_version[each.version].append(each)
+    return LabelFigures(
+        majority,
+        Counter(majority.values()).most_common(),
+        disputed,
+        _agreement(first, weights),
+        _same_again(labelled),
+        len(first),
+        sum("label" not in (task["answer"] or {}) for task in counted),
+        [_accuracy(version, own, majority, parted) for version, own in by_version.items()],
+    )
+
+
+def _agreement(rated: Sequence[DealtTask], weights: Mapping[int, float]) -> Alpha:
+    fresh = [task for task in rated if task["purpose"] == "first"]
+    chosen = [task for task in fresh if task["item_id"] in weights]
+    if fresh and not chosen:
+        why = "all texts were chosen because they tell most, so that they stand for no others"
+        return Alpha(Interval(math.nan, None, None, 0, why=why), 0, "nominal")
+    given = [given_label(task) for task in chosen]
+    return alpha(
+        [NONE_FITS if label is None else label for label in given],
+        [task["item_id"] for task in chosen],
+        weights=[weights[task["item_id"]] for task in chosen],
+    )
+
+
+def given_label(task: DealtTask) -> str | None:
+    """The label of a rating that gives one; None where none of the round's fits."""
+    answer: Mapping[str, object] = task["answer"] or {}
+    label = answer["label"]
+    return None if label is None else str(label)
+
+
+def _same_again(labelled: Sequence[DealtTask]) -> Interval:
+    """Of second looks, with what the rater said at the first."""
+    by_id = {task["task_id"]: task for task in labelled}
+    pairs = [
+        (task, by_id[task["repeat_of"]])
+        for task in labelled
+        if task["purpose"] == "repeat" and task["repeat_of"] in by_id
+    ]
+    return _share(sum(given_label(again) == given_label(before) for again, before in pairs), len(pairs))
+
+
+def _share(right: int, n: int) -> Interval:
+    return wilson_interval(right, n) if n else Interval(math.nan, None, None, 0, why="nothing was rated")
+
+
+class _DrawnText:
+    """A text of the random draw under one version: how often it came, and how often that was right: surely,
+    at most, and by how many raters gave the version's label where they part."""
+
+    __slots__ = ("at_most", "by_raters", "surely", "times")
+
+    def __init__(self) -> None:
+        self.times = self.surely = self.at_most = 0
+        self.by_raters = 0.0
+
+
+def _accuracy(
+    version: str,
+    own: Sequence[ServedLabel],
+    majority: Mapping[int, str | None],
+    disputed: Mapping[int, Sequence[str | None]],
+) -> VersionAccuracy:
+    texts: dict[int, _DrawnText] = defaultdict(_DrawnText)
+    parted: set[int] = set()
+    for each in own:
+        item_id, count = each.item_id, each.times
+        if not each.random or (item_id not in majority and item_id not in disputed):
+            continue
+        text = texts[item_id]
+        text.times += count
+        if item_id in majority:
+            hits = count * (each.label == majority[item_id])
+            text.surely, text.at_most = text.surely + hits, text.at_most + hits
+            text.by_raters += hits
+        else:
+            given = disputed[item_id]
+            parted.add(item_id)
+            text.at_most += count
+            text.by_raters += count * given.count(each.label) / len(given)
+    telling = [each for each in own if not each.random and each.item_id in majority]
+    right = sum(each.label == majority[each.item_id] for each in telling)
+    times = [text.times for text in texts.values()]
+    low = _weighted_share([text.surely for text in texts.values()], times)
+    if not parted:
+        return VersionAccuracy(version, low, 0, len(telling), right)
+    high = _weighted_share([text.at_most for text in texts.values()], times)
+    value = sum(text.by_raters for text in texts.values()) / sum(times)
+    interval = Interval(value, low.low, high.high, low.n)
+    return VersionAccuracy(version, interval, len(parted), len(telling), right)
+
+
+def _weighted_share(right: Sequence[int], times: Sequence[int]) -> Interval:
+    """Of texts, each as often as it came. Where all were right or all were wrong no row says how far the next
+    one may be off: then by Wilson, at the number of texts of equal weight that say as much."""
+    if all(count == 1 for count in times):
+        return _share(sum(right), len(right))
+    if 0 < sum(right) < sum(times):
+        return ratio_interval(right, times)
+    effective = max(1, math.floor(sum(times) ** 2 / sum(count**2 for count in times)))
+    return replace(_share(effective if sum(right) else 0, effective), n=len(times))
+
+
+# What people's sets of labels come to: which labels each text has, how often each is given, and how far
+# people agree, on whole sets and on each label.
+#
+# A text has the labels that more than half of its raters gave. A label that exactly half gave is undecided,
+# and so is its text. Agreement is told by first ratings alone, as more people are asked where they part.
+# Pure.
+
+MAX_LABELS = 30  # of which agreement is worked out, the most frequent first
+
+
+class OneLabel(NamedTuple):
+    """texts: that have it; alpha: of whether it is given, None beyond MAX_LABELS."""
+
+    label: str
+    texts: int
+    alpha: Alpha | None
+
+
+@dataclass(frozen=True)
+class LabelSetFigures:
+    """settled: labels of each text that people settled, in the round's order; disputed: texts on a label of
+    which half part from half. same_again: second looks at which a rater gave the very same labels."""
+
+    settled: Mapping[int, list[str]]
+    disputed: list[int]
+    labels: list[OneLabel]
+    alpha: Alpha
+    same_again: Interval | None
+    ratings: int
+    skipped: int
+
+
+def label_set_figures(
+    labels: Sequence[str],
+    tasks: Sequence[DealtTask],
+    weights: Mapping[int, float],
+    left_out: Collection[str] = (),
+) -> LabelSetFigures:
+    """labels: of the round; weights: of items, as `chance_weights` has them."""
+    counted = [task for task in tasks if task["answer"] and task["person_id"] not in left_out]
+    given = [task for task in counted if "labels" in answer_of(task)]
+    voted = [task for task in given if task["purpose"] in ("first", "adjudication")]
+    by_item: dict[int, list[LabelSet]] = defaultdict(list)
+    for task in voted:
+        by_item[task["item_id"]].append(given_labels(task))
+    settled: dict[int, list[str]] = {}
+    disputed = []
+    for item_id, sets in sorted(by_item.items()):
+        counts = Counter(label for labels_of_one in sets for label in labels_of_one)
+        if any(2 * count == len(sets) for count in counts.values()):
+            disputed.append(item_id)
+        else:
+            settled[item_id] = [label for label in labels if 2 * counts[label] > len(sets)]
+    first = [task for task in voted if task["purpose"] == "first" and task["item_id"] in weights]
+    return LabelSetFigures(
+        settled,
+        disputed,
+        _labels(settled, first, weights),
+        _of_sets(first, weights),
+        _same_labels_again(given),
+        len(voted),
+        len(counted) - len(given),
+    )
+
+
+def given_labels(task: DealtTask) -> LabelSet:
+    """Of a rating that gives labels."""
+    return frozenset(answer_of(task)["labels"])
+
+
+def _of_sets(first: Sequence[DealtTask], weights: Mapping[int, float]) -> Alpha:
+    items = [task["item_id"] for task in first]
+    return set_alpha([given_labels(task) for task in first], items, [weights[item] for item in items])
+
+
+def _labels(
+    settled: Mapping[int, list[str]], first: Sequence[DealtTask], weights: Mapping[int, float]
+) -> list[OneLabel]:
+    """Those that somebody gave, of most texts first."""
+    texts = Counter(label for given in settled.values() for label in given)
+    votes = Counter(label for task in first for label in given_labels(task))
+    items = [task["item_id"] for task in first]
+    ordered = sorted(set(texts) | set(votes), key=lambda label: (-texts[label], -votes[label], label))
+    return [
+        OneLabel(
+            label,
+            texts[label],
+            alpha(
+                [label in given_labels(task) for task in first],
+                items,
+                weights=[weights[item] for item in items],
+            )
+            if place < MAX_LABELS
+            else None,
+        )
+        for place, label in enumerate(ordered)
+    ]
+
+
+def _same_labels_again(given: Sequence[DealtTask]) -> Interval | None:
+    """Of second looks, with what the rater said at the first; None without one."""
+    by_id = {task["task_id"]: task for task in given}
+    pairs = [
+        (task, by_id[task["repeat_of"]])
+        for task in given
+        if task["purpose"] == "repeat" and task["repeat_of"] in by_id
+    ]
+    same = sum(given_labels(again) == given_labels(before) for again, before in pairs)
+    return wilson_interval(same, len(pairs)) if pairs else None

@@ -1,0 +1,162 @@
+"""Which prompts people should rate next: those on which models, metrics and a judge disagree most, drawn
+by chance.
+
+Measures of disagreement are ranked before they are put together, so that scales don't matter. Each
+prompt's chance is kept, and with weights of 1 / chance figures are those of all prompts. Pure and seeded.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+# How far models, metrics and a judge part on each prompt: what people could settle there.
+#
+# Each measure is one number a prompt, more where more is parted; they are ranked before they are put together
+# (`engine.rating.analysis.prompt_selection`), so that their scales don't matter. What is not there is not a
+# number.
+
+Floats = NDArray[np.float64]
+_WORD = re.compile(r"\w+")
+
+
+def disagreement(
+    row_ids: Sequence[int],
+    answers: Sequence[Mapping[int, str]],
+    scores: Sequence[Path],
+    judgements: Sequence[Path],
+) -> dict[str, Floats]:
+    """Measures by name. answers, scores: of each model, by row; judgements: of the first two models."""
+    measures = {"words": _words_parted(row_ids, answers)}
+    for metric, by_model in _shared_metrics(scores).items():
+        rows = [[by_row.get(row_id, np.nan) for by_row in by_model] for row_id in row_ids]
+        measures[f"metric {metric}"] = np.ptp(np.array(rows, float), axis=1)
+    for number, path in enumerate(judgements, 1):
+        measures[f"judge {number}"] = _judge_unsure(row_ids, path)
+    return measures
+
+
+def _words_parted(row_ids: Sequence[int], answers: Sequence[Mapping[int, str]]) -> Floats:
+    """1 less the share of words that two answers have in common (Jaccard), in the mean of the pairs."""
+    parted = np.zeros(len(row_ids))
+    for place, row_id in enumerate(row_ids):
+        words = [set(_WORD.findall(by_row[row_id].casefold())) for by_row in answers]
+        pairs = list(itertools.combinations(words, 2))
+        shares = [len(first & other) / max(1, len(first | other)) for first, other in pairs]
+        parted[place] = 1 - float(np.mean(shares)) if shares else np.nan
+    return parted
+
+
+def _shared_metrics(scores: Sequence[Path]) -> dict[str, list[dict[int, float]]]:
+    """metric -> of each model row id -> score, of the metrics that all models have."""
+    read: list[dict[str, dict[int, float]]] = []
+    for path in scores:
+        by_metric: dict[str, dict[int, float]] = {}
+        if path.exists():
+            for row in pq.read_table(path, columns=["row_id", "metric", "score"]).to_pylist():
+                if row["score"] is not None:
+                    by_metric.setdefault(row["metric"], {})[row["row_id"]] = row["score"]
+        read.append(by_metric)
+    shared = set(read[0]).intersection(*read[1:]) if read else set()
+    return {metric: [by_metric[metric] for by_metric in read] for metric in sorted(shared)}
+
+
+def _judge_unsure(row_ids: Sequence[int], path: Path) -> Floats:
+    """1 where the judge's two orders differ or it calls a tie, 0 where it is sure."""
+    if not path.exists():
+        return np.full(len(row_ids), np.nan)
+    rows = pq.read_table(path, columns=["row_id", "score"]).to_pylist()
+    by_row = {row["row_id"]: row["score"] for row in rows if row["score"] is not None}
+    return np.array([1 - 2 * abs(by_row.get(row_id, np.nan) - 0.5) for row_id in row_ids])
+
+
+# Which prompts people should rate next.
+#
+# A prompt tells most where models, metrics and judge are least at one: its score is the mean of the ranks
+# of its measures of disagreement (0 to 1; what was not measured counts as the middle). Taking the highest
+# ones alone would make the round's figures those of hard prompts. So a prompt is drawn by chance, one in
+# proportion to `random_share` of an even chance and the rest of its score (systematic sampling, so that
+# exactly as many are drawn): what each one's chance was is kept, and with weights of 1 / chance figures are
+# those of all prompts. That costs: `effective` evenly drawn prompts would say as much of a mean that has
+# nothing to do with the score. Pure and seeded.
+
+Ints = NDArray[np.int64]
+RANDOM_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """places: the chosen prompts, most telling first; chance: what each one's was, by place in `places`;
+    score: of all prompts. effective: so many evenly drawn prompts say as much."""
+
+    places: Ints
+    chance: Floats
+    score: Floats
+    effective: float
+
+    @property
+    def weights(self) -> Floats:
+        """Of the chosen ones, with which figures are those of all prompts."""
+        weights: Floats = 1 / self.chance
+        return weights
+
+
+def choose(
+    disagreement: Mapping[str, ArrayLike],
+    count: int,
+    *,
+    random_share: float = RANDOM_SHARE,
+    seed: int = 0,
+) -> Choice:
+    """`count` prompts. `disagreement`: measures, more where more is parted, NaN where not measured, one value
+    a prompt. Raises ValueError for no measure, unequal lengths, more than there are, or a bad share."""
+    measures = [np.asarray(values, np.float64) for values in disagreement.values()]
+    if not measures or len({len(values) for values in measures}) > 1:
+        raise ValueError("disagreement: measures must have one value for each prompt, and there must be one.")
+    n = len(measures[0])
+    if not 0 < count <= n:
+        raise ValueError(f"count: {count} of {n} prompts can't be chosen.")
+    if not 0 < random_share <= 1:
+        raise ValueError(f"random_share: {random_share} must be above 0 and at most 1.")
+    score = np.mean([_ranked(values) for values in measures], axis=0)
+    chance = _chances(score, count, random_share)
+    random = np.random.default_rng(seed)
+    order = random.permutation(n)
+    points = random.random() + np.arange(count)
+    ends = np.cumsum(chance[order])
+    ends[-1] = count  # whatever rounding did
+    places = order[np.searchsorted(ends, points, side="right")]
+    places = places[np.argsort(-score[places], kind="stable")]
+    weights = 1 / chance[places]
+    effective = float(weights.sum() ** 2 / np.square(weights).sum())
+    return Choice(places.astype(np.int64), chance[places], score, effective)
+
+
+def _ranked(values: Floats) -> Floats:
+    """Ranks from 0 to 1, the middle where nothing was measured or all are the same."""
+    ranks = np.full(len(values), 0.5)
+    has = np.isfinite(values)
+    if has.sum() > 1:
+        from scipy.stats import rankdata  # dear, and the screens import this file
+
+        ranks[has] = (rankdata(values[has]) - 0.5) / has.sum()
+    return ranks
+
+
+def _chances(score: Floats, count: int, random_share: float) -> Floats:
+    """Chances that sum to `count`, none above 1."""
+    size = random_share + (1 - random_share) * score / score.mean()
+    chance: Floats = size * count / size.sum()
+    while (chance > 1).any():
+        sure = chance >= 1
+        rest = size[~sure]
+        chance[sure] = 1
+        chance[~sure] = rest * (count - sure.sum()) / rest.sum()
+    return chance

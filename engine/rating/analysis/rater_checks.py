@@ -1,0 +1,325 @@
+"""Whether raters answer check items rightly, and whose ratings are left out of training rows for it, or
+for haste.
+
+What is right goes by the protocol: the same answer, order, set or overlapping spans, a score within
+tolerance. A rater is flagged whose exact 95% interval of right answers, of MIN_CHECKS items or more, lies
+below the pass mark, or who is too fast. Pure.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy import special
+
+from engine.evaluation.statistics.intervals import Interval
+from engine.rating.analysis.rater_reliability import is_too_fast
+from engine.rating.analysis.round_ratings import distinct_names, rater_names
+from store.core import formatting
+from store.core.rating_schemas import (
+    CHECKS,
+    COUNTING,
+    GOLD_PASS,
+    GOLD_TOLERANCE,
+    CheckKind,
+    DealtTask,
+    RatingAnswer,
+    RatingsCounted,
+    RatingsLeftOut,
+    Round,
+    RoundItem,
+    TextSpan,
+)
+
+# Whether a rater's answer to a check item is right: one whose answer is known, or stands in its own prompt.
+#
+# What is expected is in terms of the item's own order of answers, what was answered in the order that the
+# rater saw. Right is, of pairs, labels and pass or fail, the same answer; of ranks the same order of all
+# that are expected apart; of a rubric a score within the tolerance, on each criterion that is expected; of
+# a corrected text, or free text, that it contains what is expected, case and white space aside; of several
+# labels the same set; of spans as many, each touching one of the same label. Pure.
+
+ROUNDING = 1e-9  # 0.7 of 10 items is 7, and not 7.000000000000001
+
+
+def is_right(task: DealtTask, expected: RatingAnswer, tolerance: int = GOLD_TOLERANCE) -> bool | None:
+    """Whether the task's rating is what is expected; None where there is none, or it was skipped."""
+    given: Mapping[str, Any] = task["answer"] or {"skipped": True}
+    wanted: Mapping[str, Any] = expected
+    if "skipped" in given:
+        return None
+    if "choice" in wanted:
+        return bool(_in_own_order(task["systems"], given.get("choice")) == wanted["choice"])
+    if "ranks" in wanted:
+        by_place = dict(zip(task["systems"], given.get("ranks", ()), strict=True))
+        return _same_order([by_place[place] for place in sorted(by_place)], wanted["ranks"])
+    if "scores" in wanted:
+        scores = given.get("scores", {})
+        return all(
+            name in scores and abs(scores[name] - score) <= tolerance
+            for name, score in wanted["scores"].items()
+        )
+    for field in ("text", "written"):
+        if field in wanted:
+            return _plain(wanted[field]) in _plain(str(given.get(field, "")))
+    if "labels" in wanted:
+        return set(given.get("labels", ())) == set(wanted["labels"])
+    if "spans" in wanted:
+        return _same_spans(given.get("spans", ()), wanted["spans"])
+    field = "passed" if "passed" in wanted else "label"
+    return bool(given.get(field) == wanted[field])
+
+
+def passed_qualification(
+    tasks: Iterable[DealtTask], items: Iterable[RoundItem], mark: float, tolerance: int = GOLD_TOLERANCE
+) -> bool | None:
+    """Whether a rater's answers to the qualification items are right as often as the mark; None until all are
+    answered. One that was skipped is not right, else whoever skips all of them would pass."""
+    expected = {item["item_id"]: item["expected"] for item in items if item["check"] == "qualification"}
+    answered = {task["item_id"]: task for task in tasks if task["answer"] and task["item_id"] in expected}
+    if len(answered) < len(expected):
+        return None
+    right = sum(
+        answer is not None and is_right(answered[item_id], answer, tolerance) is True
+        for item_id, answer in expected.items()
+    )
+    return right >= mark * len(expected) - ROUNDING
+
+
+def _in_own_order(systems: Sequence[int], choice: object) -> object:
+    """A choice of a side as the answer at that place of the item."""
+    side = {"A": systems[0], "B": systems[-1]}.get(str(choice))
+    return choice if side is None else "AB"[side]
+
+
+def _same_order(given: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether all that are known to be apart are apart in the same direction."""
+    return all(
+        (given[first] < given[other]) == (wanted[first] < wanted[other]) and given[first] != given[other]
+        for first, other in itertools.combinations(range(len(wanted)), 2)
+        if wanted[first] != wanted[other]
+    )
+
+
+def _same_spans(given: Sequence[TextSpan], wanted: Sequence[TextSpan]) -> bool:
+    """As many, and for each that is known one of its label that touches it."""
+    return len(given) == len(wanted) and all(
+        any(
+            span["label"] == expected["label"]
+            and span["start"] < expected["end"]
+            and expected["start"] < span["end"]
+            for span in given
+        )
+        for expected in wanted
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+# Raters whose ratings are left out of training rows unless somebody takes them in: too fast, or surely below
+# the pass mark on items whose answer is known.
+#
+# Too fast is the rule of `profiles`, of any protocol. Below the pass mark is a claim: the exact 95%
+# interval of the rater's share of right answers lies below it, of MIN_CHECKS items or more. Of a rater who
+# is right as often as the mark that happens in at most 1 of 40, of gold and of attention items each, so
+# that at most 1 of 20 is flagged, and of one who is right more often still fewer. Pure.
+
+MIN_CHECKS = 5  # answered, under which nothing is held against a rater
+TAIL = 0.025  # of each of the two kinds
+GRADED: tuple[CheckKind, ...] = ("gold", "attention")  # the qualification has a rule of its own
+FAILING: dict[CheckKind, str] = {"gold": "failing gold items", "attention": "failing attention items"}
+TOO_FAST = "too fast"
+
+
+@dataclass(frozen=True)
+class RaterChecks:
+    """How a rater did on check items, and why the ratings may be worth little. ratings: votes, without
+    checks and repeats. shares: right of answered, by kind of check. flags: in words; empty of most."""
+
+    person_id: str
+    rater: str
+    ratings: int
+    shares: Mapping[CheckKind, Interval]
+    flags: tuple[str, ...]
+
+
+class RaterPace(NamedTuple):
+    """How much a rater has rated, and how fast. ratings: votes, without checks and repeats; seconds: the
+    median of votes and second looks, NaN where none was measured, as of judges."""
+
+    rater: str
+    ratings: int
+    seconds: float
+
+
+def rater_checks(round: Round, tasks: Sequence[DealtTask], items: Iterable[RoundItem]) -> list[RaterChecks]:
+    """Of each rater who has a task, in the order of their first."""
+    own: dict[str, list[DealtTask]] = defaultdict(list)
+    for task in tasks:
+        own[task["person_id"]].append(task)
+    names = rater_names(tasks)
+    paces = {
+        person_id: RaterPace(
+            names[person_id],
+            sum(task["purpose"] in COUNTING for task in rated if _is_answered(task)),
+            _median(task["seconds"] for task in rated if _is_vote(task)),
+        )
+        for person_id, rated in own.items()
+    }
+    return _graded(round["config"], paces, own, items)
+
+
+def checks_of_rated(
+    round: Round, rated: pa.Table, checking: Sequence[DealtTask], items: Iterable[RoundItem]
+) -> list[RaterChecks]:
+    """The same, of votes as the query `rated` has them, and of the tasks by which raters are checked: in a
+    blink for tens of thousands, which are no documents."""
+    own: dict[str, list[DealtTask]] = defaultdict(list)
+    for task in checking:
+        own[task["person_id"]].append(task)
+    column = rated["person_id"].combine_chunks().dictionary_encode()
+    people, place = column.dictionary.to_pylist(), column.indices.to_numpy()
+    first = np.unique(place, return_index=True)[1]
+    called = dict(zip(people, rated["person_name"].take(pa.array(first)).to_pylist(), strict=True))
+    called |= {person: tasks[0]["person_name"] for person, tasks in own.items() if person not in called}
+    names = {person_id: name for name, person_id in distinct_names(called, called.values()).items()}
+    answered = ~rated["skipped"].to_numpy().astype(bool)
+    counts = answered & pc.is_in(rated["purpose"], pa.array(sorted(COUNTING))).to_numpy()
+    votes = np.bincount(place[counts], minlength=len(people))
+    seconds = rated["seconds"].to_numpy().astype(np.float64)
+    measured = answered & np.isfinite(seconds) & (seconds != 0)
+    ends = np.cumsum(np.bincount(place[measured], minlength=len(people)))
+    by_person = np.split(seconds[measured][np.argsort(place[measured], kind="stable")], ends[:-1])
+    paces = {
+        person: RaterPace(
+            names[person], int(count), float(np.median(own_seconds)) if len(own_seconds) else math.nan
+        )
+        for person, count, own_seconds in zip(people, votes, by_person, strict=bool(people))
+    }
+    paces |= {person: RaterPace(names[person], 0, math.nan) for person in own if person not in paces}
+    return _graded(round["config"], paces, own, items)
+
+
+def _graded(
+    config: Mapping[str, Any],
+    paces: Mapping[str, RaterPace],
+    tasks: Mapping[str, Sequence[DealtTask]],
+    items: Iterable[RoundItem],
+) -> list[RaterChecks]:
+    """By person id how each rates, and the tasks among which those with an item that checks are graded."""
+    checked = {item["item_id"]: item for item in items if item["check"]}
+    measured = {person: pace.seconds for person, pace in paces.items() if not math.isnan(pace.seconds)}
+    tolerance, mark = config.get("gold_tolerance", GOLD_TOLERANCE), config.get("gold_pass", GOLD_PASS)
+    graded = []
+    for person_id, pace in paces.items():
+        grades = grade_checks(tasks.get(person_id, ()), checked, tolerance)
+        others = [at for other, at in measured.items() if other != person_id]
+        flags = [TOO_FAST] if is_too_fast(pace.ratings, pace.seconds, others) else []
+        flags += [FAILING[kind] for kind in GRADED if kind in grades and is_surely_below(*grades[kind], mark)]
+        shares = {kind: right_share(*grade) for kind, grade in grades.items()}
+        graded.append(RaterChecks(person_id, pace.rater, pace.ratings, shares, tuple(flags)))
+    return graded
+
+
+def grade_checks(
+    tasks: Iterable[DealtTask], checked: Mapping[int, RoundItem], tolerance: int
+) -> dict[CheckKind, tuple[int, int]]:
+    """Right of answered, by kind of check; kinds of which nothing was answered lack. An attention item names
+    the very answer, so that nothing beside it is right."""
+    grades: dict[CheckKind, tuple[int, int]] = {}
+    for task in tasks:
+        item = checked.get(task["item_id"])
+        if item is None or item["check"] is None or item["expected"] is None:
+            continue
+        right = is_right(task, item["expected"], 0 if item["check"] == "attention" else tolerance)
+        if right is not None:
+            before, n = grades.get(item["check"], (0, 0))
+            grades[item["check"]] = (before + right, n + 1)
+    return grades
+
+
+def failed_qualification(round: Round, tasks: Sequence[DealtTask], items: Sequence[RoundItem]) -> list[str]:
+    """Ids of the raters who answered every qualification item, and too few right."""
+    config = round["config"]
+    mark, tolerance = config.get("qualification_pass", 0.0), config.get("gold_tolerance", GOLD_TOLERANCE)
+    own: dict[str, list[DealtTask]] = defaultdict(list)
+    for task in tasks:
+        own[task["person_id"]].append(task)
+    return [
+        person_id
+        for person_id, mine in own.items()
+        if passed_qualification(mine, items, mark, tolerance) is False
+    ]
+
+
+def right_share(right: int, n: int) -> Interval:
+    """The share of right answers, with the exact interval (Clopper and Pearson 1934): of 5 items Wilson's
+    covers 92% of raters who are right in 90%."""
+    low = float(special.betaincinv(right, n - right + 1, TAIL)) if right else 0.0
+    high = float(special.betaincinv(right + 1, n - right, 1 - TAIL)) if right < n else 1.0
+    return Interval(right / n, low, high, n)
+
+
+def is_surely_below(right: int, n: int, mark: float) -> bool:
+    """Whether the interval of the share lies below the mark, of items enough."""
+    return n >= MIN_CHECKS and (right_share(right, n).high or 0.0) < mark
+
+
+def count_ratings(
+    checks: Sequence[RaterChecks], left_out: Collection[str], *, include_flagged: bool = False
+) -> RatingsCounted:
+    """What counts, by who was left out by hand, and who is flagged unless flagged raters are wanted too."""
+    out: list[RatingsLeftOut] = []
+    for each in checks:
+        by_hand = ["left out by hand"] if each.person_id in left_out else []
+        reasons = by_hand or (() if include_flagged else each.flags)
+        if reasons:
+            reason = " and ".join(reasons)
+            out.append(
+                RatingsLeftOut(
+                    person_id=each.person_id, rater=each.rater, ratings=each.ratings, reason=reason
+                )
+            )
+    gone = {each["person_id"] for each in out}
+    counted = [each.ratings for each in checks if each.person_id not in gone and each.ratings]
+    return {"ratings": sum(counted), "raters": len(counted), "left_out": out}
+
+
+def counted_sentence(counted: RatingsCounted) -> str:
+    """ "312 ratings of 4 raters; left out 41 ratings of 1 rater flagged as too fast"."""
+    lines = [_of(counted["ratings"], counted["raters"])]
+    by_reason: dict[str, list[RatingsLeftOut]] = defaultdict(list)
+    for each in counted["left_out"]:
+        by_reason[each["reason"]].append(each)
+    for reason, out in by_reason.items():
+        flagged = reason if reason == "left out by hand" else f"flagged as {reason}"
+        lines.append(f"left out {_of(sum(each['ratings'] for each in out), len(out))} {flagged}")
+    return "; ".join(lines)
+
+
+def _of(ratings: int, raters: int) -> str:
+    return f"{formatting.plural(ratings, 'rating')} of {formatting.plural(raters, 'rater')}"
+
+
+def _median(seconds: Iterable[float | None]) -> float:
+    measured = [each for each in seconds if each and math.isfinite(each)]
+    return float(np.median(measured)) if measured else math.nan
+
+
+def _is_vote(task: DealtTask) -> bool:
+    """Second looks too."""
+    return _is_answered(task) and task["purpose"] not in CHECKS
+
+
+def _is_answered(task: DealtTask) -> bool:
+    return task["answer"] is not None and "skipped" not in task["answer"]

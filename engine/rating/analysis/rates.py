@@ -1,0 +1,374 @@
+"""Ratings of single answers as arrays, and what they come to: how often a system wins, passes, and how it
+scores.
+
+Shares and means have intervals over items and raters (`clustered`); each item and pair counts once, or as
+its chance to be rated says. Two systems' scores are compared where one rater scored both answers to one
+item; differences are corrected for the number of criteria and pairs (Bonferroni). Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.evaluation.statistics import clustered
+from engine.evaluation.statistics.clustered import RatingClusters
+from engine.evaluation.statistics.intervals import Interval
+from engine.rating.analysis.comparisons import Bools, Comparisons, Floats, PairOutcome, check_places, placed
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Scale = tuple[float, float]  # the worst score and the best
+FIVE_POINTS: Scale = (1, 5)
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What ratings of single answers share: which system's answer, to which item, by whom. weights: 1 /
+    chance of the item to be rated at all, where not all had the same."""
+
+    systems: tuple[str, ...]
+    system: IntArray
+    item: IntArray
+    rater: IntArray
+    raters: tuple[str, ...]
+    items: tuple[str, ...]
+    weights: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.system)
+        for field, names in (("system", self.systems), ("item", self.items), ("rater", self.raters)):
+            check_places(field, getattr(self, field), n, len(names))
+        if self.weights is not None and np.shape(self.weights) != (n,):
+            raise ValueError(f"weights: {np.shape(self.weights)} is not one for each of {n} ratings.")
+
+    def __len__(self) -> int:
+        return len(self.system)
+
+    @property
+    def item_weights(self) -> FloatArray:
+        """Of each rating, that of its item."""
+        return np.ones(len(self)) if self.weights is None else self.weights
+
+    def clusters(self, chosen: BoolArray) -> RatingClusters:
+        """Of these ratings of one system by one criterion: each item counts once, or as its chance says,
+        however many rated it."""
+        _, place, ratings = np.unique(self.item[chosen], return_inverse=True, return_counts=True)
+        return RatingClusters(
+            self.item[chosen], self.rater[chosen], self.item_weights[chosen] / ratings[place]
+        )
+
+
+def _graded(
+    system: Sequence[str], item: Sequence[object], rater: Sequence[object], weights: Sequence[float] | None
+) -> dict[str, Any]:
+    systems, items, raters = placed(system), placed(item), placed(rater)
+    return {"systems": systems.names, "system": systems.places, "item": items.places, "rater": raters.places,
+            "raters": raters.names, "items": items.names,
+            "weights": None if weights is None else np.asarray(weights, np.float64)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CriterionScores(Graded):
+    """Scores, each of one answer by one criterion; scales: of each criterion."""
+
+    criteria: tuple[str, ...] = ()
+    scales: tuple[Scale, ...] = ()
+    criterion: IntArray = None  # type: ignore[assignment]
+    score: FloatArray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_places("criterion", self.criterion, len(self), len(self.criteria))
+        if np.shape(self.score) != (len(self),):
+            raise ValueError(f"score: {np.shape(self.score)} is not one for each of {len(self)} ratings.")
+        if len(self.scales) != len(self.criteria):
+            raise ValueError(
+                f"scales: {len(self.scales)} are not one for each of {len(self.criteria)} criteria."
+            )
+        worst, best = np.array(self.scales, np.float64).reshape(-1, 2)[self.criterion].T
+        wrong = np.flatnonzero(~((self.score >= worst) & (self.score <= best)))
+        if len(wrong):
+            place = wrong[0]
+            scale = f"{worst[place]:g} to {best[place]:g}"
+            raise ValueError(f"score: entry {place} is {self.score[place]:g}, not {scale}.")
+
+    @classmethod
+    def of(
+        cls,
+        system: Sequence[str],
+        item: Sequence[object],
+        rater: Sequence[object],
+        criterion: Sequence[str],
+        score: Sequence[float],
+        weights: Sequence[float] | None = None,
+        scales: Mapping[str, Scale] | None = None,
+    ) -> CriterionScores:
+        """From names; scales: by criterion, five points of one that is not there."""
+        criteria = placed(criterion)
+        of_each = tuple((scales or {}).get(name, FIVE_POINTS) for name in criteria.names)
+        return cls(
+            **_graded(system, item, rater, weights), criteria=criteria.names, criterion=criteria.places,
+            scales=of_each, score=np.asarray(score, np.float64),
+        )  # fmt: skip
+
+    def overall(self, name: str) -> CriterionScores:
+        """One score of each rating over all criteria under this name: each counts the same, from 0 for its
+        worst point to 100 for its best. A rating without a score by each of them has none."""
+        sums: dict[tuple[int, int, int], list[float]] = {}
+        weight_of: dict[int, float] = dict(zip(self.item.tolist(), self.item_weights.tolist(), strict=True))
+        for entry, key in enumerate(
+            zip(self.system.tolist(), self.item.tolist(), self.rater.tolist(), strict=True)
+        ):
+            worst, best = self.scales[self.criterion[entry]]
+            sums.setdefault(key, []).append(100 * (float(self.score[entry]) - worst) / (best - worst))
+        whole = {key: parts for key, parts in sums.items() if len(parts) == len(self.criteria)}
+        system, item, rater = np.array(list(whole), np.int64).reshape(-1, 3).T
+        return CriterionScores(
+            self.systems, system, item, rater, self.raters, self.items,
+            np.array([weight_of[place] for place in item.tolist()]),
+            criteria=(name,), scales=((0.0, 100.0),), criterion=np.zeros(len(item), np.int64),
+            score=np.array([np.mean(parts) for parts in whole.values()], np.float64),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Passes(Graded):
+    """Whether one answer passed."""
+
+    passed: BoolArray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if np.shape(self.passed) != (len(self),):
+            raise ValueError(f"passed: {np.shape(self.passed)} is not one for each of {len(self)} ratings.")
+
+    @classmethod
+    def of(
+        cls,
+        system: Sequence[str],
+        item: Sequence[object],
+        rater: Sequence[object],
+        passed: Sequence[bool],
+        weights: Sequence[float] | None = None,
+    ) -> Passes:
+        """From names."""
+        return cls(**_graded(system, item, rater, weights), passed=np.asarray(passed, bool))
+
+
+@dataclass(frozen=True)
+class Ranks(Graded):
+    """The rank that one rater gave one answer among those to its item: 1 is best, equal ranks are ties.
+    Entries of one ranking stand in the order in which the answers were shown."""
+
+    rank: IntArray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if np.shape(self.rank) != (len(self),):
+            raise ValueError(f"rank: {np.shape(self.rank)} is not one for each of {len(self)} answers.")
+
+    @classmethod
+    def of(
+        cls,
+        system: Sequence[str],
+        item: Sequence[object],
+        rater: Sequence[object],
+        rank: Sequence[int],
+        weights: Sequence[float] | None = None,
+    ) -> Ranks:
+        """From names."""
+        return cls(**_graded(system, item, rater, weights), rank=np.asarray(rank, np.int64))
+
+
+def comparisons_of(ranks: Ranks) -> Comparisons:
+    """The comparisons that rankings imply, each of two answers. Those of one ranking are not independent: all
+    that resamples them takes items and raters, and never comparisons."""
+    _, first_entry, ranking, sizes = np.unique(
+        np.column_stack([ranks.item, ranks.rater]) @ [len(ranks.raters) + 1, 1],
+        return_index=True, return_inverse=True, return_counts=True,
+    )  # fmt: skip
+    entries = np.lexsort((np.arange(len(ranking)), first_entry[ranking]))  # rankings in their order
+    sizes = sizes[np.argsort(first_entry)]
+    starts = np.cumsum(sizes) - sizes
+    pairs = np.zeros((int((sizes * (sizes - 1) // 2).sum()), 2), np.int64)
+    ends = np.cumsum(sizes * (sizes - 1) // 2)
+    for size in np.unique(sizes[sizes > 1]).tolist():
+        chosen, combined = sizes == size, np.array([*combinations(range(size), 2)])
+        places = (ends[chosen] - len(combined))[:, None] + np.arange(len(combined))
+        pairs[places] = entries[starts[chosen][:, None, None] + combined]
+    first, second = pairs.T
+    apart = ranks.rank[first] - ranks.rank[second]
+    outcome = np.where(apart < 0, PairOutcome.LEFT, np.where(apart > 0, PairOutcome.RIGHT, PairOutcome.TIE))
+    return Comparisons(
+        ranks.systems, ranks.system[first], ranks.system[second], outcome.astype(np.int64),
+        ranks.item[first], ranks.rater[first], ranks.raters, ranks.items,
+        weights=None if ranks.weights is None else ranks.weights[first],
+    )  # fmt: skip
+
+
+# How often a system won, tied and lost, how often both were bad, and what the side did.
+#
+# Shares of ratings in which each item and pair counts once, or as often as its chance to be rated says, with
+# intervals over items and raters (`clustered.py`). A tie is named a tie; the one figure
+# that counts it as half a win says so. Which side was shown left is drawn by chance, so that the share of
+# decided ratings that it won is the side's doing. Pure.
+
+
+@dataclass(frozen=True)
+class WinRates:
+    """Shares of all ratings of a system; score: of those in which not both were bad, with ties as half."""
+
+    wins: Interval
+    ties: Interval
+    losses: Interval
+    both_bad: Interval
+    score: Interval
+    n: int
+
+
+@dataclass(frozen=True)
+class PositionEffect:
+    """share: of decided ratings that the left side won. why: it does not say what the side does."""
+
+    share: Interval
+    why: str = ""
+
+
+def clusters_of(comparisons: Comparisons) -> RatingClusters:
+    """Its items and raters, and what each rating weighs."""
+    return RatingClusters(comparisons.item, comparisons.rater, comparisons.vote_weights)
+
+
+def win_rates(comparisons: Comparisons, system: str, other: str | None = None) -> WinRates:
+    """Of a system against all others that it met, or against one. Raises ValueError for none of them."""
+    place = comparisons.place_of(system)
+    chosen = (comparisons.left == place) | (comparisons.right == place)
+    if other is not None:
+        chosen &= comparisons.of_pair(place, comparisons.place_of(other))
+    rated = comparisons.take(chosen & comparisons.counted)
+    toward = (np.where(rated.left == place, rated.signs, -rated.signs) + 1) / 2
+    tie, bad = (rated.outcome == outcome for outcome in (PairOutcome.TIE, PairOutcome.BOTH_BAD))
+    decided, clusters = ~(tie | bad), clusters_of(rated)
+
+    def share(hits: Floats | Bools) -> Interval:
+        return clustered.share(hits, clusters)
+
+    score = clustered.mean(toward[~bad], clusters_of(rated.take(~bad)), bounds=(0.0, 1.0))
+    return WinRates(
+        share(toward * decided), share(tie), share((1 - toward) * decided), share(bad), score, len(rated)
+    )
+
+
+def both_bad_rate(comparisons: Comparisons) -> Interval:
+    """Share of all ratings that say that neither answer is any good."""
+    rated = comparisons.take(comparisons.counted)
+    return clustered.share(rated.outcome == PairOutcome.BOTH_BAD, clusters_of(rated))
+
+
+def position(comparisons: Comparisons) -> PositionEffect:
+    """What being shown left does."""
+    rated = comparisons.take(comparisons.counted)
+    decided = rated.take(rated.outcome < PairOutcome.TIE)
+    share = clustered.share(decided.outcome == PairOutcome.LEFT, clusters_of(decided))
+    why = "models stood mostly on one side each" if rated.stood_on_one_side else ""
+    return PositionEffect(share, why)
+
+
+# Scores by criterion and passes: means, differences and shares with intervals over items and raters.
+#
+# Two systems are compared where one rater scored the answers of both to one item, so that what an item or a
+# rater is like cancels out. Intervals of the differences are corrected for the number of criteria
+# (Bonferroni), and of pairs of systems where several are compared. Pure.
+
+
+def criterion_means(scores: CriterionScores) -> dict[tuple[str, str], Interval]:
+    """Of each system and criterion that has a score."""
+    means: dict[tuple[str, str], Interval] = {}
+    for s, system in enumerate(scores.systems):
+        for c, criterion in enumerate(scores.criteria):
+            chosen = (scores.system == s) & (scores.criterion == c)
+            if chosen.any():
+                clusters = scores.clusters(chosen)
+                means[system, criterion] = clustered.mean(
+                    scores.score[chosen], clusters, bounds=scores.scales[c]
+                )
+    return means
+
+
+def criterion_differences(
+    scores: CriterionScores, first: str, second: str, *, compared: int = 0, confidence: float = 0.95
+) -> dict[str, Interval]:
+    """First minus second by each criterion. compared: differences that are told beside each other, as many as
+    there are criteria where 0. Raises ValueError for a system without scores."""
+    for name in (first, second):
+        if name not in scores.systems:
+            raise ValueError(f"{name!r} is none of {', '.join(scores.systems)}.")
+    places = scores.systems.index(first), scores.systems.index(second)
+    level = 1 - (1 - confidence) / max(1, compared or len(scores.criteria))
+    return {
+        criterion: _paired(scores, place, *places, level) for place, criterion in enumerate(scores.criteria)
+    }
+
+
+def _paired(scores: CriterionScores, criterion: int, first: int, second: int, confidence: float) -> Interval:
+    """Over raters' scores of both answers to an item."""
+    both = _both(scores, criterion, first, second)
+    weight_of = dict(zip(scores.item.tolist(), scores.item_weights.tolist(), strict=True))
+    if not both:
+        return Interval(math.nan, None, None, 0, why="no rater scored both answers to an item")
+    item, rater = np.array(list(both)).T
+    weight = np.array([weight_of[key] for key in item.tolist()])
+    worst, best = scores.scales[criterion]
+    widest = best - worst
+    return clustered.mean(
+        list(both.values()),
+        RatingClusters(item, rater, weight),
+        bounds=(-widest, widest),
+        confidence=confidence,
+    )
+
+
+def _both(scores: CriterionScores, criterion: int, first: int, second: int) -> dict[tuple[int, int], float]:
+    """Item and rater -> the difference, where that rater scored both answers."""
+    cells: dict[tuple[int, int], dict[int, float]] = {}
+    for entry in np.flatnonzero(scores.criterion == criterion):
+        key = int(scores.item[entry]), int(scores.rater[entry])
+        cells.setdefault(key, {})[int(scores.system[entry])] = float(scores.score[entry])
+    return {
+        key: cell[first] - cell[second] for key, cell in cells.items() if first in cell and second in cell
+    }
+
+
+def fewest_raters(scores: CriterionScores) -> int:
+    """Of all means and differences that have ratings, how many raters the one with the fewest rests on:
+    whether all of them tell of other people, too."""
+    present = np.unique(scores.system).tolist()
+    counts = [
+        len(np.unique(scores.rater[(scores.criterion == c) & (scores.system == s)]))
+        for c in range(len(scores.criteria))
+        for s in present
+    ]
+    counts += [
+        len({rater for _, rater in _both(scores, c, first, second)})
+        for c in range(len(scores.criteria))
+        for first, second in combinations(present, 2)
+    ]
+    return min((count for count in counts if count), default=0)
+
+
+def pass_rates(passes: Passes) -> dict[str, Interval]:
+    """The share of each system's answers that passed."""
+    rates = {}
+    for place, system in enumerate(passes.systems):
+        chosen = passes.system == place
+        if chosen.any():
+            rates[system] = clustered.share(passes.passed[chosen], passes.clusters(chosen))
+    return rates

@@ -1,0 +1,310 @@
+"""What strengths might have been in another round: resamples of items, and limits from them.
+
+Every item has a random weight (exponential: the bootstrap of Rubin 1981), and half a win either way, of
+random weight, is shared among the pairs (Jeffreys' prior of two systems), without which a system that always
+won would always win. Limits lie as far from the median as those of the resamples, times what the raters add
+to the error (`clustered.py`), widened to Student's t. Resampling raters as well would count three times what
+is of neither item nor rater (the pigeonhole bootstrap, Owen 2007), and a mean of five random weights reaches
+less far out than what five raters leave open. Where every item has one rating, ratings are independent, no
+variance of clusters is estimated, and the quantile is the normal one. For many pairs at once limits are those
+that the largest difference of each resample keeps to.
+
+A resample is a fit of its own while that is little work. Of tens of thousands of ratings it is one step of
+Newton's from the fit to all of them, as long as each strength is known well enough for the likelihood to be
+as good as square there: with the resample's own information where items are few; where they are many, the sum
+of their scores is normal and the information that of all. Pure and seeded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse, special
+
+from engine.evaluation.statistics import intervals
+from engine.evaluation.statistics.clustered import RatingClusters, cluster_sums, places_of
+from engine.rating.analysis import davidson
+from engine.rating.analysis.comparisons import Comparisons, PairOutcome
+from engine.rating.analysis.davidson import RIDGE, Design, Fit
+
+CHUNK = 4_000_000  # numbers held at a time; with more of them resamples take one step
+TINY = 1e-300
+PRIOR_WINS = 0.5  # either way, of two systems
+COVARIATE_PRIOR = 1 / 5**2  # inverse variance of a coefficient per standard deviation of its covariate
+LITTLE = 0.05  # of the variance that independent ratings would have, under which all say the same
+KNOWN = 0.3  # standard error of a strength or coefficient, up to which one step is enough
+FEW_ITEMS = 500
+LIGHT = 0.01  # part of the variance of a strength that random weights of the prior would add, about twice
+NEAR = 1e-2  # log odds: resamples whose last step was shorter are fitted to a hundredth of that
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Ratings as rows of a design. row, outcome, weight: of each entry, which is a rating, or a side's part
+    of one that leans; x has a column a system and one a covariate, in units of its `scale`; mates: ratings of
+    the same item and pair, in the mean. clusters: of the entries."""
+
+    design: Design
+    row: Ints
+    outcome: Ints
+    weight: Floats
+    scale: Floats
+    mates: float
+    clusters: RatingClusters
+
+    @classmethod
+    def of(cls, rated: Comparisons, differences: Floats) -> Counted:
+        """Of comparisons without those that both were bad, with `differences` [n, k] held equal."""
+        scale = np.sqrt(np.square(differences).mean(axis=0)) if len(rated) else np.ones(differences.shape[1])
+        scale = np.where(scale > 0, scale, 1.0)
+        mates = len(rated) / max(1, len(np.unique(rated.unit)))
+        weights = rated.vote_weights
+        place, outcome, part = _entries(rated)
+        rated, differences, weights = rated.take(place), differences[place], weights[place] * part
+        clusters = RatingClusters(rated.item, rated.rater, weights)
+        weight = weights * (part.sum() / weights.sum()) if len(part) else weights
+        left, right = rated.left, rated.right
+        if not len(scale):  # then sides mean nothing, and half as many rows say the same
+            turned = (left > right) & (outcome < PairOutcome.TIE)
+            left, right, outcome = rated.lower, rated.upper, np.where(turned, 1 - outcome, outcome)
+        if len(scale):
+            columns = np.column_stack([left, right, differences / scale])
+            keys, row = np.unique(columns, axis=0, return_inverse=True)
+        else:  # whole numbers are sorted many times as fast as rows of a table
+            numbers = left * len(rated.systems) + right
+            keys, row = np.column_stack(np.divmod(np.unique(numbers), len(rated.systems))), places_of(numbers)
+        penalty = np.append(np.full(len(rated.systems), RIDGE), np.full(len(scale), COVARIATE_PRIOR))
+        design = Design(np.hstack([_signed(keys[:, :2], len(rated.systems)), keys[:, 2:]]), penalty)
+        return cls(design, row.astype(np.int64), outcome, weight, scale, mates, clusters)
+
+    @property
+    def cells(self) -> Ints:
+        """The place of each entry among the outcomes of the rows."""
+        return self.row * 3 + self.outcome
+
+    @cached_property
+    def whole(self) -> Floats:
+        """Counts of all ratings [rows, 3]."""
+        counts = np.bincount(self.cells, self.weight, 3 * len(self.design.x))
+        return counts.astype(np.float64).reshape(-1, 3)
+
+    def by_item(self, place: Ints, width: int) -> sparse.csr_array:
+        """Sums of weights [items, width], each entry at its `place`."""
+        return sparse.csr_array(
+            (self.weight, (self.clusters.item_place, place)), (self.clusters.items, width)
+        )
+
+
+def _entries(rated: Comparisons) -> tuple[Ints, Ints, Floats]:
+    """Of each entry the place of its rating, its outcome, and the part of the rating that it is: a decided
+    vote in parts is an entry for either side."""
+    soft = np.flatnonzero(rated.soft)
+    place, outcome = np.arange(len(rated)), rated.outcome
+    if not len(soft):
+        return place, outcome, np.ones(len(rated))
+    own = np.where(outcome == PairOutcome.LEFT, 1 + rated.signs, 1 - rated.signs) / 2
+    part = np.where(rated.soft, own, 1.0)
+    return (
+        np.concatenate([place, soft]),
+        np.concatenate([outcome, 1 - outcome[soft]]),
+        np.concatenate([part, 1 - part[soft]]),
+    )
+
+
+def _signed(pairs: Floats | Ints, systems: int) -> Floats:
+    """A row for each two systems: 1 for the first, -1 for the second."""
+    x, every = np.zeros((len(pairs), systems)), np.arange(len(pairs))
+    x[every, pairs[:, 0].astype(np.int64)], x[every, pairs[:, 1].astype(np.int64)] = 1, -1
+    return x
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """`drawn` [resamples, contrasts]; the variance that raters add to each contrast, and the `degrees` of
+    freedom behind it."""
+
+    drawn: Floats
+    of_raters: Floats
+    degrees: Floats
+
+    @cached_property
+    def _in_order(self) -> Floats:
+        """The draws of each contrast, sorted [contrasts, resamples]."""
+        return np.sort(self.drawn.T, axis=1)
+
+    def _quantile(self, level: float) -> Floats:
+        """Of each contrast, between draws as `numpy.quantile` has it."""
+        place = level * (len(self.drawn) - 1)
+        below, above = (self._in_order[:, int(end)] for end in (math.floor(place), math.ceil(place)))
+        quantile: Floats = below + (above - below) * (place - math.floor(place))
+        return quantile
+
+    @cached_property
+    def middle(self) -> Floats:
+        """The median of each contrast."""
+        return self._quantile(0.5)
+
+    def limits(self, confidence: float, together: Ints | None = None) -> tuple[Floats, Floats]:
+        """low and high of each contrast; those `together` hold all at once at that confidence. What items and
+        raters leave open is added up in squares, on either side (`statistics/combined.py`)."""
+        tail = (1 - confidence) / 2
+        low, high = self._quantile(tail), self._quantile(1 - tail)
+        z = float(special.ndtri(1 - tail))
+        times = np.full(self.drawn.shape[1], 1.0)
+        if together is not None and len(together) > 1:
+            off = self.drawn[:, together] - self.middle[together]
+            reach = np.where(off > 0, (high - self.middle)[together], (low - self.middle)[together])
+            largest = (off / np.where(np.abs(reach) > 0, reach, np.inf)).max(axis=1)
+            times[together] = max(1.0, float(np.quantile(largest, confidence)))
+        errors = special.stdtrit(self.degrees, special.ndtr(z * times))
+        below, above = (
+            np.sqrt(np.square(off / z) + self.of_raters) for off in (self.middle - low, high - self.middle)
+        )
+        return self.middle - errors * below, self.middle + errors * above
+
+    @cached_property
+    def errors(self) -> Floats:
+        """The standard error of each contrast, read from the middle of the resamples."""
+        low, high = (self._quantile(float(special.ndtr(z))) for z in (-1.0, 1.0))
+        errors: Floats = np.sqrt(np.square((high - low) / 2) + self.of_raters)
+        return errors
+
+    @cached_property
+    def chance_above(self) -> Floats:
+        """Of each contrast that it lies above 0, no surer than the limits are."""
+        share = ((self.drawn > 0).sum(axis=0) + 0.5) / (len(self.drawn) + 1)
+        whole = np.maximum(self.errors, TINY)
+        of_items = np.sqrt(np.maximum(np.square(whole) - self.of_raters, 0.0))
+        chances: Floats = special.stdtr(self.degrees, special.ndtri(share) * of_items / whole)
+        return chances
+
+
+def resampled(counted: Counted, fitted: Fit, contrasts: Floats, pairs: Ints, draws: int) -> Resampled:
+    """Draws of `contrasts` [k, coefficients and log nu]; `pairs` [pairs, 2] are the systems that met."""
+    clusters = counted.clusters
+    information = davidson.information(counted.design, counted.whole, fitted)
+    scores = davidson.scores(counted.design, fitted, counted.row, counted.outcome)
+    scores *= counted.weight[:, None]
+    of_scores = np.asarray(
+        np.linalg.solve(information, contrasts.T).T, np.float64
+    )  # what a score moves each contrast by
+    spread = clusters.spread(scores, of_scores)
+    plain = (contrasts * of_scores).sum(axis=1)
+    alike = _alike(counted, float(spread.variance.sum() / plain.sum()))
+    least_known = _least_known(counted, plain)
+    prior = _Prior.of(counted, pairs, alike, least_known)
+    work = draws * (3 * len(counted.design.x) + clusters.items)
+    if work > CHUNK and least_known <= KNOWN**2:
+        sums = cluster_sums(scores, clusters.item_place, clusters.items)
+        drawn = _one_step(counted, fitted, information, sums, prior, draws) @ contrasts.T
+    else:
+        drawn = _refitted(counted, fitted, prior, draws) @ contrasts.T
+    degrees = spread.degrees
+    if len(counted.scale):
+        middle = np.median(drawn, axis=0)
+        drawn = middle + (drawn - middle) * _taken_up(clusters.items, len(contrasts[0]) - 1)
+    elif clusters.independent:
+        degrees = np.full(len(contrasts), np.inf)
+    return Resampled(drawn, spread.of_raters, degrees)
+
+
+def _least_known(counted: Counted, variance: Floats) -> float:
+    """The largest variance of a strength or a coefficient; `variance`: of contrasts, as independent ratings
+    would have it, those of strengths first, and log nu's last."""
+    covariates = len(counted.scale)
+    strengths = len(counted.design.penalty) - covariates
+    asked = np.append(variance[:strengths], variance[len(variance) - 1 - covariates : -1])
+    return float(asked.max(initial=0.0))
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """Half a win either way for each two systems, shared among the pairs that met, as a row of x each; with
+    `alike` ratings that say as much as one. is_light: its own weights hardly move anything, so that their
+    mean stands for them."""
+
+    x: Floats
+    wins: float
+    alike: float
+    is_light: bool
+
+    @classmethod
+    def of(cls, counted: Counted, pairs: Ints, alike: float, variance: float) -> _Prior:
+        """With all covariates held equal. variance: of the strength that is least known."""
+        covariates = np.zeros((len(pairs), len(counted.scale)))
+        systems = counted.design.x.shape[1] - len(counted.scale)
+        wins = PRIOR_WINS * (len(np.unique(pairs)) - 1) / len(pairs)
+        x = np.hstack([_signed(pairs, systems), covariates])
+        return cls(x, wins, alike, alike * alike * variance < LIGHT)
+
+    def mean(self) -> Floats:
+        """Counts of equal weight [1, pairs, 3]."""
+        return np.tile([self.alike * self.wins, self.alike * self.wins, 0.0], (1, len(self.x), 1))
+
+    def drawn(self, draws: int, random: np.random.Generator) -> Floats:
+        """Counts of random weight [draws, pairs, 3]."""
+        counts = np.zeros((draws, len(self.x), 3))
+        counts[..., :2] = self.alike * random.standard_gamma(self.wins, (draws, len(self.x), 2))
+        return counts
+
+
+def _one_step(
+    counted: Counted, fitted: Fit, information: Floats, sums: Floats, prior: _Prior, draws: int
+) -> Floats:
+    """Coefficients and log nu of resamples [draws, k + 1], one step from those of all; sums: of scores, by
+    item."""
+    random = np.random.default_rng(0)
+    items, k = sums.shape
+    design = counted.design
+    if items > FEW_ITEMS:
+        values, vectors = np.linalg.eigh(sums.T @ sums)
+        gradient = random.standard_normal((draws, k)) * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
+        own = information[None]
+    else:
+        weights = random.standard_exponential((draws, items))
+        of_items = davidson.information_of_sets(design, counted.by_item(counted.row, len(design.x)), fitted)
+        own = np.tensordot(weights, of_items, axes=1) + np.diag(np.append(design.penalty, RIDGE))
+        gradient = (weights - 1) @ sums
+    theta = np.append(fitted.coefficients[0], fitted.log_nu[0])
+    pulls = prior.mean() if prior.is_light else prior.drawn(draws, random)
+    pulled, held = davidson.derivatives(
+        Design(prior.x, np.zeros(k - 1)), pulls, np.tile(theta, (len(pulls), 1)), np.zeros(k)
+    )
+    step = np.linalg.solve(own + held, (gradient + pulled)[..., None])[..., 0]
+    return np.asarray(theta + step, np.float64)
+
+
+def _refitted(counted: Counted, fitted: Fit, prior: _Prior, draws: int) -> Floats:
+    """Coefficients and log nu of resamples [draws, k + 1], each fitted anew."""
+    random = np.random.default_rng(0)
+    rows, items = len(counted.design.x), counted.clusters.items
+    design = Design(np.vstack([counted.design.x, prior.x]), counted.design.penalty)
+    sums = counted.by_item(counted.cells, 3 * rows).T.tocsr()
+    parts = []
+    for count in intervals.draw_batches(draws, 3 * len(design.x) + items, CHUNK):
+        weights = random.standard_exponential((count, items))
+        counts = np.asarray((sums @ weights.T).T, np.float64).reshape(count, -1, 3)
+        counts = np.concatenate([counts, prior.drawn(count, random)], axis=1)
+        refitted = davidson.fit(design, counts, fitted, converged=NEAR)
+        parts.append(np.column_stack([refitted.coefficients, refitted.log_nu]))
+    return np.vstack(parts)
+
+
+def _taken_up(items: int, parameters: int) -> float:
+    """By how much resamples with covariates are widened: what a coefficient is estimated from it also takes
+    up (as in MacKinnon and White's HC3 with an even share for each item)."""
+    return items / max(items - parameters, items / 2)
+
+
+def _alike(counted: Counted, ratio: float) -> float:
+    """How many ratings say as much as an independent one: no more than there are of an item and a pair, and
+    as many where all say the same, so that nothing is seen of it. ratio: of the variance of contrasts to what
+    it would be of independent ratings."""
+    return counted.mates if ratio < LITTLE else float(np.clip(ratio, 1.0, counted.mates))

@@ -1,0 +1,230 @@
+"""The ratings of a round, as the store has them, in the form that the statistics take.
+
+Sides are kept as they were shown. What was skipped, raters who are left out and check items count for nothing
+here; a repeat counts for its rater's consistency alone, and what was asked for because people part settles
+its item alone. A rating's item is the number of its prompt, and weighs 1 / the chance that it had. Tens of
+thousands of them come as columns of one table (`store.rating.ratings.rated`), which has no texts.
+Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from engine.rating.analysis.comparisons import Comparisons, PairOutcome, Places, length_difference, placed
+from engine.rating.analysis.rates import FIVE_POINTS, CriterionScores, Passes, Ranks, Scale, comparisons_of
+from store.core.rating_schemas import DealtTask, RaterCounts, Round, is_from_elsewhere
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+LENGTH, FORMATTING = "length", "formatting"
+OVERALL = "All criteria together, 0 to 100"
+CHOICES = ("A", "B", "tie", "both_bad")  # in the order of PairOutcome
+
+
+@dataclass(frozen=True)
+class RoundRatings:
+    """What was said in a round; what its protocol does not ask is None. skipped: tasks that were. people:
+    name of a rater -> id. overall: of a rubric of several criteria, one figure over all of them where that
+    was chosen."""
+
+    systems: tuple[str, ...]
+    comparisons: Comparisons | None
+    scores: CriterionScores | None
+    passes: Passes | None
+    ranks: Ranks | None
+    skipped: int
+    people: Mapping[str, str]
+    overall: CriterionScores | None = None
+
+
+def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> RoundRatings:
+    """rated: as the query of that name has it; left_out: ids of raters who don't count. Requests that were
+    chosen because they tell most count for nothing."""
+    names = system_names(round)
+    out = pa.array(sorted(left_out), pa.string())
+    counted = rated.filter(pc.invert(pc.or_(pc.is_in(rated["person_id"], out), rated["telling"])))
+    answered = counted.filter(pc.invert(counted["skipped"]))
+    answers = _Answers.of(names, answered)
+    first = _Answers.of(names, answered.filter(pc.equal(answered["purpose"], "first")))
+    protocol = round["protocol"]
+    comparisons = scores = passes = ranks = None
+    if protocol == "pairwise":
+        comparisons = replace(_pairs(answers), by_vote=is_from_elsewhere(round))
+    elif protocol == "rank":
+        ranks = _ranks(first)
+        comparisons = comparisons_of(ranks)
+    elif protocol == "rubric":
+        scores = _scores(first, _scales(round))
+    elif protocol == "pass_fail":
+        passes = Passes(**first.of_answers(), passed=first.numbers("passed").astype(bool))
+    skipped = len(counted) - len(answered)
+    overall = None
+    if scores is not None and round["config"].get("overall") and len(scores.criteria) > 1:
+        overall = scores.overall(OVERALL)
+    return RoundRatings(names, comparisons, scores, passes, ranks, skipped, answers.people, overall)
+
+
+def label_tasks(rated: pa.Table) -> list[DealtTask]:
+    """Ratings of a round in which a text has one label, as tasks with what its figures read of them."""
+    names = ["task_id", "repeat_of", "item_id", "person_id", "purpose"]
+    fields = zip(*(rated[name].to_pylist() for name in (*names, "label", "skipped")), strict=True)
+    return [
+        cast(
+            DealtTask,
+            {
+                **dict(zip(names, of_task, strict=True)),
+                "answer": {"skipped": True} if skipped else {"label": label},
+            },
+        )
+        for *of_task, label, skipped in fields
+    ]
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Answers of a table, with places for names: systems as they were shown [answers, shown], items and
+    raters each once in the order in which they come."""
+
+    names: tuple[str, ...]
+    table: pa.Table
+    systems: Ints
+    item: Places
+    rater: Places
+    people: Mapping[str, str]
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], table: pa.Table) -> _Answers:
+        systems = pc.list_flatten(table["systems"]).to_numpy().astype(np.int64)
+        ids = _placed(table["person_id"])
+        first = np.unique(ids.places, return_index=True)[1]
+        people = distinct_names(ids.names, table["person_name"].take(pa.array(first)).to_pylist())
+        item = _placed(table["item_id"])
+        raters = Places(tuple(people), ids.places)
+        width = len(systems) // max(1, len(table))
+        return cls(names, table, systems.reshape(len(table), width), item, raters, people)
+
+    def numbers(self, column: str) -> Floats:
+        """A column; NaN where there is none."""
+        values: Floats = self.table[column].cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return values
+
+    def texts(self, column: str) -> list[str]:
+        """A column of texts."""
+        texts: list[str] = self.table[column].to_pylist()
+        return texts
+
+    def of_answers(self, repeats: Ints | None = None) -> dict[str, Any]:
+        """What ratings of single answers share; of each `repeats` entries, else one."""
+        each = np.repeat(np.arange(len(self.table)), 1 if repeats is None else repeats)
+        system = self.systems[each, 0] if len(each) else np.empty(0, np.int64)
+        return {"systems": self.names, "system": system, "item": self.item.places[each],
+                "rater": self.rater.places[each], "raters": self.rater.names, "items": self.item.names,
+                "weights": self.numbers("weight")[each]}  # fmt: skip
+
+
+def _placed(column: pa.ChunkedArray) -> Places:
+    """The values of a column, each once in the order in which they come, and the place of each."""
+    encoded = column.combine_chunks().dictionary_encode()
+    names = tuple(str(value) for value in encoded.dictionary.to_pylist())
+    return Places(names, encoded.indices.to_numpy().astype(np.int64))
+
+
+def system_names(round: Round) -> tuple[str, ...]:
+    """The names of the models, each once: a second one of the same name gets a number."""
+    names: list[str] = []
+    for system in round["systems"]:
+        name, count = system["name"], 1
+        while name in names:
+            count += 1
+            name = f"{system['name']} ({count})"
+        names.append(name)
+    return tuple(names)
+
+
+def rater_names(tasks: Iterable[DealtTask]) -> dict[str, str]:
+    """person id -> a name of their own: two people may bear one."""
+    by_id: dict[str, str] = {}
+    for task in tasks:
+        by_id.setdefault(task["person_id"], task["person_name"])
+    return {person_id: name for name, person_id in distinct_names(by_id, by_id.values()).items()}
+
+
+def names_apart(counts: Iterable[RaterCounts]) -> dict[str, str]:
+    """A name of their own -> person id."""
+    listed = list(counts)
+    return distinct_names([each["person_id"] for each in listed], [each["name"] for each in listed])
+
+
+def distinct_names(ids: Iterable[str], given: Iterable[str]) -> dict[str, str]:
+    """A name of their own -> person id: a second person of the same name gets a number."""
+    people: dict[str, str] = {}
+    for person_id, called in zip(ids, given, strict=True):
+        name, count = called, 1
+        while name in people:
+            count += 1
+            name = f"{called} ({count})"
+        people[name] = person_id
+    return people
+
+
+def answer_of(task: DealtTask) -> Mapping[str, Any]:
+    """What was answered, as a mapping of any fields; empty where nothing was yet."""
+    return task["answer"] or {}
+
+
+def _pairs(answers: _Answers) -> Comparisons:
+    purpose, preference = answers.table["purpose"], answers.numbers("preference")
+    choices = pc.index_in(answers.table["choice"], pa.array(CHOICES)).to_numpy().astype(np.int64)
+    lengths = [answers.numbers(f"{side}_length") for side in ("left", "right")]
+    differences = {
+        LENGTH: length_difference(*lengths),
+        FORMATTING: answers.numbers("left_marks") - answers.numbers("right_marks"),
+    }
+    whole = {name: values for name, values in differences.items() if not np.isnan(values).any()}
+    varying = {name: values for name, values in whole.items() if np.any(values)}  # of some texts says nothing
+    systems = answers.systems.reshape(-1, 2)
+    preference[choices >= PairOutcome.TIE] = np.nan
+    return Comparisons(
+        answers.names, systems[:, 0], systems[:, 1], choices, answers.item.places, answers.rater.places,
+        answers.rater.names, answers.item.names, seconds=answers.numbers("seconds"),
+        repeat=pc.equal(purpose, "repeat").to_numpy(),
+        adjudication=pc.equal(purpose, "adjudication").to_numpy(),
+        covariates=tuple(varying),
+        differences=np.column_stack(list(varying.values())) if varying else np.empty((len(systems), 0)),
+        weights=answers.numbers("weight"),
+        preference=preference if np.isfinite(preference).any() else None,
+    )  # fmt: skip
+
+
+def _ranks(answers: _Answers) -> Ranks:
+    """An entry for each answer of each ranking."""
+    entries = answers.of_answers(np.full(len(answers.table), answers.systems.shape[1]))
+    ranks = pc.list_flatten(answers.table["ranks"]).to_numpy().astype(np.int64)
+    return Ranks(**entries | {"system": answers.systems.ravel()}, rank=ranks)
+
+
+def _scores(answers: _Answers, scales: Mapping[str, Scale]) -> CriterionScores:
+    """An entry for each criterion of each answer."""
+    given: list[dict[str, float]] = [json.loads(scores) for scores in answers.texts("scores")]
+    criteria = placed([criterion for scores in given for criterion in scores])
+    return CriterionScores(
+        **answers.of_answers(np.array([len(scores) for scores in given], np.int64)),
+        criteria=criteria.names, criterion=criteria.places,
+        scales=tuple(scales.get(name, FIVE_POINTS) for name in criteria.names),
+        score=np.array([score for scores in given for score in scores.values()], np.float64),
+    )  # fmt: skip
+
+
+def _scales(round: Round) -> dict[str, Scale]:
+    """Of each criterion: from 1 to its number of points."""
+    criteria = round["config"].get("criteria", [])
+    return {criterion["name"]: (1, len(criterion["anchors"])) for criterion in criteria}

@@ -1,0 +1,152 @@
+"""What people's spans come to: how many of each label, how far people agree on where, and how often
+exactly (F1).
+
+An exact match takes no chance into account: twice the spans that both raters have over all that either
+has. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import NamedTuple
+
+from engine.evaluation.statistics.intervals import Interval, ratio_interval
+from engine.rating.analysis.krippendorff_alpha import Alpha, LabelledSpan, MarkedText, TextId, mark_alpha
+from engine.rating.analysis.round_ratings import answer_of, rater_names
+from engine.rating.training_rows import judged_text
+from store.core.rating_schemas import DealtTask, Round, RoundItem
+
+# How often two raters mark the very same span: F1 of exact matches, over texts.
+#
+# Of two raters' spans of the same texts, twice the spans that both have (start, end and label) over all that
+# either has. It takes no chance into account, and a span that is off by one character matches nothing. Pure.
+
+Counts = dict[int, tuple[int, int]]  # by item: twice the matches, and spans of both
+MIN_TEXTS = 50  # with a span of either, under which there is no interval
+MIN_HITS = 8  # texts with a match, and with a span that has none, likewise
+
+
+@dataclass(frozen=True)
+class SpanMatch:
+    """F1 of two raters; its n counts texts in which either marked something."""
+
+    first: str
+    second: str
+    interval: Interval
+
+
+def span_matches(
+    texts: Sequence[MarkedText], weights: Mapping[int, float] | None = None
+) -> tuple[Interval, list[SpanMatch]]:
+    """Of all pairs of raters together, and of each two that marked texts in common."""
+    by_text: dict[TextId, list[MarkedText]] = defaultdict(list)
+    for text in texts:
+        by_text[text.item, text.text].append(text)
+    counts: dict[tuple[str, str], Counts] = defaultdict(lambda: defaultdict(lambda: (0, 0)))
+    pooled: Counts = defaultdict(lambda: (0, 0))
+    for (item, _), marked in by_text.items():
+        for first, second in combinations(sorted(marked, key=lambda text: text.rater), 2):
+            hits = 2 * len(set(first.spans) & set(second.spans))
+            spans = len(first.spans) + len(second.spans)
+            for of in (counts[first.rater, second.rater], pooled):
+                of[item] = of[item][0] + hits, of[item][1] + spans
+    pairs = [SpanMatch(*pair, _f1(of_pair, weights)) for pair, of_pair in sorted(counts.items())]
+    return _f1(pooled, weights), pairs
+
+
+def _f1(counts: Counts, weights: Mapping[int, float] | None) -> Interval:
+    marked = {item: each for item, each in counts.items() if each[1]}
+    n = len(marked)
+    if not n:
+        return Interval(math.nan, None, None, 0, why="no text that two people had was marked by either")
+    weight = [1.0 if weights is None else weights[item] for item in marked]
+    hits = [part * times for (part, _), times in zip(marked.values(), weight, strict=True)]
+    spans = [part * times for (_, part), times in zip(marked.values(), weight, strict=True)]
+    value = sum(hits) / sum(spans)
+    matched = sum(part > 0 for part in hits)
+    missed = sum(part < whole for part, whole in zip(hits, spans, strict=True))
+    if n < MIN_TEXTS:
+        texts = "1 text is" if n == 1 else f"{n} texts are"
+        return Interval(
+            value, None, None, n, why=f"{texts} too few (from {MIN_TEXTS} on there is an interval)"
+        )
+    if min(matched, missed) < MIN_HITS:
+        what = "with a match" if matched < missed else "without a full match"
+        few = min(matched, missed)
+        return Interval(value, None, None, n, why=f"only {few} of {n:,} texts are {what}")
+    at = ratio_interval(hits, spans)
+    if at.low is None or at.high is None:
+        return at
+    return replace(at, low=max(0.0, at.low), high=min(1.0, at.high))
+
+
+class SpansOfLabel(NamedTuple):
+    """How often a label was marked, and in how many texts."""
+
+    label: str
+    spans: int
+    texts: int
+
+
+@dataclass(frozen=True)
+class SpanFigures:
+    """match: F1 of exact spans over all pairs of raters; pairs: of each two."""
+
+    labels: list[SpansOfLabel]
+    alpha: Alpha
+    match: Interval
+    pairs: list[SpanMatch]
+    texts: int
+    ratings: int
+    skipped: int
+
+
+def span_figures(
+    round: Round, tasks: Sequence[DealtTask], items: Sequence[RoundItem], left_out: Collection[str] = ()
+) -> SpanFigures:
+    """left_out: ids of raters who don't count."""
+    counted = [
+        task
+        for task in tasks
+        if task["answer"]
+        and task["purpose"] in ("first", "adjudication")
+        and task["person_id"] not in left_out
+    ]
+    marked = [task for task in counted if "spans" in answer_of(task)]
+    labels: Counter[str] = Counter()
+    texts_of: dict[str, set[tuple[int, int]]] = {}
+    for task in marked:
+        for span in answer_of(task)["spans"]:
+            labels[span["label"]] += 1
+            texts_of.setdefault(span["label"], set()).add((task["item_id"], task["systems"][0]))
+    texts = list(_marked_texts(round, [task for task in marked if task["purpose"] == "first"], items))
+    weights = {item["item_id"]: item["weight"] for item in items}
+    match, pairs = span_matches(texts, weights)
+    return SpanFigures(
+        [SpansOfLabel(label, count, len(texts_of[label])) for label, count in labels.most_common()],
+        mark_alpha(texts, weights),
+        match,
+        pairs,
+        len({(task["item_id"], task["systems"][0]) for task in marked}),
+        len(marked),
+        len(counted) - len(marked),
+    )
+
+
+def _marked_texts(
+    round: Round, marked: Sequence[DealtTask], items: Sequence[RoundItem]
+) -> Iterator[MarkedText]:
+    """Those that have a character. A text of its own is each answer to an item."""
+    by_id, names = {item["item_id"]: item for item in items}, rater_names(marked)
+    for task in marked:
+        text = judged_text(round["config"].get("subject", "answer"), by_id[task["item_id"]], task["systems"])
+        if text:
+            spans = answer_of(task)["spans"]
+            yield MarkedText(
+                task["item_id"], task["systems"][0], names[task["person_id"]], len(text),
+                tuple(LabelledSpan(span["start"], span["end"], span["label"]) for span in spans),
+            )  # fmt: skip

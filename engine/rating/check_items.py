@@ -1,0 +1,337 @@
+"""The check items of a round, made before it opens: gold and qualification items out of known answers, and
+attention items out of the round's own.
+
+Known answers are rows of a data set (preference pairs of pairwise, labelled texts of label), or of a file: in
+each row `prompt` or `messages`, the answers to rate (`answers`, a list; `answer`, where one is rated), what
+is `expected`, and a `reference` where the round's own items have one. An attention item is one of the round
+whose prompt ends with what to answer, so that nothing tells it from others but reading it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from engine.data.conversion.conversation_turns import RowSkipped, plain, texts_in_text
+from engine.data.readers.file_rows import FileRow, Skipped
+from engine.data.readers.source_reader import open_file
+from engine.rating.answers import check_answer
+from engine.rating.prompt_sources import asked_turns
+from engine.rating.prompts_file import asked_in_row
+from engine.rating.task_selection import groups_of
+from engine.rating.training_rows import last_asked
+from store.core.errors import ConfigError, DataError
+from store.core.home import Home
+from store.core.rating_schemas import CheckKind, PromptTurn, RatingAnswer, RoundItem
+from store.data import dataset_files
+from store.rating.config import MARKING, RoundConfig
+
+FIELD = "gold_file"
+MAX_ROWS = 100_000  # of a file of known answers
+MAX_ATTENTION = 50  # items of a round
+PASSES = {"true": True, "pass": True, "yes": True, "1": True,
+          "false": False, "fail": False, "no": False, "0": False}  # fmt: skip
+ASIDE = "This is a check that prompts are read, whatever the answers are: {ask}."
+
+
+class KnownAnswer(NamedTuple):
+    """A prompt with answers to rate, and what a rater is expected to say of them."""
+
+    turns: list[PromptTurn]
+    answers: list[str]
+    reference: str | None
+    expected: RatingAnswer
+
+
+class KnownAnswers(NamedTuple):
+    """All that a source has. left_out: why other rows are none, and how many."""
+
+    usable: list[KnownAnswer]
+    left_out: Counter[str]
+
+
+# -- known answers ----------------------------------------------------------------------------------
+
+
+def answers_of_dataset(
+    home: Home, fingerprint: str, config: RoundConfig, systems: int, random: np.random.Generator
+) -> KnownAnswers:
+    """The rows of a data set whose answer is known: its better answer, or its label."""
+    columns = ["messages", "rejected", "label"]
+    rows = dataset_files.load(home, fingerprint, columns=columns).to_pylist()
+    left_out: Counter[str] = Counter()
+    usable: list[KnownAnswer] = []
+    for row in rows:
+        try:
+            make = _labelled if config.protocol == "label" else _preferred
+            usable.append(make(row, config, systems, random))
+        except RowSkipped as fault:
+            left_out[str(fault)] += 1
+    return KnownAnswers(usable, left_out)
+
+
+def _preferred(
+    row: Mapping[str, Any], config: RoundConfig, systems: int, random: np.random.Generator
+) -> KnownAnswer:
+    if not row["messages"] or row["rejected"] is None:
+        raise RowSkipped("it has no pair of answers")
+    better_first = bool(random.integers(2))
+    both = [row["messages"][-1]["content"], row["rejected"]]
+    turns = asked_turns(row["messages"], None)
+    expected: RatingAnswer = {"choice": "A" if better_first else "B"}
+    return KnownAnswer(turns, both if better_first else both[::-1], None, expected)
+
+
+def _labelled(
+    row: Mapping[str, Any], config: RoundConfig, systems: int, random: np.random.Generator
+) -> KnownAnswer:
+    if not row["messages"] or row["label"] not in config.labels:
+        raise RowSkipped("its label is none of the round's")
+    expected: RatingAnswer = {"label": row["label"], "note": ""}
+    if config.several_labels:
+        expected = {"labels": [row["label"]], "note": ""}
+    turns, answers = asked_turns(row["messages"], None), _label_answers(row["label"], config, systems, random)
+    return KnownAnswer(turns, answers, None, expected)
+
+
+def _label_answers(label: str, config: RoundConfig, systems: int, random: np.random.Generator) -> list[str]:
+    """Labels as models may have given them, where raters see those: right and wrong alike."""
+    return [label if random.integers(2) else str(random.choice(config.labels)) for _ in range(systems)]
+
+
+def answers_of_file(
+    home: Home,
+    path: Path,
+    config: RoundConfig,
+    systems: int,
+    random: np.random.Generator,
+    check: Callable[[int], None] = lambda rows: None,
+) -> KnownAnswers:
+    """The rows of a file whose answer is known. Raises DataError (gold_file) where it can't be read."""
+    usable: list[KnownAnswer] = []
+    left_out: Counter[str] = Counter()
+    try:
+        with closing(open_file(home, path, has_header=True)) as reader:
+            for number, (_, row) in enumerate(reader.rows()):
+                check(number)
+                if number == MAX_ROWS:
+                    raise DataError(f"{path.name} has more than {MAX_ROWS:,} rows.", fix="Give a part of it.")
+                try:
+                    usable.append(_of_row(row, config, systems, random))
+                except RowSkipped as fault:
+                    left_out[str(fault)] += 1
+    except DataError as error:
+        raise DataError(error.message, fix=error.fix, field=FIELD) from error
+    return KnownAnswers(usable, left_out)
+
+
+def _of_row(
+    row: FileRow | Skipped, config: RoundConfig, systems: int, random: np.random.Generator
+) -> KnownAnswer:
+    if isinstance(row, Skipped):
+        raise RowSkipped(row.reason)
+    turns, reference = asked_in_row(row, "prompt")
+    if row.get("reference"):
+        reference = plain(row["reference"], "reference")
+    if config.protocol == "label":
+        expected = _expected(row.get("expected"), config, systems)
+        given: Mapping[str, Any] = expected
+        label = str(given["label"]) if "label" in given else ", ".join(given["labels"])
+        return KnownAnswer(turns, _label_answers(label, config, systems, random), None, expected)
+    of_prompt = config.protocol in MARKING and config.subject == "prompt"
+    answers = [""] if of_prompt else _answers(row, config, systems)
+    text = last_asked(turns) if of_prompt else answers[0]
+    return KnownAnswer(turns, answers, reference, _expected(row.get("expected"), config, systems, text))
+
+
+def _answers(row: FileRow, config: RoundConfig, systems: int) -> list[str]:
+    """As many as an item of the round shows."""
+    given = texts_in_text(row.get("answers"))
+    if given is None and row.get("answer") is not None:
+        given = [row["answer"]]
+    wanted = {"pairwise": 2, "rank": systems}.get(config.protocol, 1)
+    if not isinstance(given, list) or len(given) != wanted:
+        raise RowSkipped(f"it has not {wanted} answer{'s' if wanted > 1 else ''} to rate")
+    return [plain(text, "an answer") for text in given]
+
+
+def _expected(value: Any, config: RoundConfig, systems: int, text: str = "") -> RatingAnswer:
+    """What a row expects, in the form of the protocol's answers; text: that which spans mark. Raises
+    RowSkipped for what raters can't answer in this round."""
+    value = texts_in_text(value)
+    if value is None or value == "" or value != value:
+        raise RowSkipped("it has no expected answer")
+    document: dict[str, Any]
+    if config.protocol == "pairwise":
+        document = {"choice": str(value).strip()}
+    elif config.protocol == "rank":
+        document = {"ranks": [int(rank) for rank in value] if _are_whole(value) else value}
+    elif config.protocol == "rubric":
+        return _expected_scores(value, config)
+    elif config.protocol == "pass_fail":
+        document = {"passed": PASSES.get(str(value).strip().casefold(), value)}
+    elif config.protocol == "label" and config.several_labels:
+        document = {"labels": value if isinstance(value, list) else [str(value).strip()]}
+    elif config.protocol == "label":
+        document = {"label": str(value).strip()}
+    elif config.protocol == "spans":
+        document = {"spans": value}
+    elif config.protocol == "free_text":
+        document = {"written": str(value)}
+    else:
+        document = {"text": str(value)}
+    return _as_answered(document, config, systems, text)
+
+
+def _expected_scores(value: Any, config: RoundConfig) -> RatingAnswer:
+    """Scores of some criteria, or one number where there is one criterion; what others are given is free."""
+    names = [criterion.name for criterion in config.criteria]
+    scores = value if isinstance(value, dict) else {names[0]: value} if len(names) == 1 else None
+    if not scores or not set(scores) <= set(names) or not _are_whole(list(scores.values())):
+        raise RowSkipped("its expected scores are not whole numbers by the name of a criterion")
+    whole = {str(name): int(float(score)) for name, score in scores.items()}
+    _as_answered({"scores": dict.fromkeys(names, 1) | whole}, config, 1)
+    return {"scores": whole}
+
+
+def _are_whole(values: Any) -> bool:
+    """Whether these are whole numbers, as tables without types write them too."""
+    try:
+        return isinstance(values, list) and all(float(value) == int(float(value)) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _as_answered(document: dict[str, Any], config: RoundConfig, systems: int, text: str = "") -> RatingAnswer:
+    try:
+        return check_answer(config, document, systems, text)
+    except ConfigError as error:
+        raise RowSkipped(f"expected: {error.message}") from error
+
+
+def known_items(
+    source: KnownAnswers,
+    wanted: Mapping[CheckKind, int],
+    first_id: int,
+    random: np.random.Generator,
+) -> list[RoundItem]:
+    """Items drawn at random, each known answer at most once; those of a kind that comes first are sure to be
+    there. Raises DataError where nothing is usable."""
+    if not source.usable:
+        why = "; ".join(f"{reason} ({count:,})" for reason, count in source.left_out.most_common(3))
+        raise DataError(
+            f"None of the known answers fits the round{f': {why}' if why else ''}.",
+            fix="Give rows with prompt, answers and expected, as the round's protocol answers.",
+            field=FIELD,
+        )
+    order = iter(random.permutation(len(source.usable)).tolist())
+    items: list[RoundItem] = []
+    for kind, count in wanted.items():
+        for _, place in zip(range(count), order, strict=False):
+            items.append(_item(first_id + len(items), kind, source.usable[place]))
+    return items
+
+
+# -- attention --------------------------------------------------------------------------------------
+
+
+def attention_items(
+    config: RoundConfig, items: Sequence[RoundItem], systems: int, first_id: int, random: np.random.Generator
+) -> list[RoundItem]:
+    """Items of the round with what to answer at the end of their prompts: as many as one rater can get."""
+    rated = min(config.per_rater or MAX_ROWS, len(items) * len(groups_of(systems, config.protocol)))
+    count = min(int(np.ceil(config.attention_share * rated)), MAX_ATTENTION, len(items))
+    chosen = random.permutation(len(items))[:count].tolist()
+    return [
+        _item(first_id + number, "attention", _with_ask(config, items[place], systems, random))
+        for number, place in enumerate(chosen)
+    ]
+
+
+def _with_ask(config: RoundConfig, item: RoundItem, systems: int, random: np.random.Generator) -> KnownAnswer:
+    answers = _shown_answers(config, item, systems, random)
+    marked = answers[0] if config.subject == "answer" else last_asked(item["prompt"])
+    ask, expected = _ask(config, len(answers), marked, random)
+    turns = [PromptTurn(role=turn["role"], content=turn["content"]) for turn in item["prompt"]]
+    turns = turns or [PromptTurn(role="user", content="")]
+    last = max((place for place, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
+    turns[last]["content"] += f"\n\n{ASIDE.format(ask=ask)}"
+    return KnownAnswer(turns, answers, item["reference"], expected)
+
+
+def _shown_answers(
+    config: RoundConfig, item: RoundItem, systems: int, random: np.random.Generator
+) -> list[str]:
+    """Of as many models as an item of the round shows, drawn."""
+    if config.protocol in ("rank", "label"):
+        return [text or "" for text in item["answers"]]
+    count = 2 if config.protocol == "pairwise" else 1
+    return [item["answers"][place] or "" for place in random.permutation(systems)[:count].tolist()]
+
+
+def _ask(
+    config: RoundConfig, answers: int, marked: str, random: np.random.Generator
+) -> tuple[str, RatingAnswer]:
+    """What to answer, in words and as an answer: drawn, so that no habit is right. marked: that of spans."""
+    first = bool(random.integers(2))
+    if config.protocol == "pairwise":
+        choice: Literal["A", "B"] = "A" if first else "B"
+        return f"choose answer {choice}", {"choice": choice}
+    if config.protocol == "rank":
+        ranks = list(range(1, answers + 1))
+        way = "in the order in which they stand, the first best" if first else "in reverse, the last best"
+        return f"rank the answers {way}", {"ranks": ranks if first else ranks[::-1]}
+    if config.protocol == "rubric":
+        names = [criterion.name for criterion in config.criteria]
+        point = 1 if first else min(len(criterion.anchors) for criterion in config.criteria)
+        where = f"on {names[0]}" if len(names) == 1 else "on every criterion"
+        return f"give point {point} {where}", {"scores": dict.fromkeys(names, point)}
+    if config.protocol == "pass_fail":
+        return f"choose {'pass' if first else 'fail'}", {"passed": first, "reasons": []}
+    if config.protocol == "label":
+        label = str(random.choice(config.labels))
+        if config.several_labels:
+            return f"choose the label “{label}” and no other", {"labels": [label], "note": ""}
+        return f"choose the label “{label}”", {"label": label, "note": ""}
+    if config.protocol == "spans":
+        return _ask_for_span(config, marked, random)
+    word = f"read {random.integers(1_000, 10_000)}"
+    if config.protocol == "free_text":
+        return f"write “{word}” and nothing else", {"written": word}
+    return f"write “{word}” in place of the answer", {"text": word}
+
+
+def _ask_for_span(config: RoundConfig, marked: str, random: np.random.Generator) -> tuple[str, RatingAnswer]:
+    """The first word of the text, with a label that is drawn."""
+    word = re.search(r"\w+", marked)
+    if word is None:
+        return "mark nothing", {"spans": []}
+    label = str(random.choice(config.labels))
+    expected: RatingAnswer = {"spans": [{"start": word.start(), "end": word.end(), "label": label}]}
+    return f"mark only its first word, as “{label}”", expected
+
+
+def _item(item_id: int, kind: CheckKind, known_answer: KnownAnswer) -> RoundItem:
+    return {
+        "item_id": item_id,
+        "row_id": None,
+        "prompt": known_answer.turns,
+        "reference": known_answer.reference,
+        "answers": [*known_answer.answers],
+        "named": False,
+        "check": kind,
+        "expected": known_answer.expected,
+        "weight": 1.0,
+    }
+
+
+def left_out_lines(source: KnownAnswers) -> Iterator[str]:
+    """Why rows with known answers are not used."""
+    for reason, count in source.left_out.most_common(3):
+        yield f"Known answers left out: {count:,}, as {reason}."

@@ -1,0 +1,377 @@
+"""The commands that turn logged requests into a round, and a round into a data set to train on.
+
+Requests are drawn and ranked as the screen shows it and held in the job's folder; with which chance they
+were drawn stays with the round. A round's rows go the way of every import, split by prompt, and name
+their round.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from engine.monitoring import labelling
+from engine.monitoring.label_candidates import Candidates, LabelCandidate, answer_of, collect
+from engine.monitoring.labelling import Picked, ReasonWeights
+from engine.rating.analysis.rater_checks import count_ratings, counted_sentence, rater_checks
+from engine.rating.exported_ratings import is_text_round
+from engine.rating.prompt_sources import REQUESTS
+from engine.rating.round_commands import check_name, check_scales
+from engine.rating.training_rows import (
+    RoundRows,
+    correction_rows,
+    label_rows,
+    pair_votes,
+    preference_rows,
+    written_rows,
+)
+from engine.server.command import MADE, Command
+from engine.server.job_submission import Launching
+from store.core.config import Config, Line
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.formatting import plural
+from store.core.home import Home
+from store.core.job_folder import JobDir, written_aside
+from store.core.rating_schemas import RatingsCounted, RequestRoundQueued, Round, RoundRowsQueued
+from store.core.schemas import Person
+from store.data.config import NAME_LENGTH, ImportConfig, free_name
+from store.db.database import Database, Queryable, Transaction
+from store.jobs import job_queue
+from store.monitoring import logged_requests, monitors
+from store.rating import ratings, rounds, workload
+from store.rating.config import MOST_LABELS, SERVED, RequestRound, RoundConfig, RoundModel
+from store.registry import model_versions
+from store.runs import runs
+
+# The command that has logged requests rated: what was served is asked about, nothing is generated.
+#
+# Requests are drawn and ranked as the screen shows it (`engine.monitoring.labelling`), held in the
+# folder of the round's job, and linked with its items when the round is there. Which of them may judge, and
+# with which chance they were drawn, stays with the round when the log is gone.
+
+HELD = pa.schema([("turns", pa.string()), ("answers", pa.list_(pa.string())), ("weight", pa.float64())])
+
+
+class RequestRounds:
+    """The command over one store."""
+
+    def __init__(self, database: Database, home: Home, clock: Callable[[], float]) -> None:
+        self.database, self.home, self.clock = database, home, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "round_of_requests": Command(
+                RequestRound, self.round_of_requests, MADE, makes_work=True, by_person=True
+            )
+        }
+
+    def round_of_requests(self, body: RequestRound, person: Person) -> RequestRoundQueued:
+        """Queue a round of requests. Raises ConfigError that names the field, and StateError where no request
+        can be asked about, or another such round is just being made."""
+        check_scales(body)
+        endpoint = monitors.endpoint(self.database, body.endpoint)
+        body = body.model_copy(update={"endpoint": endpoint["endpoint_id"]})
+        meant = logged_requests.meant_by(self.database, body.chosen)
+        looked = collect(logged_requests.newest(self.database, meant), body.protocol, body.version)
+        if not looked.candidates:
+            raise _nothing_to_ask(looked)
+        picked = _picked(self.database, body, looked)
+        total = logged_requests.count(self.database, meant)
+        round_id = job_queue.new_id("round", self.clock())
+        work = {"created_by": dict(person), "notices": _notices(looked, picked, total, body)}
+        config = _config(self.database, body, looked)
+        every = [*looked.candidates, *looked.reached]
+        chosen = [(entry, every[entry.place]) for entry in picked]
+        with self._held(round_id, body, chosen), self.database.transaction() as tx:
+            if waiting := rounds.rounds_being_made(tx, endpoint["endpoint_id"]):
+                raise StateError(f"{waiting[0]} is just being made.", fix="Wait until it is there.")
+            check_name(tx, _with_all_versions(tx, config, looked))
+            config = config.model_copy(update={"raters": workload.named(tx, config.raters)})
+            document = {"round": config.document(), **work}
+            title = f"Round {config.name}"
+            job_queue.insert(tx, job_queue.NewJob(round_id, "round", title, document, self.clock()))
+        return {
+            "round_id": round_id,
+            "job_ids": [],
+            "items": len(picked),
+            "random": sum(entry.random for entry in picked),
+            "left_out": dict(looked.left_out),
+        }
+
+    @contextmanager
+    def _held(
+        self, round_id: str, body: RequestRound, chosen: Sequence[tuple[Picked, LabelCandidate]]
+    ) -> Iterator[None]:
+        """Hold what is asked while the block queues the round; where that raises, nothing is held."""
+        folder = JobDir(self.home.jobs / round_id)
+        asked = [
+            {"turns": json.dumps(candidate.turns, ensure_ascii=False), "answers": candidate.answers,
+             "weight": 1 / entry.probability if entry.probability else 1.0}
+            for entry, candidate in chosen
+        ]  # fmt: skip
+        links = [
+            link for item_id, (entry, candidate) in enumerate(chosen)
+            for link in _links(body, item_id, entry, candidate)
+        ]  # fmt: skip
+        try:
+            folder.held.mkdir(parents=True)
+            for name, rows, schema in (
+                (REQUESTS, asked, HELD),
+                (rounds.LINKS_FILE, links, rounds.LINK_COLUMNS),
+            ):
+                with written_aside(folder.held / name) as unfinished:
+                    pq.write_table(pa.Table.from_pylist(rows, schema=schema), unfinished)
+            yield
+        except BaseException:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+
+
+def _picked(db: Queryable, body: RequestRound, looked: Candidates) -> list[Picked]:
+    monitor = monitors.find(db, body.endpoint)
+    weights = ReasonWeights(**body.weights.model_dump())
+    ranking = labelling.rank(looked.candidates, weights, labelling.topics_of(monitor))
+    share = 1.0 if body.choice == "random" else body.random_share
+    return labelling.pick(
+        looked.candidates, ranking, body.items, random_share=share, seed=body.seed, reached=looked.reached
+    )
+
+
+def _links(
+    body: RequestRound, item_id: int, entry: Picked, candidate: LabelCandidate
+) -> Iterator[dict[str, Any]]:
+    """Each logged answer that an item stands for."""
+    for row in candidate.rows:
+        yield {
+            "item_id": item_id,
+            "endpoint_id": body.endpoint,
+            **{name: row[name] for name in ("request_id", "asked_at", "version", "role")},
+            "label": answer_of(row).strip() if body.protocol == "label" else None,
+            "random": entry.random,
+            "probability": entry.probability,
+            "reasons": entry.reasons,
+        }
+
+
+def _config(db: Queryable, body: RequestRound, looked: Candidates) -> RoundConfig:
+    """The round as it is kept: what is asked, and whose answers they are."""
+    rated = body.rated
+    if body.protocol == "label":
+        rated = rated.model_copy(update={"labels": body.labels or labels_of(db, looked)})
+    names = looked.versions if body.protocol == "pairwise" or len(looked.versions) == 1 else [SERVED]
+    return RoundConfig.parse(
+        {
+            **rated.model_dump(),
+            "models": [_model(db, name) for name in names],
+            "requests": body.chosen.model_dump(mode="json"),
+            "items": None,
+            "choice": body.choice,
+        }
+    )
+
+
+def _with_all_versions(db: Queryable, config: RoundConfig, looked: Candidates) -> RoundConfig:
+    """The round as if it named every version that answered: raters see its name beside all answers."""
+    answered = sorted({row["version"] for candidate in looked.candidates for row in candidate.rows})
+    named = [RoundModel.parse(_model(db, name)) for name in answered]
+    return config.model_copy(update={"models": [*config.models, *named]})
+
+
+def _model(db: Queryable, name: str) -> dict[str, str]:
+    """A version as a model of the round, with the run that it came from where that is still there."""
+    if model_versions.is_reference(name):
+        with suppress(NotFoundError):
+            run_id = model_versions.get_version(db, name)["run_id"]
+            if run_id and runs.get_run(db, run_id):
+                return {"answers": name, "run": run_id}
+    return {"answers": name or SERVED}
+
+
+def labels_of(db: Queryable, looked: Candidates) -> list[str]:
+    """Those that the versions can give, and what else was given. Raises ConfigError (labels) where that is no
+    choice."""
+    named: list[str] = []
+    rows = [row for candidate in looked.candidates for row in candidate.rows]
+    for version in sorted({row["version"] for row in rows}):
+        with suppress(NotFoundError):
+            run_id = (
+                model_versions.get_version(db, version)["run_id"]
+                if model_versions.is_reference(version)
+                else None
+            )
+            named += runs.get_run(db, run_id)["facts"].get("labels", []) if run_id else []
+    named += sorted({row["label"] for row in rows if row["label"]})
+    labels = [label for label in dict.fromkeys(name.strip() for name in named) if label]
+    if not 2 <= len(labels) <= MOST_LABELS:
+        raise ConfigError(
+            f"The answers have {plural(len(labels), 'label')}.",
+            fix=f"Name the labels that a text may be given, 2 to {MOST_LABELS}, or ask for corrections.",
+            field="labels",
+        )
+    return labels
+
+
+def _nothing_to_ask(looked: Candidates) -> StateError:
+    if not looked.requests:
+        return StateError("No request was answered there.", fix="Choose a longer window, or fewer filters.")
+    why = "; ".join(f"{reason} ({count:,})" for reason, count in looked.left_out.most_common())
+    return StateError(
+        f"Of {plural(looked.requests, 'request')} none can be asked about: {why}.",
+        fix="Choose others, or have the endpoint keep texts.",
+    )
+
+
+def _notices(looked: Candidates, picked: Sequence[Picked], total: int, body: RequestRound) -> list[str]:
+    """What to know of the items; people read it while they rate, so that it names no version."""
+    random = sum(entry.random for entry in picked)
+    of = plural(len(looked.candidates) + len(looked.reached), "different request")
+    lines = [f"{random:,} of {of} drawn at random."]
+    if again := sum(entry.place >= len(looked.candidates) for entry in picked):
+        lines.append(f"Of these {again:,} were asked or answered before: a draw of the rest would be easier.")
+    if telling := len(picked) - random:
+        lines.append(f"{telling:,} chosen because they tell most: no figure of all requests rests on them.")
+    if total > looked.requests:
+        lines.append(f"The newest {looked.requests:,} of {total:,} requests were looked at.")
+    lines += [f"Left out {plural(count, 'request')}: {why}." for why, count in looked.left_out.most_common()]
+    return lines
+
+
+# The command that makes a data set out of a rating round: preferences for DPO, corrections or labelled texts
+# to train on.
+#
+# The rows go the way of every import, so that they are counted, split and measured as all others; rows of one
+# prompt stay on one side of the split. The source of the data set names the round.
+
+PROMPT_COLUMN = "source.prompt_id"
+GIVES = {
+    "correction": "corrections",
+    "label": "labels",
+    "free_text": "written",
+}  # by protocol; all others preferences
+LEAST_ROWS = 2  # of which one may train and one may judge
+
+
+class RoundRowsWanted(Config):
+    """agreement: share of the votes on a pair, or a text, that say the same, at least."""
+
+    round: str = Field(min_length=1, max_length=120)
+    rows: Literal["preferences", "corrections", "labels", "written"] | None = Field(
+        None, description="What the round gives"
+    )
+    name: Line = Field("", max_length=NAME_LENGTH, description="From the name of the round where left out")
+    agreement: float = Field(0.5, ge=0, le=1)
+    least_votes: int = Field(1, ge=1, le=20)
+    include_flagged: bool = Field(
+        False, description="Ratings of raters who are flagged (too fast, failing check items) too"
+    )
+
+
+class RoundData:
+    """Rounds of one store as data sets."""
+
+    def __init__(self, database: Database, home: Home, launching: Launching) -> None:
+        self.database, self.home, self.launching = database, home, launching
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {"rows_from_round": Command(RoundRowsWanted, self.rows_from_round, MADE, makes_work=True)}
+
+    def rows_from_round(self, body: RoundRowsWanted) -> RoundRowsQueued:
+        """Queue the making of a data set. Raises StateError where the round gives no such rows."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            if is_text_round(round):
+                raise StateError(
+                    f"No run trains on several labels or spans, so that {round['name']} gives no data set.",
+                    fix="Save its rows as JSON lines: tunebench round data NAME --out FILE",
+                )
+            wanted = body.rows or GIVES.get(round["protocol"], "preferences")
+            made, counted = _rows(tx, round, body, wanted)
+            taken = self.launching.taken_names(tx)
+        if len(made.rows) < LEAST_ROWS:
+            reasons = [f"{reason} ({count:,})" for reason, count in made.left_out.most_common()]
+            because = "; ".join(reasons) or ("nothing was rated" if not counted["raters"] else "")
+            raise StateError(
+                f"{round['name']} gives {len(made.rows)} rows of {wanted}"
+                f" out of {counted_sentence(counted)}{f': {because}' if because else ''}.",
+                fix="Have more rated, ask for less agreement, or include raters who are left out.",
+            )
+        upload = f"{round['round_id']}-{wanted}-{secrets.token_hex(4)}.jsonl"
+        with written_aside(self.home.uploads / upload) as unfinished:
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in made.rows)
+            unfinished.write_text("".join(lines), encoding="utf-8")
+        config = ImportConfig.parse(
+            {
+                "name": body.name or free_name(f"{round['name'][:60]}, {wanted}", taken),
+                "source": {
+                    "upload": upload,
+                    "round": round["round_id"],
+                    "round_ratings": counted_sentence(counted),
+                },
+                "format": _FORMATS[wanted],
+                "columns": _COLUMNS[wanted],
+                "ignore": _ABOUT_VOTES[wanted],
+                "split_by": "group",
+                "split_column": PROMPT_COLUMN,
+            }
+        )
+        job_id = self.launching.import_dataset(config)["job_id"]
+        return {
+            "job_id": job_id,
+            "dataset": config.name,
+            "rows": len(made.rows),
+            "left_out": dict(made.left_out),
+            "counted": counted,
+        }
+
+
+_FORMATS = {
+    "preferences": "preference",
+    "corrections": "messages",
+    "labels": "text_label",
+    "written": "messages",
+}
+_COLUMNS = {
+    "preferences": {"chosen": "chosen", "rejected": "rejected"},
+    "corrections": {"messages": "messages"},
+    "labels": {"text": "text", "label": "label"},
+    "written": {"messages": "messages"},
+}
+_ABOUT_VOTES = {  # how the rows were rated, which is kept with them and not trained
+    "preferences": ["agreement", "votes", "raters", "chosen_shown_first"],
+    "corrections": ["rater", "changed"],
+    "labels": ["agreement", "votes", "raters"],
+    "written": ["rater"],
+}
+
+
+def _rows(
+    tx: Transaction, round: Round, body: RoundRowsWanted, wanted: str
+) -> tuple[RoundRows, RatingsCounted]:
+    """The rows, and whose ratings they rest on."""
+    tasks, listed = ratings.dealt(tx, round["round_id"]), rounds.items(tx, round["round_id"])
+    by_hand = {rater["person_id"] for rater in ratings.left_out(tx, round["round_id"])}
+    checks = rater_checks(round, tasks, listed)
+    counted = count_ratings(checks, by_hand, include_flagged=body.include_flagged)
+    left_out = {each["person_id"] for each in counted["left_out"]}
+    items = {item["item_id"]: item for item in listed}
+    if wanted == "corrections":
+        return correction_rows(tasks, items, left_out), counted
+    if wanted == "written":
+        return written_rows(round, tasks, items, left_out), counted
+    if wanted == "labels":
+        return label_rows(
+            tasks, items, left_out, agreement=body.agreement, least_votes=body.least_votes
+        ), counted
+    return preference_rows(
+        pair_votes(tasks, left_out), items, agreement=body.agreement, least_votes=body.least_votes
+    ), counted

@@ -1,0 +1,221 @@
+"""Ratings for other tools: all of a round as one table, a row a rating, and labels and spans of texts as
+lines of JSON.
+
+A label is kept that more than half of a text's raters gave; of spans each rater's are a row of their own.
+Items by which raters are checked name no model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from engine.rating.analysis.rater_checks import count_ratings, rater_checks
+from engine.rating.analysis.round_ratings import answer_of, rater_names, system_names
+from engine.rating.training_rows import RoundRows, judged_text, last_asked
+from store.core.errors import StateError
+from store.core.rating_schemas import COUNTING, DealtTask, RatingsCounted, Round, RoundItem
+
+# All ratings of a round as one table, a row a rating: what was shown, who said what of it, and when.
+#
+# Each field of an answer has a column of its own: scores one for each criterion, ranks one for each place at
+# which an answer was shown. Lists (labels, reasons, spans) are JSON, so that they are the same in CSV and in
+# Parquet. Items by which raters are checked name no model, as theirs are no model's answers. Pure.
+
+LISTS = ("labels", "reasons", "spans")  # fields of answers that are written as JSON
+TYPES: Mapping[str, pa.DataType] = {"preference": pa.float64(), "passed": pa.bool_(), "skipped": pa.bool_()}
+AT = pa.timestamp("us")
+
+
+def rating_table(
+    round: Round, tasks: Sequence[DealtTask], items: Sequence[RoundItem], left_out: Collection[str] = ()
+) -> pa.Table:
+    """Rated and skipped tasks, in their order. left_out: ids of raters who don't count, whose rows say so."""
+    rated = [task for task in tasks if task["answer"]]
+    by_id, names, raters = {item["item_id"]: item for item in items}, system_names(round), rater_names(tasks)
+    width = max((len(task["systems"]) for task in rated), default=0)
+
+    def of_item(read: Callable[[RoundItem], Any]) -> list[Any]:
+        return [read(by_id[task["item_id"]]) for task in rated]
+
+    def of_task(read: Callable[[DealtTask], Any]) -> list[Any]:
+        return [read(task) for task in rated]
+
+    columns: dict[str, pa.Array] = {
+        "round": pa.array([round["name"]] * len(rated), pa.string()),
+        "round_id": pa.array([round["round_id"]] * len(rated), pa.string()),
+        "protocol": pa.array([round["protocol"]] * len(rated), pa.string()),
+        "task_id": pa.array(of_task(lambda task: task["task_id"]), pa.string()),
+        "item_id": pa.array(of_task(lambda task: task["item_id"]), pa.int64()),
+        "row_id": pa.array(of_item(lambda item: item["row_id"]), pa.int64()),
+        "prompt": pa.array(of_item(_prompt), pa.string()),
+        "reference": pa.array(of_item(lambda item: item["reference"]), pa.string()),
+    }
+    for place in range(width):
+        systems = [task["systems"][place] if place < len(task["systems"]) else None for task in rated]
+        columns[f"system_{_letter(place)}"] = pa.array(
+            [
+                None if system is None or by_id[task["item_id"]]["check"] else names[system]
+                for task, system in zip(rated, systems, strict=True)
+            ],
+            pa.string(),
+        )
+        columns[f"answer_{_letter(place)}"] = pa.array(
+            [
+                None if system is None else by_id[task["item_id"]]["answers"][system]
+                for task, system in zip(rated, systems, strict=True)
+            ],
+            pa.string(),
+        )
+    columns["rater"] = pa.array(of_task(lambda task: raters[task["person_id"]]), pa.string())
+    columns |= _answers(round, rated, width)
+    columns |= {
+        "comment": pa.array(of_task(lambda task: task["comment"] or ""), pa.string()),
+        "seconds": pa.array(of_task(lambda task: task["seconds"]), pa.float64(), from_pandas=True),
+        "purpose": pa.array(of_task(lambda task: task["purpose"]), pa.string()),
+        "repeat_of": pa.array(of_task(lambda task: task["repeat_of"]), pa.string()),
+        "revision": pa.array(of_task(lambda task: task["revision"]), pa.int64()),
+        "rated_at": pa.array(of_task(lambda task: task["rated_at"]), AT),
+        "left_out": pa.array(of_task(lambda task: task["person_id"] in left_out), pa.bool_()),
+    }
+    return pa.table(columns)
+
+
+def _answers(round: Round, rated: Sequence[DealtTask], width: int) -> dict[str, pa.Array]:
+    """A column for each field that answers have, in the order in which they come up."""
+    rows: list[dict[str, Any]] = []
+    for task in rated:
+        row: dict[str, Any] = {}
+        for field, value in answer_of(task).items():
+            if field == "scores":
+                row |= {f"score: {name}": score for name, score in value.items()}
+            elif field == "ranks":
+                row |= {f"rank_{_letter(place)}": rank for place, rank in enumerate(value)}
+            else:
+                row[field] = json.dumps(value, ensure_ascii=False) if field in LISTS else value
+        rows.append(row)
+    expected = [f"rank_{_letter(place)}" for place in range(width)] if round["protocol"] == "rank" else []
+    fields = dict.fromkeys([*expected, *(field for row in rows for field in row)])
+    return {field: pa.array([row.get(field) for row in rows], _type(field)) for field in fields}
+
+
+def _type(field: str) -> pa.DataType:
+    return TYPES.get(field, pa.int64() if field.startswith(("score: ", "rank_")) else pa.string())
+
+
+def _prompt(item: RoundItem) -> str:
+    """What was asked; of a conversation all turns, each with its role."""
+    turns = item["prompt"]
+    if len(turns) == 1:
+        return turns[0]["content"]
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+
+
+def _letter(place: int) -> str:
+    return chr(ord("a") + place)
+
+
+# What people said of texts as rows for other tools: several labels, and spans. No data set holds a list of
+# labels or of spans, as no run trains on them here, so that they are lines of JSON.
+#
+# A label is kept that more than half of a text's raters gave. Of spans each rater's are a row of their own:
+# where people part, which of them is right is not for this file to say.
+
+
+def text_rows(
+    round: Round,
+    tasks: Sequence[DealtTask],
+    items: Iterable[RoundItem],
+    by_hand: Collection[str] = (),
+    *,
+    agreement: float = 0.5,
+    least_votes: int = 1,
+    include_flagged: bool = False,
+) -> tuple[RoundRows, RatingsCounted]:
+    """The rows of a round of several labels or of spans, and whose ratings they rest on. by_hand: ids of
+    raters whom somebody left out. Raises StateError for any other round."""
+    listed = list(items)
+    by_id = {item["item_id"]: item for item in listed}
+    counted = count_ratings(rater_checks(round, tasks, listed), by_hand, include_flagged=include_flagged)
+    left_out = {each["person_id"] for each in counted["left_out"]}
+    counting = [task for task in tasks if task["purpose"] in COUNTING and task["person_id"] not in left_out]
+    if round["protocol"] == "spans":
+        return RoundRows(list(_marked(round, counting, by_id)), Counter[str]()), counted
+    if round["config"].get("several_labels"):
+        labels = round["config"].get("labels", [])
+        made = _label_set_rows(labels, counting, by_id, agreement=agreement, least_votes=least_votes)
+        return made, counted
+    raise StateError(
+        f"{round['name']} has neither several labels nor spans.",
+        fix="Make a data set of it, which runs train on.",
+    )
+
+
+def json_lines(rows: RoundRows) -> str:
+    """The rows as a file, a line each."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.rows)
+
+
+def is_text_round(round: Round) -> bool:
+    """Whether its rows are lines of JSON rather than a data set."""
+    return round["protocol"] == "spans" or bool(round["config"].get("several_labels"))
+
+
+def _label_set_rows(
+    labels: Sequence[str],
+    tasks: Sequence[DealtTask],
+    items: Mapping[int, RoundItem],
+    *,
+    agreement: float,
+    least_votes: int,
+) -> RoundRows:
+    """agreement: share of a text's raters that say the same of each label, at least so high, above half."""
+    names = rater_names(tasks)
+    given: dict[int, list[DealtTask]] = defaultdict(list)
+    for task in tasks:
+        if "labels" in answer_of(task):
+            given[task["item_id"]].append(task)
+    rows, reasons = [], Counter[str]()
+    for item_id, votes in sorted(given.items()):
+        counts = Counter(label for task in votes for label in answer_of(task)["labels"])
+        share = min((max(count, len(votes) - count) / len(votes) for count in counts.values()), default=1.0)
+        kept = [label for label in labels if 2 * counts[label] > len(votes)]
+        text = last_asked(items[item_id]["prompt"])
+        if len(votes) < least_votes:
+            reasons[f"fewer than {least_votes} votes"] += 1
+        elif share <= 0.5 or share < agreement:
+            reasons["too little agreement"] += 1
+        elif not kept:
+            reasons["none of the labels fits"] += 1
+        elif not text.strip():
+            reasons["its text is empty"] += 1
+        else:
+            raters = sorted({names[task["person_id"]] for task in votes})
+            rows.append(
+                {"text": text, "labels": kept, "item_id": item_id, "agreement": round(share, 4),
+                 "votes": len(votes), "raters": raters}
+            )  # fmt: skip
+    return RoundRows(rows, reasons)
+
+
+def _marked(
+    round: Round, tasks: Sequence[DealtTask], items: Mapping[int, RoundItem]
+) -> Iterator[dict[str, object]]:
+    names = rater_names(tasks)
+    for task in tasks:
+        answer = answer_of(task)
+        if "spans" in answer:
+            text = judged_text(
+                round["config"].get("subject", "answer"), items[task["item_id"]], task["systems"]
+            )
+            spans = [{**span, "text": text[span["start"] : span["end"]]} for span in answer["spans"]]
+            yield {
+                "text": text,
+                "spans": spans,
+                "item_id": task["item_id"],
+                "rater": names[task["person_id"]],
+            }

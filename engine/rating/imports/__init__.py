@@ -1,0 +1,1 @@
+"""Ratings that people gave elsewhere: their columns, their votes, and rounds made of them."""

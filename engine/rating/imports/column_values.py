@@ -1,0 +1,263 @@
+"""What the values of a ratings file's deciding columns mean, and which columns would go unused though
+they may matter.
+
+A value that says nothing clear, or such a column, stops the import until somebody says what it means or
+leaves it out on purpose, so that no vote is counted for the wrong side.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from engine.data.conversion.judged_answers import BAD, GOOD, side_meanings, value_key
+from engine.data.conversion.unused_columns import (
+    ANSWERING,
+    JUDGING,
+    MAX_SHOWN,
+    MAX_SHOWN_LENGTH,
+    are_flags,
+    are_labels,
+    as_text,
+    is_covered,
+    says_where,
+    words_in,
+)
+from engine.data.readers.file_rows import FileRows, ignored, looked_at, normalise, value_at, values_of
+from engine.rating.imports.columns import FileHead, RatedColumns, number_of
+from store.core.errors import ConfigError
+from store.data.formats import columns_of
+from store.rating.config import ImportRound
+from store.rating.rating_files import RatedForm
+from store.rating.schemas import UnusedColumn
+
+# What the values of the deciding columns mean: which side a vote is for, and whether an answer passes.
+#
+# Found from the first rows and said; a value that says nothing clear stops the import until somebody says
+# what it means, so that no vote is counted for the wrong side.
+
+YES = frozenset({"1", "true", "yes", "y"})
+NO = frozenset({"0", "false", "no", "n"})
+SIDES = frozenset({"a", "b", "left", "right", "first", "second", "1", "2", "0", "model_a", "model_b"})
+MAX_UNCLEAR = 12
+
+
+class Meanings(NamedTuple):
+    """values: key of a value -> what it means. unclear: values that mean nothing clear, with their rows."""
+
+    values: dict[str, str]
+    unclear: Counter[str]
+
+
+def find_meanings(chosen: RatedColumns, rows: FileRows, config: ImportRound) -> Meanings:
+    """Of the first rows. Raises ConfigError (values) for a meaning that the form does not have."""
+    form = chosen.form
+    given = {value_key(value): meaning for value, meaning in config.values.items()}
+    if form is None:
+        return Meanings(given, Counter())
+    for value, meaning in given.items():
+        if form.meanings and meaning not in form.meanings:
+            raise ConfigError(
+                f"values has {value}: {meaning!r}; it may be {', '.join(form.meanings)}.",
+                fix=f"Write it as {value}={form.meanings[0]}.",
+                field="values",
+            )
+    columns = columns_of(chosen.mapping, form.deciding)
+    keys = Counter(
+        value_key(value)
+        for row in rows
+        for column in columns
+        if is_there(value := value_at(row, column)) and not isinstance(value, list | dict | bytes)
+    )
+    if form.name == "votes" and columns:
+        return _of_votes(chosen.mapping, rows, columns, keys, given)
+    if form.name == "passes":
+        meanings = {key: "pass" if key in GOOD else "fail" for key in keys if key in GOOD | BAD} | given
+        return Meanings(meanings, _rest(keys, meanings))
+    if form.name == "scores":
+        numbers = {key: key for key in keys if number_of(key) is not None}
+        return Meanings(given, _rest(keys, numbers | given))
+    return Meanings(given, Counter())
+
+
+def is_there(value: Any) -> bool:
+    """Whether a cell has something in it."""
+    return value is not None and value == value and value != ""
+
+
+def _rest(keys: Counter[str], meanings: Mapping[str, str]) -> Counter[str]:
+    return Counter(
+        dict(Counter({key: n for key, n in keys.items() if key not in meanings}).most_common(MAX_UNCLEAR))
+    )
+
+
+def _of_votes(
+    mapping: Mapping[str, str],
+    rows: FileRows,
+    columns: Sequence[str],
+    keys: Counter[str],
+    given: Mapping[str, str],
+) -> Meanings:
+    """By side, and of a value that names one of its row's models in every row, by that name. Where the name
+    is a word for a side too and they part, that is unclear."""
+    sides = _sides(list(keys), mapping)
+    votes = _with_names(mapping, rows, columns)
+    meanings, unclear = dict(given), Counter[str]()
+    for key, count in keys.items():
+        if key in given:
+            continue
+        named = votes.get(key)
+        if named is None:  # names no model of some row
+            if key in sides:
+                meanings[key] = sides[key]
+            else:
+                unclear[key] = count
+        elif key in sides and named == {sides[key]}:
+            meanings[key] = sides[key]
+        elif normalise(key) in SIDES:
+            unclear[key] = count
+    return Meanings(meanings, Counter(dict(unclear.most_common(MAX_UNCLEAR))))
+
+
+def _sides(keys: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """By the names of the answers' columns, and of the models'."""
+    meanings: dict[str, str] = {}
+    for first, second in (("answer_a", "answer_b"), ("model_a", "model_b")):
+        meanings = side_meanings(keys, mapping.get(first, ""), mapping.get(second, "")) | meanings
+    bad = {key: "both_bad" for key in keys if "bad" in key or normalise(key) in ("neither_good", "none_good")}
+    return meanings | bad
+
+
+def _with_names(mapping: Mapping[str, str], rows: FileRows, columns: Sequence[str]) -> dict[str, set[str]]:
+    """Of values that name one of their row's models in every row: on which sides that model stood."""
+    if "model_a" not in mapping or "model_b" not in mapping:
+        return {}
+    named: dict[str, set[str]] = {}
+    other: set[str] = set()
+    for row in rows:
+        pair = [value_key(value_at(row, mapping[role])) for role in ("model_a", "model_b")]
+        for column in columns:
+            if is_there(value := value_at(row, column)):
+                key = value_key(value)
+                if key in pair and pair[0] != pair[1]:
+                    named.setdefault(key, set()).add("first" if key == pair[0] else "second")
+                else:
+                    other.add(key)
+    return {key: sides for key, sides in named.items() if key not in other}
+
+
+PEOPLE = frozenset(
+    {
+        "annotator",
+        "assessor",
+        "evaluator",
+        "judge",
+        "labeler",
+        "labeller",
+        "performer",
+        "rater",
+        "voter",
+        "worker",
+    }
+)
+MODELS = frozenset({"competitor", "generator", "model", "player", "system"})
+MAY_BE = {
+    "rater": "may say who rated",
+    "model": "may name a model",
+    "mark": "may say how good an answer is",
+    "answer": "may hold an answer",
+    "label": "has few values that come again and again",
+}
+ROLES = {
+    "rater": ("rater",),
+    "model": ("model_a", "model_b", "model", "models"),
+    "mark": ("winner", "preference_a", "preference_b", "passed", "score", "label"),
+    "answer": ("answer_a", "answer_b", "answer", "comment"),
+    "label": ("rater", "models", "model", "label"),
+}
+
+
+def ignored_columns(head: FileHead, mapping: Mapping[str, str]) -> list[str]:
+    """The columns of the file of which nothing is used."""
+    return ignored(head.columns, dict(mapping))
+
+
+def find_undecided(
+    head: FileHead, form: RatedForm, mapping: Mapping[str, str], ignore: Sequence[str]
+) -> list[UnusedColumn]:
+    """The unused columns of which somebody has to say what they are."""
+    rows = looked_at(head.columns, head.rows)
+    kinds = _partitions(rows, mapping)
+    undecided: list[UnusedColumn] = []
+    for name in ignored_columns(head, mapping):
+        if is_covered(name, ignore):
+            continue
+        may_be = _may_be(name, rows, mapping, kinds)
+        if may_be is None:
+            continue
+        keys = Counter(filter(None, map(as_text, values_of(rows, name))))
+        free = [role for role in ROLES[may_be] if role in form.roles and role not in mapping]
+        several = [role for role in form.several if role in ROLES[may_be] and role in mapping]
+        undecided.append(
+            {
+                "name": name,
+                "why": MAY_BE[may_be],
+                "values": [key[:MAX_SHOWN_LENGTH] for key, _ in keys.most_common(MAX_SHOWN)],
+                "distinct": len(keys),
+                "roles": [*free, *several],
+            }
+        )
+    return undecided
+
+
+def _partitions(rows: FileRows, mapping: Mapping[str, str]) -> dict[str, list[str]]:
+    return {column: [as_text(value_at(row, column)) for row in rows] for column in mapping.values()}
+
+
+def _may_be(
+    name: str, rows: FileRows, mapping: Mapping[str, str], used: Mapping[str, list[str]]
+) -> str | None:
+    values = values_of(rows, name)
+    keys = Counter(text for value in values if (text := as_text(value)))
+    if len(keys) < 2 or any(isinstance(value, dict) for value in values):
+        return None
+    own = [as_text(row.get(name)) for row in rows]
+    if any(_says_same(own, other) for other in used.values()):
+        return None
+    words = {word.removesuffix("s") for word in words_in(name)}
+    for kind, vocabulary in (("rater", PEOPLE), ("model", MODELS)):
+        if words & vocabulary and not _is_number(values):
+            return kind
+    if are_flags(values) or words & JUDGING:
+        return "mark"
+    if says_where(name, values, keys) or _is_of_prompt(own, mapping, used):
+        return None
+    if words & ANSWERING and not {"answer_a", "answer"} & set(mapping):
+        return "answer"
+    return "label" if are_labels(values, keys) else None
+
+
+def _is_number(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, float) for value in values)
+
+
+def _says_same(own: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether a column says the same as one that is used, in other words: ids beside names."""
+    pairs = set(zip(own, other, strict=True))
+    return len({first for first, _ in pairs}) == len(pairs) == len({second for _, second in pairs})
+
+
+def _is_of_prompt(own: Sequence[str], mapping: Mapping[str, str], used: Mapping[str, list[str]]) -> bool:
+    """Whether a column follows from the prompt, of which some come again: its topic, its length."""
+    for column in _asked(mapping):
+        prompts = used[column]
+        if 2 * len(set(prompts)) <= len(prompts) and len(set(zip(prompts, own, strict=True))) == len(
+            set(prompts)
+        ):
+            return True
+    return False
+
+
+def _asked(mapping: Mapping[str, str]) -> Iterator[str]:
+    return (mapping[role] for role in ("prompt", "prompt_id", "text") if role in mapping)

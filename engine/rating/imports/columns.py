@@ -1,0 +1,365 @@
+"""What a file of ratings holds and which column plays which role, from the names of its columns and the
+values of its first rows; what somebody says of it goes before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from engine.data.conversion.conversation_turns import keys_of
+from engine.data.conversion.judged_answers import ANNOTATOR, BETTER, MARKS, answer_pairs, marks_of
+from engine.data.readers.file_rows import FileRows, names_of, normalise, values_of
+from store.core.errors import ConfigError
+from store.data.formats import roles_for
+from store.rating.config import ImportRound
+from store.rating.rating_files import RATED_FORMS, RatedForm
+
+MODEL_PAIRS = (
+    ("model_a", "model_b"), ("model_1", "model_2"), ("model1", "model2"), ("generator_1", "generator_2"),
+    ("system_a", "system_b"), ("system_1", "system_2"), ("left_model", "right_model"),
+    ("model_left", "model_right"), ("player_a", "player_b"), ("method_a", "method_b"),
+    ("left", "right"), ("model_x", "model_y"),
+)  # fmt: skip
+BOTH_MODELS = ("cmp_key", "models", "model_pair", "pair", "matchup")
+SEPARATORS = (" vs. ", " vs ", "|", ",", "/", "_")  # between two models in one column
+WON = ("winner_model_a", "winner_model_b", "winner_tie")
+RATERS = (
+    "rater", "judge", "annotator", "worker", "rater_id", "judge_id", "annotator_id", "worker_id", "performer",
+    "assessor", "evaluator", "labeler", "labeller", "voter", "user", "user_id", "username",
+)  # fmt: skip
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "prompt": ("prompt", "instruction", "question", "query", "input", "task", "article", "context", "text"),
+    "prompt_id": ("prompt_id", "question_id", "task_id", "item_id", "instance_id", "sample_id"),
+    "input": ("input",),
+    "system": ("system", "system_prompt", "system_message"),
+    "seconds": ("seconds", "time_per_example", "elapsed_seconds", "duration_seconds", "seconds_spent"),
+    "time": ("rated_at", "tstamp", "timestamp", "created_at", "submitted_at"),
+    "comment": ("comment", "rationale", "explanation", "justification", "feedback_text"),
+}
+ANSWERS = ("answer", "response", "output", "completion", "generation", "conversation", "summary")
+MODELS = ("model", "model_name", "model_id", "generator", "system_name")
+SCORES = (
+    "score", "rating", "quality", "overall", "helpfulness", "correctness", "coherence", "relevance",
+    "fluency", "complexity", "verbosity", "faithfulness", "accuracy", "safety",
+)  # fmt: skip
+PASSED = ("passed", "pass", "correct", "is_correct", "accepted", "ok", "passes")
+REASONS = ("reason", "failure_reason")
+LABELS = ("label", "category", "class", "intent", "sentiment", "annotation")
+TEXTS = ("text", "sentence", "utterance", "comment", "review", "tweet", "message", "content", "document")
+MAX_NAME = 120  # characters of a model's or a rater's name
+_ID = re.compile(r"\s*(?=\D*\d)[\w-]{1,40}\s*")  # one word with a digit
+SOFT_B = ("preference", "preference_b", "prob_b", "p_b", "probability_b")
+SOFT_A = ("preference_a", "prob_a", "p_a", "probability_a")
+
+
+class FileHead(NamedTuple):
+    """The columns of a file and its first rows, with what lies at paths into objects that are mapped."""
+
+    columns: list[str]
+    rows: FileRows
+
+
+class RatedColumns(NamedTuple):
+    """How rows are read. problem: what is missing, None where nothing is."""
+
+    form: RatedForm | None
+    mapping: dict[str, str]
+    problem: str | None
+
+
+def choose_columns(head: FileHead, config: ImportRound) -> RatedColumns:
+    """What is recognised, and what `config` says in place of it. Raises ConfigError (columns) for a column
+    that the file does not have, or one in two roles."""
+    given = {role: column for role, column in config.columns.items() if column}
+    for role, column in given.items():
+        if column not in head.columns:
+            raise ConfigError(
+                f"There is no column {column!r} for {role}.",
+                fix=f"The file has {', '.join(head.columns[:20])}.",
+                field="columns",
+            )
+    without = {role for role, column in config.columns.items() if not column}
+    left = set(config.ignore) | set(given.values())
+    free = head._replace(columns=[name for name in head.columns if name not in left])
+    form = RATED_FORMS[config.form] if config.form else _form_of(head, free, config.columns)
+    if form is None:
+        return RatedColumns(
+            None, given, "No column says which answer is better, how good one is, or its label."
+        )
+    unknown = [role for role in config.columns if form.base_of(role) is None]
+    if unknown:
+        raise ConfigError(
+            f"columns has the role {unknown[0]!r}, which {form.title.lower()} do not have.",
+            fix=f"Roles are {', '.join(form.roles)}; another kind of rows is chosen with form.",
+            field="columns",
+        )
+    recognised = _FINDERS[form.name](free)
+    taken = set(given.values())
+    bases = {form.base_of(role) for role in config.columns}
+    mapping = {
+        role: column
+        for role, column in recognised.items()
+        if role not in without and form.base_of(role) not in bases and column not in taken
+    } | given
+    if "winner" in bases or bases & {"preference_a", "preference_b", "won_a"}:
+        mapping = _with_one_verdict(mapping, bases)
+    _check_once(mapping)
+    return RatedColumns(form, mapping, _missing(form, mapping) or _unsaid_side(head.rows, mapping))
+
+
+def _unsaid_side(rows: FileRows, mapping: Mapping[str, str]) -> str | None:
+    """Numbers between 0 and 1 say how far a vote is for one side, and nothing says for which."""
+    column = mapping.get("winner")
+    if column is None or not _are_soft(values_of(rows, column), one_to_two=False):
+        return None
+    return (
+        f"{column} has numbers from 0 to 1, and no one says for which answer: map it to preference_a where 1"
+        " is for the first, or to preference_b where 1 is for the second."
+    )
+
+
+def _with_one_verdict(mapping: dict[str, str], bases: set[str | None]) -> dict[str, str]:
+    """A verdict that is given goes before another that was recognised."""
+    verdicts = ("winner", "preference_a", "preference_b", "won_a", "won_b", "won_tie")
+    of = RATED_FORMS["votes"].base_of
+    return {
+        role: column
+        for role, column in mapping.items()
+        if of(role) not in verdicts or of(role) in bases or (role.startswith("won_") and "won_a" in bases)
+    }
+
+
+def _check_once(mapping: Mapping[str, str]) -> None:
+    by_column: dict[str, str] = {}
+    for role, column in mapping.items():
+        if column in by_column:
+            raise ConfigError(
+                f"The column {column!r} is mapped to {by_column[column]} and to {role}.",
+                fix="Give each role a column of its own.",
+                field="columns",
+            )
+        by_column[column] = role
+
+
+def _missing(form: RatedForm, mapping: Mapping[str, str]) -> str | None:
+    for group in form.needs:
+        if not any(role in mapping for role in group):
+            return f"No column is mapped to {' or '.join(group)}."
+    if form.name == "votes":
+        if ("model_a" in mapping) != ("model_b" in mapping):
+            return "Only one of model_a and model_b has a column."
+        if not {"model_a", "models"} & set(mapping) and not {"answer_a", "answer_b"} <= set(mapping):
+            return "No columns say what was compared: model_a and model_b, or answer_a and answer_b."
+    if form.name in ("scores", "passes") and not {"answer", "model", "prompt"} & set(mapping):
+        return "No column says what was rated (answer, model or prompt)."
+    return None
+
+
+def _form_of(head: FileHead, free: FileHead, given: Mapping[str, str]) -> RatedForm | None:
+    """What roles that are given belong to alone, else the first form whose needs are found."""
+    forms = list(RATED_FORMS.values())
+    if roles := set(given):
+        fit = [form for form in forms if all(form.base_of(role) for role in roles)]
+        if len(fit) == 1:
+            return fit[0]
+        forms = fit or forms
+    for form in forms:
+        mapping = {**_FINDERS[form.name](free), **given}
+        if _missing(form, mapping) is None and (
+            form.name != "labels" or "rater" in mapping or "label_2" in mapping
+        ):
+            return form
+    return None
+
+
+# -- by form ----------------------------------------------------------------------------------------
+
+
+def _find_votes(head: FileHead) -> dict[str, str]:
+    names, rows = names_of(head.columns), head.rows
+    models = _model_pair(names, rows)
+    pairs = answer_pairs([name for name in head.columns if name not in models.values()], rows)
+    pair = pairs[0] if pairs else ()
+    mapping = {**models, **dict(zip(("answer_a", "answer_b"), pair, strict=False))}
+    mapping |= _verdict(head, names, set(mapping.values()))
+    mapping |= _about(head, names, mapping)
+    if "turn" in names and pair and all(keys_of(value) for value in values_of(rows, pair[0])[:20]):
+        mapping["turn"] = names["turn"]
+    return mapping
+
+
+def _model_pair(names: Mapping[str, str], rows: FileRows) -> dict[str, str]:
+    for first, second in MODEL_PAIRS:
+        if first in names and second in names:
+            pair = (names[first], names[second])
+            if (
+                "model" in first
+                or "generator" in first
+                or all(_are_names(values_of(rows, each)) for each in pair)
+            ):
+                return dict(zip(("model_a", "model_b"), pair, strict=True))
+    for alias in BOTH_MODELS:
+        if alias in names and separator_of(values_of(rows, names[alias])):
+            return {"models": names[alias]}
+    return {}
+
+
+def _are_names(values: Sequence[Any]) -> bool:
+    """Few short texts that come again."""
+    texts = [value for value in values if isinstance(value, str) and len(value) <= MAX_NAME]
+    return bool(values) and len(texts) == len(values) and 2 * len(set(texts)) <= len(texts)
+
+
+def separator_of(values: Sequence[Any]) -> str | None:
+    """What parts each of the values into two names; None where nothing does."""
+    texts = [value for value in values if isinstance(value, str)]
+    if not texts or len(texts) < len(values):
+        return None
+    for separator in SEPARATORS:
+        parts = [text.split(separator) for text in texts]
+        if all(len(part) == 2 and part[0].strip() and part[1].strip() for part in parts):
+            return separator
+    return None
+
+
+def _verdict(head: FileHead, names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
+    """Who won: yes and no for each side, how far, one column of values, or one of each rater."""
+    if all(name in names for name in WON[:2]):
+        return {
+            role: names[name]
+            for role, name in zip(("won_a", "won_b", "won_tie"), WON, strict=True)
+            if name in names
+        }
+    for role, aliases in (("preference_a", SOFT_A), ("preference_b", SOFT_B)):
+        for alias in aliases:
+            if alias in names and _are_soft(
+                values_of(head.rows, names[alias]), one_to_two=alias == "preference"
+            ):
+                return {role: names[alias]}
+    for alias in BETTER:
+        if alias in names and names[alias] not in taken and values_of(head.rows, names[alias]):
+            return {"winner": names[alias]}
+    several = [name for name in head.columns if ANNOTATOR.fullmatch(normalise(name)) and name not in taken]
+    return roles_for("winner", several)
+
+
+def _are_soft(values: Sequence[Any], *, one_to_two: bool) -> bool:
+    numbers = [number_of(value) for value in values]
+    present = [number for number in numbers if number is not None]
+    if not present or len(present) < len(values):
+        return False
+    if one_to_two:
+        return all(number == 0 or 1 <= number <= 2 for number in present) and max(present) > 1
+    return all(0 <= number <= 1 for number in present) and any(number % 1 for number in present)
+
+
+def number_of(value: Any) -> float | None:
+    """A number, also one that is written as text; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if number == number and abs(number) != float("inf") else None
+
+
+def _about(head: FileHead, names: Mapping[str, str], verdict_columns: Mapping[str, str]) -> dict[str, str]:
+    """Who rated, to which prompt, and what else is known of it."""
+    taken = set(verdict_columns.values())
+    mapping: dict[str, str] = {}
+
+    def add(role: str, aliases: Iterable[str], fits: Callable[[list[Any]], bool] = bool) -> None:
+        for alias in aliases:
+            column = names.get(alias)
+            if column and column not in taken and fits(values_of(head.rows, column)):
+                mapping[role] = column
+                taken.add(column)
+                return
+
+    add("rater", RATERS)
+    add("prompt", ROLES["prompt"], lambda values: bool(values) and not _are_ids(values))
+    add(
+        "prompt_id", (*ROLES["prompt_id"], *ROLES["prompt"]), lambda values: bool(values) and _are_ids(values)
+    )
+    if "prompt" in mapping:
+        mapping.pop("prompt_id", None)  # the prompt itself says it better
+    for role in ("input", "system", "comment"):
+        add(
+            role, ROLES[role], lambda values: bool(values) and all(isinstance(value, str) for value in values)
+        )
+    add(
+        "seconds",
+        ROLES["seconds"],
+        lambda values: bool(values) and all(number_of(v) is not None for v in values),
+    )
+    add("time", ROLES["time"])
+    return mapping
+
+
+def _are_ids(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) or _ID.fullmatch(str(value)) for value in values)
+
+
+def _single(head: FileHead) -> dict[str, str]:
+    names = names_of(head.columns)
+    mapping = {
+        role: names[next(alias for alias in aliases if alias in names)]
+        for role, aliases in (("answer", ANSWERS), ("model", MODELS))
+        if any(alias in names for alias in aliases)
+    }
+    return mapping | _about(head, names, mapping)
+
+
+def _find_scores(head: FileHead) -> dict[str, str]:
+    mapping, names = _single(head), names_of(head.columns)
+    taken = set(mapping.values())
+    scores = [
+        names[alias]
+        for alias in SCORES
+        if alias in names
+        and names[alias] not in taken
+        and (values := values_of(head.rows, names[alias]))
+        and all(number_of(value) is not None for value in values)
+    ]
+    return mapping | roles_for("score", scores)
+
+
+def _find_passes(head: FileHead) -> dict[str, str]:
+    mapping, names = _single(head), names_of(head.columns)
+    for alias in (*PASSED, *MARKS):
+        column = names.get(alias)
+        if column and column not in mapping.values() and alias not in SCORES and marks_of(head.rows, column):
+            mapping["passed"] = column
+            break
+    for alias in REASONS:
+        if alias in names and names[alias] not in mapping.values():
+            mapping["reason"] = names[alias]
+            break
+    return mapping
+
+
+def _find_labels(head: FileHead) -> dict[str, str]:
+    names = names_of(head.columns)
+    mapping: dict[str, str] = {}
+    for alias in TEXTS:
+        if alias in names:
+            mapping["text"] = names[alias]
+            break
+    several = [name for name in head.columns if ANNOTATOR.fullmatch(normalise(name))]
+    label_columns = [
+        names[alias] for alias in LABELS if alias in names and names[alias] not in mapping.values()
+    ]
+    mapping |= roles_for("label", label_columns[:1] or several)
+    about = _about(head, names, mapping)
+    return mapping | {role: about[role] for role in ("rater", "seconds", "time", "comment") if role in about}
+
+
+_FINDERS: Mapping[str, Callable[[FileHead], dict[str, str]]] = {
+    "votes": _find_votes,
+    "scores": _find_scores,
+    "passes": _find_passes,
+    "labels": _find_labels,
+}

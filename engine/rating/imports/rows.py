@@ -1,0 +1,386 @@
+"""A row of a file of ratings, as what was asked, whose answers were rated, and what each rater said of them.
+
+What can't be taken raises RowSkipped with a reason that is the same for all rows with that fault.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from engine.data.conversion.conversation_turns import (
+    RowSkipped,
+    Turns,
+    keys_of,
+    plain,
+    read_turns,
+    texts_in_text,
+)
+from engine.data.conversion.judged_answers import value_key
+from engine.data.readers.file_rows import FileRow, value_at
+from engine.rating.imports.column_values import NO, YES, is_there
+from engine.rating.imports.columns import MAX_NAME, number_of
+from engine.rating.training_rows import FURTHER_TURN, NOTE
+from store.core.config import one_line
+from store.core.rating_schemas import PairChoice, RatingAnswer
+from store.data.formats import columns_of
+from store.rating.rating_files import RatedForm
+
+MAX_COMMENT = 10_000  # characters
+MAX_LABEL = 200
+MILLISECONDS = 1e11  # a number of time above this counts them
+SAME_MODEL = "both answers are of the same model"
+CHOICES: Mapping[str, PairChoice] = {
+    "first": {"choice": "A"},
+    "second": {"choice": "B"},
+    "tie": {"choice": "tie"},
+    "both_bad": {"choice": "both_bad"},
+}
+
+
+class PromptAndAnswers(NamedTuple):
+    """What was asked, and the texts that were rated, in the order in which they were shown."""
+
+    turns: Turns
+    answers: tuple[str | None, ...]
+
+
+class SaidOf(NamedTuple):
+    """What one rater said; scores: as the file has them, by criterion, before their points are known."""
+
+    rater: str
+    answer: RatingAnswer | None
+    scores: Mapping[str, float]
+
+
+class RatedRow(NamedTuple):
+    """One row. models: in the order in which they were shown. missing: why columns say nothing in it."""
+
+    asked: PromptAndAnswers
+    models: tuple[str, ...]
+    verdicts: list[SaidOf]
+    seconds: float
+    time: datetime | None
+    comment: str
+    missing: list[str]
+
+
+class RowReader:
+    """Reads rows as form, mapping and meanings say. sides: names of the models where no column has them;
+    one_to_two: the scale of a preference begins with 1."""
+
+    def __init__(
+        self,
+        form: RatedForm,
+        mapping: Mapping[str, str],
+        values: Mapping[str, str],
+        *,
+        sides: tuple[str, str],
+        separator: str | None,
+        one_to_two: bool,
+    ) -> None:
+        self.form, self.mapping, self.values = form, mapping, values
+        self.sides, self.separator, self.one_to_two = sides, separator, one_to_two
+        self.deciding = columns_of(mapping, form.deciding)
+        self._names: dict[Any, str] = {}
+        self._answers = [mapping.get(role) for role in ("answer_a", "answer_b")]
+        if form.name != "votes":
+            self._answers = [mapping.get("answer")]
+        self._say: Callable[[FileRow, int, tuple[str, ...]], Iterator[SaidOf]] = {
+            "votes": self._votes,
+            "scores": self._scores,
+            "passes": self._passes,
+            "labels": self._labels,
+        }[form.name]
+
+    def read(self, number: int, row: FileRow) -> RatedRow:
+        """number: of the row, for one without a prompt. Raises RowSkipped."""
+        models = self._models(row)
+        verdicts = list(self._say(row, number, models))
+        asked, comment = self._asked(number, row), self._comment(row)
+        for text in (
+            *(text for _, text in asked.turns),
+            *asked.answers,
+            *models,
+            *_texts_of(verdicts),
+            comment,
+        ):
+            if text and not text.isascii() and not _is_unicode(text):
+                raise RowSkipped("a text holds half a character (a lone surrogate)")
+        seconds = number_of(self._at(row, "seconds"))
+        return RatedRow(
+            asked,
+            models,
+            verdicts,
+            seconds if seconds is not None and seconds >= 0 else math.nan,
+            _time(self._at(row, "time")),
+            comment,
+            self._missing(row),
+        )
+
+    def _at(self, row: FileRow, role: str) -> Any:
+        column = self.mapping.get(role)
+        return None if column is None else value_at(row, column)
+
+    # -- who
+
+    def _models(self, row: FileRow) -> tuple[str, ...]:
+        if self.form.name == "labels":
+            return ()
+        if self.form.name != "votes":
+            return (self._name(row, "model"),) if "model" in self.mapping else self.sides[:1]
+        if "models" in self.mapping:
+            parts = str(self._at(row, "models") or "").split(self.separator or "\n")
+            if len(parts) != 2:
+                raise RowSkipped(f"{self.mapping['models']} does not name two models")
+            pair = (self._checked(parts[0], "models"), self._checked(parts[1], "models"))
+        elif "model_a" in self.mapping:
+            pair = (self._name(row, "model_a"), self._name(row, "model_b"))
+        else:
+            return self.sides
+        if pair[0] == pair[1]:
+            raise RowSkipped(SAME_MODEL)
+        return pair
+
+    def _name(self, row: FileRow, role: str) -> str:
+        value = self._at(row, role)
+        if isinstance(value, str) and (earlier := self._names.get(value)):
+            return earlier
+        name = self._checked(plain(value, self.mapping[role]), role)
+        if isinstance(value, str):
+            self._names[value] = name
+        return name
+
+    def _checked(self, name: str, role: str) -> str:
+        column = self.mapping[role]
+        name = name.strip()
+        if not name:
+            raise RowSkipped(f"{column} is empty")
+        if len(name) > MAX_NAME:
+            raise RowSkipped(f"{column} is longer than {MAX_NAME} characters")
+        try:
+            return one_line(name)
+        except ValueError:
+            raise RowSkipped(f"{column} is not one line of plain text") from None
+
+    def _rater(self, row: FileRow, column: str) -> str:
+        return self._name(row, "rater") if "rater" in self.mapping else column
+
+    # -- what they said
+
+    def _missing(self, row: FileRow) -> list[str]:
+        nouns = {"votes": "vote", "scores": "score", "passes": "verdict", "labels": "label"}
+        missing = []
+        for column in self.deciding:
+            value = value_at(row, column)
+            if not is_there(value):
+                missing.append(f"{column} has no {nouns[self.form.name]}")
+            elif self.values.get(value_key(value)) == "leave_out":
+                missing.append(f"{column} is {str(value)[:30]!r}, which is left out on purpose")
+        return missing
+
+    def _votes(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[SaidOf]:
+        if "won_a" in self.mapping:
+            yield SaidOf(self._rater(row, "votes"), CHOICES[self._won(row)], {})
+        elif soft := next((role for role in ("preference_a", "preference_b") if role in self.mapping), None):
+            yield SaidOf(self._rater(row, self.mapping[soft]), self._soft(row, soft), {})
+        for column, value in self._given(row):
+            meaning = self._meaning(value, column, models)
+            if meaning != "leave_out":
+                yield SaidOf(self._rater(row, column), CHOICES[meaning], {})
+
+    def _given(self, row: FileRow) -> Iterator[tuple[str, Any]]:
+        for column in self.deciding:
+            value = value_at(row, column)
+            if is_there(value):
+                yield column, value
+
+    def _meaning(self, value: Any, column: str, models: tuple[str, ...]) -> str:
+        key = value_key(value)
+        meaning = self.values.get(key)
+        if meaning is not None and meaning != "model":
+            return meaning
+        for side, name in zip(("first", "second"), models, strict=True):
+            if key == value_key(name):
+                return side
+        raise RowSkipped(f"{column} is {str(value)[:30]!r}, which is no vote")
+
+    def _won(self, row: FileRow) -> str:
+        won = []
+        for role, side in (("won_a", "first"), ("won_b", "second"), ("won_tie", "tie")):
+            key = value_key(self._at(row, role) if is_there(self._at(row, role)) else 0)
+            if key not in YES | NO:
+                raise RowSkipped(f"{self.mapping[role]} is {key[:30]!r}, neither yes nor no")
+            won += [side] if key in YES else []
+        if len(won) != 1:
+            raise RowSkipped(
+                "no side is said to have won" if not won else "several sides are said to have won"
+            )
+        return won[0]
+
+    def _soft(self, row: FileRow, role: str) -> PairChoice:
+        column, value = self.mapping[role], self._at(row, role)
+        if not is_there(value):
+            raise RowSkipped(f"{column} has no vote")
+        number = number_of(value)
+        if number is not None and self.one_to_two:
+            number = 0.5 if number == 0 else number - 1  # 0 is a draw there
+        if number is None or not 0 <= number <= 1:
+            raise RowSkipped(f"{column} is {str(value)[:30]!r}, which is no preference from {self._scale}")
+        preference = number if role == "preference_a" else 1 - number
+        if preference in (0, 0.5, 1):
+            return CHOICES["tie" if preference == 0.5 else "first" if preference else "second"]
+        return {"choice": "A" if preference > 0.5 else "B", "preference": preference}
+
+    @property
+    def _scale(self) -> str:
+        return "1 to 2" if self.one_to_two else "0 to 1"
+
+    def _scores(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[SaidOf]:
+        scores: dict[str, float] = {}
+        for column, value in self._given(row):
+            point = number_of(self.values.get(value_key(value), value))
+            if point is None:
+                raise RowSkipped(f"{column} is {str(value)[:30]!r}, which is no number")
+            scores[column] = point
+        if scores:
+            yield SaidOf(self._rater(row, "all ratings"), None, scores)
+
+    def _passes(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[SaidOf]:
+        for column, value in self._given(row):
+            meaning = self.values.get(value_key(value))
+            if meaning is None:
+                raise RowSkipped(f"{column} is {str(value)[:30]!r}, neither pass nor fail")
+            if meaning != "leave_out":
+                reason = self._at(row, "reason")
+                reasons = [str(reason)[:MAX_LABEL]] if meaning == "fail" and is_there(reason) else []
+                yield SaidOf(self._rater(row, column), {"passed": meaning == "pass", "reasons": reasons}, {})
+
+    def _labels(self, row: FileRow, number: int, models: tuple[str, ...]) -> Iterator[SaidOf]:
+        for column, value in self._given(row):
+            label = self.values.get(value_key(value)) or plain(value, column).strip()
+            if len(label) > MAX_LABEL:
+                raise RowSkipped(f"{column} is longer than {MAX_LABEL} characters")
+            yield SaidOf(self._rater(row, column), {"label": label, "note": ""}, {})
+
+    def _comment(self, row: FileRow) -> str:
+        value = self._at(row, "comment")
+        return str(value)[:MAX_COMMENT] if is_there(value) else ""
+
+    # -- what they saw
+
+    def _asked(self, number: int, row: FileRow) -> PromptAndAnswers:
+        if self.form.name == "labels":
+            return PromptAndAnswers([("user", plain(self._at(row, "text"), self.mapping["text"]))], ())
+        prompt = texts_in_text(self._at(row, "prompt"))
+        cells = [value_at(row, column) if column else None for column in self._answers]
+        if isinstance(prompt, list) and all(isinstance(text, str) for text in prompt) and prompt:
+            cells = [_woven(prompt, cell, column) for cell, column in zip(cells, self._answers, strict=True)]
+            prompt = "\n\n".join(prompt)
+        if any(keys_of(cell) for cell in cells):
+            asked = _split([self._turns(row, cell) for cell in cells])
+        else:
+            texts = [
+                None if cell is None else plain(cell, column or "")
+                for cell, column in zip(cells, self._answers, strict=True)
+            ]
+            asked = PromptAndAnswers(self._prompt(number, row, prompt), tuple(texts))
+        system = self._at(row, "system")
+        return asked._replace(turns=[("system", str(system)), *asked.turns]) if is_there(system) else asked
+
+    def _turns(self, row: FileRow, cell: Any) -> Turns:
+        turns = read_turns(cell, "an answer")
+        until = number_of(self._at(row, "turn"))
+        if until is not None:
+            ends = [place for place, (role, _) in enumerate(turns, 1) if role == "assistant"]
+            if not 1 <= until <= len(ends) or until % 1:
+                raise RowSkipped(f"{self.mapping['turn']} is {until:g}, which the conversation does not have")
+            turns = turns[: ends[int(until) - 1]]
+        return turns
+
+    def _prompt(self, number: int, row: FileRow, prompt: Any) -> Turns:
+        if keys_of(prompt):
+            return read_turns(prompt, self.mapping["prompt"])
+        if is_there(prompt):
+            text = plain(prompt, self.mapping["prompt"])
+            more = self._at(row, "input")
+            return [("user", f"{text}\n\n{plain(more, self.mapping['input'])}" if is_there(more) else text)]
+        if "prompt" in self.mapping:
+            raise RowSkipped(f"{self.mapping['prompt']} is missing")
+        if "prompt_id" in self.mapping:
+            return [(NOTE, f"Prompt {plain(self._at(row, 'prompt_id'), self.mapping['prompt_id'])}")]
+        return [(NOTE, f"The prompt of row {number:,}, which the file does not have")]
+
+
+def _texts_of(verdicts: Sequence[SaidOf]) -> Iterator[str]:
+    for each in verdicts:
+        answer: Mapping[str, Any] = each.answer or {}
+        yield each.rater
+        yield from answer.get("reasons", ())
+        yield answer.get("label", "")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _woven(prompts: Sequence[str], cell: Any, column: str | None) -> Any:
+    """Questions and answers, each a list of texts, as one conversation; one question as the text it has."""
+    answers = texts_in_text(cell)
+    if not isinstance(answers, list):
+        return cell
+    if len(answers) != len(prompts):
+        raise RowSkipped(f"{column} has another number of answers than there are prompts")
+    if len(prompts) == 1:
+        return answers[0]
+    turns = zip(prompts, answers, strict=True)
+    return [
+        {"role": role, "content": "" if text is None else text}
+        for pair in turns
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+
+
+def _split(conversations: Sequence[Turns]) -> PromptAndAnswers:
+    """What conversations share is what was asked; the rest of each is its answer, written out where it has
+    further turns."""
+    shared = 0
+    shortest = min(map(len, conversations))
+    while shared < shortest - 1 and len({tuple(turns[shared]) for turns in conversations}) == 1:
+        shared += 1
+    rests = [turns[shared:] for turns in conversations]
+    if len(conversations) == 1:
+        shared = len(conversations[0]) - 1
+        rests = [conversations[0][-1:]]
+    if not shared or any(rest[0][0] != "assistant" for rest in rests):
+        raise RowSkipped("the two conversations do not begin with the same question")
+    return PromptAndAnswers(conversations[0][:shared], tuple(map(_written_out, rests)))
+
+
+def _written_out(turns: Turns) -> str:
+    words = {"assistant": "Assistant", "user": "User"}
+    first, *more = turns
+    further = [
+        f"{FURTHER_TURN if role == 'user' else f'{chr(10)}{chr(10)}{words.get(role, role)}: '}{text}"
+        for role, text in more
+    ]
+    return first[1] + "".join(further)
+
+
+def _time(value: Any) -> datetime | None:
+    """A moment in UTC, of ISO 8601 or as seconds or milliseconds since 1970; None for what is none."""
+    number = number_of(value)
+    try:
+        if number is not None:
+            seconds = number / 1000 if number > MILLISECONDS else number
+            return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

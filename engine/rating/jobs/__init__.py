@@ -1,0 +1,1 @@
+"""The jobs of rating rounds, each loaded by its name."""

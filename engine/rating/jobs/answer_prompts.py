@@ -1,0 +1,85 @@
+"""The job `answer_prompts`: one model answers the prompts of a file, for the rating round that holds it.
+
+The answers lie in `predictions.parquet` as those of an evaluation do; a row is known by its place in the
+file. A prompt that can't be asked keeps its place without an answer, and is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from jinja2.exceptions import TemplateError
+
+from engine.evaluation import evaluated_model
+from engine.evaluation.model_answers import generated_answers, predictions_table
+from engine.evaluation.row_questions import readable_turns
+from engine.models import hardware
+from engine.models.hardware import device_name
+from engine.models.tokenization.rendering import rendered
+from engine.rating.prompts_file import FilePrompt, held_file, read_prompts
+from engine.worker.job import Phase, WorkerJob, always
+from store.core.errors import ConfigError
+from store.core.job_folder import JobDir, written_aside
+from store.core.rating_schemas import AnsweredPrompts
+from store.rating.config import AnswerPrompts
+
+phases = always(evaluated_model.LOADING, Phase("Answering the prompts"))
+
+
+def run(job: WorkerJob) -> AnsweredPrompts:
+    """Answer every prompt once. Raises DataError for the file, and what loading the model raises."""
+    config = AnswerPrompts.parse(job.config)
+    try:
+        return _answer(job, config)
+    except Exception as error:
+        if isinstance(error, hardware.OutOfMemory) or hardware.is_out_of_memory(error):
+            raise hardware.OutOfMemory(
+                "The device ran out of memory while the model answered the prompts.",
+                fix="Set max_new_tokens lower, or take a smaller model.",
+                field="max_new_tokens",
+            ) from error
+        raise
+
+
+def _answer(job: WorkerJob, config: AnswerPrompts) -> AnsweredPrompts:
+    job.status("preparing")
+    path = held_file(JobDir(job.home.jobs / config.round))
+    prompts = read_prompts(job.home, path, check=lambda _: job.check_cancelled()).prompts
+    subject = evaluated_model.load(job, config)
+    if subject.labels is not None:
+        raise ConfigError(
+            "The model has a classification head: it gives each text a class and writes nothing.",
+            fix="Choose a model that writes.",
+            field="run" if config.run else "model",
+        )
+    job.status("evaluating")
+    asked = [_rendered(subject.tokenizer, prompt) for prompt in prompts]
+    written = iter(generated_answers(job, config, subject, [text for text in asked if text is not None]))
+    _write(job, prompts, [None if text is None else next(written) for text in asked])
+    return {
+        "n": len(prompts),
+        "unasked": asked.count(None),
+        "device": job.device,
+        "device_name": device_name(torch.device(job.device)),
+    }
+
+
+def _rendered(tokenizer: Any, prompt: FilePrompt) -> str | None:
+    """The prompt as the model is asked it; None where its template refuses it."""
+    try:
+        return rendered(tokenizer, prompt.turns, generation_prompt=True)
+    except (TemplateError, TypeError):  # of a template that can't hold its turns
+        return None
+
+
+def _write(job: WorkerJob, prompts: Sequence[FilePrompt], predictions: list[str | None]) -> None:
+    columns: dict[str, list[Any]] = {
+        "prompt": [readable_turns(prompt.turns) for prompt in prompts],
+        "prediction": predictions,
+        "reference": [prompt.reference for prompt in prompts],
+    }
+    with written_aside(job.dir.predictions) as unfinished:
+        pq.write_table(predictions_table([prompt.row_id for prompt in prompts], columns), unfinished)

@@ -1,0 +1,280 @@
+"""The round job: the prompts that a rating round is of, with what each model answered to them.
+
+The round waits for answers that are not there yet; a prompt is taken where every model answered it, drawn
+by a hash of the row, so that a round can be repeated. Answers that name their model are flagged, as they
+unblind a rater. What is left out is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.split import partition
+from engine.rating import raters_text
+from engine.rating.analysis.prompt_selection import choose, disagreement
+from engine.rating.check_items import FIELD as GOLD_FILE
+from engine.rating.check_items import (
+    answers_of_dataset,
+    answers_of_file,
+    attention_items,
+    known_items,
+    left_out_lines,
+)
+from engine.rating.prompt_sources import AnswersByRow, PromptSource, source_of
+from engine.rating.prompts_file import held_file
+from engine.worker.job import ONE_PHASE, WorkerJob
+from store.core.errors import DataError
+from store.core.formatting import plural
+from store.core.job_folder import JobDir, written_aside
+from store.core.rating_schemas import CheckKind, GatheredRound, RoundDetails, RoundItem, RoundSystem
+from store.data.filters import Filter
+from store.rating.config import RoundConfig
+
+# Answers that name their model: they unblind a rater, so they are flagged.
+#
+# Looked for are the words of the models' own names that stand for a model rather than for a setting, and the
+# names of model families that answers are known to give away.
+
+FAMILIES = (
+    "alpaca", "bard", "bloom", "chatglm", "chatgpt", "claude", "cohere", "deepseek", "dolly",
+    "falcon", "gemini", "gemma", "gpt-2", "gpt-3", "gpt-4", "gpt-5", "granite", "grok", "koala",
+    "llama", "mistral", "mixtral", "olmo", "openassistant", "pythia", "qwen", "smollm", "smollm2",
+    "smollm3", "stablelm", "tulu", "vicuna", "wizardlm", "zephyr",
+)  # fmt: skip
+SELF = re.compile(
+    r"\bI(?:'m| am) (?:an? )?(?:\w+ ){0,3}(?:model|assistant|AI)\b[^.]{0,40}\b"
+    r"(?:trained|developed|created|made|built) by\b",
+    re.IGNORECASE,
+)
+_SHORT = 4  # characters: shorter words of a name stand for too much else
+
+
+def model_words(names: Iterable[str]) -> frozenset[str]:
+    """Words to look for, in small letters: whole names, and the families that they belong to."""
+    whole = {name.rpartition("/")[2].casefold() for name in names}
+    return frozenset(name for name in whole if len(name) > _SHORT and not name.isdigit()) | frozenset(
+        FAMILIES
+    )
+
+
+def names_model(text: str, words: frozenset[str]) -> bool:
+    """Whether an answer names a model, or says who made it."""
+    small = text.casefold()
+    if any(word in small and _as_word(word, small) for word in words):
+        return True
+    return bool(SELF.search(text))
+
+
+def _as_word(word: str, text: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w])", text) is not None
+
+
+# The round job: the prompts that a rating round is of, with what each model answered to them.
+#
+# Answers come from evaluations or from a file (`engine.rating.prompt_sources`); the round waits for those
+# that are not there yet. A prompt is taken where every model answered it; the drawing goes by a hash of the
+# row, so that a round can be repeated. What is left out is counted.
+
+ITEMS = "items.parquet"
+SCHEMA = pa.schema(
+    [
+        ("item_id", pa.int32()),
+        ("row_id", pa.int64()),
+        ("prompt", pa.string()),  # JSON
+        ("reference", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("named", pa.bool_()),
+        ("check", pa.string()),
+        ("expected", pa.string()),  # JSON: RatingAnswer
+        ("weight", pa.float64()),
+    ]
+)
+CHECK_EVERY = 200  # prompts between two looks at a request to stop
+DRAW = 17  # beside the seeds of other drawings
+
+
+phases = ONE_PHASE
+
+
+def run(job: WorkerJob) -> GatheredRound:
+    """Gather as the job's round says. Raises DataError where no prompt was answered by all, and ConfigError
+    (where) where the filter means none of them."""
+    config = RoundConfig.parse(job.config["round"])
+    systems = job.order["systems"]
+    source = source_of(job, config)
+    answered = source.answered()
+    row_ids = source.meant(_common(answered, systems))
+    row_ids, named = _named(config, row_ids, answered, systems)
+    left_out = 0
+    if config.named == "leave_out":
+        left_out = int(named.sum())
+        row_ids, named = row_ids[~named], named[~named]
+    if not len(row_ids):
+        raise DataError(
+            "Every prompt has an answer that names a model.", fix="Keep such prompts.", field="named"
+        )
+    rows, weights, notices = len(row_ids), source.weights(row_ids), source.notices
+    if config.items is not None and rows > config.items:
+        if config.choice == "telling":
+            drawn, weights = _telling(job, config, row_ids, answered, systems, notices)
+        else:
+            notices.append(f"A random {config.items:,} of {plural(rows, 'prompt')}.")
+            drawn = np.sort(
+                partition.first_by_hash(source.digests(), row_ids, config.items, config.seed + DRAW)
+            )
+            weights = np.ones(len(drawn))
+        row_ids, named = drawn, named[np.isin(row_ids, drawn)]
+    items = _items(job, source, row_ids, named, answered)
+    for item, weight in zip(items, weights.tolist(), strict=True):
+        item["weight"] = weight
+    checks = _checks(job, config, items, notices)
+    _write(job, [*items, *checks])
+    kinds = Counter(item["check"] for item in checks)
+    details: RoundDetails = {
+        "rows": rows + left_out,
+        "drawn": len(items),
+        "named": int(named.sum()),
+        "left_out": left_out,
+        "empty": sum(not (answer or "").strip() for item in items for answer in item["answers"]),
+        "same": sum(len(set(item["answers"])) < len(item["answers"]) for item in items),
+        "gold": kinds["gold"],
+        "attention": kinds["attention"],
+        "qualification": kinds["qualification"],
+        "notices": notices,
+        "filters": _filters(job, config),
+    }
+    return {"systems": systems, "dataset_id": source.dataset_id, "details": details}
+
+
+def _filters(job: WorkerJob, config: RoundConfig) -> list[dict[str, Any]]:
+    """What the prompts were narrowed to, by the round itself or by evaluations whose answers it took."""
+    narrowed = [each for each in job.order.get("filters", []) if each]
+    filters = [Filter.parse(each) for each in narrowed] + ([config.where] if config.where else [])
+    return list({each.model_dump_json(): each.model_dump() for each in filters}.values())
+
+
+def _common(answered: Sequence[AnswersByRow], systems: Sequence[RoundSystem]) -> np.ndarray:
+    """Rows that all models answered, sorted. Raises DataError where there is none."""
+    shared = set(answered[0]).intersection(*answered[1:])
+    if shared:
+        return np.array(sorted(shared), np.int64)
+    silent = [system["name"] for system, rows in zip(systems, answered, strict=True) if not rows]
+    if silent:
+        raise DataError(f"{silent[0]} answered no prompt.", fix="Choose one that did.", field="models")
+    raise DataError(
+        "The models have no prompt in common.", fix="Choose answers to the same prompts.", field="models"
+    )
+
+
+def _named(
+    config: RoundConfig,
+    row_ids: np.ndarray,
+    answered: Sequence[AnswersByRow],
+    systems: Sequence[RoundSystem],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows, and to which of them an answer names a model."""
+    words = model_words([name for system in systems for name in (system["name"], system["model"])])
+    flags = [any(names_model(rows[row_id].prediction, words) for rows in answered) for row_id in row_ids]
+    return row_ids, np.array(flags, bool)
+
+
+def _telling(
+    job: WorkerJob,
+    config: RoundConfig,
+    row_ids: np.ndarray,
+    answered: Sequence[AnswersByRow],
+    systems: Sequence[RoundSystem],
+    notices: list[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that tell most, sorted, and 1 / the chance that each had: figures over them are then of all."""
+    assert config.items is not None
+    judgings = [job.home.jobs / job_id / "judgements.parquet" for job_id in job.order.get("judgings", [])]
+    texts = [{row_id: rows[row_id].prediction for row_id in row_ids.tolist()} for rows in answered]
+    evaluations = [system["evaluation_id"] for system in systems if system["evaluation_id"]]
+    scores = [JobDir(job.home.jobs / evaluation_id).scores for evaluation_id in evaluations]
+    measures = disagreement(row_ids.tolist(), texts, scores, judgings)
+    chosen = choose(measures, config.items, seed=config.seed)
+    notices.append(raters_text.choice_line(chosen))
+    order = np.argsort(chosen.places)
+    return row_ids[chosen.places[order]], chosen.weights[order]
+
+
+def _items(
+    job: WorkerJob,
+    source: PromptSource,
+    row_ids: np.ndarray,
+    named: np.ndarray,
+    answered: Sequence[AnswersByRow],
+) -> list[RoundItem]:
+    turns = source.turns(row_ids, answered[0])
+    items: list[RoundItem] = []
+    for place, row_id in enumerate(row_ids.tolist()):
+        if place % CHECK_EVERY == 0:
+            job.check_cancelled()
+            job.progress(place, len(row_ids), "prompts", "Gathering answers")
+        items.append(
+            {
+                "item_id": place,
+                "row_id": row_id if source.dataset_id else None,
+                "prompt": turns[place],
+                "reference": answered[0][row_id].reference,
+                "answers": [rows[row_id].prediction for rows in answered],
+                "named": bool(named[place]),
+                "check": None,
+                "expected": None,
+                "weight": 1.0,
+            }
+        )
+    return items
+
+
+def _checks(
+    job: WorkerJob, config: RoundConfig, items: Sequence[RoundItem], notices: list[str]
+) -> list[RoundItem]:
+    """The items by which raters are checked; what lacks of them is a notice."""
+    random = np.random.default_rng([config.seed, DRAW])
+    systems, first_id = len(job.order["systems"]), len(items)
+    attention = attention_items(config, items, systems, first_id, random)
+    wanted: dict[CheckKind, int] = {"qualification": config.qualification_items, "gold": config.gold_items}
+    if not any(wanted.values()):
+        return attention
+    if config.gold_file:
+        path = held_file(job.dir, GOLD_FILE)
+        source = answers_of_file(job.home, path, config, systems, random, lambda _: job.check_cancelled())
+    else:
+        source = answers_of_dataset(job.home, job.order["gold"]["fingerprint"], config, systems, random)
+    checks = known_items(source, wanted, first_id + len(attention), random)
+    notices += left_out_lines(source)
+    if len(checks) < sum(wanted.values()):
+        notices.append(f"Only {plural(len(checks), 'known answer')} of {sum(wanted.values()):,} asked for.")
+    if config.protocol != "label" and any(item["reference"] for item in items) > all(
+        item["reference"] for item in checks
+    ):
+        notices.append("Some known answers lack a reference, which the round's own prompts show.")
+    return [*attention, *checks]
+
+
+def items_table(items: Sequence[RoundItem]) -> pa.Table:
+    """As the store takes them."""
+    rows = [
+        {
+            **item,
+            "prompt": json.dumps(item["prompt"], ensure_ascii=False),
+            "expected": item["expected"] and json.dumps(item["expected"], ensure_ascii=False),
+        }
+        for item in items
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _write(job: WorkerJob, items: Sequence[RoundItem]) -> None:
+    with written_aside(job.dir.path / ITEMS) as unfinished:
+        pq.write_table(items_table(items), unfinished)

@@ -1,0 +1,234 @@
+"""Where the prompts of a rating round come from, and what each model answered to them: rows of a data set,
+whose answers are those of evaluations, a file, which may hold answers itself, or requests that were answered.
+
+Rows go by a number in all: the row of the data set, or the place in the file, or among the requests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from engine.data.cleaning.row_queries import matching_rows
+from engine.data.similarity.equality import digest
+from engine.rating.prompts_file import held_file, read_prompts
+from engine.worker.job import WorkerJob
+from store.core.errors import ConfigError, DataError
+from store.core.formatting import plural
+from store.core.job_folder import JobDir
+from store.core.rating_schemas import PromptTurn, RoundSystem
+from store.data import dataset_files
+from store.data.cleaning_text import words
+from store.data.filters import Filter
+from store.rating.config import RoundConfig
+
+REQUESTS = "requests.parquet"  # held for a round of requests: turns (JSON), answers, weight
+
+
+class GivenAnswer(NamedTuple):
+    """What one model answered to one prompt; prompt: as it was put to it, where that is known."""
+
+    prompt: str | None
+    prediction: str
+    reference: str | None
+
+
+AnswersByRow = dict[int, GivenAnswer]
+
+
+class PromptSource(Protocol):
+    """The prompts of one round. dataset_id: None for a file. notices: what to know of them; they name no
+    model, as they are read while people rate."""
+
+    dataset_id: str | None
+    notices: list[str]
+
+    def answered(self) -> list[AnswersByRow]:
+        """Of each model of the round by row: the prompts that it answered."""
+
+    def meant(self, row_ids: np.ndarray) -> np.ndarray:
+        """Those of the rows that the round is to be of. Raises ConfigError (where) for none."""
+
+    def digests(self) -> np.ndarray:
+        """uint64 by row number, equal for equal prompts: by them rows are drawn."""
+
+    def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
+        """What is asked in each of the rows."""
+
+    def weights(self, row_ids: np.ndarray) -> np.ndarray:
+        """1 / the chance that each row had to be here at all."""
+
+
+def source_of(job: WorkerJob, config: RoundConfig) -> PromptSource:
+    """The prompts that the round's config names. Raises DataError where a file can't be read."""
+    if config.requests:
+        return RequestPrompts(job, config)
+    return FilePrompts(job, config) if config.prompts_file else DatasetPrompts(job, config)
+
+
+class DatasetPrompts:
+    """Rows of a data set, answered in evaluations."""
+
+    def __init__(self, job: WorkerJob, config: RoundConfig) -> None:
+        self.job, self.config = job, config
+        self.systems: Sequence[RoundSystem] = job.order["systems"]
+        self.dataset_id: str | None = job.order["dataset"]["dataset_id"]
+        self.notices: list[str] = []
+
+    def answered(self) -> list[AnswersByRow]:
+        own = self.config.where
+        filters = [Filter.parse(each) for each in self.job.order["filters"] if each]
+        self.notices += dict.fromkeys(
+            f"Of one model the answers are to rows alone where {words(each)}."
+            for each in filters
+            if each != own
+        )
+        return [
+            read_answers(self.job, str(system["evaluation_id"]), system["name"]) for system in self.systems
+        ]
+
+    def meant(self, row_ids: np.ndarray) -> np.ndarray:
+        where = self.config.where
+        if not where:
+            return row_ids
+        meant = row_ids[np.isin(row_ids, matching_rows(self.job, self.job.order["dataset"], where))]
+        if not len(meant):
+            raise ConfigError(
+                f"No prompt that was answered is one where {words(where)}.",
+                fix="Choose another filter, or other evaluations.",
+                field="where",
+            )
+        self.notices.append(f"Only rows where {words(where)}.")
+        return meant
+
+    def digests(self) -> np.ndarray:
+        fingerprint = self.job.order["dataset"]["fingerprint"]
+        digests: np.ndarray = dataset_files.load(self.job.home, fingerprint, columns=["digest"])[
+            "digest"
+        ].to_numpy()
+        return digests
+
+    def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
+        fingerprint = self.job.order["dataset"]["fingerprint"]
+        table = dataset_files.load(self.job.home, fingerprint, columns=["messages"], row_ids=row_ids)
+        rows = zip(row_ids.tolist(), table["messages"].to_pylist(), strict=True)
+        return [asked_turns(messages, answers[row_id].prompt) for row_id, messages in rows]
+
+    def weights(self, row_ids: np.ndarray) -> np.ndarray:
+        return np.ones(len(row_ids))
+
+
+class FilePrompts:
+    """Rows of a file, answered in it or by jobs that the round has waited for."""
+
+    def __init__(self, job: WorkerJob, config: RoundConfig) -> None:
+        self.job, self.config = job, config
+        self.dataset_id: str | None = None
+        self.path = held_file(job.dir)
+        read = read_prompts(job.home, self.path, check=lambda _: job.check_cancelled())
+        self.prompts = {prompt.row_id: prompt for prompt in read.prompts}
+        self.names = read.answered
+        self.notices = [f"{plural(len(self.prompts), 'prompt')} of the file {self.path.name}."]
+        self.notices += [
+            f"Left out {plural(count, 'row')}: {reason}." for reason, count in read.left_out.most_common(5)
+        ]
+
+    def answered(self) -> list[AnswersByRow]:
+        answered = [self._of_model(place) for place in range(len(self.config.models))]
+        if lacking := len(self.prompts) - len(set(self.prompts).intersection(*answered)):
+            self.notices.append(
+                f"Left out {plural(lacking, 'prompt')} that not every model has an answer to."
+            )
+        return answered
+
+    def _of_model(self, place: int) -> AnswersByRow:
+        name = self.config.models[place].answers
+        if not name:
+            system = self.job.order["systems"][place]
+            return read_answers(self.job, self.job.config["answering"][place], system["name"])
+        if name not in self.names:
+            there = ", ".join(name_there for name_there, _ in self.names.most_common(20)) or "nobody"
+            raise DataError(
+                f"{self.path.name} has no answers of {name!r}.",
+                fix=f"It has answers of {there}.",
+                field=f"models.{place}.answers",
+            )
+        return {
+            row_id: GivenAnswer(None, prompt.answers[name], prompt.reference)
+            for row_id, prompt in self.prompts.items()
+            if name in prompt.answers
+        }
+
+    def meant(self, row_ids: np.ndarray) -> np.ndarray:
+        return row_ids
+
+    def digests(self) -> np.ndarray:
+        digests = np.zeros(max(self.prompts) + 1, np.uint64)
+        for row_id, prompt in self.prompts.items():
+            digests[row_id] = int.from_bytes(digest(prompt.turns[-1]["content"]), "little")
+        return digests
+
+    def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
+        return [self.prompts[row_id].turns for row_id in row_ids.tolist()]
+
+    def weights(self, row_ids: np.ndarray) -> np.ndarray:
+        return np.ones(len(row_ids))
+
+
+class RequestPrompts:
+    """Requests that an endpoint answered, as the engine drew them: all are asked, in their order, so that an
+    item's number is its request's place."""
+
+    def __init__(self, job: WorkerJob, config: RoundConfig) -> None:
+        self.dataset_id: str | None = None
+        self.notices: list[str] = list(job.config["notices"])
+        path = job.dir.held / REQUESTS
+        if not path.exists():
+            raise DataError("The requests of the round are gone.", fix="Start it again.")
+        self.rows = pq.read_table(path).to_pylist()
+        self.systems = len(config.models)
+
+    def answered(self) -> list[AnswersByRow]:
+        return [
+            {place: GivenAnswer(None, row["answers"][system], None) for place, row in enumerate(self.rows)}
+            for system in range(self.systems)
+        ]
+
+    def meant(self, row_ids: np.ndarray) -> np.ndarray:
+        return row_ids
+
+    def digests(self) -> np.ndarray:
+        return np.zeros(len(self.rows), np.uint64)
+
+    def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
+        return [json.loads(self.rows[place]["turns"]) for place in row_ids.tolist()]
+
+    def weights(self, row_ids: np.ndarray) -> np.ndarray:
+        return np.array([self.rows[place]["weight"] for place in row_ids.tolist()])
+
+
+def read_answers(job: WorkerJob, job_id: str, name: str) -> AnswersByRow:
+    """What a job of that id wrote as its predictions. Raises DataError where that is gone."""
+    path = JobDir(job.home.jobs / job_id).predictions
+    if path.parent.parent != job.home.jobs or not path.exists():
+        raise DataError(f"The answers of {name} are gone.", fix="Evaluate it again.")
+    table = pq.read_table(path, columns=["row_id", "prompt", "prediction", "reference"])
+    return {
+        row["row_id"]: GivenAnswer(row["prompt"], row["prediction"], row["reference"])
+        for row in table.to_pylist()
+        if row["prediction"] is not None
+    }
+
+
+def asked_turns(messages: Sequence[Mapping[str, str]] | None, prompt: str | None) -> list[PromptTurn]:
+    """The conversation up to the answer that was asked for; of plain text the text that was gone on with."""
+    if not messages:
+        return [{"role": "user", "content": prompt or ""}]
+    end = len(messages)
+    while end and messages[end - 1]["role"] == "assistant":
+        end -= 1
+    return [{"role": turn["role"], "content": turn["content"]} for turn in messages[:end]]

@@ -1,0 +1,204 @@
+"""A file of prompts for a rating round: what is asked in each row, and what models have answered already.
+
+A row has `prompt` (a text) or `messages` (a conversation; an answer at its end is kept as the reference), and
+may have `reference` and answers: `answers`, an object with a text for each name, or a column `answer:NAME`
+each. Of plain text each line or paragraph is a prompt. What can't be asked is counted with its reason; the
+number of a row is its place in the file, so that every job that reads it means the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.data.conversion.conversation_turns import RowSkipped, plain, read_turns, texts_in_text
+from engine.data.readers.file_rows import FileRow, Reader, Skipped
+from engine.data.readers.source_reader import open_file
+from engine.rating.answers import MOST_CHARACTERS
+from store.core.config import one_line
+from store.core.errors import DataError
+from store.core.home import Home
+from store.core.job_folder import JobDir
+from store.core.rating_schemas import PromptTurn
+
+FIELD = "prompts_file"
+ANSWER = "answer:"  # a column of these and a name has that model's answers
+MOST_ROWS = 100_000
+MOST_READ = 1_000_000  # rows, prompts or not: a small compressed file may hold billions that are none
+MOST_TEXT = 2**28  # characters of all rows together
+LONGEST_NAME = 120
+LOOK_EVERY = 256  # rows between two looks at a request to stop
+
+
+class FilePrompt(NamedTuple):
+    """One prompt. row_id: its place in the file, from 0. answers: by the name of the model."""
+
+    row_id: int
+    turns: list[PromptTurn]
+    reference: str | None
+    answers: dict[str, str]
+
+
+class PromptsRead(NamedTuple):
+    """All of a file. answered: how many prompts each name has answers to. left_out: why rows are no prompts,
+    and how many."""
+
+    prompts: list[FilePrompt]
+    answered: Counter[str]
+    left_out: Counter[str]
+
+
+def held_file(round_folder: JobDir, of: str = "") -> Path:
+    """The file that a round's folder keeps for its jobs: of its prompts, or of its field `of`. Raises
+    DataError where it is gone."""
+    files = sorted(
+        path
+        for path in (round_folder.held / of).glob("*")
+        if path.is_file() and not path.name.startswith(".")
+    )
+    if not files:
+        what = "known answers" if of else "prompts"
+        raise DataError(f"The file of the {what} is gone.", fix="Start the round again.", field=of or FIELD)
+    return files[0]
+
+
+def read_prompts(home: Home, path: Path, check: Callable[[int], None] = lambda rows: None) -> PromptsRead:
+    """The prompts of a file; `check` is called with the number of rows now and then, and may raise to stop.
+
+    Raises DataError (prompts_file) for a file that can't be read, or in which nothing is asked.
+    """
+    try:
+        with closing(open_file(home, path, has_header=True)) as reader:
+            read = _read(reader, path.name, check)
+    except DataError as error:
+        raise DataError(error.message, fix=error.fix, field=FIELD) from error
+    if not read.prompts:
+        reasons = "; ".join(f"{reason} ({count:,})" for reason, count in read.left_out.most_common(3))
+        raise DataError(
+            f"{path.name} has no prompt{f': {reasons}' if reasons else ''}.",
+            fix="Give each row a text `prompt`, or a conversation `messages`.",
+            field=FIELD,
+        )
+    return read
+
+
+def _read(reader: Reader, name: str, check: Callable[[int], None]) -> PromptsRead:
+    column = "text" if reader.name == "text" else "prompt"
+    _check_columns(reader, name, column)
+    prompts: list[FilePrompt] = []
+    left_out: Counter[str] = Counter()
+    seen: set[bytes] = set()
+    size = 0
+    for row_id, (_, row) in enumerate(reader.rows()):
+        if row_id % LOOK_EVERY == 0:
+            check(row_id)
+        if row_id == MOST_READ:
+            raise DataError(
+                f"{name} has more than {MOST_READ:,} rows; prompts among them: {len(prompts):,}.",
+                fix="Give a part of it.",
+            )
+        try:
+            if isinstance(row, Skipped):
+                raise RowSkipped(row.reason)
+            prompt = _prompt(row_id, row, column)
+        except RowSkipped as fault:
+            left_out[str(fault)] += 1
+            continue
+        content = repr(prompt[1:])
+        same = hashlib.blake2b(content.encode(), digest_size=16).digest()
+        if same in seen:
+            left_out["the same row again"] += 1
+            continue
+        seen.add(same)
+        size += len(content)
+        if size > MOST_TEXT or len(prompts) == MOST_ROWS:
+            raise DataError(
+                f"{name} holds more than {MOST_ROWS:,} prompts, or more text than people can rate.",
+                fix="Give a part of it.",
+            )
+        prompts.append(prompt)
+    return PromptsRead(prompts, Counter(name for each in prompts for name in each.answers), left_out)
+
+
+def _check_columns(reader: Reader, name: str, column: str) -> None:
+    """Raise DataError where the columns are known beforehand and none of them is asked."""
+    if reader.columns and not {column, "messages"} & set(reader.columns):
+        raise DataError(
+            f"{name} has no column prompt or messages; it has {', '.join(reader.columns[:20])}.",
+            fix="Name the column of the prompts `prompt`.",
+        )
+
+
+def _prompt(row_id: int, row: FileRow, column: str) -> FilePrompt:
+    turns, reference = asked_in_row(row, column)
+    if "reference" in row and not _lacks(row["reference"]):
+        reference = plain(row["reference"], "reference")
+    answers: dict[str, str] = {}
+    for name, answer in _answers(row):
+        if name in answers:
+            raise RowSkipped("it has two answers of one model")
+        answers[name] = answer
+    texts = [*(turn["content"] for turn in turns), *answers.values(), reference or ""]
+    if sum(map(len, texts)) > MOST_CHARACTERS:
+        raise RowSkipped(f"it has more than {MOST_CHARACTERS:,} characters")
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        raise RowSkipped("it holds half a character (a surrogate without its other half)") from error
+    return FilePrompt(row_id, turns, reference, answers)
+
+
+def asked_in_row(row: FileRow, column: str) -> tuple[list[PromptTurn], str | None]:
+    """The turns up to the answer that is asked for, and the answer that the row itself ends with."""
+    if not _lacks(row.get("messages")):
+        turns = read_turns(row["messages"], "messages")
+        reference = None
+        while turns and turns[-1][0] == "assistant":
+            reference = turns.pop()[1]
+        if not any(role == "user" for role, _ in turns):
+            raise RowSkipped("no turn by the user")
+        return [{"role": role, "content": content} for role, content in turns], reference
+    if _lacks(row.get(column)):
+        raise RowSkipped("it has no prompt")
+    text = plain(row[column], column)
+    if not text.strip():
+        raise RowSkipped("its prompt is empty")
+    return [{"role": "user", "content": text}], None
+
+
+def _answers(row: FileRow) -> Iterator[tuple[str, str]]:
+    """An answer that is there and empty is one; a cell of a table with nothing in it is none. What is wrong
+    is said without the name of the model: it is read while people rate."""
+    for column, value in row.items():
+        if column.startswith(ANSWER) and not _lacks(value):
+            yield _model_name(column.removeprefix(ANSWER)), plain(value, "an answer")
+    given = texts_in_text(row.get("answers"))
+    if _lacks(given):
+        return
+    if isinstance(given, list):  # of a map, as Parquet has it
+        given = dict(pair for pair in given if isinstance(pair, tuple) and len(pair) == 2)
+    if not isinstance(given, dict):
+        raise RowSkipped("answers is no object with a text for each model")
+    for name, value in given.items():
+        if value is not None:
+            yield _model_name(str(name)), plain(value, "an answer")
+
+
+def _model_name(name: str) -> str:
+    name = name.strip()
+    try:
+        one_line(name)
+        fits = 0 < len(name) <= LONGEST_NAME and bool(name.encode())
+    except ValueError:
+        fits = False
+    if not fits:
+        raise RowSkipped(f"a model's name is empty, not one line, or longer than {LONGEST_NAME} characters")
+    return name
+
+
+def _lacks(value: object) -> bool:
+    return value is None or value != value or value == "" or value == []

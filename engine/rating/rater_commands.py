@@ -1,0 +1,300 @@
+"""The commands of those who rate: which rounds there are, the next tasks, and a rating.
+
+Nothing that a rater is answered says which model wrote what, or what others said. A rating is stored in one
+transaction and once, however often it is sent.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from engine.rating.answers import check_answer
+from engine.rating.round_commands import RoundName
+from engine.rating.task_assignment import RoundRater, checked_rater, fill, hold_again, is_qualified, rater_of
+from engine.rating.task_selection import groups_of, repeats_of
+from engine.rating.training_rows import judged_text
+from engine.server import audit_log
+from engine.server.command import PERSONAL, Command
+from store.core.config import Config
+from store.core.errors import ForbiddenError, StateError
+from store.core.rating_schemas import (
+    DealtTask,
+    RatingProgress,
+    RatingReceipt,
+    RatingTask,
+    RatingTasks,
+    Round,
+    RoundForRater,
+    RoundItem,
+    RoundsToRate,
+    RoundToRate,
+    StoredRating,
+)
+from store.core.schemas import Person
+from store.db.database import Database, Queryable, Transaction
+from store.jobs import job_queue
+from store.rating import ratings, rounds, tasks
+from store.rating.config import MARKING, REPEATED, RoundConfig
+from store.rating.ratings import OwnTask
+from store.rating.schemas import RatingsReleased
+
+HELD = 4  # tasks that lie with a rater: what the page shows, and a few next
+REFILLED_BELOW = 3  # so many are dealt at once, rather than one with each rating
+LAST = 20  # own ratings that a rater can go back to at once
+NOT_QUALIFIED = "Thank you for your answers. They were to show whether this round suits you, and it does not."
+MIN_TIMED = 3  # own ratings, before they say how long one takes
+
+
+class WantedTasks(RoundName):
+    want: int = Field(HELD, ge=1, le=HELD)
+    have: list[str] = Field(default_factory=list, max_length=20)
+
+
+class NewRating(WantedTasks):
+    task: str = Field(min_length=1, max_length=80)
+    revision: int = Field(1, ge=1, le=1_000)
+    answer: dict[str, Any]
+    comment: str = Field("", max_length=4_000)
+    seconds: float = Field(0.0, ge=0, le=1e7, allow_inf_nan=False)
+
+
+class ReleasedTasks(RoundName):
+    """The tasks of a page that is left; keep: of them, those that another page shows."""
+
+    keep: list[str] = Field(default_factory=list, max_length=20)
+
+
+class Nobody(Config):
+    """A body without fields."""
+
+
+class RatingCommands:
+    """The commands over one store."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self.database, self.clock = database, clock
+        self._random = random.Random(secrets.randbits(64))  # which task comes next can't be guessed
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "rounds_to_rate": Command(Nobody, self.rounds_to_rate, PERSONAL, by_person=True),
+            "next_rating_tasks": Command(WantedTasks, self.next_tasks, PERSONAL, by_person=True),
+            "release_rating_tasks": Command(ReleasedTasks, self.release_tasks, PERSONAL, by_person=True),
+            "rate": Command(NewRating, self.rate, audit_log.by_beginning, by_person=True),
+        }
+
+    def rounds_to_rate(self, _: Nobody, person: Person) -> RoundsToRate:
+        """What this person can rate, or has rated: of rounds with people who are named, their own alone."""
+        with self.database.transaction() as tx:
+            raters = [rater_of(tx, round, person) for round in rounds.open_rounds(tx)]
+            listed = [_to_rate(tx, rater) for rater in raters if rater]
+        return {"rounds": listed}
+
+    def next_tasks(self, body: WantedTasks, person: Person) -> RatingTasks:
+        """The person's tasks that are not rated, filled up to as many as are wanted; those that the page has
+        stay with it. Raises StateError where the round is others'."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            rater = checked_rater(tx, round, person)
+            held: list[DealtTask] = []
+            if round["state"] == "open":
+                at = job_queue.utc(self.clock())
+                hold_again(tx, rater, body.have, at)
+                held = fill(tx, rater, body.want, at, self._random)
+            last = tasks.last_rated(tx, *rater.ids, LAST)
+            waiting = _waiting(held, body)
+            item_ids = [task["item_id"] for task in [*waiting, *last]]
+            items = rounds.some_items(tx, round["round_id"], item_ids)
+            progress, notice = _progress(tx, rater), None
+            if not held:
+                progress, notice = _end(tx, rater, progress)
+        return {
+            "round": _for_rater(round),
+            "tasks": [_task(rater.config, task, items) for task in waiting],
+            "progress": progress,
+            "last": [_stored(rater.config, task, items) for task in last],
+            "notice": notice,
+        }
+
+    def release_tasks(self, body: ReleasedTasks, person: Person) -> RatingsReleased:
+        """The person's page is left: what it held goes to whoever asks next."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            return {"released": tasks.release(tx, round["round_id"], person["person_id"], body.keep)}
+
+    def rate(self, body: NewRating, person: Person) -> RatingReceipt:
+        """Keep a rating; what was sent before is not kept again. Raises StateError (409) where the round is
+        closed, or others have rated meanwhile what the page had let go.
+
+        What comes next is read after the rating is stored, so that others store theirs meanwhile.
+        """
+        with self.database.transaction() as tx:
+            rater, revision, already = self._keep(tx, body, person)
+        held = tasks.held(self.database, *rater.ids)
+        if len(held) < min(REFILLED_BELOW, body.want):
+            with self.database.transaction() as tx:
+                held = fill(tx, rater, body.want, job_queue.utc(self.clock()), self._random)
+        waiting = _waiting(held, body)
+        items = rounds.some_items(self.database, rater.ids[0], [each["item_id"] for each in waiting])
+        return {
+            "stored": True,
+            "revision": revision,
+            "already": already,
+            "progress": _progress(self.database, rater),
+            "tasks": [_task(rater.config, each, items) for each in waiting],
+        }
+
+    def _keep(self, tx: Transaction, body: NewRating, person: Person) -> tuple[RoundRater, int, bool]:
+        """Who rates, the revision that is stored now, and whether it was stored before."""
+        task = ratings.own_task(tx, body.round, body.task, person["person_id"])
+        if task is None and ratings.is_dealt(tx, body.task):
+            raise ForbiddenError("This is somebody else's to rate.", fix="Sign in as that person.")
+        if task is None:
+            raise StateError("There is no such task any more.", fix="Take the next.")
+        round = rounds.get(tx, body.round)
+        rater = checked_rater(tx, round, person)
+        if round["state"] != "open":
+            raise StateError(f"{round['name']} is closed.", fix="Ask who started it to open it again.")
+        at = job_queue.utc(self.clock())
+        hold_again(tx, rater, body.have, at)
+        if body.revision <= task.revision:
+            return rater, task.revision, True
+        _check_not_graded(tx, rater, task)
+        if not task.revision:
+            _check_still_wanted(tx, rater, body.task, task)
+        text = _judged_text(tx, rater, task) if rater.config.protocol == "spans" else ""
+        answer = check_answer(rater.config, body.answer, len(task.systems), text)
+        ratings.insert(
+            *(tx, round["round_id"], body.task, task.revision + 1, answer),
+            comment=body.comment,
+            seconds=body.seconds,
+            at=at,
+        )
+        tasks.end(tx, body.task)
+        if task.purpose == "first" and (more := int("skipped" not in answer) - task.counted):
+            tasks.count_answer(tx, round["round_id"], task.item_id, task.bits, more)
+        return rater, task.revision + 1, False
+
+
+def _judged_text(db: Queryable, rater: RoundRater, task: OwnTask) -> str:
+    """That in which spans lie."""
+    item = rounds.some_items(db, rater.ids[0], [task.item_id])[task.item_id]
+    return judged_text(rater.config.subject, item, task.systems)
+
+
+def _check_not_graded(db: Queryable, rater: RoundRater, task: OwnTask) -> None:
+    """Raise StateError for another answer of a qualification that has been graded: whoever knows how it ended
+    would try until it passes."""
+    if task.purpose == "qualification" and task.revision and is_qualified(db, rater) is not None:
+        raise StateError(
+            "The first items are graded, and their answers stay as they are.", fix="Go on with the next."
+        )
+
+
+def _check_still_wanted(db: Queryable, rater: RoundRater, task_id: str, task: OwnTask) -> None:
+    """Raise StateError for a task that the page had let go, where others have filled its unit since."""
+    if tasks.is_held(db, task_id) or task.purpose != "first":
+        return
+    if tasks.is_full(db, rater.ids[0], task.item_id, task.bits, rater.config.overlap):
+        raise StateError(
+            "Others have rated this since this page fell silent, and it needs no more.", fix="Take the next."
+        )
+
+
+def _waiting(held: Sequence[DealtTask], body: WantedTasks) -> list[DealtTask]:
+    """Tasks that the page does not hold, so that it holds as many as it wants."""
+    have = set(body.have)
+    room = body.want - sum(task["task_id"] in have for task in held)
+    return [task for task in held if task["task_id"] not in have][: max(room, 0)]
+
+
+def _for_rater(round: Round) -> RoundForRater:
+    config = RoundConfig.parse(round["config"])
+    return {
+        "round_id": round["round_id"],
+        "title": round["name"],
+        "protocol": config.protocol,
+        "instruction": config.instruction,
+        "criteria": [
+            {"name": each.name, "question": each.question, "anchors": list(each.anchors)}
+            for each in config.criteria
+        ],
+        "reasons": list(config.reasons),
+        "ties": config.ties,
+        "both_bad": config.both_bad,
+        "labels": list(config.labels),
+        "several_labels": config.several_labels,
+        "subject": config.subject,
+        "overlapping": config.overlapping,
+        "state": round["state"],
+    }
+
+
+def _task(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]) -> RatingTask:
+    item = items[task["item_id"]]
+    answers = [item["answers"][system] or "" for system in task["systems"]]
+    is_label = config.protocol == "label"  # of which the right one is not shown, nor, if blind, the model's
+    of_prompt = config.protocol in MARKING and config.subject == "prompt"
+    return {
+        "task_id": task["task_id"],
+        "prompt": item["prompt"],
+        "answers": [] if of_prompt or (is_label and config.blind) else answers,
+        "reference": None if is_label or of_prompt else item["reference"],
+    }
+
+
+def _stored(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]) -> StoredRating:
+    assert task["answer"] is not None
+    return {
+        "task": _task(config, task, items),
+        "revision": task["revision"] or 0,
+        "answer": task["answer"],
+        "comment": task["comment"] or "",
+    }
+
+
+def _progress(db: Queryable, rater: RoundRater) -> RatingProgress:
+    """How far one rater is. total: what the person may rate at most; others may take some of it."""
+    pace, config, round = tasks.own_pace(db, *rater.ids), rater.config, rater.round
+    everything = round["item_count"] * len(groups_of(len(round["systems"]), config.protocol))
+    if config.protocol in REPEATED:
+        everything += repeats_of(everything, config.repeat_share)
+    total = everything if rater.quota is None else min(rater.quota, everything)
+    return {
+        "done": pace.rated,
+        "total": max(total + round["details"].get("qualification", 0), pace.rated),
+        "seconds_each": pace.median_seconds if pace.timed >= MIN_TIMED else None,
+    }
+
+
+def _end(db: Queryable, rater: RoundRater, progress: RatingProgress) -> tuple[RatingProgress, str | None]:
+    """What a rater is told who is given nothing: that this is all, and where it is not by having rated all,
+    why. None where others hold something, which they may leave."""
+    if rater.round["state"] != "open":
+        return progress, None
+    if is_qualified(db, rater) is False:
+        return {**progress, "total": progress["done"]}, NOT_QUALIFIED
+    if not tasks.any_left(db, *rater.ids, rater.config.overlap):
+        return {**progress, "total": progress["done"]}, None
+    return progress, None
+
+
+def _to_rate(db: Queryable, rater: RoundRater) -> RoundToRate:
+    round, progress = rater.round, _progress(db, rater)
+    return {
+        "round_id": round["round_id"],
+        "name": round["name"],
+        "protocol": rater.config.protocol,
+        "state": round["state"],
+        "instruction": rater.config.instruction,
+        "created_by_name": round["created_by_name"],
+        "created_at": round["created_at"].isoformat(),
+        "done": progress["done"],
+        "total": progress["total"],
+    }

@@ -1,0 +1,454 @@
+"""The commands of rating rounds for those who make them: start, import, close, open again, leave a rater
+out.
+
+A round takes the answers of evaluations, or of a file of prompts; those that lack are queued with it, in
+one transaction. Files it is started with are held in the folder of its job, whatever becomes of upload or
+path.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from engine.data.readers.source_files import locate
+from engine.server import audit_log, registered_versions
+from engine.server.command import MADE, Command
+from engine.server.evaluation_commands import EvaluationCommands, answered_evaluation
+from engine.server.job_outcomes import clear_asked
+from engine.server.job_submission import Launching
+from engine.server.sync_jobs import remove_tree
+from store.core.config import Config
+from store.core.errors import ConfigError, DataError, NotFoundError, StateError
+from store.core.home import Home
+from store.core.job_folder import JobDir, written_aside
+from store.core.job_kinds import ALIVE
+from store.core.rating_schemas import is_from_elsewhere
+from store.core.schemas import Job, Person
+from store.data import datasets
+from store.data.config import suggested_name
+from store.db.database import Database, Queryable, Transaction
+from store.evaluation import evaluations
+from store.evaluation.config import ChosenModel, EvaluateConfig
+from store.evaluation.schemas import Evaluation
+from store.http.schemas import Done, JobQueued, RoundQueued
+from store.jobs import job_queue
+from store.rating import ratings, rounds, tasks, workload
+from store.rating.config import (
+    MOST_MIB,
+    SERVED,
+    AnswerPrompts,
+    FileOfRows,
+    HowRated,
+    ImportRound,
+    RoundConfig,
+    RoundModel,
+)
+from store.rating.templates import named_in
+from store.runs import runs
+from store.runs.schemas import Run
+
+FIELD, GOLD_FILE = "prompts_file", "gold_file"
+LONGEST_NAME = 50  # characters at its end: with its ending, and short of what a file system takes
+
+
+@contextmanager
+def held_files(home: Home, config: RoundConfig, round_id: str) -> Iterator[None]:
+    """Hold the files that the round names, of prompts and of known answers, while the block queues it. An
+    upload is given up once it has; where it raises, the uploads are still there and nothing is held.
+
+    The scheduler removes what is held when the round is in the store, and it goes with a round that is
+    deleted. Raises DataError and ConfigError, which name the field, for a file that can't be held.
+    """
+    named = [("", FIELD, config.prompts_file), (GOLD_FILE, GOLD_FILE, config.gold_file)]
+    files = [(folder, field, file, _located(home, file, field)) for folder, field, file in named if file]
+    if not files:
+        yield
+        return
+    held = JobDir(home.jobs / round_id)
+    try:
+        for folder, _, _, path in files:
+            (held.held / folder).mkdir(parents=True, exist_ok=True)
+            with written_aside(held.held / folder / _held_name(path.name)) as unfinished:
+                shutil.copyfile(path, unfinished)
+        yield
+    except BaseException:
+        shutil.rmtree(held.path, ignore_errors=True)
+        raise
+    for _, _, file, path in files:
+        if file.upload:
+            path.unlink(missing_ok=True)
+
+
+def _located(home: Home, file: FileOfRows, field: str) -> Path:
+    try:
+        path = locate(home, file.source())
+    except DataError as error:
+        raise DataError(error.message, fix=error.fix, field=field) from error
+    if (size := os.path.getsize(path)) > MOST_MIB * 2**20:
+        raise ConfigError(
+            f"{path.name} has {size / 2**20:,.0f} MiB; files of a round may have {MOST_MIB} MiB.",
+            fix="Give a part of it: people rate hundreds of prompts, not millions.",
+            field=field,
+        )
+    return path
+
+
+def _held_name(name: str) -> str:
+    """The name under which a file is held: no point at its beginning, as half-written ones have."""
+    return name[-LONGEST_NAME:].lstrip(".") or "prompts"
+
+
+def remove_stale(db: Queryable, home: Home) -> None:
+    """At the start: what an engine that was killed held for a round that it did not live to queue, or whose
+    result it had just stored; and logged requests of a round that is not made."""
+    for held in home.jobs.glob("*/held"):
+        folder = JobDir(held.parent)
+        job = job_queue.statuses(db, [folder.path.name]).get(folder.path.name)
+        if job is None:
+            remove_tree(folder.path)
+        elif job["status"] == "finished":
+            remove_tree(held)
+        elif job["status"] not in ALIVE:
+            clear_asked(home, job_queue.get_job(db, folder.path.name))
+
+
+# The commands of rating rounds for those who make them: start, import, close, open again, leave a rater out.
+#
+# A round takes the answers of evaluations, or of a file of prompts; those that lack are queued with it, in
+# one transaction.
+
+ANSWERS_METRIC = "chrf"  # the cheapest that looks at answers
+
+
+class RoundName(Config):
+    round: str = Field(min_length=1, max_length=120)
+
+
+class RaterOfRound(RoundName):
+    person: str = Field(min_length=1, max_length=200)
+
+
+class RoundCommands:
+    """The commands over one store."""
+
+    def __init__(
+        self,
+        database: Database,
+        launching: Launching,
+        evaluating: EvaluationCommands,
+        clock: Callable[[], float],
+    ) -> None:
+        self.database, self.launching, self.evaluating, self.clock = database, launching, evaluating, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "start_round": Command(RoundConfig, self.start_round, MADE, makes_work=True, by_person=True),
+            "import_round": Command(ImportRound, self.import_round, MADE, makes_work=True, by_person=True),
+            "close_round": Command(RoundName, self.close_round, audit_log.by_round, by_person=True),
+            "open_round": Command(RoundName, self.open_round, audit_log.by_round),
+            "leave_rater_out": Command(
+                RaterOfRound, self.leave_rater_out, audit_log.by_rater, by_person=True
+            ),
+            "take_rater_in": Command(RaterOfRound, self.take_rater_in, audit_log.by_rater),
+            "let_rater_in": Command(RaterOfRound, self.let_rater_in, audit_log.by_rater, by_person=True),
+        }
+
+    def start_round(self, config: RoundConfig, person: Person) -> RoundQueued:
+        """Queue the gathering of answers, after the jobs that make those that lack. Raises ConfigError that
+        names the field."""
+        if config.requests:
+            raise ConfigError(
+                "start_round takes no requests of an endpoint.",
+                fix="Use round_of_requests, which draws them.",
+                field="requests",
+            )
+        check_scales(config)
+        round_id = job_queue.new_id("round", self.clock())
+        with held_files(self.launching.home, config, round_id), self.database.transaction() as tx:
+            if config.prompts_file:
+                config, answering = self._of_file(tx, config, round_id)
+                check_name(tx, config)
+                return self._queue(
+                    tx, round_id, config, [each for each in answering if each], person, answering
+                )
+            asked = config
+            config, made = self._of_dataset(tx, asked)
+            check_name(tx, asked)
+            return self._queue(tx, round_id, config, made, person)
+
+    def _of_dataset(self, tx: Transaction, config: RoundConfig) -> tuple[RoundConfig, list[str]]:
+        """The round with an evaluation of each model, and those of them that are queued here."""
+        made: list[str] = []
+        models: list[RoundModel] = []
+        present = [self._evaluation(tx, config, place) for place, _ in enumerate(config.models)]
+        of = [evaluation for evaluation in present if evaluation]
+        dataset = self._dataset(tx, config, of)
+        for place, model in enumerate(config.models):
+            evaluation = present[place]
+            if evaluation is None:
+                made.append(self._evaluate(tx, config, place, model, dataset, of))
+            models.append(RoundModel(evaluation=evaluation["evaluation_id"] if evaluation else made[-1]))
+        return config.model_copy(update={"models": models, "dataset": dataset}), made
+
+    def _of_file(self, tx: Transaction, config: RoundConfig, round_id: str) -> tuple[RoundConfig, list[str]]:
+        """The round with runs by their ids, and of each model the job in which it answers; empty for one
+        whose answers the file has."""
+        models: list[RoundModel] = []
+        answering: list[str] = []
+        for place, model in enumerate(config.models):
+            with _at_model(place):
+                if not model.answers:
+                    name = registered_versions.fixed(tx, self.launching.home, model.model)
+                    model = model.model_copy(update={"model": name})
+                run = self._run(tx, model)
+                model = model.model_copy(update={"run": run["run_id"]}) if run else model
+                models.append(model)
+                answering.append("" if model.answers else self._answer(tx, config, model, run, round_id))
+        return config.model_copy(update={"models": models}), answering
+
+    def _run(self, tx: Transaction, model: RoundModel) -> Run | None:
+        """The run that answers, or has written the answers of the file."""
+        if not model.run:
+            return None
+        if not model.answers:
+            return self.evaluating.checked_run(tx, ChosenModel(run=model.run, checkpoint=model.checkpoint))
+        try:
+            return runs.get_run(tx, model.run)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field="run") from error
+
+    def _answer(
+        self, tx: Transaction, config: RoundConfig, model: RoundModel, run: Run | None, round_id: str
+    ) -> str:
+        """Queue the answers of a model to the prompts of the file."""
+        if run and run["config"].get("task") == "classification" and model.checkpoint != "base":
+            raise ConfigError(
+                f"{run['name']} is a classifier: it gives each text a class and writes nothing.",
+                fix="Choose another run, or its base model.",
+                field="run",
+            )
+        document = AnswerPrompts.parse(_answering(config, model) | {"round": round_id})
+        title = f"{run['name'] if run else model.model} answers for {config.name}"
+        return self.launching.queue_job(tx, rounds.ANSWERING, title, document.model_dump())
+
+    def _queue(
+        self,
+        tx: Transaction,
+        round_id: str,
+        config: RoundConfig,
+        made: Sequence[str],
+        person: Person,
+        answering: Sequence[str] = (),
+    ) -> RoundQueued:
+        if config.gold_dataset:
+            config = config.model_copy(update={"gold_dataset": _gold(tx, config)})
+        config = config.model_copy(update={"raters": workload.named(tx, config.raters)})
+        work: dict[str, Any] = {"round": config.document(), "created_by": dict(person)}
+        if answering:
+            work["answering"] = list(answering)
+        job_queue.insert(
+            tx,
+            job_queue.NewJob(
+                job_id=round_id,
+                kind="round",
+                title=f"Round {config.name}",
+                config=work,
+                at=self.clock(),
+                after_jobs=list(made),
+            ),
+        )
+        return {"round_id": round_id, "job_ids": list(made)}
+
+    def _evaluation(self, tx: Transaction, config: RoundConfig, place: int) -> Evaluation | None:
+        """The evaluation that a model of the round names; None for a run or a model."""
+        name = config.models[place].evaluation
+        if not name:
+            return None
+        return answered_evaluation(tx, name, f"models.{place}.evaluation")
+
+    def _dataset(self, tx: Transaction, config: RoundConfig, of: Sequence[Evaluation]) -> str:
+        """The id of the data set that the prompts are of. Raises ConfigError where evaluations differ."""
+        if not config.dataset and not of:
+            raise ConfigError(
+                "The round has no data set to take prompts from.", fix="Choose one.", field="dataset"
+            )
+        named = config.dataset or of[0]["dataset_id"]
+        dataset = datasets.get_dataset(tx, named)
+        for evaluation in of:
+            if evaluation["data_fingerprint"] != dataset["fingerprint"]:
+                raise ConfigError(
+                    f"{evaluation['name']} is of other rows than {dataset['name']}.",
+                    fix="Choose evaluations of the same data set.",
+                    field="models",
+                )
+        return dataset["dataset_id"]
+
+    def _evaluate(
+        self,
+        tx: Transaction,
+        config: RoundConfig,
+        place: int,
+        model: RoundModel,
+        dataset: str,
+        of: Sequence[Evaluation],
+    ) -> str:
+        """Queue the answers of a model: to the very prompts that others answered, where some did."""
+        rows = {"rows_of": of[0]["evaluation_id"]} if of else {"part": config.part, "where": config.where}
+        document = {
+            **_answering(config, model),
+            **rows,
+            "dataset": dataset,
+            "max_rows": config.items,
+            "metrics": [ANSWERS_METRIC],
+        }
+        with _at_model(place):
+            return self.evaluating.queue(tx, EvaluateConfig.parse(document))
+
+    def import_round(self, config: ImportRound, person: Person) -> JobQueued:
+        """Queue the reading of a round that was rated elsewhere."""
+        if not config.name:
+            config = config.model_copy(
+                update={"name": suggested_name({"path": config.path or config.upload})}
+            )
+        work = {"round": config.model_dump(exclude_none=True), "created_by": dict(person)}
+        with self.database.transaction() as tx:
+            return {"job_id": self.launching.queue_job(tx, "import_round", f"Import {config.name}", work)}
+
+    def close_round(self, body: RoundName, person: Person) -> Done:
+        """Nobody rates any more, and the results can be seen."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            if round["state"] == "closed":
+                raise StateError(f"{round['name']} is closed already.")
+            at = job_queue.utc(self.clock())
+            rounds.update(tx, round["round_id"], state="closed", closed_at=at, closed_by_name=person["name"])
+            tasks.release(tx, round["round_id"])
+        return {}
+
+    def open_round(self, body: RoundName) -> Done:
+        """Have a closed round rated further."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            if round["state"] == "open":
+                raise StateError(f"{round['name']} is open already.")
+            if is_from_elsewhere(round):
+                raise StateError(f"{round['name']} was rated elsewhere.", fix="Start a round of your own.")
+            rounds.update(tx, round["round_id"], state="open", closed_at=None, closed_by_name=None)
+        return {}
+
+    def leave_rater_out(self, body: RaterOfRound, person: Person) -> Done:
+        """Have what a rater said not count; it is kept, and said so."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            if not ratings.dealt(tx, round["round_id"], body.person):
+                raise NotFoundError(f"{body.person!r} has no task in {round['name']}.")
+            ratings.leave_out(tx, round["round_id"], body.person, person, job_queue.utc(self.clock()))
+        return {}
+
+    def take_rater_in(self, body: RaterOfRound) -> Done:
+        """Have it count again."""
+        with self.database.transaction() as tx:
+            ratings.take_in(tx, rounds.get(tx, body.round)["round_id"], body.person)
+        return {}
+
+    def let_rater_in(self, body: RaterOfRound, person: Person) -> Done:
+        """Have a rater who failed the qualification go on all the same; it is kept who said so."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            if not ratings.dealt(tx, round["round_id"], body.person):
+                raise NotFoundError(f"{body.person!r} has no task in {round['name']}.")
+            ratings.insert_let_in(tx, round["round_id"], body.person, person, job_queue.utc(self.clock()))
+        return {}
+
+
+def check_name(tx: Transaction, config: RoundConfig) -> None:
+    """Raise ConfigError (name) where what the round is called, which raters see, names a model of it."""
+    names: list[str] = []
+    for model in config.models:
+        run_id = model.run
+        names += [model.answers.removeprefix(SERVED), model.model]
+        if model.evaluation:
+            evaluation = evaluations.get(tx, model.evaluation)
+            names.append(evaluation["model"])
+            run_id = evaluation["run_id"] or ""
+        if run_id:
+            run = runs.get_run(tx, run_id)
+            names += [run["name"], run["model"]]
+    if named := named_in(config.name, names):
+        raise ConfigError(
+            f"The name of the round names {named}, one of its models, and raters see it.",
+            fix="Give the round a name that tells nothing of its models.",
+            field="name",
+        )
+
+
+def check_scales(config: HowRated) -> None:
+    """Raise ConfigError (criteria) where an end of a new round's scale has no words: a point between two ends
+    can do without."""
+    for place, criterion in enumerate(config.criteria):
+        for end, words in ((0, criterion.anchors[0]), (criterion.points - 1, criterion.anchors[-1])):
+            if not words.strip():
+                raise ConfigError(
+                    f"Point {end + 1} of {criterion.points} of {criterion.name} has no words.",
+                    fix="Say what the worst and the best point mean; those between may go without.",
+                    field=f"criteria.{place}.anchors.{end}",
+                )
+
+
+def check_not_rated(tx: Transaction, job: Job) -> None:
+    """Raise StateError where a round that is being made needs this run or evaluation."""
+    for field in ("run", "evaluation"):
+        if titles := rounds.users(tx, field, job["job_id"]):
+            raise StateError(
+                f"{job['title']} is needed by “{titles[0]}”, which is being made.",
+                fix="Wait until the round is there, or cancel it first.",
+            )
+
+
+@contextmanager
+def _at_model(place: int) -> Iterator[None]:
+    """What is wrong with a model of the round is named by its place."""
+    try:
+        yield
+    except (ConfigError, StateError) as error:
+        if error.field in ("run", "model", "checkpoint"):
+            error.field = f"models.{place}.{error.field}"
+        raise
+
+
+def _answering(config: RoundConfig, model: RoundModel) -> dict[str, Any]:
+    """Which model answers, and how."""
+    document: dict[str, Any] = {
+        **({"run": model.run, "checkpoint": model.checkpoint} if model.run else {"model": model.model}),
+        "seed": config.seed,
+        "max_new_tokens": config.max_new_tokens,
+        "do_sample": config.do_sample,
+    }
+    if config.do_sample:
+        document |= {"temperature": config.temperature, "top_p": config.top_p}
+    return document
+
+
+def _gold(tx: Transaction, config: RoundConfig) -> str:
+    """The id of the data set of known answers. Raises ConfigError where it has none for the protocol."""
+    dataset = datasets.get_dataset(tx, config.gold_dataset)
+    if config.protocol == "label":
+        if not dataset["stats"].get("labels"):
+            raise ConfigError(
+                f"{dataset['name']} has no labels.", fix="Choose labelled texts.", field="gold_dataset"
+            )
+    elif dataset["kind"] != "preference":
+        raise ConfigError(
+            f"{dataset['name']} has no pairs of answers.",
+            fix="Choose preference pairs.",
+            field="gold_dataset",
+        )
+    return dataset["dataset_id"]

@@ -1,0 +1,386 @@
+"""Who rates what: the people assigned to a round, a language model as a rater named as such, and each
+rater's tasks.
+
+Tasks are held, renewed and filled up in the transaction of the caller, from what the store has counted. A
+judge is not asked anew: what it said in both orders is taken over; where the order decided, it says a
+tie.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+from typing import Any, Self
+
+import pyarrow.parquet as pq
+from pydantic import Field, model_validator
+
+from engine.rating.round_commands import RoundName
+from engine.rating.task_selection import (
+    REPEAT_AFTER,
+    CheckUnits,
+    NewTask,
+    RatedTask,
+    Table,
+    Unit,
+    calibration_size,
+    check_unit,
+    deal,
+    groups_of,
+    qualified,
+)
+from engine.server import audit_log
+from engine.server.command import Command
+from store.core.config import Config
+from store.core.errors import ConfigError, StateError
+from store.core.home import Home
+from store.core.rating_schemas import CHECKS, CheckKind, DealtTask, PairChoice, Round, is_from_elsewhere
+from store.core.schemas import Job, Person
+from store.db.database import Database, Queryable, Transaction
+from store.http.schemas import Done
+from store.jobs import job_queue
+from store.rating import ratings, rounds, tasks, workload
+from store.rating import tasks as holds
+from store.rating import tasks as own_tasks
+from store.rating.config import MAX_RATERS, REPEATED, AssignedRater, RoundConfig
+from store.rating.schemas import RatingsReleased
+from store.rating.tasks import OpenUnit, OwnTasks
+
+
+def ensure_units(tx: Transaction, round: Round, config: RoundConfig) -> None:
+    """Have the units of a round counted."""
+    groups = groups_of(len(round["systems"]), config.protocol)
+    size = calibration_size(round["item_count"], config.calibration_share)
+    tasks.ensure_units(tx, round["round_id"], groups, size, config.seed)
+
+
+def dealing_table(
+    tx: Transaction, round: Round, config: RoundConfig, person: Person, own: OwnTasks, *,
+    quota: int | None, most: int, random: Random,
+) -> Table:  # fmt: skip
+    """What the dealer sees, of a rater who may rate so many in all, to deal `most` new tasks."""
+    round_id, person_id = round["round_id"], person["person_id"]
+    calibration: list[OpenUnit] = []
+    if config.calibration_share:
+        size = calibration_size(round["item_count"], config.calibration_share)
+        everybodys = size if quota is None else min(size, quota // 2)
+        calibration = tasks.calibration(tx, round_id, person_id, most=everybodys, limit=most)
+    salt = random.getrandbits(31)
+    wanting = tasks.wanting(*(tx, round_id, person_id), overlap=config.overlap, salt=salt, limit=most)
+    disputed: list[OpenUnit] = []
+    if config.adjudicate and len(calibration) + len(wanting) < most:
+        disputed = tasks.disputed(tx, round, person_id, overlap=config.overlap, limit=most)
+    return Table(
+        calibration=_units(calibration),
+        wanting=_units(wanting),
+        disputed=_units(disputed),
+        had=own.had,
+        dealt=own.dealt,
+        repeatable=_repeatable(tx, round_id, person_id, config, own, most),
+        repeat_share=config.repeat_share if config.protocol in REPEATED else 0.0,
+        checks=_checks(tx, round, config, person_id),
+    )
+
+
+def _checks(db: Queryable, round: Round, config: RoundConfig, person_id: str) -> dict[CheckKind, CheckUnits]:
+    """Items by which raters are checked in between, that the person has not had."""
+    shares: dict[CheckKind, float] = {"gold": config.gold_share, "attention": config.attention_share}
+    ids = rounds.check_ids(db, round["round_id"])
+    if not any(ids[kind] for kind in shares):
+        return {}
+    had = tasks.own_items(db, round["round_id"], person_id, list(shares))
+    return {
+        kind: CheckUnits(check_units(round, config, [each for each in ids[kind] if each not in had]), share)
+        for kind, share in shares.items()
+    }
+
+
+def check_units(round: Round, config: RoundConfig, item_ids: Sequence[int]) -> list[Unit]:
+    """What is rated of check items."""
+    return [check_unit(item_id, len(round["systems"]), config.protocol) for item_id in item_ids]
+
+
+def _repeatable(
+    db: Queryable, round_id: str, person_id: str, config: RoundConfig, own: OwnTasks, most: int
+) -> list[RatedTask]:
+    """Only read where one of the next tasks is to come again."""
+    due = int((own.dealt.total() + most) * config.repeat_share)
+    if config.protocol not in REPEATED or own.dealt["repeat"] >= due:
+        return []
+    return [
+        RatedTask(task.task_id, Unit(task.item_id, tuple(sorted(task.systems))), tuple(task.systems))
+        for task in tasks.repeatable(db, round_id, person_id, but_last=REPEAT_AFTER - 1)
+    ]
+
+
+def _units(open_units: list[OpenUnit]) -> list[Unit]:
+    return [Unit(unit.item_id, unit.systems) for unit in open_units]
+
+
+@dataclass(frozen=True)
+class RoundRater:
+    """A person who may rate a round. quota: so many ratings in all; None for all that there are."""
+
+    round: Round
+    config: RoundConfig
+    person: Person
+    quota: int | None
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        """Of the round and of the person."""
+        return self.round["round_id"], self.person["person_id"]
+
+
+def rater_of(db: Queryable, round: Round, person: Person) -> RoundRater | None:
+    """None where others are named for the round."""
+    named = workload.assignments(db, round["round_id"])
+    own = next((each for each in named if each["person_id"] == person["person_id"]), None)
+    if named and own is None:
+        return None
+    config = RoundConfig.parse(round["config"])
+    limits = [config.per_rater, own["quota"] if own else None]
+    quota = min((limit for limit in limits if limit is not None), default=None)
+    return RoundRater(round, config, person, quota)
+
+
+def checked_rater(db: Queryable, round: Round, person: Person) -> RoundRater:
+    """Raises StateError where others are named for the round."""
+    rater = rater_of(db, round, person)
+    if rater is None:
+        raise StateError(
+            f"{round['name']} is rated by people who are named for it, and you are not.",
+            fix="Ask who started it to name you.",
+        )
+    return rater
+
+
+def is_qualified(db: Queryable, rater: RoundRater) -> bool | None:
+    """Whether the person may rate what the round is about; None while the qualification is not answered."""
+    if not rater.config.qualification_items:
+        return True
+    round_id, person_id = rater.ids
+    ids = rounds.check_ids(db, round_id)["qualification"]
+    tasks = own_tasks.last_rated(db, round_id, person_id, len(ids), "qualification")
+    let_in = any(each["person_id"] == person_id for each in ratings.let_in(db, round_id))
+    return qualified(rater.config, tasks, rounds.some_items(db, round_id, ids).values(), let_in=let_in)
+
+
+def hold_again(tx: Transaction, rater: RoundRater, have: Sequence[str], at: datetime) -> None:
+    """Renew what the person's page has; what it had let go, it holds again where nobody took it."""
+    holds.end_silent(tx, rater.ids[0], at)
+    if have and holds.renew(tx, *rater.ids, have, at) < len(have):
+        holds.take_up(tx, *rater.ids, at, overlap=rater.config.overlap, limit=len(have), task_ids=have)
+
+
+def fill(tx: Transaction, rater: RoundRater, want: int, at: datetime, random: Random) -> list[DealtTask]:
+    """What the person holds in the end: what they held, what they had let go, and new tasks up to `want`."""
+    ensure_units(tx, rater.round, rater.config)
+    holds.end_silent(tx, rater.ids[0], at)
+    held = holds.held(tx, *rater.ids)
+    most = want - len(held)
+    may_rate = is_qualified(tx, rater)
+    if most <= 0 or may_rate is False:
+        return held
+    own = own_tasks.count_own_tasks(tx, *rater.ids)
+    if may_rate and rater.quota is not None:
+        most = min(most, rater.quota - _against_quota(own))
+    if own.let_go and most > 0:
+        taken_up = holds.take_up(
+            *(tx, *rater.ids, at),
+            overlap=rater.config.overlap,
+            limit=most,
+            purpose=None if may_rate else "qualification",
+        )
+        most -= taken_up
+        own = own_tasks.count_own_tasks(tx, *rater.ids) if taken_up else own
+    if most > 0:
+        tasks = (_new_tasks if may_rate else _qualification)(tx, rater, own, most, random)
+        _insert(tx, rater, own, tasks, at)
+    return holds.held(tx, *rater.ids)
+
+
+def _against_quota(own: OwnTasks) -> int:
+    """Tasks that are rated or held, but those by which raters are checked."""
+    return sum(count for purpose, count in own.dealt.items() if purpose not in CHECKS)
+
+
+def _new_tasks(tx: Transaction, rater: RoundRater, own: OwnTasks, most: int, random: Random) -> list[NewTask]:
+    table = dealing_table(
+        *(tx, rater.round, rater.config, rater.person, own), quota=rater.quota, most=most, random=random
+    )
+    return deal(table, most, random)
+
+
+def _qualification(
+    tx: Transaction, rater: RoundRater, own: OwnTasks, most: int, random: Random
+) -> list[NewTask]:
+    """Items of the qualification that the person has not had."""
+    had = own_tasks.own_items(tx, *rater.ids, ["qualification"])
+    ids = [each for each in rounds.check_ids(tx, rater.ids[0])["qualification"] if each not in had]
+    units = check_units(rater.round, rater.config, ids)
+    tasks = deal(Table(calibration=units, had=own.had), most, random)
+    return [task._replace(purpose="qualification") for task in tasks]
+
+
+def _insert(
+    tx: Transaction, rater: RoundRater, own: OwnTasks, tasks: Sequence[NewTask], at: datetime
+) -> None:
+    if not tasks:
+        return
+    rows = [
+        ratings.NewRow(
+            secrets.token_urlsafe(12),
+            *(task.unit.item_id, task.order, task.purpose, task.repeat_of, own.next_place + place),
+        )
+        for place, task in enumerate(tasks)
+    ]
+    ratings.insert_tasks(tx, rater.ids[0], rater.person, rows, at)
+    holds.hold(tx, *rater.ids, [row.task_id for row in rows], at)
+
+
+class Assigned(RoundName):
+    """Who rates a round from now on: these and nobody else, or whoever may rate."""
+
+    raters: list[AssignedRater] = Field(default_factory=list, max_length=MAX_RATERS)
+    everybody: bool = Field(False, description="Whoever may rate, as before anybody was named")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.raters) == self.everybody:
+            raise ValueError("name raters, or say everybody")
+        return self
+
+
+class Released(RoundName):
+    """Whose tasks go to whoever asks next; everybody's where nobody is named."""
+
+    person: str = Field("", max_length=200)
+
+
+class AssignmentCommands:
+    """The commands over one store."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self.database, self.clock = database, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "assign_round": Command(Assigned, self.assign_round, audit_log.by_round, by_person=True),
+            "release_round": Command(Released, self.release_round, audit_log.by_round),
+        }
+
+    def assign_round(self, body: Assigned, person: Person) -> RatingsReleased:
+        """Have these people rate a round, and nobody else; what others hold goes to them. Raises ConfigError
+        that names the rater."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            if is_from_elsewhere(round):
+                raise StateError(f"{round['name']} was rated elsewhere.", fix="Start a round of your own.")
+            round_id = round["round_id"]
+            named = workload.named(tx, body.raters)
+            workload.set_assignments(tx, round_id, named, person["name"], job_queue.utc(self.clock()))
+            if not named:
+                return {"released": 0}
+            return {"released": tasks.release_of_others(tx, round_id, [each.person for each in named])}
+
+    def release_round(self, body: Released) -> RatingsReleased:
+        """Have what a person holds, or everybody, go to whoever asks next; a rating of it is still taken, as
+        long as nobody else has given one."""
+        with self.database.transaction() as tx:
+            round_id = rounds.get(tx, body.round)["round_id"]
+            tasks.end_silent(
+                tx, round_id, job_queue.utc(self.clock())
+            )  # which nobody holds any more: not counted
+            return {"released": tasks.release(tx, round_id, body.person or None)}
+
+
+# The command that lets a language model be one of the raters of a round, named as such.
+#
+# It does not ask the judge anew: what a judging of the round's two evaluations said, in both orders, is taken
+# over prompt by prompt. Where the order decided, the judge says a tie.
+
+
+class JudgeRates(Config):
+    """`judging`: the job in which a judge compared the round's two evaluations."""
+
+    round: str = Field(min_length=1, max_length=120)
+    judging: str = Field(min_length=1, max_length=120)
+
+
+class RoundJudges:
+    """The command over one store."""
+
+    def __init__(self, database: Database, home: Home, clock: Callable[[], float]) -> None:
+        self.database, self.home, self.clock = database, home, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {"judge_rates": Command(JudgeRates, self.judge_rates, audit_log.by_round)}
+
+    def judge_rates(self, body: JudgeRates) -> Done:
+        """Take what the judge said as its ratings. Raises ConfigError (judging) and StateError."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            job = job_queue.get_job(tx, body.judging)
+            by_row = self._preferences(round, job)
+            judge = _as_person(job)
+            if ratings.dealt(tx, round["round_id"], judge["person_id"]):
+                raise StateError(f"{judge['name']} has rated this round already.")
+            self._rate(tx, round, judge, by_row)
+        return {}
+
+    def _preferences(self, round: Round, job: Job) -> dict[int, float]:
+        """row id -> 1 where the first model's answer is preferred, 0 the second's, 0.5 a tie."""
+        if not all(system["evaluation_id"] for system in round["systems"]):
+            raise StateError(
+                f"The answers of {round['name']} are of no evaluation, and a judge compares evaluations.",
+                fix="Start a round with evaluations of these models, and have them judged.",
+            )
+        ids = [str(system["evaluation_id"]) for system in round["systems"]]
+        asked = [str(job["config"].get(side)) for side in ("first", "second")]
+        if round["protocol"] != "pairwise" or job["kind"] != "judge" or sorted(ids) != sorted(asked):
+            raise ConfigError(
+                f"{job['title']} is no judging of the answers of {round['name']}.",
+                fix="Judge the two evaluations of the round, then choose that.",
+                field="judging",
+            )
+        path = self.home.jobs / job["job_id"] / "judgements.parquet"
+        if job["status"] != "finished" or not path.exists():
+            raise StateError(f"{job['title']} has no result.", fix="Wait until it has, or judge again.")
+        rows: list[dict[str, Any]] = pq.read_table(path, columns=["row_id", "score"]).to_pylist()
+        turned = asked[0] != ids[0]
+        return {
+            row["row_id"]: 1 - row["score"] if turned else row["score"]
+            for row in rows
+            if row["score"] is not None
+        }
+
+    def _rate(self, tx: Transaction, round: Round, judge: Person, by_row: dict[int, float]) -> None:
+        at, place = job_queue.utc(self.clock()), 0
+        for item in rounds.items(tx, round["round_id"]):
+            if item["row_id"] not in by_row:
+                continue
+            score = by_row[item["row_id"]]
+            answer: PairChoice = {"choice": "A" if score > 0.5 else "B" if score < 0.5 else "tie"}
+            row = ratings.NewRow(secrets.token_urlsafe(12), item["item_id"], (0, 1), "first", None, place)
+            ratings.insert_tasks(tx, round["round_id"], judge, [row], at)
+            ratings.insert(
+                *(tx, round["round_id"], row.task_id, 1, answer),
+                comment="",
+                seconds=0.0,
+                at=at,
+            )
+            place += 1
+        tasks.forget_units(tx, round["round_id"])
+        if not place:
+            raise StateError("The judge saw none of the prompts of this round.")
+
+
+def _as_person(job: Job) -> Person:
+    model = job["config"]["judge"]["model"]
+    return {"person_id": f"judge:{job['job_id']}", "name": f"LLM judge {model}", "role": "rater"}

@@ -1,0 +1,248 @@
+"""What people said in a round, as rows to train on, and which text of an item they said it of.
+
+A preference is a pair of answers to one prompt of which more people preferred one than all else that was
+said of it, a label what more people gave a text than all else. What is left out is counted. Light to
+import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from store.core.rating_schemas import COUNTING, DealtTask, PromptTurn, RatingSubject, Round, RoundItem
+
+
+def last_asked(prompt: Sequence[PromptTurn]) -> str:
+    """What the user said last."""
+    return next((turn["content"] for turn in prompt[::-1] if turn["role"] == "user"), "")
+
+
+def judged_text(subject: RatingSubject, item: RoundItem, systems: Sequence[int]) -> str:
+    """The answer that was shown, or what was asked; `systems`: of the task."""
+    return item["answers"][systems[0]] or "" if subject == "answer" else last_asked(item["prompt"])
+
+
+# What people said in a round, as rows to train on.
+#
+# A preference is a pair of answers to one prompt of which more people preferred one than all else that was
+# said of it. A label is what more people gave a text than all else. What is left out (ties, too little
+# agreement, too few votes, equal texts) is counted.
+
+FURTHER_TURN = "\n\nUser: "  # in an answer of elsewhere that goes on for several turns
+NOTE = "note"  # the role of a turn that stands for a prompt whose text is not in the file
+
+
+class PairVote(NamedTuple):
+    """One person's word on two answers: the number of the better model, or tie or both_bad."""
+
+    item_id: int
+    pair: tuple[int, int]
+    verdict: int | str
+    rater: str
+    order: tuple[int, ...]  # as the rater saw them
+
+
+class RoundRows(NamedTuple):
+    """Rows to train on; left_out: why others are none, and how many."""
+
+    rows: list[dict[str, Any]]
+    left_out: Counter[str]
+
+
+def pair_votes(tasks: Iterable[DealtTask], left_out: Collection[str] = ()) -> Iterator[PairVote]:
+    """The votes of a round of pairs or of ranks, without those of raters that are left out."""
+    for task in tasks:
+        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
+        if "skipped" in answer or task["purpose"] not in COUNTING or task["person_id"] in left_out:
+            continue
+        order = tuple(task["systems"])
+        if "choice" in answer:
+            verdict = {"A": order[0], "B": order[-1]}.get(answer["choice"], answer["choice"])
+            yield PairVote(task["item_id"], _pair(order[0], order[-1]), verdict, task["person_name"], order)
+        elif "ranks" in answer:
+            ranks = dict(zip(order, answer["ranks"], strict=True))
+            for one_system, other in itertools.combinations(sorted(order), 2):
+                better = min(one_system, other, key=ranks.__getitem__)
+                tied = ranks[one_system] == ranks[other]
+                verdict = "tie" if tied else better
+                yield PairVote(task["item_id"], (one_system, other), verdict, task["person_name"], order)
+
+
+def _pair(first: int, second: int) -> tuple[int, int]:
+    return (first, second) if first < second else (second, first)
+
+
+def preference_rows(
+    votes: Iterable[PairVote],
+    items: Mapping[int, RoundItem],
+    *,
+    agreement: float,
+    least_votes: int = 1,
+) -> RoundRows:
+    """Rows with chosen and rejected conversations. agreement: share of the votes on a pair that prefer the
+    chosen answer, at least so high and above half."""
+    by_pair: dict[tuple[int, tuple[int, int]], list[PairVote]] = defaultdict(list)
+    for vote in votes:
+        by_pair[vote.item_id, vote.pair].append(vote)
+    rows, left_out = [], Counter[str]()
+    for (item_id, pair), cast_votes in sorted(by_pair.items()):
+        item = items[item_id]
+        better, count = Counter(vote.verdict for vote in cast_votes).most_common(1)[0]
+        share = count / len(cast_votes)
+        if len(cast_votes) < least_votes:
+            left_out[f"fewer than {least_votes} votes"] += 1
+        elif not isinstance(better, int):
+            left_out["neither answer is preferred"] += 1
+        elif share <= 0.5 or share < agreement:
+            left_out["too little agreement"] += 1
+        else:
+            worse = pair[1] if better == pair[0] else pair[0]
+            chosen, rejected = item["answers"][better], item["answers"][worse]
+            if fault := _fault(item, chosen, rejected):
+                left_out[fault] += 1
+            else:
+                rows.append(_preference(item, chosen or "", rejected or "", share, better, cast_votes))
+    return RoundRows(rows, left_out)
+
+
+def _fault(item: RoundItem, chosen: str | None, rejected: str | None) -> str:
+    """Why two answers are no pair to train on; empty where they are one."""
+    if any(turn["role"] == NOTE for turn in item["prompt"]):
+        return "the prompt's text is not in the file"
+    if chosen is None or rejected is None:
+        return "an answer's text is not in the file"
+    if chosen == rejected:
+        return "both answers are the same"
+    if not chosen.strip() or not rejected.strip():
+        return "an answer is empty"
+    return "an answer goes on for several turns" if FURTHER_TURN in chosen + rejected else ""
+
+
+def _preference(
+    item: RoundItem, chosen: str, rejected: str, share: float, better: int, votes: Sequence[PairVote]
+) -> dict[str, Any]:
+    asked = [dict(turn) for turn in item["prompt"]]
+    return {
+        "chosen": [*asked, {"role": "assistant", "content": chosen}],
+        "rejected": [*asked, {"role": "assistant", "content": rejected}],
+        "prompt_id": _prompt_id(item),
+        "agreement": round(share, 4),
+        "votes": len(votes),
+        "raters": ", ".join(sorted({vote.rater for vote in votes})),
+        "chosen_shown_first": sum(vote.order[0] == better for vote in votes),
+    }
+
+
+def correction_rows(
+    tasks: Iterable[DealtTask], items: Mapping[int, RoundItem], left_out: Collection[str] = ()
+) -> RoundRows:
+    """Conversations that end with the answer as a person corrected it, each text once."""
+    rows: list[dict[str, Any]] = []
+    reasons, seen = Counter[str](), set()
+    for task in tasks:
+        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
+        if "text" not in answer or task["purpose"] not in COUNTING:
+            continue
+        if task["person_id"] in left_out:
+            reasons["by a rater who is left out"] += 1
+            continue
+        item = items[task["item_id"]]
+        if (item["item_id"], answer["text"]) in seen:
+            reasons["the same correction again"] += 1
+            continue
+        seen.add((item["item_id"], answer["text"]))
+        turns = [*(dict(turn) for turn in item["prompt"]), {"role": "assistant", "content": answer["text"]}]
+        before = item["answers"][task["systems"][0]]
+        rows.append(
+            {
+                "messages": turns,
+                "prompt_id": _prompt_id(item),
+                "rater": task["person_name"],
+                "changed": answer["text"] != before,
+            }
+        )
+    return RoundRows(rows, reasons)
+
+
+def label_rows(
+    tasks: Iterable[DealtTask],
+    items: Mapping[int, RoundItem],
+    left_out: Collection[str] = (),
+    *,
+    agreement: float = 0.5,
+    least_votes: int = 1,
+) -> RoundRows:
+    """Texts with the label that more people gave them than all else: the last thing that was asked, which is
+    what a classifier reads. agreement: share of the people who gave it, at least so high and above half."""
+    given: dict[int, list[tuple[str | None, str]]] = defaultdict(list)
+    skipped: set[int] = set()
+    for task in tasks:
+        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
+        if task["purpose"] not in COUNTING or task["person_id"] in left_out or task["answer"] is None:
+            continue
+        if "label" in answer:
+            given[task["item_id"]].append((answer["label"], task["person_name"]))
+        else:
+            skipped.add(task["item_id"])
+    rows, reasons = [], Counter[str]()
+    if only := skipped - set(given):
+        reasons["skipped by all who had it"] = len(only)
+    for item_id, labels in sorted(given.items()):
+        label, count = Counter(name for name, _ in labels).most_common(1)[0]
+        share = count / len(labels)
+        text = last_asked(items[item_id]["prompt"])
+        if len(labels) < least_votes:
+            reasons[f"fewer than {least_votes} votes"] += 1
+        elif share <= 0.5 or share < agreement:
+            reasons["too little agreement"] += 1
+        elif label is None:
+            reasons["none of the labels fits"] += 1
+        elif not text.strip():
+            reasons["its text is empty"] += 1
+        else:
+            raters = ", ".join(sorted({name for _, name in labels}))
+            rows.append(
+                {"text": text, "label": label, "prompt_id": _prompt_id(items[item_id]),
+                 "item_id": item_id, "agreement": round(share, 4), "votes": len(labels), "raters": raters}
+            )  # fmt: skip
+    return RoundRows(rows, reasons)
+
+
+def written_rows(
+    round: Round, tasks: Iterable[DealtTask], items: Mapping[int, RoundItem], left_out: Collection[str] = ()
+) -> RoundRows:
+    """Conversations that end with what a person wrote: to the prompt, or, of a round about answers, to the
+    round's question about the answer that was given."""
+    rows: list[dict[str, Any]] = []
+    reasons = Counter[str]()
+    for task in tasks:
+        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
+        if "written" not in answer or task["purpose"] not in COUNTING:
+            continue
+        if task["person_id"] in left_out:
+            reasons["by a rater who is left out"] += 1
+            continue
+        item = items[task["item_id"]]
+        turns = [dict(turn) for turn in item["prompt"]]
+        if round["config"].get("subject", "answer") == "answer":
+            turns += [
+                {"role": "assistant", "content": item["answers"][task["systems"][0]]},
+                {"role": "user", "content": round["config"]["instruction"]},
+            ]
+        turns.append({"role": "assistant", "content": answer["written"]})
+        rows.append({"messages": turns, "prompt_id": _prompt_id(item), "rater": task["person_name"]})
+    return RoundRows(rows, reasons)
+
+
+def _prompt_id(item: RoundItem) -> str:
+    """What keeps the rows of one prompt together when a data set is split: its row, or else its very words,
+    as a file may ask the same several times."""
+    if item["row_id"] is not None:
+        return f"prompt-{item['row_id']}"
+    words = json.dumps(item["prompt"], ensure_ascii=False)
+    return f"prompt-{hashlib.sha256(words.encode('utf-8', 'replace')).hexdigest()[:16]}"

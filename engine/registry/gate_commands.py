@@ -1,0 +1,167 @@
+"""The commands of gates: what a version has to pass, and the evaluations that are still missing for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.server.command import ActivitySubject, Command
+from engine.server.evaluation_commands import EvaluationCommands
+from store.core.errors import ConfigError, NotFoundError
+from store.core.job_kinds import ALIVE
+from store.core.model_schemas import ModelVersion
+from store.core.schemas import Person
+from store.data import datasets
+from store.db.database import Database, Queryable, Transaction
+from store.evaluation import evaluation_pairs, evaluations
+from store.evaluation.config import EvaluateConfig
+from store.evaluation.schemas import Evaluation
+from store.http.schemas import Done, EvidenceQueued
+from store.jobs import job_queue
+from store.registry import gate_candidates, gate_evidence, model_versions
+from store.registry.config import GateConfig, GateOf, SetGate
+from store.registry.gate_candidates import Candidate, name_of
+from store.runs import runs
+
+ON_ROWS = ("not_worse_than", "better_on_task", "calibration_under")
+
+
+class GateCommands:
+    """The commands over one store; `evaluating` queues evaluations."""
+
+    def __init__(
+        self, database: Database, evaluating: EvaluationCommands, clock: Callable[[], float]
+    ) -> None:
+        self.database, self.evaluating, self.clock = database, evaluating, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "set_gate": Command(SetGate, self.set_gate, _gate_of, by_person=True),
+            "gather_gate_evidence": Command(GateOf, self.gather, _at_gate, makes_work=True),
+        }
+
+    def set_gate(self, body: SetGate, person: Person) -> Done:
+        """Another gate for an alias; data sets are kept by their ids. Raises ConfigError at the check."""
+        with self.database.transaction() as tx:
+            model = model_versions.get_model(tx, body.model)
+            document = _with_ids(tx, body.gate)
+            at = job_queue.utc(self.clock())
+            model_versions.set_gate(tx, model["model_id"], body.alias, document, person, at)
+        return {}
+
+    def gather(self, body: GateOf) -> EvidenceQueued:
+        """Queue the evaluations that the gate lacks: of the version and of what it is held against, on the
+        same rows. Those that are under way already are not queued again."""
+        with self.database.transaction() as tx:
+            candidate = gate_candidates.candidate_of(tx, body.version, body.alias)
+            return {"job_ids": self.gather_for(tx, candidate, gate_evidence.gate_of(tx, candidate))}
+
+    def gather_for(self, tx: Transaction, candidate: Candidate, gate: GateConfig) -> list[str]:
+        """The same for any gate, within a transaction that does more; the ids of the jobs."""
+        checks = [check for check in gate.document()["checks"] if check["check"] in ON_ROWS]
+        queued: dict[str, None] = {}
+        for config in _wanted(tx, candidate, checks):
+            queued[_under_way(tx, config) or self.evaluating.queue(tx, config)] = None
+        return list(queued)
+
+
+def _with_ids(tx: Transaction, gate: GateConfig) -> dict[str, Any]:
+    document = gate.document()
+    for place, check in enumerate(document["checks"]):
+        if not check.get("dataset"):
+            continue
+        try:
+            check["dataset"] = datasets.get_dataset(tx, check["dataset"])["dataset_id"]
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field=f"gate.checks.{place}.dataset") from error
+    return document
+
+
+def _wanted(tx: Transaction, candidate: Candidate, checks: list[dict[str, Any]]) -> list[EvaluateConfig]:
+    """The evaluations that lack, one for all metrics on the same rows of a model."""
+    asked: dict[str, dict[str, Any]] = {}
+    for check in checks:
+        if not check.get("dataset"):
+            continue
+        fingerprint = datasets.get_dataset(tx, check["dataset"])["fingerprint"]
+        metric = check.get("metric") or "ece"
+        if not (sides := _sides(tx, candidate, check)):
+            continue
+        present = _present(sides, check, fingerprint, metric)
+        like = next((evaluation for evaluation in reversed(present) if evaluation), None)
+        for (model, _), evaluation in zip(sides, present, strict=True):
+            if evaluation is not None:
+                continue
+            rows = {"part": check["part"], "where": check["where"], "max_rows": check["max_rows"]}
+            chosen: list[Any] = [metric]
+            if like:
+                alike = evaluation_pairs.asked_like(like, metric)
+                chosen = alike.pop("metrics")
+                rows = alike | {"rows_of": like["evaluation_id"]}
+            body = {**model, **rows, "dataset": check["dataset"]}
+            entry = asked.setdefault(repr(sorted(body.items(), key=str)), body | {"metrics": []})
+            entry["metrics"] += [choice for choice in chosen if choice not in entry["metrics"]]
+    return [EvaluateConfig.parse(body) for body in asked.values()]
+
+
+def _present(
+    sides: list[tuple[dict[str, str], Any]], check: dict[str, Any], fingerprint: str, metric: str
+) -> list[Evaluation | None]:
+    """The evaluation of each side; None where there is none, or none that was asked as the other's was."""
+    other = gate_evidence.on_rows(sides[-1][1], check, fingerprint, metric)
+    present: list[Evaluation | None] = []
+    for _, candidates in sides[:-1]:
+        evaluation = gate_evidence.on_rows(candidates, check, fingerprint, metric, other)
+        if evaluation and other and evaluation_pairs.unlike_by(evaluation, other, metric):
+            evaluation = None
+        present.append(evaluation)
+    return [*present, other]
+
+
+def _sides(tx: Transaction, candidate: Candidate, check: dict[str, Any]) -> list[tuple[dict[str, str], Any]]:
+    """Who is to be measured, as an evaluation names it, and the evaluations of it that there are."""
+    version, holder = candidate.version, candidate.holder
+    own = ({"model": candidate.reference}, gate_evidence.evaluations_of(tx, version))
+    if check["check"] == "not_worse_than" and holder is None:
+        return []
+    if check["check"] == "not_worse_than" and holder is not None:
+        return [own, ({"model": name_of(holder)}, gate_evidence.evaluations_of(tx, holder))]
+    if check["check"] == "better_on_task":
+        base = _base(tx, version)
+        return [own, (base, gate_evidence.evaluations_of_base(tx, version))] if base else []
+    return [own]
+
+
+def _base(tx: Transaction, version: ModelVersion) -> dict[str, str]:
+    """What it was tuned from, as an evaluation names it: of a run that went on from another that is no model
+    of a name. Empty where nobody knows."""
+    if version["run_id"] and runs.find_run(tx, version["run_id"]):
+        return {"run": version["run_id"], "checkpoint": "base"}
+    return {"model": version["base_model"]} if version["base_model"] else {}
+
+
+def _under_way(tx: Transaction, config: EvaluateConfig) -> str | None:
+    """The job that measures the same already."""
+    wanted = config.document()
+    fields = ["model", "run", "checkpoint", "dataset", "rows_of", *evaluation_pairs.SETTINGS]
+    fields += [] if wanted["rows_of"] else ["part"]  # which is that of those rows
+    for job in evaluations.unfinished(tx):
+        if job["status"] not in ALIVE or any(job["config"].get(name) != wanted.get(name) for name in fields):
+            continue
+        if all(choice in job["config"]["metrics"] for choice in wanted["metrics"]):
+            return job["job_id"]
+    return None
+
+
+def _gate_of(db: Queryable, body: SetGate, *_: Person) -> ActivitySubject:
+    model = model_versions.get_model(db, body.model)
+    count = len(body.gate.checks)
+    detail = f"{body.alias}: {count} {'check' if count == 1 else 'checks'}"
+    return ActivitySubject("model", model["model_id"], model["name"], detail)
+
+
+def _at_gate(db: Queryable, body: GateOf) -> ActivitySubject:
+    version = model_versions.get_version(db, body.version)
+    detail = f"version {version['version']} at {body.alias}"
+    return ActivitySubject("model", version["model_id"], version["name"], detail)

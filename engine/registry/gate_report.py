@@ -1,0 +1,395 @@
+"""A gate's report: each check judged by its evidence, with its interval, its limit and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from engine.evaluation.statistics import intervals
+from engine.registry import gate_statistics
+from store.core import formatting
+from store.core.export_schemas import PARITY_WORDS
+from store.core.figure_schemas import BiasFigure, Estimate, named
+from store.registry.schemas import CheckAnswer, CheckEvidence, CheckReport, GateReport, GateRow
+
+Check = Mapping[str, Any]  # store.registry.config, as it is stored
+SHARE = "share"
+
+
+class CheckOutcome(NamedTuple):
+    """What came of a check: `fact` is its evidence in words, before the answer; `lifted`, by how much leaks
+    may have lifted the value."""
+
+    answer: CheckAnswer
+    fact: str
+    value: Estimate | None = None
+    limit: float | None = None
+    unit: str = ""
+    evaluations: Sequence[str] = ()
+    lifted: float = 0.0
+
+
+def report(
+    reference: str,
+    alias: str,
+    holder: str | None,
+    checks: Sequence[tuple[Check, str, CheckEvidence]],
+) -> GateReport:
+    """checks: each with its title and its evidence, in the order of the gate."""
+    judged = [_checked(check, title, evidence) for check, title, evidence in checks]
+    answer = gate_statistics.all_of([line["answer"] for line in judged])
+    return {
+        "reference": reference,
+        "alias": alias,
+        "holder": holder,
+        "answer": answer,
+        "sentence": _sentence(reference, alias, judged, answer),
+        "checks": judged,
+    }
+
+
+def _sentence(reference: str, alias: str, judged: Sequence[CheckReport], answer: CheckAnswer) -> str:
+    if not judged:
+        return f"The gate of {alias} has no checks: {reference} may become {alias}."
+    if answer == "passed":
+        what = "the one check" if len(judged) == 1 else f"all {len(judged)} checks"
+        return f"{reference} passes {what} of {alias}."
+    failed = [line["title"] for line in judged if line["answer"] == "failed"]
+    open_ = [line["title"] for line in judged if line["answer"] == "cant_tell"]
+    parts = [f"fails: {'; '.join(failed)}"] if failed else []
+    parts += [f"can't be told: {'; '.join(open_)}"] if open_ else []
+    return f"{reference} does not pass the gate of {alias}. {'. '.join(_capital(p) for p in parts)}."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _checked(check: Check, title: str, evidence: CheckEvidence) -> CheckReport:
+    kind = check["check"]
+    if missing := evidence.get("missing"):
+        judged = CheckOutcome("cant_tell", missing)
+    else:
+        judged = JUDGES[kind](check, evidence)
+    line: CheckReport = {
+        "check": kind,
+        "title": title,
+        "answer": judged.answer,
+        "sentence": judged.fact,
+        "limit": judged.limit,
+        "unit": judged.unit,
+        "value": judged.value,
+        "other": evidence.get("other") or "",
+        "evaluations": list(judged.evaluations),
+    }
+    if judged.lifted:
+        line["lifted"] = judged.lifted
+    if (tries := evidence.get("tries", 1)) > 1 and not evidence.get("missing"):
+        line["tries"] = tries
+        line["sentence"] += f" {_capital(_nth(tries))} measurement: its interval is as wide as that needs."
+    if evidence.get("missing") and evidence.get("command"):
+        line["command"] = evidence["command"]
+        line["gather"] = evidence.get("gather", False)
+    return line
+
+
+def _nth(number: int) -> str:
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    teens = number % 100 in (11, 12, 13)
+    return f"{number:,}{'th' if teens else endings.get(number % 10, 'th')}"
+
+
+def looks_of(tries: int) -> int:
+    """Among how many a measurement counts, so that however often one is made again until it passes, a version
+    beyond its limit passes with a chance of 5% at most: the first takes 2.5, and all later ones together."""
+    return max(1, tries * (tries - 1))
+
+
+def _widened(estimate: Estimate, evidence: CheckEvidence) -> Estimate:
+    return intervals.widen_for_looks(estimate, looks_of(evidence.get("tries", 1)))
+
+
+def _not_worse(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+    margin, metric = check["margin"], check["metric"]
+    rows, others = evidence.get("rows"), evidence.get("other_rows")
+    if not evidence.get("other"):
+        return CheckOutcome("passed", "No other version has this alias, so there is none to be worse than.")
+    if rows is None or others is None:
+        return CheckOutcome("cant_tell", "Its rows could not be read.")
+    gap = gate_statistics.advantage(rows, others)
+    ids = (rows["evaluation_id"], others["evaluation_id"])
+    if gap is None:
+        return CheckOutcome("cant_tell", "No row is in both evaluations.", evaluations=ids)
+    gap = _widened(gap, evidence)
+    lifted = gate_statistics.lift(rows, others, evidence.get("slipped", 0))
+    answer = gate_statistics.above_despite(gap, -margin, lifted)
+    least = f"; at most {formatting.alone(margin)} worse is allowed"
+    fact = f"{_metric(metric)}: {_gap(gap)} than {evidence['other']}{least}."
+    why = (
+        _slipped(lifted, rows, evidence)
+        if answer != gate_statistics.above(gap, -margin)
+        else _few(answer, gap)
+    )
+    return CheckOutcome(answer, fact + why, gap, -margin, rows["figure"]["unit"], ids, lifted or 0.0)
+
+
+def _slipped(lifted: float | None, rows: GateRow, evidence: CheckEvidence) -> str:
+    if lifted is None:
+        return (
+            " Repeats of these rows may have slipped into training, and nobody knows how far they lift this,"
+            f" {gate_statistics.why_unknown(rows)}, so it can't be told."
+        )
+    repeated = formatting.plural(evidence.get("slipped", 0), "row")
+    return (
+        f" Without {repeated} whose repeats may have slipped into training the difference could be"
+        f" {formatting.alone(lifted)} less, so it can't be told."
+    )
+
+
+def _better(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+    least = check["least"]
+    rows, others = evidence.get("rows"), evidence.get("other_rows")
+    if rows is not None and others is not None:
+        gap = gate_statistics.advantage(rows, others)
+        ids: Sequence[str] = (rows["evaluation_id"], others["evaluation_id"])
+        what, unit, whom = _metric(check["metric"]), rows["figure"]["unit"], evidence.get("other", "")
+    else:
+        gap, ids, unit = evidence.get("gain"), (), evidence.get("gain_unit", "")
+        what, whom = "Held-out rows of its run", evidence.get("other", "its base")
+    if gap is None:
+        return CheckOutcome("cant_tell", "There is no gain that could be told.", evaluations=ids)
+    gap = _widened(gap, evidence)
+    answer = gate_statistics.above(gap, least)
+    more = f", and has to be more than {formatting.alone(least)}" if least else ""
+    fact = f"{what}: {_gap(gap, '' if ids else unit)} than {whom}{more}."
+    return CheckOutcome(answer, fact + _few(answer, gap), gap, least, unit, ids)
+
+
+def _question(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+    own, least, unit = evidence.get("gain"), check["least"], evidence.get("gain_unit", "")
+    answer = gate_statistics.above(own, least)
+    if own is None:
+        return CheckOutcome(answer, "There is no gain from the question that could be told.")
+    fact = (
+        f"From the question {_with_interval(own)} {unit}; has to be surely above {formatting.alone(least)}."
+    )
+    return CheckOutcome(answer, fact + _few(answer, own), own, least, unit)
+
+
+def _forgetting(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+    prose, answers = evidence.get("prose"), evidence.get("answers")
+    parts, facts = [], []
+    if prose is not None:
+        prose = gate_statistics.of_all_texts(prose)
+        parts.append(gate_statistics.under(prose, check["nats"]))
+        bounds = formatting.interval(prose["low"], prose["high"])
+        facts.append(
+            f"loss on general texts {_signed(prose)} nats a token ({bounds}, n {prose['n']:,}),"
+            f" limit {formatting.alone(check['nats'])}"
+        )
+    if answers is not None:
+        parts.append(gate_statistics.above(answers, -check["share"]))
+        facts.append(
+            f"general questions right {_points(answers)} (n {answers['n']:,}), limit"
+            f" {formatting.MINUS}{formatting.percent(check['share'])}"
+        )
+    if not parts:
+        return CheckOutcome("cant_tell", "Its run measured neither general texts nor questions.")
+    answer = gate_statistics.all_of(parts)
+    few = " These rows can't tell." if answer == "cant_tell" else ""
+    if prose is not None and (least := gate_statistics.least_rise(prose)) >= check["nats"]:
+        few = (
+            f" So few texts can't show a rise under {formatting.alone(least)}, as a kind of text that is not"
+            " among them may have got worse: set a higher limit."
+        )
+    value, limit = (prose, check["nats"]) if prose is not None else (answers, -check["share"])
+    return CheckOutcome(answer, f"{_capital('; '.join(facts))}.{few}", value, limit, "nats a token")
+
+
+def _bias(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+    bias = evidence.get("bias")
+    overall = [figure for figure in bias["figures"] if not figure["group"]] if bias else []
+    if not overall:
+        return CheckOutcome("cant_tell", "The bias check has no figure over all groups.")
+    answers, worst = [], None
+    for figure in overall:
+        own = check["limit"] is None or figure["unit"] != SHARE
+        limit = figure["limit"] if own else check["limit"]
+        change = figure["change"] and _widened(figure["change"], evidence)
+        answer = gate_statistics.under(change, limit)
+        answers.append(answer)
+        if worst is None or _severity(answer) > _severity(worst[0]):
+            judged: BiasFigure = {**figure, "change": change}
+            worst = (answer, judged, limit)
+    assert worst is not None
+    answer, figure, limit = worst
+    change = figure["change"]
+    counts = {key: sum(each == key for each in answers) for key in ("passed", "failed", "cant_tell")}
+    fact = (
+        f"Of {formatting.plural(len(answers), 'figure')} {counts['passed']} under the limit,"
+        f" {counts['failed']}"
+        f" over it, {counts['cant_tell']} can't be told. {_capital(named(figure['measure'], ''))} in"
+        f" {figure['probe']}: {_bias_change(figure, evidence.get('other', ''))},"
+        f" limit {_amount(limit, figure['unit'])}."
+    )
+    return CheckOutcome(gate_statistics.all_of(answers), fact, change, limit, figure["unit"])
+
+
+def _bias_change(figure: BiasFigure, against: str) -> str:
+    """ "+1.0 points (−2.0 to 4.0, n 90) against tiny": shares in points, all else in its own unit."""
+    change = figure["change"]
+    if change is None:
+        return "its change was not measured"
+    scale = 100 if figure["unit"] == SHARE else 1
+    scaled = _scaled(change, scale)
+    unit = "points" if scale == 100 else figure["unit"]
+    bounds = formatting.interval(scaled["low"], scaled["high"])
+    whom = f" against {against}" if against else ""
+    return f"{_signed(scaled)} {unit} ({bounds}, n {change['n']:,}){whom}"
+
+
+def _scaled(estimate: Estimate, scale: float) -> Estimate:
+    low, high = estimate["low"], estimate["high"]
+    return {
+        "value": scale * estimate["value"],
+        "low": None if low is None else scale * low,
+        "high": None if high is None else scale * high,
+        "n": estimate["n"],
+    }
+
+
+def _amount(limit: float, unit: str) -> str:
+    return f"{100 * limit:g} points" if unit == SHARE else f"{limit:g} {unit}"
+
+
+def _severity(answer: CheckAnswer) -> int:
+    return ("passed", "cant_tell", "failed").index(answer)
+
+
+def _calibration(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+    certainty = evidence.get("certainty")
+    if certainty is None:
+        return CheckOutcome("cant_tell", "It has no probabilities: only classifiers have.")
+    error = _widened(
+        gate_statistics.calibration_error(certainty["probability"], certainty["right"]), evidence
+    )
+    answer = gate_statistics.under(error, check["limit"])
+    fact = (
+        f"Calibration error {_with_interval(error)}, limit {formatting.alone(check['limit'])}."
+        f"{_few(answer, error)}"
+    )
+    return CheckOutcome(answer, fact, error, check["limit"], "share", (certainty["evaluation_id"],))
+
+
+def _parity(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+    exports = evidence.get("exports") or []
+    answers: list[CheckAnswer] = []
+    facts = []
+    for export in exports:
+        status = export["status"]
+        good = status == "passed" or (status in ("warned", "untold") and check["warned"])
+        unknown = status is None or status == "untold"
+        answers.append("passed" if good else "cant_tell" if unknown else "failed")
+        outcome = "not compared yet" if status is None else PARITY_WORDS[status]
+        same = _same_answers(export["answer_agreement"])
+        why = f" ({export['reasons'][0].rstrip('.')})" if export["reasons"] and not good else ""
+        facts.append(f"{export['title']}: {outcome}{same}{why}")
+    agreement = next((export["answer_agreement"] for export in exports if export["answer_agreement"]), None)
+    return CheckOutcome(
+        gate_statistics.all_of(answers), f"{'; '.join(facts)}.", agreement, None, "share of prompts"
+    )
+
+
+def _same_answers(agreement: Estimate | None) -> str:
+    if agreement is None:
+        return ""
+    if agreement["low"] is None or agreement["high"] is None:
+        return f", {formatting.percent(agreement['value'])} of the answers the same (n {agreement['n']:,})"
+    bounds = formatting.share_bounds(agreement)
+    return f", {formatting.share(agreement)} of the answers the same ({bounds}, n {agreement['n']:,})"
+
+
+def _ratings(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+    rated = evidence.get("rated")
+    if rated is None:
+        return CheckOutcome(
+            "passed", "No other version has this alias, so there is none that people could prefer."
+        )
+    share = gate_statistics.preferred(rated["outcomes"], rated["items"], rated["raters"])
+    limit = 0.5 - check["margin"]
+    n = len(rated["outcomes"])
+    fact = (
+        f"Preferred over {rated['other']} in {_with_interval(share)}; has to be surely above"
+        f" {formatting.percent(limit)}, with {check['least']:,} ratings or more."
+    )
+    answer = gate_statistics.above(share, limit)
+    if n < check["least"] and answer == "passed":
+        answer = "cant_tell"
+        fact += f" There are {formatting.plural(n, 'rating')}."
+    return CheckOutcome(answer, fact + _few(answer, share), share, limit, "share of ratings")
+
+
+def _latency(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+    seconds = gate_statistics.median_seconds(evidence["seconds"], looks_of(evidence.get("tries", 1)))
+    answer = gate_statistics.under(seconds, check["seconds"])
+    where = evidence.get("device", "one machine")
+    places = formatting.decimals(seconds["low"], seconds["high"])
+    bounds = formatting.interval(seconds["low"], seconds["high"], places)
+    counted = formatting.plural(seconds["n"], "evaluation")
+    took = f"{formatting.number(seconds['value'], places)} seconds an answer ({bounds}, {counted})"
+    fact = f"{took} on {where}, limit {formatting.alone(check['seconds'])}."
+    why = f" {_capital(seconds['why'])}." if seconds.get("why") else ""
+    return CheckOutcome(answer, fact + why, seconds, check["seconds"], "seconds an answer")
+
+
+def _gap(gap: Estimate, unit: str = "") -> str:
+    """ "0.031 better (0.01 to 0.05 better, n 200)"; an interval says by how much it is better."""
+    side = "better" if gap["value"] > 0 else "worse" if gap["value"] < 0 else "no better"
+    places = formatting.decimals(gap["low"], gap["high"])
+    size = formatting.number(abs(gap["value"]), places) + (f" {unit}" if unit else "")
+    amount = f"{size} {side}" if gap["value"] else side
+    bounds = formatting.interval(gap["low"], gap["high"], places)
+    return f"{amount} (interval {bounds}, n {gap['n']:,})"
+
+
+def _with_interval(estimate: Estimate) -> str:
+    places = formatting.decimals(estimate["low"], estimate["high"])
+    bounds = formatting.interval(estimate["low"], estimate["high"], places)
+    return f"{formatting.number(estimate['value'], places)} ({bounds}, n {estimate['n']:,})"
+
+
+def _signed(estimate: Estimate) -> str:
+    text = formatting.number(estimate["value"], formatting.decimals(estimate["low"], estimate["high"]))
+    return text if text.startswith(formatting.MINUS) else f"+{text}"
+
+
+def _points(estimate: Estimate) -> str:
+    sign = formatting.MINUS if estimate["value"] < 0 else "+"
+    low, high = estimate["low"], estimate["high"]
+    bounds = "" if low is None or high is None else f", {formatting.interval(100 * low, 100 * high)} points"
+    return f"{sign}{formatting.percent(abs(estimate['value']))}{bounds}"
+
+
+def _metric(name: str) -> str:
+    return name.removeprefix("eval/").replace("_", " ")
+
+
+def _few(answer: CheckAnswer, estimate: Estimate) -> str:
+    if answer != "cant_tell":
+        return ""
+    if why := estimate.get("why"):
+        return f" There is no interval: {why}."
+    return " With these rows it can't be told."
+
+
+JUDGES: dict[str, Callable[[Check, CheckEvidence], CheckOutcome]] = {
+    "not_worse_than": _not_worse,
+    "better_on_task": _better,
+    "question_above": _question,
+    "forgetting_under": _forgetting,
+    "bias_under": _bias,
+    "calibration_under": _calibration,
+    "parity_passed": _parity,
+    "human_ratings": _ratings,
+    "latency_under": _latency,
+}

@@ -1,0 +1,368 @@
+"""The commands of registered models: make and delete versions, and move aliases through the gate, each
+with its reason.
+
+Checksums are taken and the gate is judged before the store is locked; in the transaction that moves the
+alias it is looked at whether somebody else has moved it, or has changed the gate, meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pydantic import Field
+
+from engine.registry import gate_report
+from engine.server import registered_versions
+from engine.server.command import MADE, ActivitySubject, Command
+from engine.server.evaluation_commands import EvaluationCommands
+from engine.server.file_removal import remove_noted
+from engine.server.job_submission import Launching
+from engine.serving.endpoint_folders import check_not_served
+from store.core.config import Config, Line
+from store.core.errors import ConfigError, ConflictError, ForbiddenError, StateError
+from store.core.home import Home
+from store.core.model_schemas import ModelLine, ModelVersion
+from store.core.rights import RIGHTS
+from store.core.schemas import Person
+from store.db.database import Database, Queryable, Transaction
+from store.evaluation.config import ChosenModel
+from store.http.schemas import AliasMoved, Done, JobQueued, ReplacedVersion
+from store.jobs import job_queue
+from store.registry import gate_evidence, model_versions
+from store.registry.config import KIND, AliasOf, DescribeModel, Promote, RegisterConfig, SeenAlias
+from store.registry.schemas import AliasMove, GateLine, GateReport, MoveKind
+from store.registry.version_folders import VersionDir
+from store.retraining import improvements
+from store.retraining.improvements import check_not_improving
+
+
+class VersionName(Config):
+    """`version`: NAME@NUMBER or NAME@ALIAS."""
+
+    version: Line = Field(min_length=1, max_length=200)
+
+
+class RegisterCommands:
+    """The commands over one store; `launching` queues jobs."""
+
+    def __init__(
+        self,
+        database: Database,
+        launching: Launching,
+        evaluating: EvaluationCommands,
+        clock: Callable[[], float],
+    ) -> None:
+        self.database, self.launching, self.evaluating, self.clock = database, launching, evaluating, clock
+        self.home = launching.home
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "register_model": Command(RegisterConfig, self.register, MADE, makes_work=True, by_person=True),
+            "describe_model": Command(DescribeModel, self.describe, _described),
+            "delete_version": Command(VersionName, self.delete, by_version),
+        }
+
+    def register(self, config: RegisterConfig, person: Person) -> JobQueued:
+        """Queue the copying of what a run left, or of a folder. Raises ConfigError and StateError that name
+        the field."""
+        with self.database.transaction() as tx:
+            return {"job_id": self.queue(tx, config, person)}
+
+    def queue(self, tx: Transaction, config: RegisterConfig, person: Person) -> str:
+        """The same within a transaction that does more; the id of the job."""
+        if config.run:
+            chosen = ChosenModel(run=config.run, checkpoint=config.checkpoint)
+            run = self.evaluating.checked_run(tx, chosen)
+            assert run is not None  # a name was given
+            config = config.model_copy(update={"run": run["run_id"]})
+        if config.base:
+            base = registered_versions.fixed(tx, self.home, config.base, "base")
+            config = config.model_copy(update={"base": base})
+        document = {"register": config.model_dump(), "created_by": dict(person)}
+        return self.launching.queue_job(tx, KIND, f"Register {config.name}", document)
+
+    def describe(self, body: DescribeModel) -> Done:
+        """Say what a model is meant for. Raises ConflictError where somebody else has said so meanwhile."""
+        with self.database.transaction() as tx:
+            model = model_versions.get_model(tx, body.model)
+            if body.seen is not None and model["description"] not in (body.seen, body.description):
+                raise ConflictError(
+                    f"What {model['name']} is meant for was changed meanwhile.",
+                    fix="Look at what it says now, then save again.",
+                    field="description",
+                )
+            model_versions.describe(tx, model["model_id"], body.description)
+        return {}
+
+    def delete(self, body: VersionName) -> Done:
+        """Forget a version and its files. Raises StateError where an alias, another version or an endpoint
+        needs it."""
+        with self.database.transaction() as tx:
+            version = model_versions.get_version(tx, body.version)
+            reference = registered_versions.reference_of(version)
+            held = [
+                line["alias"]
+                for line in model_versions.aliases(tx, version["model_id"])
+                if line["version"] == version["version"]
+            ]
+            if held:
+                raise StateError(
+                    f"{reference} is {' and '.join(held)}, and can't be deleted.",
+                    fix="Move the alias to another version first.",
+                )
+            check_not_improving(tx, reference, reference)
+            if others := model_versions.on_base(tx, reference):
+                raise StateError(
+                    f"{others[0]} belongs to {reference}, and can't be loaded without it.",
+                    fix=f"Delete {others[0]} first.",
+                )
+            folder = VersionDir(self.home.path / version["folder"])
+            check_not_served(tx, self.home, folder.path, reference)
+            model_versions.delete(tx, version["model_id"], version["version"])
+            job_queue.note_removals(tx, self.home, [folder.path, folder.seal])
+        remove_noted(self.database, self.home)
+        return {}
+
+
+def _described(db: Queryable, body: DescribeModel) -> ActivitySubject:
+    model = model_versions.get_model(db, body.model)
+    return ActivitySubject("model", model["model_id"], model["name"], "what it is meant for")
+
+
+def by_version(db: Queryable, body: VersionName, *_: Person) -> ActivitySubject:
+    """Of a body that names a version."""
+    version = model_versions.get_version(db, body.version)
+    return ActivitySubject("model", version["model_id"], version["name"], f"version {version['version']}")
+
+
+# The commands that move aliases: promote through the gate, back, and take away; each with its reason.
+#
+# Checksums are taken and the gate is judged before the store is locked; in the transaction that moves the
+# alias it is looked at whether somebody else has moved it, or has changed the gate, meanwhile.
+
+
+class AliasChange(NamedTuple):
+    """One move of an alias, from the version of a number to that of another; None for none."""
+
+    alias: str
+    kind: MoveKind
+    reason: str
+    before: int | None
+    after: int | None
+    gate: GateReport | None = None
+
+
+class AliasCommands:
+    """The commands over one store."""
+
+    def __init__(self, database: Database, home: Home, clock: Callable[[], float]) -> None:
+        self.database, self.home, self.clock = database, home, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "promote": Command(Promote, self.promote, _promoted, by_person=True),
+            "move_back": Command(AliasOf, self.back, _moved, by_person=True),
+            "remove_alias": Command(AliasOf, self.remove, _moved, by_person=True),
+        }
+
+    def promote(
+        self,
+        body: Promote,
+        person: Person,
+        beside: Callable[[Transaction], None] = lambda tx: None,
+        *,
+        decided: bool = False,
+    ) -> AliasMoved:
+        """Give a version an alias, if the gate lets it, or an admin does though it doesn't. Raises StateError
+        with what the gate says, and ConflictError where somebody was quicker. beside: what else goes into the
+        transaction. decided: the version's improvement was decided on, by its own checks."""
+        asked = model_versions.get_version(self.database, body.version)
+        held = model_versions.alias_standing(self.database, asked["model_id"], body.alias)
+        gate = model_versions.gate(self.database, asked["model_id"], body.alias)
+        case = gate_evidence.case(self.database, registered_versions.reference_of(asked), body.alias)
+        report = gate_report.report(*case)
+        registered_versions.check_whole_files(self.home, asked)
+        kind: MoveKind = "promoted"
+        unpassed = "" if decided else _not_passed(self.database, asked, body.alias, held)
+        if report["answer"] != "passed" or unpassed:
+            _check_override(unpassed or report["sentence"], body, person)
+            kind = "overridden"
+        with self.database.transaction() as tx:
+            version = model_versions.get_version(tx, case.reference)  # it may have been deleted
+            model = model_versions.get_model(tx, version["model_id"])
+            current = model_versions.alias_standing(tx, model["model_id"], body.alias)
+            self._check_seen(tx, model, body.alias, body.seen, current)
+            if current != held:  # by which the gate was judged
+                raise _conflict(tx, model, body.alias, current)
+            _check_same_gate(gate, model_versions.gate(tx, model["model_id"], body.alias), body.alias)
+            if current == version["version"]:
+                raise StateError(f"{case.reference} is {body.alias} already.")
+            change = AliasChange(body.alias, kind, body.reason, current, version["version"], report)
+            replaced = _holder(tx, model, body.alias, current)
+            self._move(tx, model, change, person)
+            beside(tx)
+        return {"alias": body.alias, "reference": case.reference, "replaced": replaced}
+
+    def back(self, body: AliasOf, person: Person) -> AliasMoved:
+        """Give the alias back to the version that had it before. Raises StateError where there is none."""
+        earlier = self._earlier(self.database, body)
+        registered_versions.check_whole_files(self.home, earlier)
+        with self.database.transaction() as tx:
+            model = model_versions.get_model(tx, body.model)
+            current = model_versions.alias_standing(tx, model["model_id"], body.alias)
+            self._check_seen(tx, model, body.alias, body.seen, current)
+            if self._earlier(tx, body)["version"] != earlier["version"]:
+                raise _conflict(tx, model, body.alias, current)
+            change = AliasChange(body.alias, "back", body.reason, current, earlier["version"])
+            replaced = _holder(tx, model, body.alias, current)
+            self._move(tx, model, change, person)
+        return {
+            "alias": body.alias,
+            "reference": registered_versions.reference_of(earlier),
+            "replaced": replaced,
+        }
+
+    def _earlier(self, db: Queryable, body: AliasOf) -> ModelVersion:
+        model = model_versions.get_model(db, body.model)
+        number = model_versions.alias_before(db, model["model_id"], body.alias)
+        version = None if number is None else model_versions.find_version(db, model["model_id"], number)
+        if version is None:
+            raise StateError(
+                f"No other version of {model['name']} was {body.alias} before.",
+                fix="Promote the version that should be.",
+            )
+        return version
+
+    def remove(self, body: AliasOf, person: Person) -> AliasMoved:
+        """Take an alias away, so that no version has it."""
+        with self.database.transaction() as tx:
+            model = model_versions.get_model(tx, body.model)
+            current = model_versions.alias_standing(tx, model["model_id"], body.alias)
+            if current is None:
+                raise StateError(f"No version of {model['name']} is {body.alias}.")
+            self._check_seen(tx, model, body.alias, body.seen, current)
+            change = AliasChange(body.alias, "removed", body.reason, current, None)
+            replaced = _holder(tx, model, body.alias, current)
+            self._move(tx, model, change, person)
+        return {"alias": body.alias, "reference": None, "replaced": replaced}
+
+    def _check_seen(
+        self, tx: Transaction, model: ModelLine, alias: str, seen: SeenAlias | None, current: int | None
+    ) -> None:
+        """Raise ConflictError where the alias stands elsewhere by now than the person saw."""
+        if seen is not None and seen.version != current:
+            raise _conflict(tx, model, alias, current)
+
+    def _move(self, tx: Transaction, model: ModelLine, change: AliasChange, person: Person) -> None:
+        at = self.clock()
+        gate = change.gate
+        line: AliasMove = {
+            "move_id": job_queue.new_id("move", at),
+            "model_id": model["model_id"],
+            "alias": change.alias,
+            "from_version": change.before,
+            "to_version": change.after,
+            "kind": change.kind,
+            "reason": change.reason,
+            "gate": gate if gate and gate["checks"] else None,
+            "moved_by": person["person_id"],
+            "moved_by_name": person["name"],
+            "moved_at": job_queue.utc(at),
+        }
+        model_versions.move_alias(tx, line)
+
+
+def _not_passed(db: Queryable, version: ModelVersion, alias: str, held: int | None) -> str:
+    """Why the improvement that made a version doesn't let it take the place of the version `held`; "" where
+    it does, or none made it. What was stopped or declined passes no easier than what is under way."""
+    improvement = improvements.not_promoted(db, version, alias)
+    if improvement is None or held == version["version"]:
+        return ""
+    name, reference = improvement["name"], registered_versions.reference_of(version)
+    report, ended = improvement["facts"].get("gate"), improvement["state"] in ("stopped", "declined")
+    who = f"{name} was {improvement['state']}" if ended else name
+    if report is not None and report["reference"] != reference:
+        return f"{who}{', and' if ended else ''} has measured {report['reference']} and not {reference}."
+    if report is None and ended:
+        return f"{who} before it had measured {reference}."
+    if report is None or not (ended or improvement["state"] == "deciding"):
+        return f"{name} has not measured {reference} yet."
+    if report["answer"] != "passed":
+        return f"{who}: {report['sentence']}"
+    beside, now = report["holder"], f"{version['name']}@{held}" if held is not None else None
+    if beside == now:  # not the fact `holder`, which is set before anything is measured beside it
+        return ""
+    return (
+        f"{who}{', and' if ended else ''} has measured {reference} beside {beside or 'no other version'}, but"
+        f" {now or 'no version'} is {alias} by now."
+    )
+
+
+def _check_override(sentence: str, body: Promote, person: Person) -> None:
+    """Raise StateError for a gate that is not passed, unless an admin says why it may be."""
+    if not body.override:
+        raise StateError(
+            sentence, fix="See what is missing at the gate; an admin may override it with a reason."
+        )
+    if "govern" not in RIGHTS[person["role"]]:
+        raise ForbiddenError(
+            f"A {person['role']} may not override the gate of {body.alias}.", fix="Ask an admin to."
+        )
+    if len(body.reason.split()) < 2:
+        raise ConfigError(
+            f"The reason {body.reason!r} says too little to override a gate.",
+            fix="Say in a sentence why it is right all the same: it is kept.",
+            field="reason",
+        )
+
+
+def _check_same_gate(judged: GateLine | None, present: GateLine | None, alias: str) -> None:
+    """Raise ConflictError where the gate is another by now than the version was judged by."""
+    if present and (judged is None or present["config"] != judged["config"]):
+        raise ConflictError(
+            f"{present['changed_by_name']} changed the gate of {alias} meanwhile.",
+            fix="Look at the gate again, then decide.",
+            field="alias",
+        )
+
+
+def _holder(tx: Transaction, model: ModelLine, alias: str, current: int | None) -> ReplacedVersion | None:
+    """The version that has an alias, and who gave it; read before the alias moves on."""
+    last = next(iter(model_versions.alias_moves(tx, model["model_id"], alias, limit=1)), None)
+    if current is None or last is None:
+        return None
+    return {
+        "reference": f"{model['name']}@{current}",
+        "moved_by_name": last["moved_by_name"],
+        "moved_at": last["moved_at"].isoformat(),
+    }
+
+
+def _conflict(tx: Transaction, model: ModelLine, alias: str, current: int | None) -> ConflictError:
+    """That somebody moved the alias since it was looked at: who, when, why."""
+    last = next(iter(model_versions.alias_moves(tx, model["model_id"], alias, limit=1)), None)
+    where = f"{model['name']}@{current} is {alias}" if current is not None else f"No version is {alias}"
+    who = "Somebody"
+    if last:
+        who = f"On {last['moved_at']:%d %b %Y at %H:%M} UTC {last['moved_by_name']}"
+    because = f", because: {last['reason'].rstrip('.')}" if last else ""
+    return ConflictError(
+        f"{who} moved {alias} of {model['name']}{because}.",
+        fix=f"{where} by now. Look at it again, then decide.",
+        field="alias",
+    )
+
+
+def _promoted(db: Queryable, body: Promote, *_: Person) -> ActivitySubject:
+    version = model_versions.get_version(db, body.version)
+    detail = f"version {version['version']} to {body.alias}: {body.reason}"
+    return ActivitySubject("model", version["model_id"], version["name"], detail[:300])
+
+
+def _moved(db: Queryable, body: AliasOf, *_: Person) -> ActivitySubject:
+    model = model_versions.get_model(db, body.model)
+    detail = f"{body.alias}: {body.reason}"
+    return ActivitySubject("model", model["model_id"], model["name"], detail[:300])

@@ -1,0 +1,266 @@
+"""The commands about improvements: begin, decide, go on, stop, and put on a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.registry.version_commands import AliasCommands
+from engine.retraining.initiation import Beginning, run_of, with_ids
+from engine.retraining.steps import holder_of
+from engine.server.command import ActivitySubject, Command
+from store.core.errors import ConfigError, ConflictError, ForbiddenError, StateError
+from store.core.job_kinds import ALIVE, RESUMABLE
+from store.core.rights import RIGHTS
+from store.core.schemas import Job, Person
+from store.db.database import Database, Queryable, Transaction
+from store.http.schemas import Done, ImprovementBegun
+from store.jobs import job_queue
+from store.registry import gate_candidates, model_versions
+from store.registry.config import Promote, SeenAlias
+from store.retraining import improvement_text, improvements
+from store.retraining.config import (
+    DecideImprovement,
+    ImproveConfig,
+    ImproveSchedule,
+    NamedImprovement,
+    UnscheduleImprovement,
+)
+from store.retraining.schemas import AT_WORK, RESUMED, Improvement, ImprovementFacts, ImprovementState
+
+MADE_BY: dict[ImprovementState, tuple[str, ...]] = {  # the facts that name the jobs of a step
+    "gathering": ("gather_job",),
+    "joining": ("join_job",),
+    "training": ("run_id",),
+    "registering": ("register_job",),
+    "measuring": ("evaluation_jobs",),
+}
+OWN = {"evaluation_jobs": "own_evaluation_jobs"}  # others are somebody else's, and only waited for
+
+
+class ImproveCommands:
+    """The commands over one store. requeue: puts a job that ended badly back into the queue."""
+
+    def __init__(
+        self,
+        database: Database,
+        aliases: AliasCommands,
+        beginning: Beginning,
+        requeue: Callable[[Transaction, Job], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.database, self.aliases, self.beginning = database, aliases, beginning
+        self.requeue, self.clock = requeue, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        named = NamedImprovement
+        return {
+            "begin_improvement": Command(
+                ImproveConfig, self.begin, _of_model, makes_work=True, by_person=True
+            ),
+            "decide_improvement": Command(DecideImprovement, self.decide, _decided, by_person=True),
+            "resume_improvement": Command(
+                named, self.resume, _of_improvement, makes_work=True, by_person=True
+            ),
+            "stop_improvement": Command(named, self.stop, _of_improvement, by_person=True),
+            "schedule_improvement": Command(ImproveSchedule, self.schedule, _of_model, by_person=True),
+            "unschedule_improvement": Command(
+                UnscheduleImprovement, self.unschedule, _of_model, by_person=True
+            ),
+        }
+
+    def begin(self, config: ImproveConfig, person: Person) -> ImprovementBegun:
+        """Begin an improvement; the engine does its steps. Raises ConfigError that names the field."""
+        with self.database.transaction() as tx:
+            improvement = self.beginning.begin(tx, config, (person["person_id"], person["name"]))
+        return {"improvement_id": improvement["improvement_id"], "improvement": improvement["name"]}
+
+    # -- a person's word ----------------------------------------------------------------------------
+
+    def decide(self, body: DecideImprovement, person: Person) -> Done:
+        """Promote its version, through the gate of the alias too, or decline it. Raises StateError with what
+        the checks say, ConfigError for a reason that is missing, and ConflictError where the alias moved."""
+        improvement = improvements.get(self.database, body.improvement)
+        if not body.promote:
+            return self._decline(body, improvement, person)
+        self._check_decidable(self.database, improvement)
+        version, alias = improvement["facts"]["version"], improvement["alias"]
+        candidate = gate_candidates.candidate_of(self.database, version, alias)
+        if holder_of(candidate) != improvement["facts"].get("holder"):
+            now = holder_of(candidate) or "no version"
+            raise ConflictError(
+                f"{now} is {alias} by now, and {version} was measured beside"
+                f" {improvement['facts'].get('holder') or 'none'}.",
+                fix="It is measured anew by itself; decide then.",
+            )
+        overridden = self._check_measured(improvement, body, person)
+        reason = body.reason or improvement["facts"]["gate"]["sentence"]
+
+        def ended(tx: Transaction) -> None:
+            present = improvements.get(tx, improvement["improvement_id"])
+            self._check_decidable(tx, present)
+            note = f"{reason} (though: {present['facts']['gate']['sentence']})" if overridden else reason
+            self._end(tx, present, "promoted", person, note)
+
+        standing = candidate.holder["version"] if candidate.holder else None
+        promote = Promote(
+            version=version,
+            alias=alias,
+            reason=reason[:2_000],
+            override=body.override,
+            seen=SeenAlias(version=standing),
+        )
+        self.aliases.promote(promote, person, beside=ended, decided=True)
+        return {}
+
+    def _decline(self, body: DecideImprovement, improvement: Improvement, person: Person) -> Done:
+        if not body.reason.strip():
+            raise ConfigError(
+                "A version is declined for a reason.",
+                fix="Say in a sentence why: it is kept.",
+                field="reason",
+            )
+        with self.database.transaction() as tx:
+            present = improvements.get(tx, improvement["improvement_id"])
+            self._check_decidable(tx, present)
+            self._end(tx, present, "declined", person, body.reason)
+        return {}
+
+    def _check_decidable(self, db: Queryable, improvement: Improvement) -> None:
+        if improvement["state"] != "deciding":
+            words = improvement_text.STATES[improvement["state"]]
+            raise StateError(
+                f"{improvement['name']} is not to be decided on: {words.title}.", fix=words.waits
+            )
+
+    def _check_measured(self, improvement: Improvement, body: DecideImprovement, person: Person) -> bool:
+        """Whether the checks are overridden; raises StateError where they are not passed and may not be."""
+        report = improvement["facts"]["gate"]
+        if report["answer"] == "passed":
+            return False
+        if not body.override:
+            raise StateError(
+                report["sentence"],
+                fix="Decline it, gather more rows, or have an admin override the checks with a reason.",
+            )
+        if "govern" not in RIGHTS[person["role"]]:
+            raise ForbiddenError(
+                f"A {person['role']} may not override the checks of an improvement.", fix="Ask an admin to."
+            )
+        if len(body.reason.split()) < 2:
+            raise ConfigError(
+                f"The reason {body.reason!r} says too little to override the checks.",
+                fix="Say in a sentence why it is right all the same: it is kept.",
+                field="reason",
+            )
+        return True
+
+    def _end(
+        self, tx: Transaction, improvement: Improvement, state: ImprovementState, person: Person, note: str
+    ) -> None:
+        at = job_queue.utc(self.clock())
+        improvements.end(tx, improvement["improvement_id"], state, at, person["name"], note[:2_000])
+
+    # -- go on, and stop ----------------------------------------------------------------------------
+
+    def resume(self, body: NamedImprovement, person: Person) -> Done:
+        """Go on with a failed one from the step at which it failed, or gather anew for one that waits for
+        rows; a job that ended badly is done again. Whoever goes on with it answers for what it does from
+        then on."""
+        with self.database.transaction() as tx:
+            improvement = improvements.get(tx, body.improvement)
+            step = improvement["failed_at"]
+            if improvement["state"] not in RESUMED or step is None:
+                raise StateError(
+                    f"{improvement['name']} has not failed and waits for no rows.",
+                    fix="There is nothing to go on with.",
+                )
+            for other in improvements.of_model(tx, improvement["model_id"]):
+                if other["state"] in AT_WORK and other["alias"] == improvement["alias"]:
+                    raise StateError(f"{other['name']} is under way.", fix="Decide on it or stop it first.")
+            if improvement["state"] == "waiting":
+                improvements.drop_facts(tx, improvement["improvement_id"], "gather_job", "rows")
+            else:
+                for fact in MADE_BY.get(step, ()):
+                    self._again(tx, improvement, fact)
+            improvements.set_facts(
+                tx,
+                improvement["improvement_id"],
+                resumed_by=person["person_id"],
+                resumed_by_name=person["name"],
+            )
+            improvements.move(tx, improvement["improvement_id"], step, job_queue.utc(self.clock()))
+        return {}
+
+    def _again(self, tx: Transaction, improvement: Improvement, fact: str) -> None:
+        """The jobs of a step that ended badly go back into the queue; those that are gone are made anew, and
+        so is a gathering, as the alias may have moved since, or a run be gone that it is to compare with."""
+        job_ids = _job_ids(improvement["facts"], fact)
+        present = {job["job_id"]: job for job in job_queue.with_ids(tx, job_ids)}
+        if fact == "gather_job":
+            present = {name: job for name, job in present.items() if job["status"] not in RESUMABLE}
+        for job in present.values():
+            if job["status"] in RESUMABLE:
+                self.requeue(tx, job)
+        if len(present) < len(job_ids):
+            improvements.drop_facts(tx, improvement["improvement_id"], fact)
+
+    def stop(self, body: NamedImprovement, person: Person) -> Done:
+        """End one that is under way, or has failed; its own jobs are cancelled, and what it made stays."""
+        at = self.clock()
+        with self.database.transaction() as tx:
+            improvement = improvements.get(tx, body.improvement)
+            if improvement["state"] not in (*AT_WORK, *RESUMED):
+                raise StateError(f"{improvement['name']} has ended already.", fix="There is nothing to stop.")
+            for fact in (OWN.get(fact, fact) for fact in MADE_BY.get(improvement["state"], ())):
+                for job in job_queue.with_ids(tx, _job_ids(improvement["facts"], fact)):
+                    if job["status"] in ALIVE:
+                        job_queue.stop(tx, job, at)
+            self._end(tx, improvement, "stopped", person, "")
+        return {}
+
+    # -- schedule -----------------------------------------------------------------------------------
+
+    def schedule(self, config: ImproveSchedule, person: Person) -> Done:
+        """Have improvements of a model begin by themselves. Raises ConfigError that names the field."""
+        with self.database.transaction() as tx:
+            model = model_versions.get_model(tx, config.model)
+            _, dataset = run_of(tx, model["model_id"], config)
+            config = config.model_copy(update={"rows": with_ids(tx, config, dataset)})
+            by = person["person_id"], person["name"]
+            at = job_queue.utc(self.clock())
+            improvements.set_schedule(tx, model["model_id"], config.document(), by, at)
+        return {}
+
+    def unschedule(self, body: UnscheduleImprovement, person: Person) -> Done:
+        """None begins by itself any more. Raises StateError where none did."""
+        with self.database.transaction() as tx:
+            model = model_versions.get_model(tx, body.model)
+            if not improvements.end_schedule(tx, model["model_id"]):
+                raise StateError(f"Improvements of {model['name']} are on no schedule.")
+        return {}
+
+
+def _job_ids(facts: ImprovementFacts, fact: str) -> list[str]:
+    named = facts.get(fact, [])
+    return [named] if isinstance(named, str) else list(named)  # type: ignore[call-overload]
+
+
+def _of_model(
+    db: Queryable, body: ImproveConfig | ImproveSchedule | UnscheduleImprovement, *_: Person
+) -> ActivitySubject | None:
+    model = model_versions.get_model(db, body.model)
+    return ActivitySubject("model", model["model_id"], model["name"])
+
+
+def _of_improvement(db: Queryable, body: NamedImprovement, *_: Person) -> ActivitySubject:
+    improvement = improvements.get(db, body.improvement)
+    name = model_versions.get_model(db, improvement["model_id"])["name"]
+    return ActivitySubject("model", improvement["model_id"], name, improvement["name"])
+
+
+def _decided(db: Queryable, body: DecideImprovement, *_: Person) -> ActivitySubject:
+    subject = _of_improvement(db, body)
+    word = "yes" if body.promote else "no"
+    why = f": {body.reason}" if body.reason else ""
+    return subject._replace(detail=f"{word} to {subject.detail}{why}"[:300])

@@ -1,0 +1,337 @@
+"""How a retraining begins, by a person or by a schedule: what it names is looked up and kept by ids, and what
+can't work is refused. Who answers for it needs the right to when something is done, and not only when they
+asked. What it needs can't be deleted while it is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.monitoring.alerts import Warned, raise_alert
+from engine.retraining import gate, job_spec
+from engine.server.evaluation_commands import NEED
+from store.core.errors import ConfigError, ForbiddenError, NotFoundError, StateError, TunebenchError
+from store.core.metric_table import METRICS, MULTIPLE_CHOICE, SHARE
+from store.core.processes import is_recent
+from store.core.rights import OWNER, check_right
+from store.core.schemas import Person
+from store.data import datasets
+from store.data.config import free_name
+from store.data.schemas import Dataset
+from store.db.database import Database, Queryable, Transaction
+from store.jobs import job_queue
+from store.monitoring import feedback
+from store.people import accounts
+from store.rating import rounds
+from store.registry import model_versions
+from store.registry.version_folders import is_reference
+from store.retraining import improvements
+from store.retraining.config import (
+    MOST_MARGIN,
+    ImproveConfig,
+    ImproveSchedule,
+    ImproveSettings,
+    RowsOfDataset,
+    RowsOfFeedback,
+    RowsOfRound,
+    RowSource,
+)
+from store.retraining.schemas import AT_WORK, Improvement, ImprovementSchedule
+from store.runs import runs
+from store.runs.schemas import Run
+from store.serving import endpoints
+from store.serving.config import EndpointSettings
+from store.serving.schemas import EndpointRow
+
+
+def who_acts(improvement: Improvement) -> tuple[str, str]:
+    """Id and name."""
+    facts = improvement["facts"]
+    began = improvement["begun_by"], improvement["begun_by_name"]
+    return facts.get("resumed_by", began[0]), facts.get("resumed_by_name", began[1])
+
+
+def may_act(db: Queryable, person_id: str, name: str) -> Person:
+    """The person with the role that they have now. Raises ForbiddenError where they may not sign in any more
+    or may not work. The owner of the home folder is in no table, and always may."""
+    if person_id == OWNER["person_id"]:
+        return OWNER
+    try:
+        account = accounts.account(db, person_id)
+    except NotFoundError:
+        raise ForbiddenError(
+            f"{name} is no person of this house any more, so nothing is done for them.", fix=_ANOTHER
+        ) from None
+    person: Person = {"person_id": person_id, "name": account["name"], "role": account["role"]}
+    if not account["active"]:
+        raise ForbiddenError(f"{person['name']} was switched off, so nothing is done for them.", fix=_ANOTHER)
+    try:
+        check_right(person, "work")
+    except ForbiddenError as error:
+        raise ForbiddenError(
+            f"{person['name']} is a {person['role']} by now, and nothing is done for them. {error.message}",
+            fix=_ANOTHER,
+        ) from error
+    return person
+
+
+_ANOTHER = "A member or an admin can take it over: by going on with it, or by saving the schedule."
+
+
+NAME_LENGTH = 80
+
+
+class Beginning:
+    """Begins improvements in a transaction of the caller."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+
+    def begin(
+        self, tx: Transaction, config: ImproveConfig, by: tuple[str, str], *, scheduled: bool = False
+    ) -> Improvement:
+        """by: a person's id and name. Raises ConfigError, NotFoundError and StateError, with the field."""
+        at = job_queue.utc(self.clock())
+        model = model_versions.get_model(tx, config.model)
+        for other in improvements.of_model(tx, model["model_id"]):
+            if other["state"] in AT_WORK and other["alias"] == config.alias:
+                raise StateError(
+                    f"{other['name']} is under way for {model['name']}@{config.alias}.",
+                    fix="Decide on it or stop it first.",
+                )
+        run, dataset = run_of(tx, model["model_id"], config)
+        config = config.model_copy(
+            update={"model": model["name"], "run": run["run_id"], "rows": with_ids(tx, config, dataset)}
+        )
+        wanted = config.name or f"{model['name'][:55]} improved {at:%d %b %Y}"
+        taken = improvements.names(tx)
+        if config.name and config.name in taken:
+            raise ConfigError(
+                f"There is an improvement {config.name!r} already.", fix="Choose another name.", field="name"
+            )
+        name = free_name(wanted, taken)
+        waits = any(
+            isinstance(source, RowsOfRound) and rounds.get(tx, source.round)["state"] == "open"
+            for source in config.rows
+        )
+        improvement: Improvement = {
+            "improvement_id": job_queue.new_id("improvement", self.clock()),
+            "model_id": model["model_id"],
+            "alias": config.alias,
+            "name": name,
+            "config": config.model_copy(update={"name": name}).document(),
+            "state": "labelling" if waits else "gathering",
+            "failed_at": None,
+            "facts": {"old_dataset_id": dataset["dataset_id"]},
+            "trouble": None,
+            "scheduled": scheduled,
+            "begun_by": by[0],
+            "begun_by_name": by[1],
+            "begun_at": at,
+            "changed_at": at,
+            "ended_at": None,
+            "ended_by_name": None,
+            "note": "",
+        }
+        improvements.insert(tx, improvement)
+        return improvement
+
+
+def run_of(db: Queryable, model_id: str, config: ImproveSettings) -> tuple[Run, Dataset]:
+    """The run whose config is launched, and its data set: that of the version in use, or the one named.
+    Raises ConfigError (run) where there is none that can be launched again."""
+    run_id = config.run
+    if not run_id:
+        number = model_versions.alias_standing(db, model_id, config.alias)
+        version = None if number is None else model_versions.find_version(db, model_id, number)
+        if version is None:
+            raise ConfigError(
+                f"No version of {config.model} is {config.alias}, so there is none to improve.",
+                fix="Promote one first, or name a run.",
+                field="run",
+            )
+        run_id = version["run_id"] or ""
+        if not run_id:
+            raise ConfigError(
+                f"{config.model}@{number} is an imported folder: no run of this house made it.",
+                fix="Name the run whose config is to be launched.",
+                field="run",
+            )
+    try:
+        run = runs.get_run(db, run_id)
+        job = job_queue.get_job(db, run["run_id"])
+        dataset = datasets.get_dataset(db, run["dataset_id"])
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix="Name a run that is there.", field="run") from error
+    if job["kind"] != "train":
+        raise ConfigError(
+            f"{run['name']} was mixed and not trained, so it can't be launched again.",
+            fix="Name the run that it was mixed from.",
+            field="run",
+        )
+    if run["status"] != "finished":
+        raise ConfigError(f"{run['name']} is {run['status']}.", fix="Name a finished run.", field="run")
+    _check_metric(config.metric, run, dataset)
+    _check_margin(config.margin, gate.metric_of(config.metric, run, dataset))
+    return run, dataset
+
+
+def with_ids(db: Queryable, config: ImproveSettings, dataset: Dataset) -> list[RowSource]:
+    """The sources with ids in place of names. Raises ConfigError at the one that can't be used."""
+    return [
+        _with_id(db, _of_model(source, config.model), dataset, f"rows.{place}")
+        for place, source in enumerate(config.rows)
+    ]
+
+
+def _of_model(source: RowSource, model: str) -> RowSource:
+    return source.model_copy(update={"model": model}) if isinstance(source, RowsOfFeedback) else source
+
+
+def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str) -> None:
+    """Raise ConfigError for an endpoint that neither serves the model nor has ever answered as it: what was
+    said there is of other models' answers."""
+    choices = EndpointSettings.parse(endpoint["settings"]).models
+    subjects = list(dict.fromkeys(route.subject for choice in choices for route in choice.routes))
+    own = model_versions.run_names(db, model)
+    if any(_is_of(subject, model) or subject in own for subject in subjects):
+        return
+    if not feedback.was_answered(db, endpoint["endpoint_id"], model):
+        raise ConfigError(
+            f"{endpoint['name']} serves {', '.join(subjects)} and has never answered as {model}, as far as"
+            " its log goes back: what was said there is of other answers.",
+            fix=f"Take an endpoint that serves {model}.",
+            field=field,
+        )
+
+
+def _is_of(subject: str, model: str) -> bool:
+    return is_reference(subject) and subject.rpartition("@")[0] == model
+
+
+def _with_id(db: Queryable, source: RowSource, dataset: Dataset, field: str) -> RowSource:
+    try:
+        if isinstance(source, RowsOfFeedback):
+            _check_kind(dataset, "what people wrote of answers", field)
+            endpoint = endpoints.get(db, source.endpoint)
+            own = source.model_copy(update={"endpoint": endpoint["endpoint_id"]})
+            job_spec.chosen_feedback(db, own)
+            _check_answers(db, endpoint, source.model, field)
+            return own
+        if isinstance(source, RowsOfRound):
+            _check_kind(dataset, "what people said in a round", field)
+            round = rounds.get(db, source.round)
+            if round["protocol"] in ("pairwise", "rank") and dataset["kind"] != "preference":
+                raise ConfigError(
+                    f"{round['name']} gives preferences, and the run was trained on {dataset['name']}, which"
+                    " has no pairs of answers.",
+                    fix="Take a round in which answers are corrected or labelled.",
+                    field=field,
+                )
+            return source.model_copy(update={"round": round["round_id"]})
+        return _of_dataset(db, source, dataset, field)
+    except (NotFoundError, StateError) as error:
+        raise ConfigError(error.message, fix=error.fix, field=field) from error
+
+
+def _check_metric(metric: str, run: Run, dataset: Dataset) -> None:
+    """Raise ConfigError (metric) for one by which such a model can't be measured: it would be refused only
+    once all is trained."""
+    heads = run["config"].get("task") == "classification"
+    lacking = {"bytes", "choices"} if heads else {"probabilities"}
+    if dataset["format"] != MULTIPLE_CHOICE:
+        lacking.add("choices")
+    if metric and (missing := sorted(lacking & set(METRICS[metric].needs))):
+        raise ConfigError(
+            f"{metric} needs {NEED[missing[0]]}, which there is not.",
+            fix="Leave it out, or choose another.",
+            field="metric",
+        )
+
+
+def _check_margin(margin: float, metric: str) -> None:
+    """Raise ConfigError (margin) for a share of which so much may be lost that a check says nothing."""
+    if METRICS[metric].bounds == SHARE and margin > MOST_MARGIN:
+        raise ConfigError(
+            f"The margin {margin:g} lets a version pass that is {100 * margin:g} points of"
+            f" {METRICS[metric].title} worse.",
+            fix=f"Take {MOST_MARGIN:g} at most; 0.02 is usual.",
+            field="margin",
+        )
+
+
+def _check_kind(dataset: Dataset, what: str, field: str) -> None:
+    if dataset["kind"] == "text":
+        raise ConfigError(
+            f"The run was trained on the plain texts of {dataset['name']}: {what} is no row of that kind.",
+            fix="Take rows of a data set of plain texts.",
+            field=field,
+        )
+
+
+def _of_dataset(db: Queryable, source: RowsOfDataset, dataset: Dataset, field: str) -> RowsOfDataset:
+    other = datasets.get_dataset(db, source.dataset)
+    if other["kind"] != dataset["kind"]:
+        raise ConfigError(
+            f"{other['name']} has rows of the kind {other['kind']}, and the run was trained on"
+            f" {dataset['kind']}.",
+            fix="Take rows of the same kind.",
+            field=field,
+        )
+    return source.model_copy(update={"dataset": other["dataset_id"]})
+
+
+ALERT_SUBJECT = "improvement"  # of the alert that one could not begin
+
+
+def begin_when_due(
+    database: Database, beginning: Beginning, schedule: ImprovementSchedule, at: float
+) -> None:
+    """Where it is due, count what was said since the last improvement began, and begin the next one."""
+    last = schedule["last_at"]
+    config = ImproveSchedule.parse(schedule["config"])
+    if last is not None and is_recent(job_queue.epoch(last), at, config.every_hours * 3_600):
+        return
+    model_id, by = schedule["model_id"], (schedule["set_by"], schedule["set_by_name"])
+    if any(each["state"] in AT_WORK for each in improvements.of_model(database, model_id)):
+        return
+    rows: int | None = None
+    try:
+        may_act(database, *by)
+        rows = count_new_rows(database, model_id, config)
+        with database.acting(by[0], lambda tx: None), database.transaction() as tx:
+            if improvements.schedule(tx, model_id) != schedule:
+                return  # somebody has changed it meanwhile
+            if rows >= config.least_rows:
+                asked = {name: getattr(config, name) for name in ImproveSettings.model_fields}
+                beginning.begin(tx, ImproveConfig.model_validate(asked), by, scheduled=True)
+            improvements.looked(tx, model_id, job_queue.utc(at), rows, None)
+    except TunebenchError as error:
+        with database.transaction() as tx:
+            improvements.looked(tx, model_id, job_queue.utc(at), rows, error.to_dict())
+            _warn(tx, config, error, at)
+
+
+def count_new_rows(db: Queryable, model_id: str, config: ImproveSettings) -> int:
+    """Requests of which something was said since the last improvement of the model began. Raises
+    NotFoundError where an endpoint is gone."""
+    since, count = improvements.last_begun(db, model_id), 0
+    for source in config.rows:
+        if isinstance(source, RowsOfFeedback):
+            which = job_spec.chosen_feedback(db, source)
+            starts = [moment for moment in (which.start, since) if moment is not None]
+            count += feedback.count_words(db, which._replace(start=max(starts, default=None)))
+    return count
+
+
+def _warn(tx: Transaction, config: ImproveSchedule, error: TunebenchError, at: float) -> None:
+    """On the endpoint whose feedback was to be brought back, as far as it is still there."""
+    for source in config.rows:
+        if isinstance(source, RowsOfFeedback):
+            reason = f"The improvement of {config.model} on a schedule can't begin. {error.message}"
+            advice = error.fix or "Change the schedule on the page Models."
+            try:
+                endpoint_id = job_spec.chosen_feedback(tx, source).endpoint_id
+            except TunebenchError:
+                continue  # the schedule's own trouble says so
+            raise_alert(tx, endpoint_id, Warned("quality", ALERT_SUBJECT, reason, advice, at), at)

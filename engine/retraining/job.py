@@ -1,0 +1,413 @@
+"""The job `gather_rows`: what people said of a model in use, as a data set of new rows.
+
+Each row is in one part, training or judging; rows that are none are kept as skipped rows with their reason.
+How many repeats may have slipped through is bounded from above (Clopper and Pearson 1934) by how many were
+recognised.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from engine.data.cleaning.row_queries import RowQueries
+from engine.data.cleaning.working_rows import Working, canonicals
+from engine.data.conversion.dataset_writer import DatasetWriter
+from engine.data.readers.file_rows import skipped
+from engine.data.similarity.text_overlap import words_of
+from engine.data.split.dataset_split import parts_by_split, parts_of_run
+from engine.data.split.partition import split_of
+from engine.retraining import duplicates, feedback_rows, paraphrases
+from engine.retraining.duplicates import (
+    HELD,
+    HELD_ELSEWHERE,
+    NewRowStanding,
+    OldRows,
+    SaidRow,
+    compared,
+    read_old,
+    stand,
+)
+from engine.retraining.feedback_rows import (
+    CONTINUED,
+    EarlierRow,
+    FittingRows,
+    MadeRow,
+    continuing,
+    new_rows,
+    unfit,
+)
+from engine.worker.job import Phase, WorkerJob, always
+from engine.worker.progress import PhaseReporter
+from engine.worker.temporary_folder import publish_dataset, temporary_folder
+from store.core.errors import ConfigError
+from store.core.job_folder import JobDir, read_json
+from store.core.row_schemas import Kind
+from store.data.cleaning import PII_KINDS
+from store.jobs.schemas import OrderDataset
+from store.retraining.config import (
+    LEAST_ROWS,
+    MAX_SLIPPING,
+    MAX_SLIPPING_SHORT,
+    SHORT_ANSWER,
+    GatherConfig,
+    RowsOfDataset,
+)
+from store.retraining.schemas import GatheredRows, GatheredTooFew, GatherResult, RowRepeating, Slipping
+
+# How many repeats of rows that judge may have slipped through, by how many were recognised.
+#
+# Each repeat is recognised by chance, at a rate that `bench/detection/reworded.py` measures. How many there
+# were in all is then bounded from above as the exact interval of a share is (Clopper and Pearson 1934): by
+# the largest number of which so few, or fewer, would be recognised in 5 of 100 cases.
+#
+# A check has an interval of its own, and both seldom err together: so it allows for what is exceeded in 30 of
+# 100 cases, with which it keeps its level (`bench/truths/monitoring/slipped.py`). With 5 of 100 next to none
+# would pass that is truly beyond its limit, and too few that are within.
+
+LEVEL = 0.05  # of the cases, in which more may have slipped through
+ALLOWED = 0.3  # of the cases, in which more may have than a check allows for: its interval has its own 5
+
+
+class RepeatsOf(NamedTuple):
+    """Of rows that judge and whose answers are alike in length: how many there are, how many new rows were
+    recognised as repeats of them, and which share of such repeats is not, at most."""
+
+    judging: int
+    recognised: int
+    missed: float
+
+
+def most_slipped(recognised: int, missed: float, level: float = LEVEL) -> int:
+    """The upper limit of repeats that were not recognised, beside so many that were."""
+    every = recognised
+    while special.bdtr(recognised, every + 1, 1 - missed) >= level:
+        every += 1
+    return every - recognised
+
+
+def most_learned(kinds: Sequence[RepeatsOf], trained: int, level: float = LEVEL) -> int:
+    """Rows that judge and may have been learned from such repeats, of all kinds together: no more than judge,
+    nor than there are new rows that train. Each kind takes its part of the level."""
+    there = [kind for kind in kinds if kind.judging]
+    limits = [
+        min(kind.judging, most_slipped(kind.recognised, kind.missed, level / len(there))) for kind in there
+    ]
+    return min(trained, sum(limits))
+
+
+def slipping(partners: Sequence[int], old: OldRows, trained: int) -> Slipping | None:
+    """What may have slipped through to the `trained` new rows of those old ones that judge: of the test part,
+    or of the validation rows where there is none. partners: of each recognised repeat the old row. None where
+    answers are labels: what asks in other words for one label is no repeat, and is in no bound."""
+    judging = old.parts == "test"
+    places = np.flatnonzero(judging if judging.any() else old.held)
+    answered = old.rows.answered
+    if answered.labelled[places].any():
+        return None
+    short = np.array(
+        [len(words_of(answered.answers[place])) < SHORT_ANSWER for place in places.tolist()], bool
+    )
+    repeats = np.bincount(np.array(partners, np.int64), minlength=len(judging))[places]
+    kinds = [
+        RepeatsOf(int(of_kind.sum()), int(repeats[of_kind].sum()), missed)
+        for of_kind, missed in ((~short, MAX_SLIPPING), (short, MAX_SLIPPING_SHORT))
+    ]
+    return {
+        "judging": len(places),
+        "short": int(short.sum()),
+        "recognised": int(repeats.sum()),
+        "most": most_learned(kinds, trained),
+        "allowed": most_learned(kinds, trained, ALLOWED),
+    }
+
+
+# The job `gather_rows`: what people said of a model in use, as a data set of new rows.
+#
+# Each row is in one part: training, or those that judge. Rows that judged earlier improvements come after
+# the new ones, and judge. Rows that are none are in the data set's skipped rows with their reason, so that
+# rows and skipped rows are all that the sources and the earlier improvements had.
+
+CANDIDATES = "candidates.jsonl"
+TEST_ROW = "a test row of its own data set"
+FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # the rows as JSON: format, and role -> column
+    "chat": ("messages", {"messages": "messages"}),
+    "preference": ("preference", {"chosen": "messages", "rejected": "rejected"}),
+    "text": ("text", {"text": "text"}),
+}
+LISTED = 200  # rows that repeat one that judges
+NAMED = 4  # reasons that a sentence names
+THEN = "then go on: all that was said by then is taken in."
+PLACEHOLDER = re.compile("|".join(rf"\[{kind.upper()}\]" for kind in PII_KINDS))  # of what was redacted
+
+
+phases = always(  # shares of 20,000 rows beside as many; estimated but for the last two
+    Phase("Reading rows of", 0.2),
+    Phase(duplicates.COMPARING_ROWS, 0.3),
+    Phase(paraphrases.COMPARING_ANSWERS, 0.12),
+    Phase(paraphrases.COMPARING_QUESTIONS, 0.38),
+)
+
+
+def run(job: WorkerJob) -> GatherResult | GatheredTooFew:
+    """Gather what the job's GatherConfig says."""
+    config = GatherConfig.parse(job.config)
+    try:
+        with temporary_folder(job, what="the new rows", again="gather them again") as folder:
+            return _gather(job, config, folder)
+    finally:  # what people wrote stays in the rows alone; another attempt is brought it anew
+        (job.dir.path / CANDIDATES).unlink(missing_ok=True)
+
+
+def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult | GatheredTooFew:
+    dataset = job.order["dataset"]
+    dealt = parts_of_run(job.home, dataset["fingerprint"], config.run)
+    beside = job.order.get("beside", [])
+    old = read_old(job.home, dataset["fingerprint"], dealt, beside)
+    wanted = _wanted(job, config, old)
+    earlier = feedback_rows.read_earlier(
+        job.home, beside, wanted, config.in_use_unknown, job.order.get("disputed", [])
+    )
+    made = list(_all_rows(job, config, wanted, folder))
+    if dataset["kind"] == "chat" and not wanted.classifier:
+        made = _without_continued(made)
+    usable = [each for each in made if each.row is not None and not each.reason]
+    new = [SaidRow(each.row, each.from_people) for each in usable if each.row is not None]
+    standing = stand(
+        [*new, *(SaidRow(row, False, earlier=True) for row in feedback_rows.comparable_rows(earlier))],
+        old,
+        dataset["kind"],
+        folder,
+        PhaseReporter(job),
+    )
+    rows = _reasoned(made, usable, standing)
+    again = feedback_rows.earlier_standing(earlier, standing, len(new))
+    parts = _parts(rows, standing, config)
+    counted = _counted(rows, parts, standing)
+    if too_few := _too_few(counted):
+        return too_few
+    partners = _partners(rows, standing)
+    repeating = _repeating(rows, partners, old)
+    slips = None if wanted.classifier else slipping(list(partners.values()), old, counted["train"])
+    counted |= {"repeats": len(repeating), "repeating": repeating[:LISTED], "slipping": slips}
+    if again:
+        counted["again"] = feedback_rows.count_earlier(again)
+    return _write(job, dataset, PartedRows(rows, parts, again), counted, folder / "dataset")
+
+
+class ReasonedRow:
+    """A new row with why it is left out ("": it is not), and its place among the compared ones."""
+
+    def __init__(self, made: MadeRow, reason: str, place: int) -> None:
+        self.made, self.reason, self.place = made, reason, place
+
+
+class PartedRows(NamedTuple):
+    """What is written: the new rows, which of those that are not left out judge, and the earlier ones."""
+
+    new: list[ReasonedRow]
+    parts: feedback_rows.Judging
+    again: list[EarlierRow]
+
+
+def _reasoned(made: list[MadeRow], usable: list[MadeRow], standing: NewRowStanding) -> list[ReasonedRow]:
+    places = iter(range(len(usable)))
+    rows = []
+    for each in made:
+        place = next(places) if each.row is not None and not each.reason else -1
+        rows.append(ReasonedRow(each, each.reason or standing.reasons[place], place))
+    return rows
+
+
+def _parts(rows: list[ReasonedRow], standing: NewRowStanding, config: GatherConfig) -> feedback_rows.Judging:
+    """Which of the rows that are not left out judge, in their order."""
+    kept = [row for row in rows if not row.reason]
+    places = np.array([row.place for row in kept], np.int64)
+    texts = [row.made.row for row in kept if row.made.row is not None]
+    return feedback_rows.choose_judging(
+        compared(texts).digests,
+        standing.groups[places],
+        ~standing.only_train[places],
+        np.array([row.made.random for row in kept], bool),
+        config.held_out,
+        config.seed,
+    )
+
+
+def _counted(rows: list[ReasonedRow], parts: feedback_rows.Judging, standing: NewRowStanding) -> GatheredRows:
+    left_out: dict[str, int] = {}
+    for row in rows:
+        if row.reason:
+            left_out[row.reason] = left_out.get(row.reason, 0) + 1
+    places = [row.place for row in rows if not row.reason]
+    held = int(parts.judges.sum())
+    return {
+        "asked": len(rows),
+        "train": len(places) - held,
+        "held_out": held,
+        "left_out": dict(sorted(left_out.items(), key=lambda each: -each[1])),
+        "held_out_random": parts.at_random,
+        "only_train": int(standing.only_train[places].sum()),
+        "corrects": int(standing.corrects[places].sum()),
+        "redacted": sum(
+            bool(each.made.row and PLACEHOLDER.search(each.made.row.text)) for each in rows if not each.reason
+        ),
+    }
+
+
+def _partners(rows: list[ReasonedRow], standing: NewRowStanding) -> dict[int, int]:
+    """Of those that are left out as they repeat a row that judges, by their lines: the place of that row
+    among the old ones."""
+    return {
+        line: int(standing.partners[row.place])
+        for line, row in enumerate(rows)
+        if row.place >= 0 and standing.partners[row.place] >= 0 and row.reason in (*HELD, HELD_ELSEWHERE)
+    }
+
+
+def _repeating(rows: list[ReasonedRow], partners: dict[int, int], old: OldRows) -> list[RowRepeating]:
+    """These, each with that row."""
+    return [
+        {
+            "line": line,
+            "reason": rows[line].reason,
+            "fingerprint": old.origins[partner][0],
+            "row_id": old.origins[partner][1],
+        }
+        for line, partner in partners.items()
+    ]
+
+
+def _too_few(counted: GatheredRows) -> GatheredTooFew | None:
+    """Why no run can be trained and judged with these rows yet; None where one can."""
+    usable = counted["train"] + counted["held_out"]
+    reasons = [f"{count:,} {reason}" for reason, count in counted["left_out"].items()]
+    more = f" and {len(reasons) - NAMED} more reasons" if len(reasons) > NAMED else ""
+    why = f" Left out: {'; '.join(reasons[:NAMED])}{more}." if reasons else ""
+    if usable < LEAST_ROWS:
+        too_few = f"{usable:,} of {counted['asked']:,} new rows can be used, and it takes {LEAST_ROWS}.{why}"
+        return {
+            "rows": counted,
+            "too_few": too_few,
+            "fix": f"Have more answers corrected, {THEN}",
+        }
+    if not counted["held_out"]:
+        too_few = f"None of the {usable:,} new rows may judge: all ask what old training rows ask.{why}"
+        return {"rows": counted, "too_few": too_few, "fix": f"Have answers to something new labelled, {THEN}"}
+    return None
+
+
+def _wanted(job: WorkerJob, config: GatherConfig, old: OldRows) -> FittingRows:
+    training = read_json(JobDir(job.home.jobs / config.run).config)["config"]
+    return FittingRows(job.order["dataset"]["kind"], old.labels, training.get("task") == "classification")
+
+
+def _without_continued(made: list[MadeRow]) -> list[MadeRow]:
+    """With the reason at those that would teach earlier answers; in rows of data sets those are meant."""
+    places = [place for place, each in enumerate(made) if each.from_people and each.row is not None]
+    rows = [row for place in places if (row := made[place].row) is not None]
+    for place, goes_on in zip(places, continuing(rows), strict=True):
+        if goes_on:
+            made[place] = made[place]._replace(reason=CONTINUED)
+    return made
+
+
+def _all_rows(job: WorkerJob, config: GatherConfig, wanted: FittingRows, folder: Path) -> Iterator[MadeRow]:
+    """What people said, then the rows of data sets."""
+    path = job.dir.path / CANDIDATES
+    with open(path, encoding="utf-8") as lines:
+        yield from new_rows((json.loads(line) for line in lines), wanted)
+    for number, source in enumerate(config.rows):
+        if isinstance(source, RowsOfDataset):
+            yield from _of_dataset(job, source, wanted, folder / f"slice-{number}")
+
+
+def _of_dataset(
+    job: WorkerJob, source: RowsOfDataset, wanted: FittingRows, folder: Path
+) -> Iterator[MadeRow]:
+    other: OrderDataset = job.order["mixed"][source.dataset]
+    if other["kind"] != wanted.kind:
+        raise ConfigError(
+            f"{other['name']} is of the kind {other['kind']}, and the run was trained on {wanted.kind}.",
+            fix="Take rows of the same kind.",
+            field="rows",
+        )
+    work = Working(job, other, {}, folder)
+    work.progress.begin(0, f"Reading rows of {other['name']}")
+    chosen = np.ones(work.total, bool)
+    if source.where:
+        ask = RowQueries(work)
+        try:
+            matching = ask.matching(source.where)
+        finally:
+            ask.close()
+        chosen = np.isin(np.arange(work.total), matching)
+    tests = parts_by_split(job.home, other["fingerprint"], split_of(other)) == "test"
+    for batch in work.scan():
+        for number, row, text in zip(
+            batch["row_id"].to_pylist(), canonicals(batch), batch["source"].to_pylist(), strict=True
+        ):
+            if not chosen[number]:
+                continue
+            reason = TEST_ROW if tests[number] else unfit(row, wanted)
+            yield MadeRow(row._replace(part=None), text.encode(), reason=reason, from_people=False)
+
+
+def _write(
+    job: WorkerJob,
+    dataset: OrderDataset,
+    rows: PartedRows,
+    counted: GatheredRows,
+    folder: Path,
+) -> GatherResult:
+    with DatasetWriter(folder) as writer:
+        _write_rows(writer, rows)
+        fingerprint = writer.close()
+    job.check_cancelled()
+    publish_dataset(job, folder, fingerprint)
+    return {
+        "fingerprint": fingerprint,
+        "kind": dataset["kind"],
+        "split_by": "given",
+        "format": FORMATS[dataset["kind"]][0],
+        "columns": FORMATS[dataset["kind"]][1],
+        "row_count": writer.row_count,
+        "skipped_count": writer.skipped_count,
+        "duplicate_count": writer.duplicate_count(),
+        "source_bytes": sum(len(each.made.source) for each in rows.new)
+        + sum(len(each.source) for each in rows.again),
+        "stats": {
+            **writer.sizes(),
+            "labels": dict(writer.labels.most_common(20)),
+            "label_count": len(writer.labels),
+            "skipped_reasons": dict(writer.reasons.most_common(100)),
+            "reader": "what came back",
+            "encoding": "utf-8",
+            "parts": dict(writer.parts),
+            "notices": [],
+        },
+        "rows": counted,
+        "disputed": feedback_rows.disputed_keys(rows.again),
+    }
+
+
+def _write_rows(writer: DatasetWriter, rows: PartedRows) -> None:
+    judges = iter(rows.parts.judges.tolist())
+    for number, new in enumerate(rows.new):
+        if new.reason or new.made.row is None:
+            text = new.made.row.text if new.made.row else new.made.source.decode("utf-8")
+            writer.skip(number, skipped(new.reason, text))
+        else:
+            part = "test" if next(judges) else "train"
+            writer.add(number, new.made.row._replace(part=part), new.made.source)
+    for number, each in enumerate(rows.again, len(rows.new)):
+        if each.reason:
+            writer.skip(number, skipped(each.reason, each.row.text))
+        else:
+            writer.add(number, each.row._replace(part="test"), feedback_rows.mark_earlier(each))

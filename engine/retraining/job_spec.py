@@ -1,0 +1,206 @@
+"""What a gathering of new rows is told: the data set of the run, the data sets that rows come from, and what
+people said of a model in use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from engine.rating.analysis.rater_checks import count_ratings, rater_checks
+from engine.rating.training_rows import RoundRows, label_rows, pair_votes, preference_rows
+from engine.retraining import leakage
+from store.core.errors import NotFoundError
+from store.core.home import Home
+from store.core.job_folder import JobDir, written_aside
+from store.core.rating_schemas import COUNTING, DealtTask, Round, RoundItem, RoundRequest
+from store.core.row_schemas import Message
+from store.core.schemas import Job
+from store.data import datasets
+from store.db.database import Queryable
+from store.jobs import job_queue
+from store.jobs.schemas import OrderDetails
+from store.monitoring import feedback, monitor_alerts
+from store.rating import ratings, rounds
+from store.retraining.config import GatherConfig, RowsOfDataset, RowsOfFeedback, RowsOfRound
+from store.retraining.schemas import RowCandidate
+from store.serving import endpoints
+
+
+def gathering_spec(db: Queryable, job: Job) -> OrderDetails:
+    """Raises NotFoundError where a data set is gone."""
+    return {
+        **datasets.work_order(db, job["config"]),
+        "beside": leakage.beside(db, job["config"]),
+        "disputed": leakage.disputed(db, job["config"]),
+    }
+
+
+def bring_candidates(db: Queryable, home: Home, job: Job) -> None:
+    """Put what people said into the job's folder, a line each. Raises NotFoundError where an endpoint or a
+    round is gone."""
+    config = GatherConfig.parse(job["config"])
+    path = JobDir(home.jobs / job["job_id"]).path / "candidates.jsonl"
+    with written_aside(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
+        for place, source in enumerate(config.rows):
+            for candidate in _candidates(db, place, source):
+                line = json.dumps(candidate)  # ASCII: a text may hold half of a surrogate pair
+                file.write(f"{line}\n")
+
+
+def _candidates(
+    db: Queryable, place: int, source: RowsOfFeedback | RowsOfRound | RowsOfDataset
+) -> Iterator[RowCandidate]:
+    if isinstance(source, RowsOfFeedback):
+        yield from _of_feedback(db, place, source)
+    elif isinstance(source, RowsOfRound):
+        yield from _of_round(db, place, rounds.get(db, source.round))
+
+
+# -- feedback ---------------------------------------------------------------------------------------
+
+
+def chosen_feedback(db: Queryable, source: RowsOfFeedback) -> feedback.ChosenFeedback:
+    """Which feedback a source means. Raises NotFoundError where the endpoint or the alert is gone."""
+    endpoint_id = endpoints.get(db, source.endpoint)["endpoint_id"]
+    which = feedback.ChosenFeedback(
+        endpoint_id, source.start, source.end, group=source.group, model=source.model
+    )
+    if not source.alert:
+        return which
+    alert = monitor_alerts.get(db, source.alert)
+    if alert["endpoint_id"] != endpoint_id:
+        raise NotFoundError(f"The alert {source.alert} is of another endpoint.", field="alert")
+    first, last = alert["first_place"], alert["last_place"]
+    if first is None or last is None:
+        return which._replace(since=alert["since"])
+    return which._replace(places=(first, last))
+
+
+def _of_feedback(db: Queryable, place: int, source: RowsOfFeedback) -> Iterator[RowCandidate]:
+    """What people wrote of their own accord: no random draw of what was asked."""
+    for word in feedback.words(db, chosen_feedback(db, source)):
+        yield {
+            "source": place,
+            "request": word["request_id"],
+            "person": word["person_id"],
+            "kind": "label" if word["kind"] == "label" else "correction",
+            "prompt": _turns(word["messages"]),
+            "answer": word["text"],
+            "rejected": word["output"],
+            "asked_at": word["asked_at"],
+            "random": False,
+        }
+
+
+def _turns(messages: str | None) -> list[Message] | None:
+    """What was asked, where all of it is text: parts of a content are joined, as the model was shown them."""
+    turns = json.loads(messages) if messages else None
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        return None
+    return [{"role": str(turn.get("role")), "content": _content(turn.get("content"))} for turn in turns]
+
+
+def _content(content: Any) -> str:
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+# -- rating rounds ----------------------------------------------------------------------------------
+
+
+def _of_round(db: Queryable, place: int, round: Round) -> Iterator[RowCandidate]:
+    tasks = ratings.dealt(db, round["round_id"])
+    items = {item["item_id"]: item for item in rounds.items(db, round["round_id"])}
+    by_hand = {rater["person_id"] for rater in ratings.left_out(db, round["round_id"])}
+    counted = count_ratings(rater_checks(round, tasks, items.values()), by_hand)
+    out = {rater["person_id"] for rater in counted["left_out"]}  # by hand, or flagged
+    asked = _RoundSource(place, round, rounds.requests_of_round(db, round["round_id"]))
+    if round["protocol"] in ("spans", "free_text") or round["config"].get("several_labels"):
+        yield asked.nothing("protocol") | {"answer": "no run trains on what its raters said"}
+        return
+    if round["protocol"] in ("pairwise", "rank"):
+        made = preference_rows(pair_votes(tasks, out), items, agreement=0.5)
+        yield from _preferences(asked, made)
+    elif round["protocol"] == "label":
+        made = label_rows(tasks, items, out)
+        yield from (_labelled(asked, items[row["item_id"]], row["label"]) for row in made.rows)
+    else:
+        yield from _corrections(asked, tasks, items, out)
+        return
+    for reason, count in made.left_out.items():
+        for number in range(count):
+            yield asked.nothing(f"{reason}-{number}") | {"answer": reason}
+
+
+class _RoundSource:
+    """A round as a source: its items as requests, when they were asked, and whether they were drawn."""
+
+    def __init__(self, place: int, round: Round, requests: Sequence[RoundRequest]) -> None:
+        self.place, self.round_id = place, round["round_id"]
+        self.at: dict[int, float] = {}
+        self.random: set[int] = set()
+        for request in requests:
+            at = job_queue.epoch(request["asked_at"])
+            self.at[request["item_id"]] = min(at, self.at.get(request["item_id"], at))
+            if request["random"]:
+                self.random.add(request["item_id"])
+
+    def nothing(self, name: str) -> RowCandidate:
+        """Something of the round that is no row."""
+        return {
+            "source": self.place,
+            "request": f"{self.round_id}/{name}",
+            "person": None,
+            "kind": "none",
+            "prompt": None,
+            "answer": None,
+            "rejected": None,
+            "asked_at": None,
+            "random": False,
+        }
+
+    def item(self, item: RoundItem, name: str = "") -> RowCandidate:
+        """An item of which something was said; name: what of it."""
+        prompt: list[Message] = [
+            {"role": turn["role"], "content": turn["content"]} for turn in item["prompt"]
+        ]
+        return self.nothing(f"{item['item_id']}{name}") | {
+            "prompt": prompt,
+            "asked_at": self.at.get(item["item_id"]),
+            "random": item["item_id"] in self.random,
+        }
+
+
+def _corrections(
+    asked: _RoundSource, tasks: Sequence[DealtTask], items: Mapping[int, RoundItem], out: set[str]
+) -> Iterator[RowCandidate]:
+    """Of the answer of one model; two people who wrote otherwise disagree."""
+    for task in tasks:
+        answer: Any = task["answer"] or {}
+        if task["purpose"] not in COUNTING or task["person_id"] in out or "text" not in answer:
+            continue
+        item, system = items[task["item_id"]], task["systems"][0]
+        yield asked.item(item, f"/{system}") | {
+            "person": task["person_id"],
+            "kind": "correction",
+            "answer": answer["text"],
+            "rejected": item["answers"][system],
+        }
+
+
+def _labelled(asked: _RoundSource, item: RoundItem, label: str) -> RowCandidate:
+    """The label that more than half gave it."""
+    return asked.item(item) | {"kind": "label", "answer": label}
+
+
+def _preferences(asked: _RoundSource, made: RoundRows) -> Iterator[RowCandidate]:
+    """Pairs of answers of which more than half preferred one."""
+    for number, row in enumerate(made.rows):
+        yield asked.nothing(f"pair-{number}") | {
+            "kind": "preference",
+            "prompt": row["chosen"][:-1],
+            "answer": row["chosen"][-1]["content"],
+            "rejected": row["rejected"][-1]["content"],
+        }

@@ -1,0 +1,384 @@
+"""The steps of a retraining, one for each state: what it queues, what it waits for, what it leaves, and what
+the webhook is told when a person is waited for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from engine.registry.gate_commands import GateCommands
+from engine.registry.version_commands import RegisterCommands
+from engine.retraining import gate
+from engine.retraining.initiation import may_act, who_acts
+from engine.server.job_results import dataset_id_of
+from engine.server.job_submission import Launching
+from store.core.errors import NotFoundError, StateError
+from store.core.job_kinds import ALIVE
+from store.core.schemas import ErrorDocument, Job
+from store.data import datasets
+from store.data.config import NAME_LENGTH, CleanConfig, free_name
+from store.db.database import Database, Queryable, Transaction
+from store.jobs import job_queue
+from store.monitoring import monitor_alerts
+from store.rating import rounds
+from store.registry import gate_candidates, model_versions
+from store.registry.config import RegisterConfig
+from store.registry.gate_candidates import Candidate, name_of
+from store.registry.schemas import CheckAnswer
+from store.retraining import improvement_text, improvements
+from store.retraining.config import GatherConfig, ImproveConfig, RowsOfRound
+from store.retraining.schemas import Improvement, ImprovementFacts, ImprovementState
+from store.runs import runs
+from store.runs.schemas import RunFacts
+from store.training.train_config import TrainConfig
+
+
+def notify_webhook(
+    tx: Transaction,
+    improvement: Improvement,
+    state: ImprovementState,
+    reason: str,
+    at: float,
+    *,
+    answer: CheckAnswer | None = None,
+) -> None:
+    """That it waits for a yes or no, or has failed. answer: of its checks, once it is measured."""
+    if not monitor_alerts.webhook(tx):
+        return
+    message = {
+        "event": "improvement",
+        "improvement_id": improvement["improvement_id"],
+        "improvement": improvement["name"],
+        "model": model_versions.get_model(tx, improvement["model_id"])["name"],
+        "alias": improvement["alias"],
+        "title": improvement_text.STATES[state].title,
+        "answer": answer,
+        "reason": reason,
+        "page": f"/models?model={improvement['model_id']}&tab=improve",
+    }
+    body = json.dumps(message, ensure_ascii=False)
+    monitor_alerts.queue_messages(tx, job_queue.new_id("message", at), None, body, job_queue.utc(at))
+
+
+class Links(NamedTuple):
+    """What the links work with."""
+
+    database: Database
+    launching: Launching
+    gates: GateCommands
+    registering: RegisterCommands
+
+
+class JobEnded(Exception):
+    """A job of the chain has ended, and not well; why."""
+
+    def __init__(self, error: ErrorDocument) -> None:
+        super().__init__(error["message"])
+        self.error = error
+
+
+Link = Callable[[Links, str, float], None]
+InTransaction = Callable[[Links, Transaction, Improvement, float], None]
+
+
+def _of_state(state: ImprovementState, act: InTransaction) -> Link:
+    """One transaction, if the improvement is still in that state."""
+
+    def link(links: Links, improvement_id: str, at: float) -> None:
+        with links.database.transaction() as tx:
+            improvement = improvements.find(tx, improvement_id)
+            if improvement and improvement["state"] == state:
+                act(links, tx, improvement, at)
+
+    return link
+
+
+def _go_on(tx: Transaction, improvement: Improvement, state: ImprovementState, at: float) -> None:
+    improvements.move(tx, improvement["improvement_id"], state, job_queue.utc(at))
+
+
+def ended_well(db: Queryable, job_id: str, what: str) -> Job | None:
+    """The job, once it has finished; None while it is under way. Raises JobEnded where it ended otherwise,
+    and StateError where it was deleted."""
+    try:
+        job = job_queue.get_job(db, job_id)
+    except NotFoundError:
+        raise StateError(f"{what} was deleted.", fix="Go on, and it is made anew.") from None
+    if job["status"] in ALIVE:
+        return None
+    if job["status"] == "finished":
+        return job
+    error = job["error"] or {"error": "StateError", "message": f"{job['title']} was {job['status']}."}
+    raise JobEnded({"error": error["error"], "message": error["message"], "fix": error.get("fix", "")})
+
+
+def _config(improvement: Improvement) -> ImproveConfig:
+    return ImproveConfig.parse(improvement["config"])
+
+
+# -- new rows ---------------------------------------------------------------------------------------
+
+
+def _label(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    """Wait until every round is closed."""
+    for source in _config(improvement).rows:
+        if isinstance(source, RowsOfRound) and rounds.get(tx, source.round)["state"] == "open":
+            return
+    _go_on(tx, improvement, "gathering", at)
+
+
+def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    facts, config = improvement["facts"], _config(improvement)
+    if "gather_job" not in facts:
+        if _another_gathers(tx, improvement):
+            return
+        holder = gate.version_in_use(tx, improvement["model_id"], improvement["alias"])
+        model = model_versions.get_model(tx, improvement["model_id"])["name"]
+        day = f"{improvement['begun_at']:%d %b %Y}"
+        name = free_name(_cut(model, f", new rows of {day}", NAME_LENGTH), links.launching.taken_names(tx))
+        by = gate.trained_by(tx, holder, config.run)
+        gather = GatherConfig(
+            improvement=improvement["improvement_id"],
+            name=name,
+            dataset=facts["old_dataset_id"],
+            run=config.run,
+            rows=config.rows,
+            held_out=config.held_out,
+            **by,
+        )
+        document = gather.model_dump(mode="json")
+        datasets.work_order(tx, document)  # NotFoundError where a data set is gone
+        job_id = links.launching.queue_job(tx, "gather_rows", f"Gather {name}", document)
+        improvements.set_facts(
+            tx,
+            improvement["improvement_id"],
+            gather_job=job_id,
+            gathered_beside=name_of(holder) if holder else "",
+            compared_runs=gate.compared_runs(tx, by, config.run),
+        )
+        return
+    job = ended_well(tx, facts["gather_job"], "The gathering of new rows")
+    if job is not None:
+        assert job["result"] is not None  # it has finished
+        if "too_few" in job["result"]:
+            _wait_for_rows(tx, improvement, job["result"], at)
+            return
+        rows_id = dataset_id_of(job["job_id"])
+        improvements.set_facts(
+            tx,
+            improvement["improvement_id"],
+            rows_dataset_id=rows_id,
+            rows=job["result"]["rows"],
+            disputed=job["result"].get("disputed", []),
+        )
+        _go_on(tx, improvement, "joining", at)
+
+
+def _wait_for_rows(tx: Transaction, improvement: Improvement, gathered: Mapping[str, Any], at: float) -> None:
+    """Until somebody goes on with it, once more was said."""
+    improvements.set_facts(tx, improvement["improvement_id"], rows=gathered["rows"])
+    trouble: ErrorDocument = {
+        "error": "TooFewRows",
+        "message": gathered["too_few"],
+        "fix": gathered["fix"],
+    }
+    improvements.move(
+        tx,
+        improvement["improvement_id"],
+        "waiting",
+        job_queue.utc(at),
+        failed_at="gathering",
+        trouble=trouble,
+    )
+    notify_webhook(tx, improvement, "waiting", trouble["message"], at)
+
+
+def _another_gathers(db: Queryable, improvement: Improvement) -> bool:
+    """Whether another one of the model does, for another alias: how often its rows will have judged is known
+    only once it has put them aside."""
+    return any(
+        other["model_id"] == improvement["model_id"] and "gather_job" in other["facts"]
+        for other in improvements.in_states(db, ["gathering"])
+        if other["improvement_id"] != improvement["improvement_id"]
+    )
+
+
+def _join(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    """A version of the run's data with the new rows, in which every row keeps its part."""
+    facts = improvement["facts"]
+    if "join_job" not in facts:
+        old = datasets.get_dataset(tx, facts["old_dataset_id"])
+        new = datasets.get_dataset(tx, facts["rows_dataset_id"])
+        step = {"step": "add_rows", "dataset": new["dataset_id"], "called": new["name"]}
+        name = links.launching.next_name(tx, old["name"])
+        asked = CleanConfig.parse(
+            {
+                "dataset": old["dataset_id"],
+                "name": name,
+                "recipe": {"steps": [{**step, "run": improvement["config"]["run"]}]},
+            }
+        )
+        title = f"Add {new['name']} to {old['name']}"
+        job_id = links.launching.queue_job(tx, "clean", title, asked.model_dump(exclude_none=True))
+        improvements.set_facts(tx, improvement["improvement_id"], join_job=job_id)
+        return
+    job = ended_well(tx, facts["join_job"], "The joining of old and new rows")
+    if job is not None:
+        improvements.set_facts(tx, improvement["improvement_id"], dataset_id=dataset_id_of(job["job_id"]))
+        _go_on(tx, improvement, "training", at)
+
+
+def _cut(name: str, ending: str, most: int) -> str:
+    return f"{name[: most - len(ending)].rstrip()}{ending}"
+
+
+# -- the run and its version ------------------------------------------------------------------------
+
+
+def _train(links: Links, improvement_id: str, at: float) -> None:
+    """Launch once, then wait. The preview of a launch takes seconds, so it stands in no transaction."""
+    improvement = improvements.find(links.database, improvement_id)
+    if improvement is None or improvement["state"] != "training":
+        return
+    run_id = improvement["facts"].get("run_id")
+    if run_id is None:
+        _launch(links, improvement)
+        return
+    if ended_well(links.database, run_id, "The run") is not None:
+        _of_state("training", lambda _, tx, present, now: _go_on(tx, present, "registering", now))(
+            links, improvement_id, at
+        )
+
+
+def _launch(links: Links, improvement: Improvement) -> None:
+    def beside(tx: Transaction, run_id: str) -> RunFacts:
+        present = improvements.find(tx, improvement["improvement_id"])
+        if present is None or present["state"] != "training" or "run_id" in present["facts"]:
+            raise StateError("The improvement was stopped before its run was launched.")
+        improvements.set_facts(tx, improvement["improvement_id"], run_id=run_id)
+        return {}
+
+    links.launching.launch(_training(links.database, improvement), beside)
+
+
+def _training(db: Database, improvement: Improvement) -> TrainConfig:
+    """The config of the run whose version is in use, on the new version of its data. The rows that it had
+    drawn are those that the version has, so none are drawn again."""
+    run = runs.get_run(db, improvement["config"]["run"])
+    dataset = datasets.get_dataset(db, improvement["facts"]["dataset_id"])
+    stem = run["name"].partition(", improved ")[0]
+    ending = f", improved {improvement['begun_at']:%d %b %Y}"
+    taken = set(db.query("SELECT name FROM run")["name"].to_pylist())
+    name = free_name(_cut(stem, ending, NAME_LENGTH), taken)
+    split = dict.fromkeys(("split_seed", "validation_size", "test_size", "split_by", "split_column"))
+    changes = {
+        "name": name,
+        "notes": f"Launched by the improvement {improvement['name']}.",
+        "dataset": dataset["name"],
+        "parent": run["run_id"],
+        "max_train_rows": None,
+    }
+    return TrainConfig.parse({**run["config"], **split, **changes})
+
+
+def _register(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    facts = improvement["facts"]
+    model = model_versions.get_model(tx, improvement["model_id"])
+    if "register_job" not in facts:
+        config = RegisterConfig(
+            name=model["name"], run=facts["run_id"], notes=f"By the improvement {improvement['name']}."
+        )
+        person = may_act(tx, *who_acts(improvement))
+        job_id = links.registering.queue(tx, config, person)
+        improvements.set_facts(tx, improvement["improvement_id"], register_job=job_id)
+        return
+    job = ended_well(tx, facts["register_job"], "The registering of the run")
+    if job is None:
+        return
+    assert job["result"] is not None  # it has finished
+    version = model_versions.find_fingerprint(tx, model["model_id"], job["result"]["fingerprint"])
+    if version is None:
+        raise StateError(f"The new version of {model['name']} is gone again.", fix="Register the run anew.")
+    if version["version"] == model_versions.alias_standing(tx, model["model_id"], improvement["alias"]):
+        raise StateError(
+            f"The run ended with the very weights of {name_of(version)}, which is {improvement['alias']}."
+        )
+    improvements.set_facts(tx, improvement["improvement_id"], version=name_of(version))
+    _go_on(tx, improvement, "measuring", at)
+
+
+# -- measured, and decided --------------------------------------------------------------------------
+
+
+def _measure(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    """Both versions on old and new rows; against whoever has the alias now."""
+    candidate = gate_candidates.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
+    if _is_promoted(tx, improvement, candidate, at):
+        return
+    facts = improvement["facts"]
+    if (holder := holder_of(candidate)) != facts.get("holder"):
+        changed: ImprovementFacts = {"holder": holder}
+        if earlier := facts.get("holder"):
+            changed["holder_was"] = earlier
+        improvements.drop_facts(tx, improvement["improvement_id"], "evaluation_jobs", "holder_was")
+        facts = improvements.set_facts(tx, improvement["improvement_id"], **changed)
+    config = gate.gate(tx, improvement)
+    if "evaluation_jobs" not in facts:
+        queued = links.gates.gather_for(tx, candidate, config)
+        own = [job_id for job_id in queued if job_id in tx.made["job"]]
+        own = [*facts.get("own_evaluation_jobs", []), *own]
+        improvements.set_facts(
+            tx, improvement["improvement_id"], evaluation_jobs=queued, own_evaluation_jobs=own
+        )
+        return
+    ended = [ended_well(tx, job_id, "An evaluation") for job_id in facts["evaluation_jobs"]]
+    if all(job is not None for job in ended):
+        report = gate.judged(tx, improvement, candidate, config)
+        improvements.set_facts(tx, improvement["improvement_id"], gate=report)
+        _go_on(tx, improvement, "deciding", at)
+        notify_webhook(tx, improvement, "deciding", report["sentence"], at, answer=report["answer"])
+
+
+def holder_of(candidate: Candidate) -> str:
+    """Who has the alias: NAME@3; empty for nobody."""
+    return name_of(candidate.holder) if candidate.holder else ""
+
+
+def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate, at: float) -> bool:
+    """Whether the version has the alias already: somebody gave it, and the improvement ends with that."""
+    version = candidate.version
+    if model_versions.alias_standing(tx, version["model_id"], improvement["alias"]) != version["version"]:
+        return False
+    moved = next(
+        iter(model_versions.alias_moves(tx, version["model_id"], improvement["alias"], limit=1)), None
+    )
+    by, why = (moved["moved_by_name"], moved["reason"]) if moved else (None, "")
+    report = improvement["facts"].get("gate")
+    if improvement["state"] != "deciding" or report is None:
+        why = f"{why} (promoted before it was measured)"
+    elif report["answer"] != "passed":
+        why = f"{why} (promoted past its checks: {report['sentence']})"
+    improvements.end(tx, improvement["improvement_id"], "promoted", job_queue.utc(at), by, why.strip())
+    return True
+
+
+def _decide(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    """A person's word is waited for. Where the alias moves meanwhile, all is measured against who has it."""
+    candidate = gate_candidates.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
+    if not _is_promoted(tx, improvement, candidate, at) and (
+        holder_of(candidate) != improvement["facts"].get("holder")
+    ):
+        _go_on(tx, improvement, "measuring", at)
+
+
+CHAIN: dict[ImprovementState, Link] = {
+    "labelling": _of_state("labelling", _label),
+    "gathering": _of_state("gathering", _gather),
+    "joining": _of_state("joining", _join),
+    "training": _train,
+    "registering": _of_state("registering", _register),
+    "measuring": _of_state("measuring", _measure),
+    "deciding": _of_state("deciding", _decide),
+}

@@ -1,1 +1,0 @@
-"""Rating rounds: what raters are given next, which answers name their model, and rounds from elsewhere."""

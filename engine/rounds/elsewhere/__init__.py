@@ -1,1 +1,0 @@
-"""Ratings that were given elsewhere: what the columns of a file mean, and what its rows say."""

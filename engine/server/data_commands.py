@@ -1,0 +1,159 @@
+"""The commands about the quality of data: measure, clean, export, and what people save of their work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.server import audit_log
+from engine.server.command import MADE, ActivitySubject, Command
+from engine.server.job_handling import JobHandlers
+from engine.server.job_submission import Launching
+from engine.server.profiling import queue_profile
+from store.core.config import Config, Line
+from store.core.errors import ConfigError, StateError
+from store.core.job_kinds import ALIVE
+from store.core.schemas import Person
+from store.data import datasets, saved_recipes
+from store.data.cleaning import Recipe
+from store.data.config import CleanConfig, ExportConfig, ProfileConfig
+from store.data.filters import Filter
+from store.data.schemas import SliceRow
+from store.db.database import Database, Queryable, Transaction
+from store.http.schemas import Done, JobQueued, RecipeSaved, SliceSaved
+from store.jobs import job_queue
+
+
+class SavedRecipe(Recipe):
+    """shared: with everybody, else the owner's alone. seen: the revision that the person knows of, 0 for
+    none; left out, one's own of that name is replaced."""
+
+    name: Line
+    shared: bool = True
+    seen: int | None = None
+
+
+class RecipeName(Config):
+    """One's own of that name, or else the shared one; by its id, where several share the name."""
+
+    name: Line
+    recipe_id: str = ""
+
+
+class SliceName(Config):
+    """As RecipeName, of a data set."""
+
+    dataset: str
+    name: Line
+    slice_id: str = ""
+
+
+class NewSlice(Config):
+    """As SavedRecipe, of a data set."""
+
+    dataset: str
+    name: Line
+    where: Filter
+    shared: bool = True
+    seen: int | None = None
+
+
+class DataCommands:
+    """The commands over one store; `launching` queues light jobs and knows which names are taken."""
+
+    def __init__(self, database: Database, launching: Launching, clock: Callable[[], float]) -> None:
+        self.database, self.launching, self.clock = database, launching, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "profile": Command(ProfileConfig, self.profile, audit_log.by_measured, makes_work=True),
+            "clean": Command(CleanConfig, self.clean, MADE, makes_work=True),
+            "export": Command(ExportConfig, self.export, audit_log.by_exported, makes_work=True),
+            "save_recipe": Command(SavedRecipe, self.save_recipe, MADE, by_person=True),
+            "delete_recipe": Command(RecipeName, self.delete_recipe, _deleted_recipe, by_person=True),
+            "save_slice": Command(NewSlice, self.save_slice, MADE, by_person=True),
+            "delete_slice": Command(SliceName, self.delete_slice, _deleted_slice, by_person=True),
+        }
+
+    def profile(self, config: ProfileConfig) -> JobQueued:
+        """Queue the measuring of one group of signals; the job that does so already where there is one."""
+        with self.database.transaction() as tx:
+            return {"job_id": queue_profile(tx, config, self.clock())}
+
+    def clean(self, config: CleanConfig) -> JobQueued:
+        """Queue the making of a new version. Raises ConfigError for a name that is taken."""
+        with self.database.transaction() as tx:
+            dataset = datasets.get_dataset(tx, config.dataset)
+            name = config.name or self.launching.next_name(tx, dataset["name"])
+            self.launching.check_name(tx, name)
+            changed = config.model_copy(update={"dataset": dataset["dataset_id"], "name": name})
+            document = changed.model_dump(exclude_none=True)
+            datasets.work_order(tx, document)  # NotFoundError where a data set to mix in is not there
+            return {"job_id": self.launching.queue_job(tx, "clean", f"Clean {dataset['name']}", document)}
+
+    def export(self, config: ExportConfig) -> JobQueued:
+        """Queue the writing of a file; the job's result names it."""
+        with self.database.transaction() as tx:
+            dataset = datasets.get_dataset(tx, config.dataset)
+            config = config.model_copy(update={"dataset": dataset["dataset_id"]})
+            document = config.model_dump(exclude_none=True)
+            return {"job_id": self.launching.queue_job(tx, "export", f"Export {dataset['name']}", document)}
+
+    def save_recipe(self, body: SavedRecipe, person: Person) -> RecipeSaved:
+        """Keep a recipe under a name."""
+        at = self.clock()
+        saving = saved_recipes.Saving(body.name, person, job_queue.utc(at), body.shared, body.seen)
+        with self.database.transaction() as tx:
+            new_id = job_queue.new_id("recipe", at)
+            return {"recipe_id": saved_recipes.save_recipe(tx, new_id, Recipe(steps=body.steps), saving)}
+
+    def delete_recipe(self, body: RecipeName, person: Person) -> Done:
+        """Forget a saved recipe."""
+        with self.database.transaction() as tx:
+            saved_recipes.delete_recipe(
+                tx, saved_recipes.find_recipe(tx, body.name, person, body.recipe_id), person
+            )
+        return {}
+
+    def save_slice(self, body: NewSlice, person: Person) -> SliceSaved:
+        """Name rows of a data set."""
+        if not body.where:
+            raise ConfigError("The filter is empty: a slice of all rows is the data set.", field="where")
+        at = self.clock()
+        saving = saved_recipes.Saving(body.name, person, job_queue.utc(at), body.shared, body.seen)
+        with self.database.transaction() as tx:
+            dataset_id = datasets.get_dataset(tx, body.dataset)["dataset_id"]
+            new_id = job_queue.new_id("slice", at)
+            return {"slice_id": saved_recipes.save_slice(tx, new_id, dataset_id, body.where, saving)}
+
+    def delete_slice(self, body: SliceName, person: Person) -> Done:
+        """Forget a slice."""
+        with self.database.transaction() as tx:
+            saved_recipes.delete_slice(tx, _slice(tx, body, person), person)
+        return {}
+
+
+def _slice(db: Queryable, body: SliceName, person: Person) -> SliceRow:
+    dataset_id = datasets.get_dataset(db, body.dataset)["dataset_id"]
+    return saved_recipes.find_slice(db, dataset_id, body.name, person, body.slice_id)
+
+
+def _deleted_recipe(db: Queryable, body: RecipeName, person: Person) -> ActivitySubject | None:
+    """None for what its owner alone saw."""
+    recipe = saved_recipes.find_recipe(db, body.name, person, body.recipe_id)
+    return ActivitySubject("recipe", recipe["recipe_id"], recipe["name"]) if recipe["shared"] else None
+
+
+def _deleted_slice(db: Queryable, body: SliceName, person: Person) -> ActivitySubject | None:
+    """None for what its owner alone saw."""
+    named_slice = _slice(db, body, person)
+    if not named_slice["shared"]:
+        return None
+    return ActivitySubject("slice", named_slice["slice_id"], named_slice["name"])
+
+
+def check_unused(tx: Transaction, dataset_id: str, handlers: JobHandlers) -> None:
+    """Raise StateError where a job that is not over reads or makes a version of the data set."""
+    for job in job_queue.with_status(tx, ALIVE):
+        if dataset_id in handlers.reads(tx, job):
+            raise StateError(f"{job['title']} is not over.", fix="Let it finish, or cancel it.")

@@ -1,0 +1,253 @@
+"""The command that asks for an evaluation, and what keeps data and runs that evaluations need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.server import registered_versions
+from engine.server.command import MADE, Command
+from engine.server.job_submission import Launching
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.home import Home
+from store.core.job_folder import JobDir
+from store.core.job_kinds import ALIVE
+from store.core.metric_options import JudgePairs
+from store.core.metric_table import METRICS, MULTIPLE_CHOICE, defaults
+from store.core.metrics_config import OwnChoice
+from store.data import datasets
+from store.data.cleaning_text import rows_meant
+from store.data.filters import Filter
+from store.data.schemas import Dataset
+from store.db.database import Database, Transaction
+from store.evaluation import evaluation_pairs, evaluations
+from store.evaluation.config import CHECKPOINTS, ChosenModel, EvaluateConfig
+from store.evaluation.schemas import Evaluation
+from store.http.schemas import JobQueued
+from store.registry.version_folders import is_reference
+from store.runs import runs
+from store.runs.schemas import Run
+from store.training import setting_conflicts
+
+LONGEST = 120  # characters that the title of an evaluation has for its rows
+NEED = {
+    "probabilities": "the probabilities of a classification head",
+    "bytes": "the bytes of an answer",
+    "choices": "multiple choice and a model that writes",
+}
+
+
+class EvaluationCommands:
+    """The commands over one store; `launching` queues jobs."""
+
+    def __init__(self, database: Database, home: Home, launching: Launching) -> None:
+        self.database, self.home, self.launching = database, home, launching
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "evaluate": Command(EvaluateConfig, self.evaluate, MADE, makes_work=True),
+            "judge": Command(JudgePairs, self.judge, MADE, makes_work=True),
+        }
+
+    def evaluate(self, config: EvaluateConfig) -> JobQueued:
+        """Queue an evaluation. Raises ConfigError and StateError that name the field at fault."""
+        with self.database.transaction() as tx:
+            return {"job_id": self.queue(tx, config)}
+
+    def queue(self, tx: Transaction, config: EvaluateConfig) -> str:
+        """The same within a transaction that queues more; the id of the job."""
+        config = config.model_copy(update={"model": registered_versions.fixed(tx, self.home, config.model)})
+        run = self.checked_run(tx, config)
+        _check_of_model(config)
+        like = _rows_of(tx, config)
+        owner = like or run
+        assert owner or config.dataset  # a model by name needs a data set, says the config
+        named = config.dataset or (owner["dataset_id"] if owner else "")
+        dataset = datasets.get_dataset(tx, named)
+        changes: dict[str, Any] = {"dataset": dataset["dataset_id"], "run": run["run_id"] if run else ""}
+        if like:
+            _check_same_data(like, dataset)
+            changes |= {"rows_of": like["evaluation_id"], "part": like["part"]}
+            changes |= {"max_rows": like["config"]["max_rows"], "where": _filter_of(config, like)}
+        # a copy is not validated, and each of these fields was
+        config = config.model_copy(update=changes)
+        heads = self._heads(run, config)
+        if not config.metrics:
+            config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(heads, dataset)})
+        for place, choice in enumerate(config.metrics):
+            if isinstance(choice, OwnChoice):
+                self.launching.check_own_metric(choice.file, f"metrics.{place}.file")
+        _check_metrics(heads, dataset, config)
+        _check_tasks(heads, config)
+        title = config.name or _title(run, dataset, config)
+        return self.launching.queue_job(tx, evaluations.KIND, title, config.document())
+
+    def judge(self, body: JudgePairs) -> JobQueued:
+        """Queue a judging of two evaluations' answers. Raises ConfigError for other rows, or no answers."""
+        with self.database.transaction() as tx:
+            first, second = (
+                answered_evaluation(tx, name, field)
+                for name, field in ((body.first, "first"), (body.second, "second"))
+            )
+            if first["data_fingerprint"] != second["data_fingerprint"]:
+                raise ConfigError(
+                    f"{second['name']} is of other rows than {first['name']}.",
+                    fix="Judge evaluations of the same data set.",
+                    field="second",
+                )
+            ids = {"first": first["evaluation_id"], "second": second["evaluation_id"]}
+            document = JudgePairs.parse(body.model_dump() | ids).model_dump(exclude_none=True)
+            title = f"{first['name']} against {second['name']}, judged"
+            document |= {"max_rows": body.max_rows}
+            return {"job_id": self.launching.queue_job(tx, evaluation_pairs.KIND, title, document)}
+
+    def _heads(self, run: Run | None, config: EvaluateConfig) -> bool:
+        """Whether the model that is evaluated has a classification head."""
+        if is_reference(config.model):
+            return registered_versions.training_of(self.home, config.model).task == "classification"
+        return bool(run and run["config"].get("task") == "classification" and config.checkpoint != "base")
+
+    def checked_run(self, tx: Transaction, config: ChosenModel) -> Run | None:
+        """The run whose model is asked for, and is there; None for a model. Raises ConfigError and StateError
+        that name the field."""
+        if not config.run:
+            return None
+        try:
+            run = runs.get_run(tx, config.run)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field="run") from error
+        if run["status"] in ALIVE:
+            raise StateError(
+                f"The run {run['name']!r} is {run['status']}.",
+                fix="Wait until it has ended, or cancel it.",
+                field="run",
+            )
+        folder = JobDir(self.home.jobs / run["run_id"])
+        stopped = any(folder.checkpoints.glob("step-*")) if folder.checkpoints.exists() else False
+        there = run["status"] == "finished" or config.checkpoint == "base"
+        if not there and not (stopped and config.checkpoint in ("best", "newest")):
+            left = "only checkpoints" if stopped else "no checkpoint"
+            raise StateError(
+                f"The run {run['name']!r} is {run['status']} and left {left}, not"
+                f" {CHECKPOINTS[config.checkpoint]}.",
+                fix="Set checkpoint to best or newest." if stopped else "Resume it, or choose another run.",
+                field="checkpoint",
+            )
+        if not folder.config.exists():
+            raise StateError(
+                f"The folder of the run {run['name']!r} is gone.", fix="Choose another run.", field="run"
+            )
+        return run
+
+
+def answered_evaluation(tx: Transaction, name: str, field: str) -> Evaluation:
+    """The evaluation of that id or name, which has answers. Raises ConfigError at `field`."""
+    try:
+        evaluation = evaluations.get(tx, name)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field=field) from error
+    if not EvaluateConfig.of_past(evaluation["config"]).generates:
+        raise ConfigError(
+            f"{evaluation['name']} has no answers: none of its metrics looks at them.",
+            fix="Evaluate it with a metric of answers, such as chrf.",
+            field=field,
+        )
+    return evaluation
+
+
+def _check_of_model(config: EvaluateConfig) -> None:
+    """Raise ConfigError for what a run brings itself; not checked by the config, as kept ones may have it."""
+    if (config.run or is_reference(config.model)) and config.chat_template:
+        raise ConfigError(
+            "chat_template is read for a model by name alone: a run, and what was registered, is loaded with"
+            " what it was trained with.",
+            fix="Leave it out.",
+            field="chat_template",
+        )
+
+
+def _rows_of(tx: Transaction, config: EvaluateConfig) -> Evaluation | None:
+    """The evaluation whose rows are asked for. Raises ConfigError (rows_of)."""
+    if not config.rows_of:
+        return None
+    try:
+        return evaluations.get(tx, config.rows_of)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field="rows_of") from error
+
+
+def _check_same_data(like: Evaluation, dataset: Dataset) -> None:
+    """Raise ConfigError where the rows of that evaluation are not rows of the data set."""
+    if like["data_fingerprint"] != dataset["fingerprint"]:
+        raise ConfigError(
+            f"{like['name']} is of rows of {like['dataset_name']}, which {dataset['name']} doesn't hold.",
+            fix="Leave dataset out, or name an evaluation of this data set.",
+            field="rows_of",
+        )
+
+
+def _filter_of(config: EvaluateConfig, like: Evaluation) -> Filter | None:
+    """The filter that the rows of that evaluation were drawn with. Raises ConfigError (where) for another."""
+    its = EvaluateConfig.of_past(like["config"]).where
+    if config.where and config.where != its:
+        raise ConfigError(
+            f"rows_of asks for the very rows of {like['name']}, and where for some of them.",
+            fix="Leave one of the two out.",
+            field="where",
+        )
+    return its
+
+
+def _metrics(heads: bool, dataset: Dataset) -> list[str]:
+    """Those of the task and of the rows."""
+    return defaults(
+        head=heads,
+        labelled=bool(dataset["stats"].get("label_count")),
+        choosing=dataset["format"] == MULTIPLE_CHOICE,
+    )
+
+
+def _check_metrics(heads: bool, dataset: Dataset, config: EvaluateConfig) -> None:
+    """Raise ConfigError for a metric that this kind of model, or these rows, can't have."""
+    lacking = {"bytes", "choices"} if heads else {"probabilities"}
+    if dataset["format"] != MULTIPLE_CHOICE:
+        lacking.add("choices")
+    for place, choice in enumerate(config.metrics):
+        missing = sorted(lacking & set(METRICS[choice.metric].needs))
+        if missing:
+            raise ConfigError(
+                f"{choice.metric} needs {NEED[missing[0]]}, which there is not.",
+                fix="Leave it out.",
+                field=f"metrics.{place}.metric",
+            )
+
+
+def _check_tasks(heads: bool, config: EvaluateConfig) -> None:
+    """Raise ConfigError where no task can be asked: lm-evaluation-harness is optional."""
+    if not config.tasks:
+        return
+    if not setting_conflicts.installed():
+        raise ConfigError(setting_conflicts.MISSING, fix=setting_conflicts.INSTALL, field="tasks")
+    if heads:
+        raise ConfigError(
+            "A model with a classification head can't be asked tasks.", fix="Leave them out.", field="tasks"
+        )
+
+
+def _title(run: Run | None, dataset: Dataset, config: EvaluateConfig) -> str:
+    what = run["name"] if run else config.model
+    if run and config.checkpoint != "tuned":
+        what = f"{CHECKPOINTS[config.checkpoint].removeprefix('the ').capitalize()} of {what}"
+    where = config.where.model_dump() if config.where else None
+    rows = rows_meant(config.part, where)
+    return f"{what} on {dataset['name']}, {rows if len(rows) <= LONGEST else rows[: LONGEST - 1] + '…'}"
+
+
+def check_not_evaluated(tx: Transaction, column: str, value: str, name: str) -> None:
+    """Raise StateError where an evaluation needs the data set (`dataset_id`) or the run (`run_id`)."""
+    titles = evaluations.users(tx, column, value)
+    if titles:
+        more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+        raise StateError(
+            f"{name} is used by the evaluation “{titles[0]}”{more}.", fix="Delete that evaluation first."
+        )

@@ -1,0 +1,60 @@
+"""Removes the files of what was deleted: noted with the deletion, and done again at the next start where the
+engine was killed in between (`store.jobs.job_queue`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.server.sync_jobs import remove_tree
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json
+from store.core.job_kinds import ALIVE
+from store.data import datasets
+from store.db.database import Database
+from store.export import exports
+from store.jobs import job_queue
+
+
+def remove_noted(database: Database, home: Home) -> None:
+    """Remove all that is noted, but what has been made anew under the same name meanwhile."""
+    noted = job_queue.noted_removals(database)
+    if not noted:
+        return
+    claimed = _claimed(database, home)
+    for path in noted:
+        if path not in claimed and not _is_named(database, home, path):
+            _remove(home.path / path)
+    gone = [path for path in noted if path in claimed or not _is_there(database, home, path)]
+    with database.transaction() as tx:
+        job_queue.forget_removals(tx, gone)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_there(database: Database, home: Home, path: str) -> bool:
+    """Whether it is still to be removed."""
+    return (home.path / path).exists() and not _is_named(database, home, path)
+
+
+def _is_named(database: Database, home: Home, path: str) -> bool:
+    """Whether a row names it: the same rows are the same folder, and an export takes a name that is free."""
+    folder, _, name = path.partition("/")
+    if folder == home.datasets.name:
+        return datasets.is_named(database, name)
+    return folder == home.exports.name and exports.is_named(database, path.removesuffix(".zip"))
+
+
+def _claimed(database: Database, home: Home) -> set[str]:
+    """What jobs that are not over have given its place, or are about to: their end decides on it."""
+    claimed = set()
+    for job in job_queue.with_status(database, ALIVE):
+        published = read_json(JobDir(home.jobs / job["job_id"]).published) or {}
+        if fingerprint := published.get("fingerprint"):
+            claimed.add(f"{home.datasets.name}/{fingerprint}")
+        claimed |= {f"{home.exports.name}/{name}" for name in published.get("exports", ())}
+    return claimed

@@ -1,0 +1,197 @@
+"""Who asks: the owner of the home folder, or a person by a session or a token.
+
+It is looked up at every request. A signed cookie says in which browsers somebody has signed in before; it
+lets nobody in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from anyio.to_thread import run_sync
+
+from store.core.errors import SignedOutError, WrongTokenError
+from store.core.rights import OWNER
+from store.core.schemas import Person
+from store.db.database import Database, Transaction
+from store.http.access import API_TOKEN, SESSION_HEADER, hashed, new_secret
+from store.jobs import job_queue
+from store.people import accounts, settings
+from store.people.accounts import Account
+
+# Who asks: the owner of the home folder, or a person by a session or a token. Looked up at each request.
+#
+# Four secrets lead here. `token` is the owner's: whoever can read it owns the home folder. `screens.token`
+# is that of the screens: where people sign in it stands for nobody, and a person's session has to come with
+# it, so that no fault of a page can act as the owner; without a team it stands for the owner, as the
+# screens' own door has asked for a secret already. The last two are people's sessions and API tokens. What
+# was looked up is kept in memory until anything about people changes, and the engine alone changes it.
+
+IDLE_SECONDS = 7 * 24 * 3600.0  # without a request, and a session has ended
+SESSION_SECONDS = 30 * 24 * 3600.0  # and in any case after this
+SEEN_SECONDS = 60.0  # how exactly it is kept when a session or token was used
+REMEMBERED = 10_000
+SIGN_IN = "Sign in again."
+
+
+class _Entrant(NamedTuple):
+    """A person by a session or token, until when, and when that was seen last."""
+
+    person: Person
+    ends_at: float
+    seen_at: float
+
+
+class Identity:
+    """Answers who asks. `forget()` is called after every change of people, sessions, tokens or settings."""
+
+    def __init__(
+        self, database: Database, token: str, screens_token: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database, self._clock = database, clock
+        self._token, self._screens = f"Bearer {token}".encode(), f"Bearer {screens_token}".encode()
+        self._entrants: dict[str, _Entrant] = {}
+        self._lock = threading.Lock()
+        self._changes = 0
+        with (
+            database.transaction() as tx
+        ):  # those that have ended don't come back with a clock that is set back
+            end_old_sessions(tx, clock())
+        self.forget()
+
+    def forget(self) -> None:
+        """Look everything up anew."""
+        team, name = settings.team(self._database), settings.owner_name(self._database)
+        with self._lock:
+            self.team = team
+            self.owner: Person = {**OWNER, "name": name}
+            self._changes += 1
+            self._entrants = {}
+
+    async def who(self, headers: Mapping[bytes, bytes]) -> Person:
+        """Who asks, by the headers. Raises SignedOutError, and WrongTokenError for a secret that is none."""
+        bearer = headers.get(b"authorization", b"")
+        if hmac.compare_digest(bearer, self._token):
+            return self.owner
+        if self.is_door(headers):
+            return await self._by_session(headers) if self.team else self.owner
+        if bearer.startswith(f"Bearer {API_TOKEN}".encode()):
+            if not self.team:
+                raise SignedOutError(
+                    "API tokens are people's, and sign-in is off.",
+                    fix="Turn it on with the command: tunebench up --team",
+                )
+            return await self._entrant(bearer.removeprefix(b"Bearer ").decode("latin-1"))
+        raise WrongTokenError()
+
+    def is_door(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether the screens ask."""
+        return hmac.compare_digest(headers.get(b"authorization", b""), self._screens)
+
+    async def _by_session(self, headers: Mapping[bytes, bytes]) -> Person:
+        secret = headers.get(SESSION_HEADER.lower().encode(), b"").decode("latin-1")
+        if not secret:
+            raise SignedOutError("Nobody is signed in.", fix="Sign in first.")
+        return await self._entrant(secret)
+
+    async def _entrant(self, secret: str) -> Person:
+        key, now = hashed(secret), self._clock()
+        entrant = self._entrants.get(key)
+        if entrant is None or now - entrant.seen_at > SEEN_SECONDS:
+            entrant = await run_sync(self._look_up, key, secret.startswith(API_TOKEN))
+        if now >= entrant.ends_at:
+            raise SignedOutError("The session has ended.", fix=SIGN_IN)
+        return entrant.person
+
+    def session(self, secret: str) -> Person:
+        """The person of a session. Raises SignedOutError."""
+        entrant = self._look_up(hashed(secret), False)
+        if self._clock() >= entrant.ends_at:
+            raise SignedOutError("The session has ended.", fix=SIGN_IN)
+        return entrant.person
+
+    def _look_up(self, key: str, is_token: bool) -> _Entrant:
+        before = self._changes
+        entrant = self._token_of(key) if is_token else self._session_of(key)
+        with self._lock:
+            if before == self._changes and len(self._entrants) < REMEMBERED:
+                self._entrants[key] = entrant
+        return entrant
+
+    def _session_of(self, key: str) -> _Entrant:
+        session, now = accounts.session_by_secret(self._database, key), self._clock()
+        if session is None:
+            raise SignedOutError("The session has ended.", fix=SIGN_IN)
+        began, seen = job_queue.epoch(session["created_at"]), job_queue.epoch(session["seen_at"])
+        ends_at = min(began + SESSION_SECONDS, seen + IDLE_SECONDS)
+        if now >= ends_at:
+            with self._database.transaction() as tx:
+                accounts.end_session(tx, session["session_id"])
+        elif now - seen > SEEN_SECONDS:
+            with self._database.transaction() as tx:
+                accounts.touch_session(tx, session["session_id"], job_queue.utc(now))
+            ends_at = min(began + SESSION_SECONDS, now + IDLE_SECONDS)
+        person: Person = {
+            "person_id": session["person_id"],
+            "name": session["name"],
+            "role": session["role"],
+            "session_id": session["session_id"],
+        }
+        return _Entrant(person, ends_at, now)
+
+    def _token_of(self, key: str) -> _Entrant:
+        token, now = accounts.token_by_secret(self._database, key), self._clock()
+        if token is None:
+            raise SignedOutError(
+                "The API token is not known, or was revoked.", fix="Make another on the page You."
+            )
+        if token["used_at"] is None or now - job_queue.epoch(token["used_at"]) > SEEN_SECONDS:
+            with self._database.transaction() as tx:
+                accounts.touch_token(tx, token["token_id"], job_queue.utc(now))
+        person: Person = {"person_id": token["person_id"], "name": token["name"], "role": token["role"]}
+        return _Entrant(person, float("inf"), now)
+
+
+def end_old_sessions(tx: Transaction, now: float) -> None:
+    """Remove the sessions whose time is over."""
+    accounts.end_old_sessions(tx, job_queue.utc(now - SESSION_SECONDS), job_queue.utc(now - IDLE_SECONDS))
+
+
+# Browsers in which somebody has signed in before: a signed cookie that says so, of one account.
+#
+# It opens nothing. Attempts from a browser that brings one are counted by themselves, so that nobody's wrong
+# guesses elsewhere make the right person wait. The signature covers the hash of the password: with another
+# password no earlier cookie counts, and whoever collected some while they knew the old one has none.
+
+KNOWN_SECONDS = 365 * 24 * 3600.0
+
+
+class KnownBrowsers:
+    """Makes the cookies and reads them; `secret` is known to the engine alone."""
+
+    def __init__(self, secret: str) -> None:
+        self._key = hashlib.sha256(b"known browsers\n" + secret.encode()).digest()
+
+    def cookie(self, account: Account, at: float) -> str:
+        """For a browser in which the person has signed in at that time."""
+        claim = f"{new_secret()}.{int(at)}"
+        return f"{claim}.{self._signature(account, claim)}"
+
+    def name(self, cookie: str, account: Account | None, at: float) -> str | None:
+        """By what attempts from this browser on the account are counted; None where it is not known."""
+        claim, _, signature = cookie.rpartition(".")
+        if account is None or not hmac.compare_digest(
+            signature.encode("utf-8", "replace"), self._signature(account, claim).encode()
+        ):
+            return None
+        browser, _, since = claim.partition(".")
+        return browser if at < int(since) + KNOWN_SECONDS else None
+
+    def _signature(self, account: Account, claim: str) -> str:
+        signed = "\n".join((account["person_id"], account["password"] or "", claim))
+        return hmac.new(self._key, signed.encode("utf-8", "replace"), hashlib.sha256).hexdigest()

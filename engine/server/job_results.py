@@ -1,0 +1,283 @@
+"""What a finished job brings into the store, in the transaction that makes it finished."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.server.profiling import queue_automatic
+from store.bias import bias_checks
+from store.bias.config import KIND as BIAS
+from store.bias.config import BiasConfig
+from store.bias.schemas import BiasResult
+from store.core.errors import DataError
+from store.core.export_schemas import ExportOrder, ModelExportResult
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json
+from store.core.rating_schemas import GatheredRound, Round, RoundState
+from store.core.row_schemas import CleanResult, ImportResult, ProfileResult, RowsResult
+from store.core.schemas import Job
+from store.data import datasets
+from store.data.config import CleanConfig, ImportConfig
+from store.data.schemas import Dataset, NewDataset
+from store.db.database import Transaction
+from store.evaluation import evaluations
+from store.evaluation.schemas import EvaluationResult
+from store.export import exports
+from store.jobs import job_queue
+from store.jobs.schemas import SplitFields
+from store.rating import ratings, rounds, workload
+from store.rating.config import RoundConfig
+from store.retraining.config import GatherConfig
+from store.retraining.schemas import GatheredTooFew, GatherResult
+from store.runs import runs
+from store.runs.schemas import RunResult
+from store.training.train_config import fields_of
+
+
+def dataset_id_of(job_id: str) -> str:
+    """The id of the data set that an import job makes, known before it is made."""
+    return f"data-{job_id.removeprefix('job-')}"
+
+
+def rows_fields(result: RowsResult) -> RowsResult:
+    """What an import and a cleaning have in common, and nothing else of theirs."""
+    return {
+        "fingerprint": result["fingerprint"],
+        "kind": result["kind"],
+        "format": result["format"],
+        "columns": result["columns"],
+        "row_count": result["row_count"],
+        "skipped_count": result["skipped_count"],
+        "duplicate_count": result["duplicate_count"],
+        "source_bytes": result["source_bytes"],
+        "stats": result["stats"],
+    }
+
+
+def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at: float) -> None:
+    """The data set that an import made, and the jobs that measure it."""
+    config = ImportConfig.parse(job["config"])
+    if not home.rows(result["fingerprint"]).exists():
+        raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Import it again.")
+    dataset_id = dataset_id_of(job["job_id"])
+    row: NewDataset = {
+        "dataset_id": dataset_id,
+        "name": config.name,
+        "source": config.source.document(),
+        **rows_fields(result),
+        **config.fields(),
+        "parent_id": None,
+        "recipe": None,
+        "fates": None,
+        "created_at": job_queue.utc(at),
+        "created_by": job["created_by"],
+    }
+    if by := result.get("split_by"):
+        row["split_by"] = by
+    datasets.insert_dataset(tx, row)
+    tx.execute(  # runs that were launched while the rows were still being read
+        "UPDATE run SET data_fingerprint = ? WHERE dataset_id = ?", [result["fingerprint"], dataset_id]
+    )
+    queue_automatic(tx, dataset_id, at)
+
+
+def keep_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, at: float) -> None:
+    """The sidecar that the worker wrote goes to the rows that it measured; a data set deleted meanwhile needs
+    none."""
+    dataset, group = datasets.find_dataset(tx, job["config"]["dataset"]), job["config"]["group"]
+    made = home.jobs / job["job_id"] / f"{group}.parquet"
+    if dataset is None:
+        made.unlink(missing_ok=True)
+        return
+    fingerprint = dataset["fingerprint"]
+    final = home.signals(fingerprint, group)
+    if made.exists():  # else an engine that was killed between the move and the commit has moved it
+        final.parent.mkdir(exist_ok=True)
+        os.replace(made, final)
+    datasets.record_signals(tx, fingerprint, group, result, job_queue.utc(at))
+
+
+def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at: float) -> None:
+    """The new version; split and source are those of the old one."""
+    config = CleanConfig.parse(job["config"])
+    if not home.rows(result["fingerprint"]).exists():
+        raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Clean it again.")
+    old = datasets.get_dataset(tx, config.dataset)
+    datasets.insert_dataset(
+        tx,
+        {
+            "dataset_id": dataset_id_of(job["job_id"]),
+            "name": config.name,
+            "source": old["source"],
+            **rows_fields(result),
+            **_split_of_version(old, result),
+            "parent_id": old["dataset_id"],
+            "recipe": {"steps": config.recipe.model_dump()["steps"]},
+            "fates": result["fates"],
+            "created_at": job_queue.utc(at),
+            "created_by": job["created_by"],
+        },
+    )
+    queue_automatic(tx, dataset_id_of(job["job_id"]), at)
+
+
+def keep_gathered(
+    tx: Transaction, home: Home, job: Job, result: GatherResult | GatheredTooFew, at: float
+) -> None:
+    """The data set of new rows, and the jobs that measure it; nothing where they are too few."""
+    if "too_few" in result:
+        return
+    config = GatherConfig.parse(job["config"])
+    if not home.rows(result["fingerprint"]).exists():
+        raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Gather them again.")
+    dataset_id = dataset_id_of(job["job_id"])
+    datasets.insert_dataset(
+        tx,
+        {
+            "dataset_id": dataset_id,
+            "name": config.name,
+            "source": {"improvement": config.improvement},
+            **rows_fields(result),
+            "split_seed": config.seed,
+            "split_by": "given",
+            "split_column": None,
+            "validation_size": 0.0,  # the old rows validate
+            "test_size": config.held_out,
+            "parent_id": None,
+            "recipe": None,
+            "fates": None,
+            "created_at": job_queue.utc(at),
+            "created_by": job["created_by"],
+        },
+    )
+    queue_automatic(tx, dataset_id, at)
+
+
+def _split_of_version(old: Dataset, result: CleanResult) -> SplitFields:
+    """That of the old one; where every row has its part it is kept, and a part without a row stays empty."""
+    fields = fields_of(old)
+    parts = result.get("parts")
+    if parts is None:
+        return fields
+    sizes = {part: rows / result["row_count"] for part, rows in parts.items()}
+    return {
+        **fields,
+        "split_by": "given",
+        "split_column": None,
+        "validation_size": min(0.5, round(sizes.get("validation", 0.0), 6)),
+        "test_size": min(0.5, round(sizes.get("test", 0.0), 6)),
+    }
+
+
+def keep_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
+    """The verdict of a run, the prompts that it answered, and the bias check that was asked for with it."""
+    run_id, folder = job["job_id"], JobDir(home.jobs / job["job_id"])
+    runs.update(tx, run_id, verdict=result["verdict"])
+    if folder.predictions.exists():
+        runs.replace_predictions(tx, run_id, pq.read_table(folder.predictions).to_pylist())
+    if job["config"].get("bias_check"):  # runs from before lack it
+        _queue_bias(tx, job, at)
+
+
+def _queue_bias(tx: Transaction, run: Job, at: float) -> None:
+    """In the transaction that ends the run: it is queued once, whatever is killed when."""
+    checked = BiasConfig(run=run["job_id"])
+    job_queue.insert(
+        tx,
+        job_queue.NewJob(
+            job_id=job_queue.new_id("job", at),
+            kind=BIAS,
+            title=f"Bias of {run['title']}",
+            config=checked.document(),
+            at=at,
+            by=run["created_by"],
+        ),
+    )
+
+
+def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationResult, at: float) -> None:
+    """The figures of an evaluation."""
+    config = job["config"]
+    model = config["model"] or runs.get_run(tx, config["run"])["model"]
+    evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)
+
+
+def keep_model_export(tx: Transaction, home: Home, job: Job, result: ModelExportResult, at: float) -> None:
+    """The export, whose folder has its name already."""
+    if not (home.path / result["folder"]).is_dir():
+        raise DataError(f"The export is gone from {home.path / result['folder']}.", fix="Export it again.")
+    order: ExportOrder = read_json(JobDir(home.jobs / job["job_id"]).config)["export"]
+    exports.insert(tx, job, order, result, at)
+
+
+def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: float) -> None:
+    """The figures of a bias check, by the names of its models as they are now."""
+    config = BiasConfig.parse(job["config"])
+    if config.run:
+        run = runs.get_run(tx, config.run)
+        names = (run["name"], run["model"])
+    elif config.model:
+        names = (config.model, config.against)
+    else:
+        groups = result["details"]["groups"][0]
+        names = (groups["evaluation"], groups["against"] or "")
+    bias_checks.insert(tx, job, result, names, at)
+
+
+def keep_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:
+    """The round, open, with its items, those who are named for it, and the requests that its items are."""
+    row = _round(job, result, "open", at)
+    rounds.insert(tx, row, _items(home, job))
+    raters = RoundConfig.parse(row["config"]).raters
+    workload.set_assignments(tx, row["round_id"], raters, row["created_by_name"], row["created_at"])
+    if job["config"]["round"].get("requests"):
+        links = JobDir(home.jobs / job["job_id"]).held / rounds.LINKS_FILE
+        rounds.insert_requests(tx, job["job_id"], pq.read_table(links))
+
+
+def keep_imported_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:
+    """A round from elsewhere with what people said in it: it is closed."""
+    row = _round(job, result, "closed", at)
+    rounds.insert(tx, row, _items(home, job))
+    votes = pq.read_table(home.jobs / job["job_id"] / "votes.parquet")
+    ratings.insert_votes(tx, row["round_id"], votes, row["created_at"])
+
+
+def _items(home: Home, job: Job) -> pa.Table:
+    items = pq.read_table(home.jobs / job["job_id"] / "items.parquet")
+    if "better" not in items.column_names:
+        return items
+    better = items["better"].to_pylist()  # a worker of the version before left it
+    sides = [None if each is None else json.dumps({"choice": "AB"[each]}) for each in better]
+    kinds = [None if each is None else "gold" for each in better]
+    items = items.drop_columns(["better"])
+    items = items.append_column("check", pa.array(kinds, pa.string()))
+    return items.append_column("expected", pa.array(sides, pa.string()))
+
+
+def _round(job: Job, result: GatheredRound, state: RoundState, at: float) -> Round:
+    config, person = job["config"]["round"], job["config"]["created_by"]
+    elsewhere = result.get("elsewhere")
+    if elsewhere:
+        config = config | {"criteria": elsewhere["criteria"], "labels": elsewhere["labels"]}
+    return {
+        "round_id": job["job_id"],
+        "name": config["name"],
+        "notes": config.get("notes", ""),
+        "protocol": elsewhere["protocol"] if elsewhere else config["protocol"],
+        "config": config,
+        "systems": result["systems"],
+        "state": state,
+        "dataset_id": result["dataset_id"],
+        "item_count": result["details"]["drawn"],
+        "details": result["details"],
+        "created_by": person["person_id"],
+        "created_by_name": person["name"],
+        "created_at": job_queue.utc(at),
+        "closed_at": job_queue.utc(at) if elsewhere else None,
+        "closed_by_name": person["name"] if elsewhere else None,
+    }

@@ -1,0 +1,436 @@
+"""What puts jobs into the queue: imports, runs, and what the sample experiment needs.
+
+A question about costs is completed here too with what a worker can't look up: how past runs turned out,
+which data sets are replayed or probes, and how old rows were read. Screens, command line and the launch
+itself all ask through here, so that one config has one answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from engine.server import registered_versions
+from engine.server.job_results import dataset_id_of
+from engine.server.job_specs import named
+from store.core.config import by_commas
+from store.core.errors import ConfigError, NotFoundError
+from store.core.home import Home
+from store.core.job_kinds import ACTIVE, ALIVE, JOB_KINDS
+from store.core.schemas import Job
+from store.core.training_schemas import Preview
+from store.data import datasets
+from store.data.config import ImportConfig, Source
+from store.data.schemas import Dataset
+from store.db.database import Database, Queryable, Transaction
+from store.http.schemas import JobQueued, RunQueued, SampleQueued
+from store.jobs import job_queue
+from store.jobs.schemas import ImportedAs, NamedDataset, PastRuns, SplitFields
+from store.registry.version_folders import is_reference
+from store.runs import runs
+from store.runs.config import Interpolate, Variant, refusal
+from store.runs.schemas import Run, RunFacts
+from store.training import live_metric
+from store.training.train_config import (
+    BUNDLED_MODEL,
+    SAMPLE_DATASET,
+    Split,
+    TrainConfig,
+    sample_experiment,
+    split_of,
+)
+
+# What the engine adds to a question about costs and a worker can't look up: how runs of the past turned out,
+# which data set is to be replayed, which are probes, and how old rows were read.
+#
+# Screens, command line and the launch itself all ask through here, so that one config has one answer.
+
+ON_DEVICES = [kind.name for kind in JOB_KINDS.values() if kind.lane == "device"]
+READERS = ("csv", "tsv", "json", "jsonl", "parquet")  # of files with columns
+Body = Mapping[str, object]  # of an ask, which nobody has checked yet
+
+
+def completed_by(database: Queryable, home: Home) -> Callable[[str, Body], Body]:
+    """A function that completes the body of an ask."""
+
+    def complete(name: str, body: Body) -> Body:
+        if not JOB_KINDS[name].needs_past:
+            return body
+        config = body.get("config") or {}
+        if not isinstance(config, dict):
+            raise ConfigError(f"config is {config!r}: give fields and values.", field="config")
+        if isinstance(model := config.get("model"), str) and is_reference(model):
+            body = {**body, "config": {**config, "model": registered_versions.whole(database, home, model)}}
+        added = PastRuns(
+            past=runs.measured(database),
+            replay=replayed(database, config),
+            probes=probed(database, config),
+            imported_as=imported_as(database, str(body.get("fingerprint") or "")),
+            running=bool(job_queue.with_status(database, ACTIVE, kinds=ON_DEVICES)),
+        )
+        return {**body, **added}
+
+    return complete
+
+
+def imported_as(database: Queryable, fingerprint: str) -> ImportedAs | None:
+    """How rows were read of which nobody was asked what their columns are: those of imports before there was
+    such a question. None for rows that were asked about, and for those that come from no file."""
+    dataset = datasets.imported_with(database, fingerprint)
+    stats = dataset["stats"] if dataset else None
+    if not dataset or not stats or "left_out" in stats or stats.get("reader") not in READERS:
+        return None
+    if dataset["source"].get("round"):  # its columns are Tunebench's own
+        return None
+    return {"format": dataset["format"], "columns": dataset["columns"], "answers": stats.get("answers")}
+
+
+def replayed(database: Queryable, config: Mapping[str, object]) -> NamedDataset | None:
+    """The data set whose rows a run replays; None where it is none. Raises ConfigError for one that isn't
+    there."""
+    name = config.get("replay_dataset") or ""
+    return _present(database, name, "replay_dataset") if name and isinstance(name, str) else None
+
+
+def probed(database: Queryable, config: Mapping[str, object]) -> list[NamedDataset]:
+    """The data sets that are probes of a run, each once. Raises ConfigError for one that isn't there."""
+    names = by_commas(config.get("probe_datasets") or [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"probe_datasets is {names!r}: give names of data sets.", field="probe_datasets")
+    probes = [_present(database, name, "probe_datasets") for name in names]
+    return list({probe["dataset_id"]: probe for probe in probes}.values())
+
+
+def _present(database: Queryable, name: str, field: str) -> NamedDataset:
+    try:
+        return named(datasets.get_dataset(database, name))
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field=field) from error
+
+
+# What puts jobs into the queue: imports, runs, and what the sample experiment needs.
+#
+# A run is refused here or it is queued: its config is resolved, its preview had no error, and job and run
+# are inserted in one transaction.
+
+BesideRun = Callable[[Transaction, str], RunFacts]
+
+
+class RowsOfRun(NamedTuple):
+    """The data set of a run, as it is named now; fingerprint: None until its import is done."""
+
+    dataset_id: str
+    name: str
+    fingerprint: str | None
+
+
+class Launching:
+    """Queues jobs of one store. `ask` answers a preview."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: Home,
+        ask: Callable[[str, Mapping[str, object]], Any],
+        clock: Callable[[], float],
+    ) -> None:
+        self.database = database
+        self.home = home
+        self.ask = ask
+        self.clock = clock
+
+    # -- data sets and models -----------------------------------------------------------------------
+
+    def import_dataset(self, config: ImportConfig) -> JobQueued:
+        """Queue an import. Raises ConfigError where the name is taken."""
+        with self.database.transaction() as tx:
+            return {"job_id": self.queue_import(tx, config)}
+
+    def check_name(self, tx: Transaction, name: str) -> None:
+        """Raise ConfigError where a data set has this name, or one that is being imported will have it."""
+        if name in self.taken_names(tx):
+            raise ConfigError(
+                f"There is a data set named {name!r} already.", fix="Choose another name.", field="name"
+            )
+
+    def taken_names(self, tx: Transaction) -> set[str]:
+        """Of data sets, and of those that are being made."""
+        kinds = [kind.name for kind in JOB_KINDS.values() if kind.makes_dataset]
+        making = {job["config"]["name"] for job in job_queue.with_status(tx, ALIVE, kinds=kinds)}
+        return making | {row["name"] for row in datasets.list_datasets(tx)}
+
+    def next_name(self, tx: Transaction, name: str) -> str:
+        """The name of the next version: "Sums" gives "Sums v2", that gives "Sums v3"."""
+        stem, _, number = name.rpartition(" v")
+        stem, count = (stem, int(number)) if stem and number.isdecimal() else (name, 1)
+        while True:
+            count += 1
+            new = f"{stem[: 80 - len(f' v{count}')]} v{count}"
+            try:
+                self.check_name(tx, new)
+                return new
+            except ConfigError:
+                continue
+
+    def queue_import(self, tx: Transaction, config: ImportConfig) -> str:
+        """Queue an import; its id. Raises ConfigError where the name is taken."""
+        self.check_name(tx, config.name)
+        document = config.model_dump(exclude_none=True)
+        return self.queue_job(tx, "import", f"Import {config.name}", document)
+
+    def queue_job(self, tx: Transaction, kind: str, title: str, config: dict[str, Any]) -> str:
+        """Queue a job that is not a run; its id."""
+        at = self.clock()
+        job_id = job_queue.new_id("job", at)
+        job_queue.insert(tx, job_queue.NewJob(job_id=job_id, kind=kind, title=title, config=config, at=at))
+        return job_id
+
+    # -- runs ---------------------------------------------------------------------------------------
+
+    def launch(self, config: TrainConfig, beside: BesideRun = lambda tx, run_id: {}) -> RunQueued:
+        """Queue a run. Raises ConfigError with the first problem that the preview calls an error. beside:
+        what else goes into the transaction; facts of the run."""
+        dataset = self._dataset(config.dataset)
+        earlier = {
+            "model": registered_versions.whole(self.database, self.home, config.model),
+            "init_from": self._earlier(config.init_from),
+            "parent": self._parent(config.parent),
+        }
+        config = config.model_copy(update=earlier)
+        config = _with_split(config, dataset)
+        if config.live_metric.startswith(live_metric.OWN):
+            self.check_own_metric(config.live_metric.removeprefix(live_metric.OWN), "live_metric")
+        replay = replayed(self.database, config.model_dump())
+        if replay:  # by its id, as a data set may get another name while the run waits
+            config = config.model_copy(update={"replay_dataset": replay["dataset_id"]})
+        probes = probed(self.database, config.model_dump())
+        config = config.model_copy(update={"probe_datasets": [probe["dataset_id"] for probe in probes]})
+        answer: Preview = self.ask(
+            "preview",
+            {
+                "config": config.model_dump(),
+                "fingerprint": dataset["fingerprint"],
+                "split": _split(config).fields(),
+                "row": 0,
+                "launch": True,  # more time for a look at the weights
+            },
+        )
+        for problem in answer["problems"]:
+            if problem["level"] == "error":
+                raise ConfigError(
+                    problem["message"],
+                    fix=problem.get("fix") or "",
+                    field=problem.get("field") or "config",
+                )
+        resolved = TrainConfig.parse(answer["config"])
+        with self.database.transaction() as tx:
+            dataset = datasets.get_dataset(tx, dataset["dataset_id"])  # it may be gone by now
+            rows = RowsOfRun(dataset["dataset_id"], dataset["name"], dataset["fingerprint"])
+            run_id = self._queue_run(tx, resolved, rows)
+            estimates = _estimates(answer)  # to be held against what is measured
+            runs.update(tx, run_id, facts={**estimates, **beside(tx, run_id)})
+        return {"run_id": run_id}
+
+    def check_own_metric(self, file: str, field: str) -> None:
+        """Raise ConfigError at `field` where the home folder has no such metric."""
+        files = sorted(path.stem for path in self.home.metrics.glob("*.py"))
+        if file not in files:
+            there = f"There are {', '.join(files)}." if files else "There is none yet."
+            raise ConfigError(
+                f"There is no metric {file}.py in {self.home.metrics}.",
+                fix=f"Put it there. {there}",
+                field=field,
+            )
+
+    def interpolate(self, body: Interpolate) -> JobQueued:
+        """Queue the scoring of a finished run's model at shares of the way from its base."""
+        run, _ = self._mixable(body.run)
+        with self.database.transaction() as tx:
+            document = {"run_id": run["run_id"], "alphas": body.alphas}
+            title = f"Between {run['name']} and its base"
+            return {"job_id": self.queue_job(tx, "interpolate", title, document)}
+
+    def keep_variant(self, body: Variant) -> RunQueued:
+        """Queue a run whose model lies a share of the way from the base of a finished one to its own."""
+        run, config = self._mixable(body.run)
+        name = body.name or f"{run['name'][:105]} at α {body.alpha:g}"
+        config = config.model_copy(
+            update={"name": name, "notes": "", "parent": run["run_id"], "bias_check": False}
+        )
+        rows = RowsOfRun(run["dataset_id"], run["dataset_name"], run["data_fingerprint"])
+        with self.database.transaction() as tx:
+            datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted
+            run_id = self._queue_run(tx, config, rows, kind="variant")
+            runs.update(tx, run_id, facts={"mixed_from": run["run_id"], "alpha": body.alpha})
+        return {"run_id": run_id}
+
+    def _mixable(self, name: str) -> tuple[Run, TrainConfig]:
+        """A finished run between whose base and tuned model there are others. Raises ConfigError."""
+        run = self._finished(name, "run")
+        config = TrainConfig.parse(run["config"])
+        if why := refusal(config, run["facts"]):
+            raise ConfigError(why, fix="Choose another run, or replay general rows.", field="run")
+        return run, config
+
+    def _dataset(self, name: str) -> Dataset:
+        try:
+            return datasets.get_dataset(self.database, name)
+        except NotFoundError as error:
+            if any(job["config"]["name"] == name for job in _alive(self.database, "import")):
+                raise ConfigError(
+                    f"The data set {name!r} is still being imported.",
+                    fix="Launch once its import has finished.",
+                    field="dataset",
+                ) from error
+            raise
+
+    def _earlier(self, name: str) -> str:
+        """The id of the finished run to continue from; empty where there is none."""
+        if is_reference(name):
+            raise ConfigError(
+                f"A run can't continue from the registered model {name}.",
+                fix="Name the run that it came from, or give a whole registered model as model.",
+                field="init_from",
+            )
+        return str(self._finished(name, "init_from")["run_id"]) if name else ""
+
+    def _parent(self, name: str) -> str:
+        """The id of the run that a run is a change of; empty where it is of none."""
+        if not name:
+            return ""
+        try:
+            return str(runs.get_run(self.database, name)["run_id"])
+        except NotFoundError as error:
+            fix = "Leave parent out, or name a run that is still there."
+            raise ConfigError(error.message, fix=fix, field="parent") from error
+
+    def _finished(self, name: str, field: str) -> Run:
+        """The run of that id or name, which left a model. Raises ConfigError at `field`."""
+        try:
+            run = runs.get_run(self.database, name)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field=field) from error
+        if run["status"] != "finished":
+            raise ConfigError(
+                f"The run {run['name']!r} is {run['status']}: there is no model to go on with.",
+                fix="Wait until it has finished, or choose another run.",
+                field=field,
+            )
+        return run
+
+    def _queue_run(
+        self,
+        tx: Transaction,
+        config: TrainConfig,
+        rows: RowsOfRun,
+        after_jobs: Sequence[str] = (),
+        kind: str = "train",
+    ) -> str:
+        at = self.clock()
+        run_id = job_queue.new_id("run", at)
+        job_queue.insert(
+            tx,
+            job_queue.NewJob(
+                job_id=run_id,
+                kind=kind,
+                title=config.name,
+                config=config.model_dump(),
+                at=at,
+                after_jobs=after_jobs,
+            ),
+        )
+        runs.insert(
+            tx,
+            runs.NewRun(
+                run_id=run_id,
+                config=config,
+                dataset_id=rows.dataset_id,
+                dataset_name=rows.name,
+                fingerprint=rows.fingerprint,
+                at=at,
+            ),
+        )
+        return run_id
+
+    # -- the sample ---------------------------------------------------------------------------------
+
+    def prepare_sample(self, _: object = None) -> SampleQueued:
+        """Queue what is missing of the bundled model and the sample data set; the jobs that make it."""
+        with self.database.transaction() as tx:
+            model, rows = self._prepare(tx)
+        return {"job_ids": [job_id for job_id in (model, rows) if job_id]}
+
+    def _prepare(self, tx: Transaction) -> tuple[str | None, str | None]:
+        """Jobs that make the bundled model and the sample data set; None for what is there."""
+        model = rows = None
+        if not (self.home.models / BUNDLED_MODEL / "config.json").exists():
+            model = _first(job for job in _alive(tx, "convert") if job["config"]["model"] == BUNDLED_MODEL)
+            if model is None:
+                title = f"Prepare {BUNDLED_MODEL}"
+                model = self.queue_job(tx, "convert", title, {"model": BUNDLED_MODEL})
+        if SAMPLE_DATASET not in {row["name"] for row in datasets.list_datasets(tx)}:
+            rows = _first(job for job in _alive(tx, "import") if job["config"]["name"] == SAMPLE_DATASET)
+            if rows is None:
+                source = Source(builtin="python")
+                rows = self.queue_import(tx, ImportConfig(name=SAMPLE_DATASET, source=source))
+        return model, rows
+
+    def launch_sample(self, _: object = None) -> RunQueued:
+        """Queue the sample experiment; it waits for the model and the rows where they are being made."""
+        config = sample_experiment()
+        with self.database.transaction() as tx:
+            model, rows = self._prepare(tx)
+            if model or rows:
+                return {"run_id": self._queue_sample(tx, config, [id for id in (model, rows) if id], rows)}
+        return self.launch(config)
+
+    def _queue_sample(
+        self, tx: Transaction, config: TrainConfig, after_jobs: list[str], importing: str | None
+    ) -> str:
+        train_rows = config.max_train_rows
+        assert train_rows is not None  # known before its data set is there
+        if importing is None:
+            dataset = datasets.get_dataset(tx, SAMPLE_DATASET)
+            config = _with_split(config, dataset)
+            rows = RowsOfRun(dataset["dataset_id"], SAMPLE_DATASET, dataset["fingerprint"])
+        else:
+            config = _with_split(config, Split().fields())  # as its import is queued
+            rows = RowsOfRun(dataset_id_of(importing), SAMPLE_DATASET, None)
+        return self._queue_run(tx, config.resolved(train_rows), rows, after_jobs)
+
+
+def _alive(db: Queryable, kind: str) -> list[Job]:
+    return job_queue.with_status(db, ALIVE, kinds=[kind])
+
+
+def _first(candidates: Iterator[Job]) -> str | None:
+    job = next(candidates, None)
+    return job["job_id"] if job else None
+
+
+def _with_split(config: TrainConfig, of: SplitFields) -> TrainConfig:
+    """The config with the split of `of` where it leaves it open."""
+    return config.model_copy(update=split_of(config.model_dump(), of))
+
+
+def _estimates(preview: Preview) -> RunFacts:
+    """What the preview said the run would take, as facts of the run."""
+    memory, time = preview["memory"], preview["time"]
+    return {
+        "estimated_memory_gib": memory["peak_gib"],
+        "estimated_memory_low_gib": memory["low_gib"],
+        "estimated_memory_high_gib": memory["high_gib"],
+        "counted_memory_gib": memory["counted_gib"],  # before the correction by earlier runs
+        "process_memory_gib": memory["process_gib"],
+        "estimated_seconds": time["seconds"],
+        "estimated_low_seconds": time["low_seconds"],
+        "estimated_high_seconds": time["high_seconds"],
+        "counted_seconds": time["counted_seconds"],
+        "steps_timed": time["steps_timed"],
+        "course_seconds": time["course_seconds"],
+        "estimated_steps": preview["steps"],
+    }
+
+
+def _split(config: TrainConfig) -> Split:
+    return Split.parse({name: getattr(config, name) for name in Split.model_fields})

@@ -1,0 +1,260 @@
+"""What the door of the screens asks for somebody who is not in yet: sign in, accept an invitation, sign out.
+
+Reached with the screens' own secret alone. A refusal never tells whether an address has an account: not by
+its words, nor by its time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from engine.server.identity import Identity, KnownBrowsers, end_old_sessions
+from engine.server.passwords import Passwords, Throttle, check_password, source_of
+from store.core.config import Config
+from store.core.errors import ConfigError, ForbiddenError, NotFoundError, SignedOutError, StateError
+from store.core.schemas import DoorState, Invitation, InvitationOffer, Person, SignedIn
+from store.db.database import Database, Transaction
+from store.http.access import hashed, new_secret
+from store.jobs import job_queue
+from store.people import accounts
+from store.people.accounts import Account
+from store.people.config import (
+    AcceptInvitation,
+    Browser,
+    InvitationSecret,
+    SessionSecret,
+    SignIn,
+    VerifiedSignIn,
+)
+
+TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS = 5, 30  # before waits begin; many may come from one address
+SAID_SECONDS = 30 * 24 * 3600.0  # so long an invitation's page says that it has expired
+ASK_ADMIN = "Ask an admin of your team for a new link."
+
+DoorAnswer = DoorState | SignedIn | InvitationOffer | Person | dict[str, str]
+
+
+class DoorDesk:
+    """The requests of the door, by name."""
+
+    def __init__(
+        self,
+        database: Database,
+        identity: Identity,
+        passwords: Passwords,
+        browsers: KnownBrowsers,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._browsers = browsers
+        self._database, self._identity, self._passwords, self._clock = database, identity, passwords, clock
+        self._accounts = Throttle(TRIES_OF_ACCOUNT, clock)
+        self._addresses = Throttle(TRIES_OF_ADDRESS, clock)
+        self._by_browser = Throttle(TRIES_OF_ACCOUNT, clock)  # a counter for each known browser
+
+    def table(self) -> dict[str, Callable[[Mapping[str, object]], DoorAnswer]]:
+        """name -> function of a body that nobody has checked yet."""
+        return {
+            "state": lambda body: {"team": self._identity.team},
+            "who": self._checked(SessionSecret, lambda asked: self._identity.session(asked.session)),
+            "sign_in": self._checked(SignIn, self.sign_in),
+            "verified_sign_in": self._checked(VerifiedSignIn, self.verified_sign_in),
+            "invitation": self._checked(InvitationSecret, self.invitation),
+            "accept": self._checked(AcceptInvitation, self.accept),
+            "sign_out": self._checked(SessionSecret, self.sign_out),
+        }
+
+    def _checked(self, model: type[Config], act: Callable[..., DoorAnswer]) -> Callable[..., DoorAnswer]:
+        def checked(body: Mapping[str, object]) -> DoorAnswer:
+            if not self._identity.team:
+                raise StateError("Sign-in is off.", fix="Turn it on with the command: tunebench up --team")
+            return act(model.parse(body))
+
+        return checked
+
+    def sign_in(self, asked: SignIn) -> SignedIn:
+        """By e-mail address and password. Raises SignedOutError, and BusyError where tries come too often."""
+        account = accounts.by_email(self._database, asked.email)
+        browser = self._browsers.name(asked.browser_cookie, account, self._clock())
+        self._begin_try(asked, browser)
+        kept = account["password"] if account and account["active"] else None
+        if not self._passwords.is_right(kept, asked.password) or account is None or kept is None:
+            raise SignedOutError("The e-mail address or the password is wrong.", field="password")
+        self._end_try(asked, browser)
+        better = self._passwords.hash(asked.password) if self._passwords.is_outdated(kept) else None
+        with self._database.transaction() as tx:
+            if better:
+                accounts.set_password(tx, account["person_id"], better)
+                account["password"] = better
+            return self._session(tx, account, asked)
+
+    def _begin_try(self, asked: SignIn, browser: str | None) -> None:
+        """Count an attempt. A known browser has a counter of its own, and shares no other."""
+        if browser:
+            self._by_browser.begin(browser)
+            return
+        source = source_of(asked.address)
+        self._addresses.begin(source)
+        try:
+            self._accounts.begin(asked.email)
+        except Exception:
+            self._addresses.take_back(source)
+            raise
+
+    def _end_try(self, asked: SignIn, browser: str | None) -> None:
+        """The attempt was a right one. From a known browser it takes nothing back that others have tried."""
+        if browser:
+            self._by_browser.forget(browser)
+            return
+        self._accounts.forget(asked.email)
+        self._addresses.take_back(source_of(asked.address))
+
+    def verified_sign_in(self, asked: VerifiedSignIn) -> SignedIn:
+        """By an address that the provider has verified: of an account, or of an open invitation, which it
+        accepts. Raises ForbiddenError where there is neither."""
+        with self._database.transaction() as tx:
+            account = accounts.by_email(tx, asked.email)
+            if account is None:
+                invitation = accounts.invitation_for_email(tx, asked.email, job_queue.utc(self._clock()))
+                if invitation is None:
+                    raise ForbiddenError(
+                        f"Nobody here has the address {asked.email}.",
+                        fix="Ask an admin of your team to invite it.",
+                    )
+                name = asked.name or asked.email.partition("@")[0]
+                account = self._new_account(tx, invitation, asked.email, name, None, verified=True)
+            if not account["active"]:
+                raise ForbiddenError(
+                    f"The account of {asked.email} is switched off.", fix="Ask an admin of your team."
+                )
+            if not account["verified"]:  # somebody else may have typed this address, and know the password
+                accounts.hand_over(tx, account["person_id"])
+            signed_in = self._session(tx, account, asked)
+        self._identity.forget()
+        return signed_in
+
+    def invitation(self, asked: InvitationSecret) -> InvitationOffer:
+        """What a link offers. Raises NotFoundError for one that is used, taken back or unknown, StateError
+        for one that has expired."""
+        invitation = self._open(self._database, asked.secret)
+        return {
+            "role": invitation["role"],
+            "email": invitation["email"],
+            "name": invitation["name"],
+            "expires_at": invitation["expires_at"],
+        }
+
+    def accept(self, asked: AcceptInvitation) -> SignedIn:
+        """Make the account, or set the password of the one that is there; the link is used by that."""
+        invitation = self._open(self._database, asked.secret)
+        email = self._address(invitation, asked)
+        check_password(asked.password, email)
+        password = self._passwords.hash(asked.password)
+        with self._database.transaction() as tx:
+            invitation = self._open(tx, asked.secret)  # somebody may have used it meanwhile
+            ended = 0
+            if invitation["person_id"]:
+                account, ended = self._new_password(tx, invitation, password)
+            elif accounts.by_email(tx, email):
+                raise ConfigError(
+                    f"{email} has an account already.",
+                    fix="Sign in, or ask an admin for a link to a new password.",
+                    field="email",
+                )
+            else:
+                verified = invitation["email"] is not None
+                account = self._new_account(
+                    tx, invitation, email, asked.name or "", password, verified=verified
+                )
+            signed_in = self._session(tx, account, asked) | {"ended_tokens": ended}
+        self._accounts.forget(email)
+        self._identity.forget()
+        return signed_in
+
+    def sign_out(self, asked: SessionSecret) -> dict[str, str]:
+        """End the session; one that has ended already is no error."""
+        with self._database.transaction() as tx:
+            accounts.end_session_by_secret(tx, hashed(asked.session))
+        self._identity.forget()
+        return {}
+
+    def _open(self, db: Database | Transaction, secret: str) -> Invitation:
+        invitation = accounts.invitation_by_secret(db, hashed(secret))
+        if invitation is None:
+            raise NotFoundError(
+                "This invitation was used already, was taken back, or never was.", fix=ASK_ADMIN
+            )
+        if invitation["expires_at"] <= self._clock():
+            raise StateError("This invitation has expired.", fix=ASK_ADMIN)
+        return invitation
+
+    def _address(self, invitation: Invitation, asked: AcceptInvitation) -> str:
+        if invitation["person_id"]:
+            return accounts.account(self._database, invitation["person_id"])["email"]
+        if not asked.name:
+            raise ConfigError("name is missing.", fix="Give the name that others will see.", field="name")
+        email = invitation["email"] or asked.email
+        if not email:
+            raise ConfigError("email is missing.", fix="Give the address to sign in with.", field="email")
+        return email
+
+    def _new_account(
+        self,
+        tx: Transaction,
+        invitation: Invitation,
+        email: str,
+        name: str,
+        password: str | None,
+        *,
+        verified: bool,
+    ) -> Account:
+        at = self._clock()
+        account = Account(
+            person_id=job_queue.new_id("person", at),
+            name=name,
+            role=invitation["role"],
+            active=True,
+            email=email,
+            password=password,
+            verified=verified,
+        )
+        accounts.remove_invitation(tx, invitation["invitation_id"])
+        accounts.add_account(tx, account, job_queue.utc(at))
+        return account
+
+    def _new_password(self, tx: Transaction, invitation: Invitation, password: str) -> tuple[Account, int]:
+        """The account with it, and how many API tokens that ended."""
+        person_id = invitation["person_id"]
+        assert person_id is not None
+        accounts.remove_invitations_of(tx, person_id)
+        accounts.set_password(tx, person_id, password)
+        accounts.end_sessions(tx, person_id)
+        ended = accounts.revoke_tokens(tx, person_id)
+        return accounts.account(tx, person_id), ended
+
+    def _session(self, tx: Transaction, account: Account, browser: Browser) -> SignedIn:
+        now, secret = self._clock(), new_secret()
+        at = job_queue.utc(now)
+        end_old_sessions(tx, now)
+        accounts.remove_expired_invitations(tx, job_queue.utc(now - SAID_SECONDS))
+        session_id = job_queue.new_id("session", now)
+        accounts.add_session(
+            tx,
+            accounts.NewSession(
+                session_id=session_id,
+                secret=hashed(secret),
+                person_id=account["person_id"],
+                address=browser.address,
+                agent=browser.agent,
+                created_at=at,
+                seen_at=at,
+            ),
+        )
+        person: Person = {
+            "person_id": account["person_id"],
+            "name": account["name"],
+            "role": account["role"],
+            "session_id": session_id,
+        }
+        cookie = self._browsers.cookie(account, now)
+        return {"session": secret, "person": person, "browser_cookie": cookie, "ended_tokens": 0}

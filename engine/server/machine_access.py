@@ -1,0 +1,264 @@
+"""What requests may reach on and from the engine's machine: paths, addresses, and secrets sent to addresses.
+
+Only the machine's owner names any path or file with a key; others name what the store knows, and use the
+pairs of address and key that were used before. Addresses are checked by their text before anything is
+queued, with the private networks that an admin has allowed by the command here; what a name leads to is
+seen by who connects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from engine.server.command import ActivitySubject, Command
+from store.core.config import Config, NamedSource, may_be_path, named_in, named_in_part
+from store.core.errors import ConfigError, ForbiddenError
+from store.core.home import Home
+from store.core.metric_options import Endpoint
+from store.core.rights import RIGHTS, is_owner
+from store.core.schemas import Person
+from store.data.config import CleanPreviewAsk, CostsAsk, RenderingAsk, Wishes
+from store.db.database import Database, Queryable
+from store.evaluation import evaluation_pairs, evaluations
+from store.http.schemas import Done
+from store.jobs import job_queue
+from store.monitoring import config as judge_requests_config
+from store.people import settings
+from store.people.config import NetworkName
+from store.playground import conversations
+from store.rating.config import FileOfRows, ImportRound
+from store.registry.version_folders import is_reference
+from store.training.train_config import BUNDLED_MODEL, TrainConfig
+
+# Who may name what lies on the engine's machine: its owner any path, everybody else what the store knows.
+#
+# A path that a request brings has the engine read files with the rights of its user, and tells whoever asks
+# whether they are there. So only whoever has the home folder names paths; for others a model is one of the
+# home folder's models, a registered version, a run, or an id of a hub, and a file is one that was uploaded.
+
+# Of each ask that names something, what its body is checked by.
+ASK_BODIES: Mapping[str, type[Config]] = {
+    "preview": CostsAsk,
+    "advice": CostsAsk,
+    "rendering": RenderingAsk,
+    "inspect": Wishes,
+    "prompts": FileOfRows,
+    "ratings_file": ImportRound,
+    "clean_preview": CleanPreviewAsk,
+}
+ADDRESSES = ("https://", "http://")
+
+
+def check_sources_named(body: BaseModel, person: Person, home: Home) -> None:
+    """Raise ForbiddenError, with the field, where somebody who isn't the machine's owner names a path."""
+    if not is_owner(person):
+        _check(named_in(body), home)
+
+
+def asks_checked(home: Home) -> Callable[[str, Mapping[str, object], Person], None]:
+    """The same for bodies of asks, which nobody has checked yet. Raises ConfigError for a bad one."""
+
+    def check(name: str, body: Mapping[str, object], person: Person) -> None:
+        if is_owner(person) or name not in ASK_BODIES:
+            return
+        asked = ASK_BODIES[name].parse(dict(body))
+        named = [*named_in(asked)]
+        if isinstance(asked, CostsAsk):
+            named += named_in_part(TrainConfig, asked.config, "config")
+        _check(named, home)
+        if "work" not in RIGHTS[person["role"]]:
+            _check_here(named, home)
+
+    return check
+
+
+def _check(named: Iterable[NamedSource], home: Home) -> None:
+    for each in named:
+        if each.value and not _may_name(each, home):
+            raise _refused(each, home)
+
+
+def _check_here(named: Iterable[NamedSource], home: Home) -> None:
+    """Raise ForbiddenError for a model that would be fetched from a hub."""
+    for each in named:
+        if each.kind == "model" and each.value and not _is_here(each.value, home):
+            raise ForbiddenError(
+                f"{each.value[:200]} is none of the models here; to fetch it from the hub takes a member.",
+                fix="Choose one of the models of the home folder.",
+                field=each.field,
+            )
+
+
+def _is_here(model: str, home: Home) -> bool:
+    return is_reference(model) or model == BUNDLED_MODEL or _is_own_model(model, home)
+
+
+def _may_name(named: NamedSource, home: Home) -> bool:
+    """Whether it is no path, or that of a file which people have brought."""
+    if named.kind == "folder":
+        return False
+    if named.kind == "file":
+        return _was_brought(named.value, home)
+    if named.kind == "subject" and named.value.startswith(ADDRESSES):
+        return True
+    if _is_here(named.value, home):
+        return True
+    return not may_be_path(named.value, of_run=named.kind == "subject")
+
+
+def _is_own_model(name: str, home: Home) -> bool:
+    return Path(name).name == name and name != ".." and (home.models / name).is_dir()
+
+
+def _was_brought(path: str, home: Home) -> bool:
+    """Whether the file is an upload, an export or the rows of a data set."""
+    if "\0" in path or not os.path.isabs(path):
+        return False
+    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(home.path))
+    return inside and not home.holds(Path(path))
+
+
+def _refused(named: NamedSource, home: Home) -> ForbiddenError:
+    fixes = {
+        "file": "Upload the file instead.",
+        "folder": "Ask the owner of the machine to register it; then anybody can name it as NAME@1.",
+    }
+    of_model = (
+        f"Ask the owner of the machine to link the folder into {home.models}, or to register it; then name it"
+        " by that name. Ids such as owner/name are those of the hub."
+    )
+    return ForbiddenError(
+        f"Only the owner of the engine's machine names a path on it: {named.value[:200]}.",
+        fix=fixes.get(named.kind, of_model),
+        field=named.field,
+    )
+
+
+# Addresses in a body that people choose: refused before anything is queued, as far as their text tells.
+#
+# What a name leads to is seen by whoever connects (`store.http.outgoing`). Routes and webhooks are checked by
+# their own commands, as those are no `Endpoint`.
+
+
+def check_addresses(db: Queryable, home: Home, body: BaseModel) -> None:
+    """Raise ConfigError (base_url) for the first that is refused."""
+    for endpoint in endpoints_in(body):
+        settings.address_policy(db, home).check(endpoint.base_url, "base_url")
+
+
+def endpoints_in(part: Any) -> Iterator[Endpoint]:
+    """All within a body, however deep."""
+    if isinstance(part, Endpoint):
+        yield part
+    elif isinstance(part, BaseModel):
+        for name in type(part).model_fields:
+            yield from endpoints_in(getattr(part, name))
+    elif isinstance(part, Mapping):
+        for entry in part.values():
+            yield from endpoints_in(entry)
+    elif isinstance(part, list | tuple):
+        for entry in part:
+            yield from endpoints_in(entry)
+
+
+# Secrets of the engine's machine that a body has sent to an address: who may ask for that.
+#
+# Whoever chooses both the address and the variable (or file) that goes there as the key can read the
+# secret. So only admins choose a variable anew, and the machine's owner alone a file; others use the pairs
+# with which a judge was asked before, or that a conversation has, as every body that brings such a pair
+# comes by here.
+
+_JUDGED = (evaluations.KIND, evaluation_pairs.KIND, judge_requests_config.KIND)
+
+
+def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:
+    """Raise ForbiddenError where somebody has a secret of this machine sent to an address that nobody had it
+    sent to before: a variable who is no admin, a file who isn't the machine's owner."""
+    if is_owner(person):
+        return
+    governs = "govern" in RIGHTS[person["role"]]
+    sent = [each for each in endpoints_in(body) if each.key_file or (each.key_env and not governs)]
+    if not sent:
+        return
+    allowed = set(_sent_before(db))
+    for each in sent:
+        if (each.base_url, each.key_env, each.key_file) not in allowed:
+            field, by = ("key_env", "an admin") if each.key_env else ("key_file", "the machine's owner")
+            raise ForbiddenError(
+                f"{field} sends a secret of the engine's machine to another:"
+                f" {each.key_env or each.key_file} to {each.base_url}.",
+                fix=f"Ask {by} to use it there once; then members may too.",
+                field=field,
+            )
+
+
+def _sent_before(db: Queryable) -> Iterator[tuple[str, str, str]]:
+    """Address, variable and file of each judge that was asked and each endpoint of a conversation. Read where
+    they stand by their schema alone: a field that takes any text may hold something that looks like one."""
+    for kind in _JUDGED:
+        for job in job_queue.of_kind(db, kind):
+            config = job["config"]
+            for judge in (config.get("judge"), *config.get("metrics", [])):
+                if isinstance(judge, dict) and "base_url" in judge:
+                    yield _pair(judge)
+    for talk_settings in conversations.all_settings(db):
+        for model in talk_settings["models"]:
+            if endpoint := model.get("endpoint"):
+                yield _pair(endpoint)
+
+
+def _pair(endpoint: Mapping[str, Any]) -> tuple[str, str, str]:
+    return endpoint["base_url"], endpoint.get("key_env") or "", endpoint.get("key_file") or ""
+
+
+MAX_NETWORKS = 100
+
+
+class NetworkCommands:
+    """The commands over one store."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "allow_network": Command(NetworkName, self.allow_network, _of_network),
+            "refuse_network": Command(NetworkName, self.refuse_network, _of_network),
+        }
+
+    def allow_network(self, body: NetworkName) -> Done:
+        """Judges, routes, webhooks and models elsewhere may be in it from now on."""
+        with self.database.transaction() as tx:
+            allowed = settings.networks(tx)
+            if len(allowed) >= MAX_NETWORKS:
+                raise ConfigError(
+                    f"{len(allowed)} networks are allowed, as many as there may be.",
+                    fix="Allow one network that holds several of them.",
+                    field="network",
+                )
+            if body.network not in allowed:
+                settings.set_networks(tx, [*allowed, body.network])
+        return {}
+
+    def refuse_network(self, body: NetworkName) -> Done:
+        """No longer. Raises ConfigError (network) where it was not allowed."""
+        with self.database.transaction() as tx:
+            allowed = settings.networks(tx)
+            if body.network not in allowed:
+                raise ConfigError(
+                    f"{body.network} is not allowed.",
+                    fix=f"These are: {', '.join(allowed) or 'none'}.",
+                    field="network",
+                )
+            settings.set_networks(tx, [network for network in allowed if network != body.network])
+        return {}
+
+
+def _of_network(_: Queryable, body: NetworkName) -> ActivitySubject:
+    return ActivitySubject("setting", settings.NETWORKS, f"the network {body.network}")

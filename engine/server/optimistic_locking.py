@@ -1,0 +1,64 @@
+"""Two people who change the same thing: the second is told what the first changed, and overwrites nothing
+unseen.
+
+Who changes something says what it was when they read it. Without that, as scripts do, the change is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.server.command import ActivitySubject
+from store.core.errors import ConfigError, ConflictError
+from store.core.schemas import Activity
+from store.db.database import Queryable
+from store.people import activity
+
+CHANGES = ("edit_run", "rename_dataset", "set_split")
+SHORT = 200  # characters of a present value in a message; the screens have it whole
+
+
+def check_seen(
+    db: Queryable,
+    subject: ActivitySubject,
+    seen: Mapping[str, Any] | None,
+    present: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+) -> None:
+    """Raise ConflictError where a field of `seen` is another by now, and not what is wanted anyway; it says
+    who changed it, when, and what it is. Raise ConfigError (seen) for a field that is not changed."""
+    if seen is None:
+        return
+    if unknown := sorted(set(seen) - set(wanted)):
+        raise ConfigError(
+            f"seen has {unknown[0]}, which is not to be changed.",
+            fix="Say what was seen of the fields that change.",
+            field="seen",
+        )
+    changed = [field for field, value in seen.items() if present[field] not in (value, wanted[field])]
+    if not changed:
+        return
+    values = ", ".join(f"{_spelled(field)} {_short(present[field])}" for field in changed)
+    change = activity.last(db, subject.kind, subject.id, CHANGES)
+    raise ConflictError(
+        f"{_who(change)} changed {subject.name}.",
+        fix=f"By now: {values}. Keep that, or save again to take yours.",
+        field=changed[0],
+    )
+
+
+def _who(change: Activity | None) -> str:
+    """ "On 27 Nov 2026 at 13:02 UTC Ada"; of a time before there was an activity nobody knows."""
+    if change is None:
+        return "Somebody"
+    return f"On {change['done_at']:%d %b %Y at %H:%M} UTC {change['person_name']}"
+
+
+def _spelled(field: str) -> str:
+    return field.replace("_", " ")
+
+
+def _short(value: Any) -> str:
+    text = "empty" if value in (None, "") else f"“{value}”" if isinstance(value, str) else str(value)
+    return text if len(text) <= SHORT else f"{text[:SHORT]} …"

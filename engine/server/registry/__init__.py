@@ -1,1 +1,0 @@
-"""Commands of registered models: register, promote, back, gates, delete."""

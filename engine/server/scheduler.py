@@ -1,0 +1,378 @@
+"""What the engine does with jobs, as one function of the time: `Scheduler.step(now)`.
+
+A step takes what workers have reported, ends jobs whose worker has ended, stops those that were
+cancelled, and starts what may start. It never waits. All that it must remember is in the store and in
+the job folders, so that a step of the next engine goes on where this one was killed: a living worker is
+followed by folder, pid and start time, an ended one is judged by its folder, and a job that was claimed but
+whose worker never came to be is started again (a folder's lock makes a second worker harmless).
+
+Invariant: a job is ended only after its events.jsonl has been taken to the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import psutil
+
+from engine.server.file_removal import remove_noted
+from engine.server.job_handling import JobHandlers
+from engine.server.job_outcomes import (
+    Ending,
+    clear_aside,
+    clear_logged,
+    clear_made,
+    lost,
+    of_result,
+    stopped_from_outside,
+)
+from engine.server.local_launcher import Launcher, Worker
+from engine.worker.process import describe
+from store.core.errors import TunebenchError
+from store.core.home import Home
+from store.core.job_folder import MAX_READ, JobDir, read_events, read_json
+from store.core.job_kinds import ACTIVE, JOB_KINDS, PROCESSOR
+from store.core.processes import is_recent
+from store.core.schemas import ErrorDocument, Job, JobState, WaitingJob
+from store.db.database import Database, Queryable, Transaction
+from store.http.machine import GIB
+from store.jobs import job_queue
+from store.jobs.event_ingest import EventBatch, ingest, ingest_many
+from store.jobs.schemas import Outcome, WorkerRecord
+from store.runs import runs
+
+log = logging.getLogger(__name__)
+
+ANNOUNCE_SECONDS = 180.0  # a worker says who it is; imports on a busy machine take some of this
+CANCEL_SECONDS = 60.0  # from SIGTERM to SIGKILL: time to write a checkpoint
+
+DRAINED = 4  # pieces of one ended job's report that a step takes: others get their turn between
+BUSY_SECONDS = 0.5  # between two steps while there are jobs
+IDLE_SECONDS = 10.0  # and while there are none; a command wakes the scheduler anyway
+
+MIN_LEFT = 0.5  # of the machine's memory, for what works beside a training
+
+
+class Scheduler:
+    """Claims, follows and ends jobs. `devices`: where jobs of the device lane run, one at a time each."""
+
+    def __init__(
+        self,
+        database: Database,
+        launcher: Launcher,
+        home: Home,
+        devices: Sequence[str],
+        handlers: JobHandlers,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = database
+        self.launcher = launcher
+        self.home = home
+        self.devices = list(devices)
+        self.handlers = handlers
+        self.clock = clock
+        self._launched: dict[str, float] = {}  # job -> when this engine started a worker for it
+        self._terminated: dict[str, float] = {}  # jobs whose worker this engine has asked to stop, and when
+        self._troubled: dict[str, str] = {}  # jobs that the last step failed at, and how
+        self._halted: dict[str, str | None] = {}  # jobs whose worker a signal halted, and its last words
+        self._behind: set[str] = set()  # jobs of which the last step did not take all that they report
+
+    def step(self, now: float | None = None) -> float:
+        """Bring store and workers up to date; the seconds that may pass until the next step."""
+        at = self.clock() if now is None else now
+        active = job_queue.with_status(self.database, ACTIVE)
+        self._forget({job["job_id"] for job in active})
+        self._behind = self._take_events(active)
+        for job in active:
+            self._guarded(self._follow, job, at)
+        waiting = job_queue.waiting(self.database)
+        if waiting:
+            for job in self._claim(at):
+                self._guarded(self._launch, job, at)
+        return 0.0 if self._behind else BUSY_SECONDS if active or waiting else IDLE_SECONDS
+
+    def _guarded(self, act: Callable[[Job, float], None], job: Job, at: float) -> None:
+        """One job at a time behind the border: what goes wrong with one must not hold up the others."""
+        try:
+            act(job, at)
+        except Exception as error:  # noqa: BLE001 (one of the three borders)
+            self._note_trouble(job, error)
+
+    def _note_trouble(self, job: Job, error: Exception) -> None:
+        if self._troubled.get(job["job_id"]) != repr(error):  # once, not twice a second
+            log.error("%s (%s) could not be handled", job["title"], job["job_id"], exc_info=error)
+        self._troubled[job["job_id"]] = repr(error)
+
+    def _forget(self, active: set[str]) -> None:
+        self._launched = {job: at for job, at in self._launched.items() if job in active}
+        self._terminated = {job: at for job, at in self._terminated.items() if job in active}
+        self._halted = {job: message for job, message in self._halted.items() if job in active}
+        self._troubled = {job: error for job, error in self._troubled.items() if job in active}
+
+    # -- what workers report ------------------------------------------------------------------------
+
+    def _folder(self, job: Job) -> JobDir:
+        return JobDir(self.home.jobs / job["job_id"])
+
+    def _worker_of(self, job: Job) -> Worker:
+        """A worker that has announced itself."""
+        pid, started = job["pid"], job["process_started"]
+        assert pid is not None
+        assert started is not None  # they are written together
+        return Worker(self._folder(job).path, pid, started)
+
+    def _take_events(self, active: list[Job]) -> set[str]:
+        """Read on in every active folder, once; those that had more than that."""
+        batches, behind = [], set()
+        for job in active:
+            old = job["event_offset"]
+            try:
+                events, new = read_events(self._folder(job).events, old)
+            except OSError as error:
+                self._note_trouble(job, error)
+                continue
+            if new > old:
+                batches.append(EventBatch(job["job_id"], events, new, old))
+                if new - old > MAX_READ // 2:
+                    behind.add(job["job_id"])
+        if batches:
+            ingest_many(self.database, batches)
+        return behind
+
+    def _drain(self, job: Job) -> bool:
+        """Take what is left of a folder whose worker has ended; whether that was all of it."""
+        offset = job_queue.get_job(self.database, job["job_id"])["event_offset"]
+        for _ in range(DRAINED):
+            events, new = read_events(self._folder(job).events, offset)
+            if new == offset:
+                return True
+            ingest(self.database, job["job_id"], events, new, offset)
+            offset = new
+        self._behind.add(job["job_id"])
+        return False
+
+    def _follow(self, job: Job, at: float) -> None:
+        """One active job: ended with its worker, and stopped where that was asked for."""
+        folder = self._folder(job)
+        if (outcome := read_json(folder.result)) is not None:
+            self._end(job, at, _ending(job, folder, outcome))
+            return
+        if job["pid"] is None and not self._notice(job, folder):
+            self._await_worker(job, folder, at)
+            return
+        if self.launcher.alive(self._worker_of(job)):
+            if job["cancel_requested_at"]:
+                self._stop(job, job["cancel_requested_at"], at)
+            else:
+                self._note_halt(job)
+            return
+        outcome = read_json(folder.result)  # it may have come between the two looks
+        if outcome is not None:
+            self._end(job, at, _ending(job, folder, outcome))
+        else:
+            self._end(job, at, lost(job, folder, self._last_exit(job)))
+
+    def _note_halt(self, job: Job) -> None:
+        """Say of a worker that a signal has halted that it does nothing, until it goes on."""
+        job_id, message = job["job_id"], job["progress_message"]
+        halted = self.launcher.halted(self._worker_of(job))
+        if halted == (message == _halt_words(job)):  # an engine before this one may have said so
+            return
+        if halted:
+            self._halted[job_id], message = message, _halt_words(job)
+        else:
+            message = self._halted.pop(job_id, None)
+        with self.database.transaction() as tx:
+            job_queue.update(tx, job_id, progress_message=message, eta_seconds=None)
+
+    def _notice(self, job: Job, folder: JobDir) -> bool:
+        """Take down who the worker is, once it has said so."""
+        worker: WorkerRecord | None = read_json(folder.worker)
+        if worker is None:
+            return False
+        job["pid"], job["process_started"] = worker["pid"], worker["started"]
+        with self.database.transaction() as tx:
+            job_queue.announce(tx, job["job_id"], worker["pid"], worker["started"])
+        return True
+
+    def _await_worker(self, job: Job, folder: JobDir, at: float) -> None:
+        """A claimed job without a worker yet: started now if this engine has not done so; lost in the end."""
+        launched = self._launched.get(job["job_id"])
+        if launched is None:
+            if job["cancel_requested_at"]:
+                self._end(job, at, Ending("cancelled"))
+            else:
+                self._launch(job, at)
+            return
+        if self._last_exit(job) is None and is_recent(launched, at, ANNOUNCE_SECONDS):
+            return
+        if folder.worker.exists() or folder.result.exists():  # it came between the two looks
+            return
+        self._end(job, at, lost(job, folder, self._last_exit(job)))
+
+    def _last_exit(self, job: Job) -> int | None:
+        """Exit code of the job's own worker, where it was seen; of one that has not announced itself 3 says
+        that another worker has the folder."""
+        seen = self.launcher.last_exit(self._folder(job).path)
+        if seen is None or job["pid"] not in (None, seen.pid) or (job["pid"] is None and seen.code == 3):
+            return None
+        return seen.code
+
+    def _stop(self, job: Job, requested_at: datetime, at: float) -> None:
+        """SIGTERM once, SIGKILL when the grace is over."""
+        asked_at = self._terminated.get(job["job_id"])
+        over = at - job_queue.epoch(requested_at) >= CANCEL_SECONDS
+        over = over or (asked_at is not None and not is_recent(asked_at, at, CANCEL_SECONDS))
+        if over or job["job_id"] not in self._terminated:
+            self.launcher.stop(self._worker_of(job), over)
+            self._terminated.setdefault(job["job_id"], at)
+
+    def _end(self, job: Job, at: float, ending: Ending) -> None:
+        """Drain, then one transaction: status, cause, and what the result brings. Where there is more to
+        drain than a step takes, the next one finds the job as it is."""
+        if not self._drain(job):
+            return
+        if ending.status == "lost" and job["cancel_requested_at"]:
+            ending = Ending("cancelled")  # it was killed because the user asked it to stop
+        clear_aside(self.home, job)
+        clear_logged(self.home, job)
+        if ending.status == "finished":
+            try:
+                with self.database.transaction() as tx:
+                    job_queue.finish(tx, job["job_id"], "finished", at, result=ending.result)
+                    self.handlers.keep(tx, self.home, job, ending.result or {}, at)
+                    # Until the result is in the store, a resume may need them.
+                    needed = (self._folder(job).checkpoints, self._folder(job).held)
+                    job_queue.note_removals(tx, self.home, [path for path in needed if path.exists()])
+            except Exception as error:
+                log.exception("The result of %s can't be stored", job["job_id"])
+                ending = Ending("failed", error=describe(error))
+            else:
+                remove_noted(self.database, self.home)
+                return
+        clear_made(self.database, self.home, job)
+        with self.database.transaction() as tx:
+            job_queue.finish(tx, job["job_id"], ending.status, at, error=ending.error)
+
+    # -- what may start -----------------------------------------------------------------------------
+
+    def _claim(self, at: float) -> list[Job]:
+        """Claim queued jobs, oldest first, for every lane that is free; jobs that can't ever run fail.
+
+        Measuring data may take long and is waited for by nobody: in the light lane it starts last, and does
+        not hold up what comes while it works. An export is read back beside the others: it takes a device
+        that is left over, else the processor, so that no training waits for it there; nor does it take the
+        memory that a training is about to need.
+        """
+        claimed: list[Job] = []
+        with self.database.transaction() as tx:
+            active = job_queue.with_status(tx, ACTIVE)
+            busy = {job["device"] for job in active if holds_device(job)}
+            free = [device for device in self.devices if device not in busy]
+            light = not any(job["lane"] == "light" and not _in_background(job) for job in active)
+            spare = not any(job["lane"] == "light" for job in active)  # for measuring
+            beside = not any(job["lane"] == "beside" for job in active)
+            for job in sorted(self._ready(tx, at), key=_turn):
+                if job["lane"] == "device" and free:
+                    device = free.pop(0)
+                elif job["lane"] == "beside" and beside:
+                    accelerators = [name for name in free if name != PROCESSOR]
+                    if not accelerators and not _leaves_room(tx, [*active, *claimed]):
+                        continue
+                    device, beside = (accelerators or [PROCESSOR])[0], False
+                elif job["lane"] == "light" and _in_background(job) and spare:
+                    device, spare = "cpu", False
+                elif job["lane"] == "light" and not _in_background(job) and light:
+                    device, light, spare = "cpu", False, False
+                else:
+                    continue
+                job_queue.claim(tx, job["job_id"], device, at)
+                claimed.append(job_queue.get_job(tx, job["job_id"]))
+        return claimed
+
+    def _ready(self, tx: Transaction, at: float) -> list[WaitingJob]:
+        """Queued jobs for which all that they wait for is finished; those for which that can't come fail."""
+        waiting = job_queue.waiting(tx)
+        others = {name for job in waiting if not job["ready"] for name in job["after_jobs"]}
+        before = job_queue.statuses(tx, others)
+        for job in waiting:
+            for job_id in () if job["ready"] else job["after_jobs"]:
+                other = before.get(job_id)
+                if other is None or other["status"] in ("failed", "cancelled", "lost"):
+                    error = _blocked(other, job_id)
+                    job_queue.finish(tx, job["job_id"], "failed", at, error=error)
+                    if own := before.get(job["job_id"]):  # others may wait for it in turn
+                        own["status"], own["error"] = "failed", error
+                    break
+        return [job for job in waiting if job["ready"]]
+
+    def _launch(self, job: Job, at: float) -> None:
+        """Write the order and start a worker, which is yet to be seen alive."""
+        try:
+            order = self.handlers.write_order(self.database, self.home, job)
+            self.launcher.start(order.path, job["kind"])
+        except (OSError, TunebenchError) as error:  # a full disk, a data set that was deleted
+            self._end(job, at, Ending("failed", error=describe(error)))
+        self._launched[job["job_id"]] = at
+
+
+def _ending(job: Job, folder: JobDir, outcome: Outcome) -> Ending:
+    """What the worker wrote last; where it stopped though nobody cancelled the job, with what made it."""
+    ending = of_result(outcome)
+    if ending.status == "cancelled" and not ending.error and not job["cancel_requested_at"]:
+        return Ending("cancelled", error=stopped_from_outside(job, folder))
+    return ending
+
+
+def _halt_words(job: Job) -> str:
+    return f"Its process is halted (SIGSTOP); `kill -CONT {job['pid']}` lets it go on"
+
+
+def holds_device(job: Job) -> bool:
+    """Whether it has the device that it works on for itself; the processor is shared with jobs beside."""
+    return job["lane"] == "device" or (job["lane"] == "beside" and job["device"] != PROCESSOR)
+
+
+def memory_of(pid: int | None) -> int:
+    """Bytes that a process holds; 0 where there is none."""
+    if pid is None:
+        return 0
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _leaves_room(db: Queryable, active: Sequence[Job]) -> bool:
+    """Whether a job may load models on the processor beside these: what they may take yet, by what they said
+    before they began, leaves MIN_LEFT of the machine's memory."""
+    if not active:
+        return True
+    most = [(runs.most_memory_gib(db, job["job_id"]) or 0.0) * GIB for job in active]
+    yet = sum(max(0.0, gib - memory_of(job["pid"])) for gib, job in zip(most, active, strict=True))
+    memory = psutil.virtual_memory()
+    return bool(memory.available - yet >= MIN_LEFT * memory.total)
+
+
+def _turn(job: WaitingJob) -> tuple[bool, bool]:
+    """What gives way to others comes after them."""
+    return job["lane"] == "beside", _in_background(job)
+
+
+def _in_background(job: Job | WaitingJob) -> bool:
+    return JOB_KINDS[job["kind"]].in_background
+
+
+def _blocked(other: JobState | None, job_id: str) -> ErrorDocument:
+    title = other["title"] if other else job_id
+    what = other["status"] if other else "deleted"
+    because = f" {other['error']['message']}" if other and other["error"] else ""
+    return {
+        "error": "StateError",
+        "message": f"It waited for “{title}”, which was {what}.{because}".replace("was failed", "failed"),
+        "fix": "Put that right, then resume this.",
+        "field": "",
+    }

@@ -1,1 +1,0 @@
-"""The playground of the engine: the process that holds models, whose turn it is, what is kept."""

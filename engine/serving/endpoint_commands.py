@@ -1,0 +1,225 @@
+"""The commands about endpoints and their keys. What they want is done by the supervisor's next step, but a
+key opens, or opens nothing any more, from the moment that its command has answered."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from engine.server import audit_log
+from engine.server.command import MADE, Command
+from engine.server.file_removal import remove_noted
+from engine.serving.endpoint_folders import EndpointFolder, served_config, tell_keys
+from store.core.errors import ConfigError, ForbiddenError, StateError
+from store.core.home import Home
+from store.core.rights import RIGHTS
+from store.core.schemas import Person
+from store.db.database import Database, Queryable, Transaction
+from store.http.access import hashed, new_secret
+from store.http.schemas import Done
+from store.jobs import job_queue
+from store.monitoring import monitors
+from store.serving import endpoints
+from store.serving.config import (
+    FIRST_PORT,
+    ChangeEndpoint,
+    EndpointSettings,
+    KeyName,
+    MakeEndpoint,
+    NamedEndpoint,
+    NewKey,
+)
+from store.serving.schemas import EndpointKeyMade, EndpointMade, EndpointRow
+
+KEY = "tbe_"  # what keys of endpoints begin with
+MOST_KEYS = 1000
+PORTS = 200
+
+
+class EndpointCommands:
+    """The commands over one store."""
+
+    def __init__(self, database: Database, home: Home, clock: Callable[[], float]) -> None:
+        self.database, self.home, self.clock = database, home, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        by_endpoint = audit_log.by_endpoint
+        return {
+            "make_endpoint": Command(MakeEndpoint, self.make_endpoint, MADE, makes_work=True, by_person=True),
+            "change_endpoint": Command(ChangeEndpoint, self.change_endpoint, by_endpoint, by_person=True),
+            "start_endpoint": Command(NamedEndpoint, self.start_endpoint, by_endpoint, makes_work=True),
+            "stop_endpoint": Command(NamedEndpoint, self.stop_endpoint, by_endpoint),
+            "delete_endpoint": Command(NamedEndpoint, self.delete_endpoint, by_endpoint),
+            "make_key": Command(NewKey, self.make_key, by_endpoint, by_person=True),
+            "revoke_key": Command(KeyName, self.revoke_key, audit_log.by_endpoint_key, by_person=True),
+        }
+
+    def make_endpoint(self, body: MakeEndpoint, person: Person) -> EndpointMade:
+        """A new endpoint, refused where one of its subjects can't be served."""
+        now = self.clock()
+        settings = EndpointSettings.parse(body.model_dump(exclude={"name", "start", "with_key"}))
+        _check_keys_sent(settings, None, person)
+        with self.database.transaction() as tx:
+            if body.name in endpoints.names(tx):
+                raise ConfigError(
+                    f"There is an endpoint {body.name!r} already.", fix="Give another name.", field="name"
+                )
+            settings = settings.model_copy(update={"port": settings.port or _free_port(tx, settings.host)})
+            row: EndpointRow = {
+                "endpoint_id": job_queue.new_id("endpoint", now),
+                "name": body.name,
+                "wanted": "running" if body.start else "stopped",
+                "wanted_at": now,
+                "settings": settings.model_dump(),
+                "created_by": person["person_id"],
+                "created_by_name": person["name"],
+                "created_at": now,
+            }
+            served_config(tx, self.home, row)
+            endpoints.add(tx, row)
+            key = self._new_key(tx, row["endpoint_id"], person, body.with_key) if body.with_key else None
+        return {"endpoint_id": row["endpoint_id"], "name": row["name"], "key": key["key"] if key else None}
+
+    def change_endpoint(self, body: ChangeEndpoint, person: Person) -> Done:
+        """Other settings. What runs goes on until all that is new is ready."""
+        with self.database.transaction() as tx:
+            row = endpoints.get(tx, body.endpoint)
+            old = EndpointSettings.parse(row["settings"])
+            _check_keys_sent(body.settings, old, person)
+            settings = body.settings.model_copy(update={"port": body.settings.port or old.port})
+            if row["wanted"] == "running" and (settings.host, settings.port) != (old.host, old.port):
+                raise StateError(
+                    f"{row['name']} runs at {old.host}:{old.port}, which can't change meanwhile.",
+                    fix="Stop it, change it, and start it again.",
+                )
+            row["settings"] = settings.model_dump()
+            served_config(tx, self.home, row)
+            endpoints.set_settings(tx, row["endpoint_id"], row["settings"])
+        return {}
+
+    def start_endpoint(self, body: NamedEndpoint) -> Done:
+        """Have it run; of one that runs, what did not start is tried again."""
+        with self.database.transaction() as tx:
+            row = endpoints.get(tx, body.endpoint)
+            served_config(tx, self.home, row)
+            endpoints.set_wanted(tx, row["endpoint_id"], "running", self.clock())
+        return {}
+
+    def stop_endpoint(self, body: NamedEndpoint) -> Done:
+        """Have it finish what is under way, and end."""
+        with self.database.transaction() as tx:
+            endpoint_id = endpoints.get(tx, body.endpoint)["endpoint_id"]
+            endpoints.set_wanted(tx, endpoint_id, "stopped", self.clock())
+        return {}
+
+    def delete_endpoint(self, body: NamedEndpoint) -> Done:
+        """Remove one that has ended, with its keys, its log, and what the monitor keeps of it."""
+        with self.database.transaction() as tx:
+            row = endpoints.get(tx, body.endpoint)
+            folder = EndpointFolder(self.home, row["endpoint_id"])
+            if row["wanted"] == "running" or folder.process():
+                raise StateError(
+                    f"{row['name']} still runs.",
+                    fix=f"Stop it first: tunebench endpoint stop {shlex.quote(row['name'])}",
+                )
+            endpoints.delete(tx, row["endpoint_id"])
+            monitors.forget(tx, row["endpoint_id"])  # and its log is not taken in any more
+            job_queue.note_removals(tx, self.home, [folder.path])
+        remove_noted(self.database, self.home)
+        return {}
+
+    # -- keys ---------------------------------------------------------------------------------------
+
+    def make_key(self, body: NewKey, person: Person) -> EndpointKeyMade:
+        """A key in the name of whoever asks."""
+        with self.database.transaction() as tx:
+            row = endpoints.get(tx, body.endpoint)
+            made = self._new_key(
+                tx, row["endpoint_id"], person, body.name, body.requests_per_minute, body.tokens_per_day
+            )
+        self._tell_keys(row["endpoint_id"])
+        return made
+
+    def _new_key(
+        self, tx: Transaction, endpoint_id: str, person: Person, name: str, *quotas: int | None
+    ) -> EndpointKeyMade:
+        working = [key for key in endpoints.keys_of_endpoint(tx, endpoint_id) if key["revoked_at"] is None]
+        if len(working) >= MOST_KEYS:
+            raise StateError(
+                f"There are {len(working):,} keys, as many as one endpoint may have.", fix="Revoke some."
+            )
+        now, secret = self.clock(), KEY + new_secret()
+        key_id = job_queue.new_id("key", now)
+        requests, tokens = quotas or (None, None)
+        endpoints.add_key(
+            tx,
+            {
+                "key_id": key_id,
+                "endpoint_id": endpoint_id,
+                "person_id": person["person_id"],
+                "person_name": person["name"],
+                "name": name,
+                "secret": hashed(secret),
+                "requests_per_minute": requests,
+                "tokens_per_day": tokens,
+                "created_at": job_queue.utc(now),
+            },
+        )
+        return {"key_id": key_id, "key": secret}
+
+    def revoke_key(self, body: KeyName, person: Person) -> Done:
+        """It opens nothing from now on, and what it has under way ends."""
+        with self.database.transaction() as tx:
+            key = endpoints.get_key(tx, body.key)
+            if key["person_id"] != person["person_id"] and "govern" not in RIGHTS[person["role"]]:
+                raise ForbiddenError(
+                    f"This key is {key['person_name']}'s.", fix="Its owner and admins can revoke it."
+                )
+            endpoints.revoke_key(tx, body.key, job_queue.utc(self.clock()))
+        self._tell_keys(key["endpoint_id"])
+        return {}
+
+    def _tell_keys(self, endpoint_id: str) -> None:
+        """To a gateway that runs. Where its folder can't be written, the supervisor says so and tries on."""
+        folder = EndpointFolder(self.home, endpoint_id)
+        if folder.process():
+            with suppress(OSError):
+                tell_keys(self.database, folder)
+
+
+def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, person: Person) -> None:
+    """Raise ForbiddenError where somebody who is no admin has a variable of this machine's environment sent
+    to an address that did not get it before."""
+    new = settings.keys_sent - (old.keys_sent if old else frozenset())
+    if new and "govern" not in RIGHTS[person["role"]]:
+        address, variable = sorted(new)[0]
+        raise ForbiddenError(
+            f"key_env sends a variable of this machine to another: {variable} to {address}.",
+            fix="Ask an admin to set it.",
+            field="key_env",
+        )
+
+
+def _free_port(db: Queryable, host: str) -> int:
+    """The first port that neither another endpoint nor another program has."""
+    taken = {row["settings"].get("port") for row in endpoints.listed(db)}
+    for port in range(FIRST_PORT, FIRST_PORT + PORTS):
+        if port not in taken and _is_free(host, port):
+            return port
+    raise StateError(
+        f"No port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1} is free.", fix="Give one with --port."
+    )
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,341 @@
+"""The folders of endpoints: what the engine writes into them, and what gateways say in them.
+
+What people wrote becomes what a gateway is told: subjects become files, adapters of one base share a backend.
+Invariant: a gateway knows its folder alone, and goes on without the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json, write_json
+from store.core.model_schemas import ModelNote
+from store.core.processes import ProcessRecord, read_record
+from store.db.database import Queryable
+from store.http.access import is_loopback
+from store.people import settings
+from store.registry import model_versions
+from store.runs import runs
+from store.serving import endpoints
+from store.serving.config import EndpointSettings, RouteChoice
+from store.serving.schemas import (
+    BackendContent,
+    EndpointConfig,
+    EndpointRoute,
+    EndpointRow,
+    EndpointState,
+    LabelSettings,
+    RequestLine,
+    ServedBackend,
+    ServedModel,
+)
+
+TAIL_BYTES = 256 * 1024
+_telling_keys = threading.Lock()
+
+
+class EndpointFolder:
+    """Paths and documents of one endpoint (docs/serving.md)."""
+
+    def __init__(self, home: Home, endpoint_id: str) -> None:
+        self.path = home.endpoints / endpoint_id
+
+    def create(self) -> None:
+        """Readable by this user alone."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def process(self) -> ProcessRecord | None:
+        """The gateway's process, where it is there."""
+        try:
+            record = read_record(self.path / "gateway.json")
+        except (OSError, ValueError):
+            return None
+        return record if record and record.process() else None
+
+    def tell(self, name: str, document: Any) -> bool:
+        """Replace a document where it is another; whether it was."""
+        path = self.path / name
+        if _read(path) == json.loads(json.dumps(document)):
+            return False
+        self.create()
+        write_json(path, document)
+        os.chmod(path, 0o600)
+        return True
+
+    def config(self) -> EndpointConfig | None:
+        """What the gateway is told; None before it was told anything."""
+        config: EndpointConfig | None = _read(self.path / "config.json")
+        return config
+
+    def state(self) -> EndpointState | None:
+        """How the gateway stands, or stood last."""
+        state: EndpointState | None = _read(self.path / "state.json")
+        return state
+
+    def failure(self) -> Any:
+        """Why a gateway could not start: {"at", "error"}."""
+        return _read(self.path / "failed.json")
+
+    def last_requests(self, count: int) -> list[RequestLine]:
+        """The newest lines of the log, newest first, as far as the end of its newest file has them."""
+        files = sorted((self.path / "log").glob("requests-*.jsonl"))
+        if not files:
+            return []
+        with open(files[-1], "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL_BYTES))
+            lines = file.read().split(b"\n")
+        whole = lines[1 if size > TAIL_BYTES else 0 : -1]
+        return [json.loads(line) for line in reversed(whole[-count:])]
+
+    def log_tail(self) -> str:
+        """The last line of what the gateway said."""
+        try:
+            text = (self.path / "gateway.log").read_bytes()[-4000:].decode("utf-8", "replace").strip()
+        except OSError:
+            return ""
+        return text.splitlines()[-1][:300] if text else ""
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return None
+
+
+def check_not_served(db: Queryable, home: Home, folder: Path, what: str) -> None:
+    """Raise StateError where an endpoint that is to run uses files in a folder, with the endpoint's name."""
+    for row in endpoints.listed(db):
+        config = EndpointFolder(home, row["endpoint_id"]).config()
+        if row["wanted"] != "running" or config is None:
+            continue
+        for backend in config["backends"]:
+            used = [backend["model"], *(adapter["folder"] for adapter in backend["adapters"])]
+            if any(Path(path).is_absolute() and Path(path).is_relative_to(folder) for path in used):
+                raise StateError(
+                    f"The endpoint {row['name']} serves {what}.",
+                    fix=f"Stop it first with: tunebench endpoint stop {shlex.quote(row['name'])}",
+                )
+
+
+def tell_keys(database: Queryable, folder: EndpointFolder) -> None:
+    """Have the gateway take the keys that the store has now. Commands and the supervisor do so, one after the
+    other: else one that read before a key was made, or revoked, could write after."""
+    with _telling_keys:
+        keys = endpoints.keys_for_gateway(database, folder.path.name)
+        folder.tell("keys.json", {"keys": keys})
+
+
+EVERYWHERE = ("0.0.0.0", "::")
+SHARED_METHODS = ("lora", "dora", "rslora", "pissa", "qlora")  # whose adapters one base holds several of
+
+
+@dataclass(frozen=True)
+class ServedSubject:
+    """What a subject is now: how it is called, its weights, and its adapter where it has one."""
+
+    version: str
+    engine: Literal["worker", "llama.cpp", "remote"]
+    model: str
+    adapter: str | None = None
+    shared: bool = False  # its base may hold other adapters too
+    choice: RouteChoice | None = None  # of an address
+
+
+def resolved(db: Queryable, home: Home, route: RouteChoice) -> ServedSubject:
+    """What a route's subject is. Raises NotFoundError, StateError and ConfigError that name it."""
+    subject = route.subject
+    if route.is_address:
+        assert route.remote
+        settings.address_policy(db, home).check(subject, "subject")
+        return ServedSubject(f"{route.remote.model} at {subject}", "remote", route.remote.model, choice=route)
+    if model_versions.is_reference(subject):
+        version = model_versions.get_version(db, subject)
+        folder = home.path / version["folder"]
+        base = version["base_model"] if version["adapter"] else None
+        return _of_folder(f"{version['name']}@{version['version']}", folder, home, base)
+    own = home.models / subject
+    if own.is_dir() and Path(subject).name == subject:
+        of_gguf = not (own / "config.json").exists() and any(own.glob("*.gguf"))
+        return _of_folder(subject, own, home, None) if of_gguf else ServedSubject(subject, "worker", subject)
+    path = Path(subject).expanduser()
+    if path.is_absolute() and path.exists():
+        return _of_folder(path.name, path, home, None)
+    return _of_run(db, home, subject)
+
+
+def _of_run(db: Queryable, home: Home, name: str) -> ServedSubject:
+    try:
+        run = runs.one_run(db, name)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"There is no run, model, registered version or file {name!r} to serve.",
+            fix="Give a run's name, a model of the home folder, NAME@production, a path, or https://HOST/v1.",
+        ) from error
+    folder = JobDir(home.jobs / run["run_id"])
+    if not (folder.model / "tunebench.json").exists():
+        raise StateError(
+            f"{run['name']} is {run['status']} and has left no model.", fix="Serve a run that has finished."
+        )
+    return _of_folder(run["name"], folder.model, home, None)
+
+
+def _of_folder(version: str, path: Path, home: Home, base: str | None) -> ServedSubject:
+    """A GGUF file, a folder with one, an adapter or whole weights."""
+    if not path.exists():
+        raise StateError(
+            f"The files of {version} are gone: {path}.", fix="Serve another version, or register it anew."
+        )
+    files = [path] if path.is_file() else sorted(path.glob("*.gguf"))
+    if files and files[0].suffix == ".gguf":
+        if len(files) > 1:
+            raise ConfigError(
+                f"{path} has {len(files)} GGUF files.", fix=f"Name one, such as {files[0]}.", field="subject"
+            )
+        return ServedSubject(version, "llama.cpp", str(files[0]))
+    if path.is_file():
+        raise ConfigError(f"{path} is neither a folder nor a GGUF file.", field="subject")
+    if not (path / "adapter_config.json").exists():
+        return ServedSubject(version, "worker", str(path))
+    note: ModelNote | None = read_json(path / "tunebench.json")
+    if note and note.get("own_base"):
+        beneath = path / "base"  # as registered; a run's lies beside its model
+        base = str(beneath if beneath.is_dir() else path.parent / "base")
+    base = base or (note["base_model"] if note else None)
+    base = base or read_json(path / "adapter_config.json").get("base_model_name_or_path")
+    if not base:
+        raise ConfigError(
+            f"The adapter {path} does not say what it belongs to.",
+            fix="Write base_model_name_or_path into its adapter_config.json.",
+            field="subject",
+        )
+    classifier = bool(note and "labels" in note)
+    shared = not classifier and bool(note and note["method"] in SHARED_METHODS and not note["held"])
+    return ServedSubject(version, "worker", base, str(path), shared)
+
+
+class _Backends:
+    """Backends as routes ask for them, adapters of one base together."""
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        self._settings = settings
+        self._drafts: dict[str, BackendContent] = {}
+
+    def place(self, subject: ServedSubject) -> tuple[str, str]:
+        """The draft that answers for a subject, and the name by which it is asked."""
+        shares = subject.adapter is None or subject.shared
+        about: list[Any] = [subject.engine, subject.model, None if shares else subject.adapter]
+        if subject.choice:
+            about += [
+                subject.choice.subject,
+                subject.choice.remote.model_dump() if subject.choice.remote else 0,
+            ]
+        key = json.dumps(about, sort_keys=True)
+        draft = self._drafts.setdefault(key, self._new(subject))
+        if subject.engine == "remote":
+            return key, subject.model
+        if subject.adapter is None:
+            if subject.version not in draft["names"]:
+                draft["names"].append(subject.version)
+            return key, subject.version
+        for adapter in draft["adapters"]:
+            if adapter["folder"] == subject.adapter:
+                return key, adapter["name"]
+        draft["adapters"].append({"name": subject.version, "folder": subject.adapter})
+        return key, subject.version
+
+    def _new(self, subject: ServedSubject) -> BackendContent:
+        settings, choice = self._settings, subject.choice
+        remote = choice.remote if choice else None
+        labels: LabelSettings = {"temperature": settings.temperature, "threshold": settings.threshold}
+        return {
+            "engine": subject.engine, "model": subject.model, "adapters": [], "names": [],
+            "dtype": settings.dtype, "threads": settings.threads, "max_streams": settings.max_streams,
+            "max_tokens": settings.tokens_in_memory, "most_answer": settings.limits.max_tokens,
+            "context": settings.context,
+            "labels": labels if subject.engine == "worker" else None,  # no other engine gives any
+            "url": choice.subject if choice else None,
+            "key_env": (remote.key_env or None) if remote else None,
+            "capabilities": {
+                "engine": "remote", "version": "", "kinds": remote.kinds, "fields": remote.fields,
+                "context": remote.context, "template": True, "models": [remote.model],
+            } if remote else None,
+        }  # fmt: skip
+
+    def finished(self) -> dict[str, ServedBackend]:
+        """By draft, each with its id: a digest of all that it is told."""
+        backends: dict[str, ServedBackend] = {}
+        for key, draft in self._drafts.items():
+            digest = hashlib.sha256(json.dumps(draft, sort_keys=True).encode()).hexdigest()[:12]
+            backends[key] = {"backend_id": digest, **draft}
+        return backends
+
+
+def served_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig:
+    """What the gateway of an endpoint is told. Raises what `resolved` does."""
+    asked = EndpointSettings.parse(row["settings"])
+    drafts = _Backends(asked)
+    placed = [
+        (
+            model.name,
+            [
+                (route, subject, *drafts.place(subject))
+                for route, subject in _subjects(db, home, model.routes)
+            ],
+        )
+        for model in asked.models
+    ]
+    backends = drafts.finished()
+    models: list[ServedModel] = []
+    for name, routes in placed:
+        made = [
+            _route(route, subject, backends[key]["backend_id"], asked_as)
+            for route, subject, key, asked_as in routes
+        ]
+        models.append({"name": name, "routes": made})
+    return {
+        "endpoint_id": row["endpoint_id"],
+        "name": row["name"],
+        "asked_at": row["wanted_at"],
+        "home": str(home.path),
+        "host": asked.host,
+        "port": asked.port or 0,
+        "allow_host": [*asked.allow_host, *_own_names(asked.host)],
+        "networks": settings.networks(db),
+        "models": models,
+        "backends": list(backends.values()),
+        "limits": asked.limits.model_dump(),  # type: ignore[typeddict-item]
+        "log": asked.log.model_dump(),  # type: ignore[typeddict-item]
+    }
+
+
+def _own_names(host: str) -> list[str]:
+    """By which an endpoint that is open to other machines is asked without more being said."""
+    return [] if is_loopback(host) or host in EVERYWHERE else [host]
+
+
+def _subjects(
+    db: Queryable, home: Home, routes: list[RouteChoice]
+) -> list[tuple[RouteChoice, ServedSubject]]:
+    return [(route, resolved(db, home, route)) for route in routes]
+
+
+def _route(route: RouteChoice, subject: ServedSubject, backend_id: str, asked_as: str) -> EndpointRoute:
+    return {
+        "subject": route.subject,
+        "version": subject.version,
+        "role": route.role,
+        "share": route.share,
+        "backend_id": backend_id,
+        "asked_as": asked_as,
+    }

@@ -1,0 +1,364 @@
+"""In what form a caller gets an answer: a backend's documents as they are, or as `/v1/responses` has them.
+
+A request to `/v1/responses` becomes the same request in the words of `/v1/chat/completions`; what has none
+there is refused by its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+from engine.serving.gateway.answer_reading import AnswerSeen
+from engine.serving.gateway.request_bodies import Refusal, short
+from engine.serving.protocol.answers import JsonObject
+
+# `POST /v1/responses` as a chat: the same request, said in the words of `/v1/chat/completions`.
+#
+# Nothing is kept to be fetched or gone on with: `store` is false whatever is left out, and a whole
+# conversation comes as `input`.
+
+AS_THEY_ARE = ("model", "stream", "temperature", "top_p", "parallel_tool_calls", "user", "metadata")
+TEXT_PARTS = ("input_text", "output_text", "text")
+KEPT_ELSEWHERE = {
+    "previous_response_id": "answers are not kept, so that none can be gone on with; send the whole"
+    " conversation as input",
+    "conversation": "conversations are not kept; send the whole of one as input",
+    "store": "answers are not kept to be fetched later; leave store out, or set it to false",
+    "background": "answers are not kept to be fetched later; stream them",
+}
+NOTHING: Mapping[str, object] = {
+    "background": False, "include": [], "stream_options": {"include_obfuscation": False},
+}  # fmt: skip
+USUAL_VERBOSITY = (None, "medium")
+
+
+def chat_of(body: JsonObject) -> JsonObject:
+    """The request as a chat's body. Raises Refusal for what a chat can't say, by its name."""
+    chat: JsonObject = {"model": body["model"]} if "model" in body else {}
+    if "input" not in body:
+        raise Refusal(400, "missing_parameter", "input is missing.", param="input")
+    chat["messages"] = _messages(body)
+    for name, value in body.items():
+        if name in AS_THEY_ARE:
+            chat[name] = value
+        elif name == "max_output_tokens":
+            chat["max_tokens"] = value
+        elif name == "tools":
+            chat["tools"] = [_tool(tool) for tool in value] if isinstance(value, list) else value
+        elif name == "tool_choice":
+            chat["tool_choice"] = _choice(value)
+        elif name == "text":
+            _add_format(chat, value)
+        elif name not in ("input", "instructions") and NOTHING.get(name, body) != value:
+            why = KEPT_ELSEWHERE.get(name, "it means nothing here, so it is refused rather than ignored")
+            raise Refusal(400, "unsupported_parameter", f"{short(name)}: {why}.", param=short(name))
+    return chat
+
+
+def _messages(body: JsonObject) -> list[JsonObject]:
+    instructions, asked = body.get("instructions"), body["input"]
+    messages: list[JsonObject] = []
+    if instructions is not None:
+        if not isinstance(instructions, str):
+            raise _wrong("instructions has to be a text", "instructions")
+        messages.append({"role": "system", "content": instructions})
+    if isinstance(asked, str):
+        return [*messages, {"role": "user", "content": asked}]
+    if not isinstance(asked, list) or not asked:
+        raise _wrong("input has to be a text or a list of items", "input")
+    for place, item in enumerate(asked):
+        _add_item(messages, item, f"input[{place}]")
+    return messages
+
+
+def _add_item(messages: list[JsonObject], item: object, where: str) -> None:
+    kind = item.get("type", "message") if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(kind, str):
+        raise _wrong(f"{where} is no item", "input")
+    if kind == "message":
+        messages.append({"role": item.get("role"), "content": _content(item.get("content"))})
+    elif kind == "function_call":
+        function = {name: item.get(name) for name in ("name", "arguments")}
+        call = {"id": item.get("call_id"), "type": "function", "function": function}
+        if messages and messages[-1]["role"] == "assistant":  # one answer: its text, then its calls
+            messages[-1].setdefault("tool_calls", []).append(call)
+        else:
+            messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+    elif kind == "function_call_output":
+        content = _content(item.get("output"))
+        messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
+    else:
+        raise _wrong(f"{where} is of the type {short(kind)}, which no answer here has", "input")
+
+
+def _content(content: Any) -> Any:
+    """Texts in a chat's form; what else there is, as it came: who can read it says so."""
+    if not isinstance(content, list):
+        return content
+    return [
+        {"type": "text", "text": part.get("text")}
+        if isinstance(part, dict) and part.get("type") in TEXT_PARTS
+        else part
+        for part in content
+    ]
+
+
+def _tool(tool: Any) -> Any:
+    if not isinstance(tool, dict) or tool.get("type") != "function":
+        return tool  # refused with those of a chat
+    return {"type": "function", "function": {name: tool[name] for name in tool if name != "type"}}
+
+
+def _choice(choice: Any) -> Any:
+    if isinstance(choice, dict) and choice.get("type") == "function":
+        return {"type": "function", "function": {"name": choice.get("name")}}
+    return choice
+
+
+def _add_format(chat: JsonObject, text: Any) -> None:
+    """`text.format`, of which a chat has the schema in an object of its own."""
+    usual = isinstance(text, dict) and text.get("verbosity") in USUAL_VERBOSITY
+    if not usual or not {*text} <= {"format", "verbosity"}:
+        raise _wrong("text has to be an object with format alone", "text")
+    wanted = text.get("format")
+    if wanted is None or wanted == {"type": "text"}:
+        return
+    if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
+        schema = {name: wanted[name] for name in wanted if name != "type"}
+        wanted = {"type": "json_schema", "json_schema": schema}
+    chat["response_format"] = wanted
+
+
+def _wrong(message: str, param: str) -> Refusal:
+    return Refusal(400, "invalid_value", f"{message}.", param=param)
+
+
+ECHOED: Mapping[str, object] = {  # of a request, and what stands in an answer where it is left out
+    "instructions": None, "max_output_tokens": None, "metadata": {}, "parallel_tool_calls": True,
+    "temperature": 1.0, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [],
+    "top_p": 1.0, "user": None,
+}  # fmt: skip
+
+OWN_NAMES = {"messages": "input", "max_tokens": "max_output_tokens", "response_format": "text"}
+
+
+def compact(document: Mapping[str, Any]) -> bytes:
+    """As JSON. Raises ValueError and RecursionError for what can't be sent."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class AnswerForm:
+    """The backend's own, which is the protocol's."""
+
+    def asked(self, body: JsonObject) -> JsonObject:
+        """The request as backends are asked it. Raises Refusal."""
+        return body
+
+    def whole(self, document: JsonObject) -> bytes:
+        """An answer in one piece."""
+        return compact(document)
+
+    def events(self, document: JsonObject) -> bytes:
+        """What a chunk of a stream is."""
+        return b"data: " + compact(document) + b"\n\n"
+
+    def refused(self, content: str) -> bytes:
+        """What a backend says that is wrong with the request."""
+        return content.encode()
+
+    def closing(self, seen: AnswerSeen, head: JsonObject) -> bytes:
+        """The end of a stream. head: id, model and time, as its documents have them."""
+        return b"data: [DONE]\n\n"
+
+    def failed(self, refusal: Refusal) -> bytes:
+        """In the place of the rest of a stream."""
+        return refusal.event()
+
+    def param(self, name: str | None) -> str | None:
+        """A field as the caller knows it."""
+        return name
+
+
+class ResponsesForm(AnswerForm):
+    """That of `/v1/responses`: items of output, and named events, each with its number."""
+
+    def __init__(self) -> None:
+        self._echo: JsonObject = {}
+        self._head: JsonObject = {}
+        self._numbers = 0
+        self._reason: str | None = None
+        self._beside: JsonObject = {}  # what a classifier has beside its answer
+        self._output: list[JsonObject] = []
+        self._open: list[int] = []  # places in the output of the items that grow
+        self._calls: dict[int, int] = {}  # such places, by the calls' own in the answer
+
+    def asked(self, body: JsonObject) -> JsonObject:
+        self._echo = {name: body.get(name, usual) for name, usual in ECHOED.items()}
+        return chat_of(body)
+
+    def whole(self, document: JsonObject) -> bytes:
+        self._begin(document)
+        usage = document.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        for choice in _first_choice(document):
+            message = choice.get("message")
+            list(self._grow(message if isinstance(message, dict) else {}))
+            self._reason = choice.get("finish_reason")
+        list(self._close())
+        self._note_beside(document)
+        return compact(self._response(usage.get("prompt_tokens"), usage.get("completion_tokens")))
+
+    def events(self, document: JsonObject) -> bytes:
+        events: list[bytes] = []
+        if not self._head:
+            self._begin(document)
+            begun = self._response(None, None) | {"status": "in_progress"}
+            events += [
+                self._event(kind, response=begun) for kind in ("response.created", "response.in_progress")
+            ]
+        for choice in _first_choice(document):
+            delta = choice.get("delta")
+            events += self._grow(delta if isinstance(delta, dict) else {})
+            self._reason = choice.get("finish_reason") or self._reason
+        self._note_beside(document)
+        return b"".join(events)
+
+    def refused(self, content: str) -> bytes:
+        try:
+            document = json.loads(content)
+            error = document["error"]
+            error["param"] = self.param(error["param"])
+            return compact(document)
+        except (ValueError, RecursionError, TypeError, KeyError, AttributeError):  # it names no field
+            return content.encode()
+
+    def closing(self, seen: AnswerSeen, head: JsonObject) -> bytes:
+        events = [b"" if self._head else self.events(head), *self._close()]
+        response = self._response(seen.prompt_tokens, seen.completion_tokens)
+        return b"".join([*events, self._event(f"response.{response['status']}", response=response)])
+
+    def failed(self, refusal: Refusal) -> bytes:
+        error = {"code": refusal.code, "message": refusal.message, "param": refusal.param}
+        return self._event("error", **error, error=json.loads(refusal.body())["error"])
+
+    def param(self, name: str | None) -> str | None:
+        field = (name or "").partition(".")[0]  # what is inside it has other places in the caller's request
+        return OWN_NAMES.get(field, name)
+
+    def _begin(self, document: JsonObject) -> None:
+        self._head = {
+            "id": document["id"],
+            "object": "response",
+            "created_at": document.get("created"),
+            "model": document["model"],
+        }
+
+    def _note_beside(self, document: JsonObject) -> None:
+        if "classification" in document:
+            self._beside = {"classification": document["classification"]}
+
+    def _grow(self, piece: JsonObject) -> Iterator[bytes]:
+        """More of the answer: its text, then its calls, whole or in pieces, which may take turns."""
+        if isinstance(text := piece.get("content"), str) and text:
+            at = self._message
+            if at is None:
+                at = yield from self._open_message()
+            self._output[at]["content"][0]["text"] += text
+            yield self._item_event(at, "response.output_text.delta", delta=text, content_index=0, logprobs=[])
+        calls = piece.get("tool_calls")
+        for place, call in enumerate(calls if isinstance(calls, list) else ()):
+            if isinstance(call, dict) and isinstance(call.get("function"), dict):
+                yield from self._grow_call(call, call.get("index", place))
+
+    def _grow_call(self, call: JsonObject, index: Any) -> Iterator[bytes]:
+        function, call_id = call["function"], call.get("id")
+        at = self._calls.get(index) if isinstance(index, int) else None
+        if at is None:
+            if not isinstance(call_id, str) or not isinstance(index, int):
+                return
+            at = self._calls[index] = yield from self._open_call(call_id, str(function.get("name") or ""))
+        item, arguments = self._output[at], function.get("arguments")
+        item["name"] = item["name"] or str(function.get("name") or "")
+        if isinstance(arguments, str) and arguments:
+            item["arguments"] += arguments
+            yield self._item_event(at, "response.function_call_arguments.delta", delta=arguments)
+
+    def _open_message(self) -> Generator[bytes, None, int]:
+        item_id = f"msg_{str(self._head['id']).removeprefix('resp_')}_{len(self._output)}"
+        message: JsonObject = {"id": item_id, "type": "message", "role": "assistant"}
+        message |= {"status": "in_progress", "content": []}
+        at = yield from self._add(message)
+        part: JsonObject = {"type": "output_text", "text": "", "annotations": []}
+        message["content"] = [part]
+        yield self._item_event(at, "response.content_part.added", content_index=0, part=part)
+        return at
+
+    def _open_call(self, call_id: str, name: str) -> Generator[bytes, None, int]:
+        if (message := self._message) is not None:
+            yield from self._close_item(message)
+        call = {"id": f"fc_{call_id}", "type": "function_call", "status": "in_progress", "call_id": call_id,
+                "name": name, "arguments": ""}  # fmt: skip
+        return (yield from self._add(call))
+
+    def _add(self, item: JsonObject) -> Generator[bytes, None, int]:
+        at = len(self._output)
+        self._output.append(item)
+        self._open.append(at)
+        yield self._event("response.output_item.added", output_index=at, item=item)
+        return at
+
+    @property
+    def _message(self) -> int | None:
+        """The place of the message that grows."""
+        return next((at for at in self._open if self._output[at]["type"] == "message"), None)
+
+    def _close(self) -> Iterator[bytes]:
+        """End the items that grow."""
+        for at in [*self._open]:
+            yield from self._close_item(at)
+
+    def _close_item(self, at: int) -> Iterator[bytes]:
+        self._open.remove(at)
+        item = self._output[at]
+        item["status"] = "incomplete" if self._reason == "length" else "completed"
+        if item["type"] == "message":
+            (part,) = item["content"]
+            done = {"content_index": 0, "text": part["text"], "logprobs": []}
+            yield self._item_event(at, "response.output_text.done", **done)
+            yield self._item_event(at, "response.content_part.done", content_index=0, part=part)
+        else:
+            done = {"arguments": item["arguments"], "name": item["name"]}
+            yield self._item_event(at, "response.function_call_arguments.done", **done)
+        yield self._event("response.output_item.done", output_index=at, item=item)
+
+    def _item_event(self, at: int, kind: str, **fields: Any) -> bytes:
+        return self._event(kind, item_id=self._output[at]["id"], output_index=at, **fields)
+
+    def _event(self, kind: str, **fields: Any) -> bytes:
+        document = {"type": kind, "sequence_number": self._numbers, **fields}
+        self._numbers += 1
+        return b"event: " + kind.encode() + b"\ndata: " + compact(document) + b"\n\n"
+
+    def _response(self, read: int | None, written: int | None) -> JsonObject:
+        cut = self._reason == "length"
+        usage = None
+        if read is not None or written is not None:
+            usage = {
+                "input_tokens": read or 0, "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": written or 0, "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": (read or 0) + (written or 0),
+            }  # fmt: skip
+        return self._head | self._echo | self._beside | {
+            "status": "incomplete" if cut else "completed", "error": None,
+            "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+            "output": self._output, "previous_response_id": None, "store": False, "truncation": "disabled",
+            "usage": usage,
+        }  # fmt: skip
+
+
+def _first_choice(document: JsonObject) -> list[JsonObject]:
+    choices = document.get("choices")
+    listed = choices if isinstance(choices, list) else []
+    return [choice for choice in listed if isinstance(choice, dict) and choice.get("index", 0) == 0][:1]

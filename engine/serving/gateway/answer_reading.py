@@ -1,0 +1,239 @@
+"""What a line of the log says of an answer, read from its documents: whole ones, or the events of a
+stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
+
+from engine.models.tokenization.tool_turns import StoredCall, call_text, stored
+from engine.serving.protocol.answers import (
+    LOGPROBS_COMMENT,
+    JsonObject,
+    LogprobTally,
+    read_tally,
+    tools_as_shown,
+)
+from store.serving.schemas import RequestKind
+
+DONE = b"[DONE]"
+MAX_EVENT_BYTES = 2 * 2**20
+MAX_CALLS = 128  # of one answer that are kept
+MOST = 1e300  # beyond it, and where it is none at all, a number is odd
+
+
+class AnswerSeen:
+    """What was seen of one answer so far. Odd documents leave gaps, and never an error: the caller gets them
+    as they are."""
+
+    def __init__(self) -> None:
+        self.prompt_tokens: int | None = None
+        self.completion_tokens: int | None = None
+        self.finish_reason: str | None = None
+        self.label: str | None = None
+        self.confidence: float | None = None
+        self.abstained = False
+        self.pieces = 0  # with text, of all choices
+        self.tally: LogprobTally | None = None  # as a process of our own tells it beside its answer
+        self.invalid_calls: int | None = None  # as that process tells; null: nobody checked
+        self._calls: dict[int, StoredCall] = {}  # of the first choice, by their places
+        self._texts: list[str] = []
+        self._logprobs: list[float] = []
+
+    @property
+    def output(self) -> str:
+        """The text of the first choice; one that calls functions as rows store it."""
+        text = "".join(self._texts)
+        calls = [self._calls[place] for place in sorted(self._calls)]
+        return call_text(text, [_with_object(call) for call in calls]) if calls else text
+
+    @property
+    def calls(self) -> int:
+        """Functions that the first choice calls."""
+        return len(self._calls)
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """Of the first choice's tokens: as it was told beside the answer, else where the answer has them."""
+        if self.tally:
+            return self.tally.mean
+        return sum(self._logprobs) / len(self._logprobs) if self._logprobs else None
+
+    @property
+    def counted(self) -> int | None:
+        """Tokens that it took, as the backend counts; None where it did not say."""
+        if self.prompt_tokens is None and self.completion_tokens is None:
+            return None
+        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
+
+    def read(self, document: Mapping[str, Any]) -> None:
+        """One document of the answer."""
+        usage = document.get("usage")
+        if isinstance(usage, dict):
+            read = usage.get("prompt_tokens", usage.get("input_tokens"))  # as /v1/systemone calls them
+            written = usage.get("completion_tokens", usage.get("output_tokens"))
+            self.prompt_tokens = _count(read, self.prompt_tokens)
+            self.completion_tokens = _count(written, self.completion_tokens)
+        choices = document.get("choices")
+        for choice in choices if isinstance(choices, list) else []:
+            if isinstance(choice, dict):
+                self.pieces += bool(_text_of(choice) or _calls_of(choice))
+                if choice.get("index", 0) == 0:
+                    self._read_choice(choice)
+        self._read_label(document)
+        if "answers" in document:
+            self._texts.append(json.dumps(document["answers"], ensure_ascii=False))
+            self._read_decision(document["answers"])
+
+    def _read_choice(self, choice: Mapping[str, Any]) -> None:
+        if text := _text_of(choice):
+            self._texts.append(text)
+        for place, call in enumerate(_calls_of(choice)):
+            self._read_call(place, call)
+        if isinstance(reason := choice.get("finish_reason"), str):
+            self.finish_reason = reason
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict):
+            content, flat = logprobs.get("content"), logprobs.get("token_logprobs")
+            tokens = content if isinstance(content, list) else []
+            values = [token.get("logprob") for token in tokens if isinstance(token, dict)]
+            values += flat if isinstance(flat, list) else []
+            self._logprobs += [float(value) for value in values if _is_number(value)]
+        self._read_label(choice)
+
+    def _read_call(self, place: int, call: Mapping[str, Any]) -> None:
+        """A whole call, or a piece of one in a stream."""
+        index = call.get("index", place)
+        function = call.get("function")
+        if type(index) is not int or not 0 <= index < MAX_CALLS or not isinstance(function, dict):
+            return
+        seen = self._calls.setdefault(index, {"name": "", "arguments": ""})
+        if isinstance(call_id := call.get("id"), str):
+            seen["id"] = call_id
+        if isinstance(name := function.get("name"), str):
+            seen["name"] = seen["name"] or name
+        if isinstance(arguments := function.get("arguments"), str):
+            seen["arguments"] += arguments
+
+    def _read_label(self, document: Mapping[str, Any]) -> None:
+        """`label`, `confidence` and `abstained`, as classifiers have them beside the answer."""
+        own = document.get("classification")
+        own = own if isinstance(own, dict) else document
+        if "label" not in own and "abstained" not in own:
+            return
+        label, confidence = own.get("label"), own.get("confidence")
+        self.label = label if isinstance(label, str) else None
+        self.confidence = float(confidence) if _is_number(confidence) else None
+        self.abstained = own.get("abstained") is True
+
+    def _read_decision(self, answers: Any) -> None:
+        """The likeliest option, where one question was asked."""
+        entries = list(answers.values()) if isinstance(answers, dict) else []
+        if len(entries) != 1 or not isinstance(entries[0], dict):
+            return
+        entry, chances = entries[0], entries[0].get("probabilities")
+        if _is_number(yes := entry.get("noul")):
+            chances = {"true": yes, "false": 1 - yes}
+        if isinstance(chances, dict) and chances and all(_is_number(value) for value in chances.values()):
+            self.abstained = entry.get("abstained") is True
+            best = max(chances, key=lambda option: chances[option])
+            self.label = None if self.abstained else str(best)
+            self.confidence = float(chances[best])
+
+
+def _text_of(choice: Mapping[str, Any]) -> str:
+    """That a choice has, or a piece of one."""
+    message = choice.get("message") or choice.get("delta")
+    text = message.get("content") if isinstance(message, dict) else choice.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def _calls_of(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Calls that a choice has, or pieces of them."""
+    message = choice.get("message") or choice.get("delta")
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+
+
+def _with_object(call: StoredCall) -> StoredCall:
+    """Its arguments as the object whose JSON they are; a text that is none stays one."""
+    try:
+        arguments = json.loads(call.get("arguments", ""))
+    except (ValueError, RecursionError):
+        return call
+    return {**call, "arguments": arguments}
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return type(value) in (int, float) and -MOST < value < MOST
+
+
+def _count(value: Any, before: int | None) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**31 else before
+
+
+class EventSplitter:
+    """Events of a stream out of its pieces, wherever these were cut. tally: the newest that came with one.
+    Each byte is looked at once, however small the pieces are."""
+
+    def __init__(self) -> None:
+        self._line = bytearray()  # the part of one that has come
+        self._data = bytearray()  # lines of an event's data, each with its end
+        self.tally: LogprobTally | None = None
+
+    def events(self, piece: bytes) -> Iterator[bytes]:
+        """The data of each event that is whole by now; comments are left out. Raises ValueError for one that
+        is longer than an event may be."""
+        *ends, rest = piece.split(b"\n")
+        for end in ends:
+            self._line += end
+            line = bytes(self._line).removesuffix(b"\r")
+            self._line.clear()
+            if line.startswith(b"data:"):
+                self._data += line[5:].strip() + b"\n"
+            elif line.startswith(LOGPROBS_COMMENT):
+                self.tally = read_tally(line[len(LOGPROBS_COMMENT) :].decode("latin-1"))
+            elif not line and self._data:
+                yield bytes(self._data[:-1])
+                self._data.clear()
+        self._line += rest
+        if len(self._line) + len(self._data) > MAX_EVENT_BYTES:
+            raise ValueError(f"is longer than {MAX_EVENT_BYTES // 2**20} MiB")
+
+
+def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:
+    """What was asked, as messages."""
+    if kind in ("chat", "labels") and isinstance(messages := body.get("messages"), list):
+        turns = [message for message in messages if isinstance(message, dict)]
+        return _with_tools(turns, body.get("tools"))
+    if kind == "decision":
+        asked = {name: body.get(name) for name in ("state", "questions")}
+        return [{"role": "user", "content": json.dumps(asked, ensure_ascii=False)}]
+    prompt = body.get("input" if kind == "embedding" else "prompt", "")
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
+    return [{"role": "user", "content": text}]
+
+
+def _with_tools(turns: list[JsonObject], tools: Any) -> list[JsonObject]:
+    """A conversation that calls functions as rows store it, so that it can be judged and trained on as they
+    are; any other as it came."""
+    if not tools and not any(turn.get("role") == "tool" or turn.get("tool_calls") for turn in turns):
+        return turns
+    try:
+        return [{**row} for row in stored(turns, tools_as_shown(tools or []))]
+    except (ValueError, KeyError, TypeError, AttributeError):  # one that is refused
+        return turns
+
+
+def characters(messages: list[JsonObject]) -> int:
+    """Of all texts in them."""
+    return sum(len(text) for message in messages for text in texts_of(message.get("content")))
+
+
+def texts_of(content: Any) -> list[str]:
+    """The texts of a message's content: a text, or parts of which some are texts."""
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else []
+    return [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]

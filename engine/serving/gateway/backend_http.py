@@ -1,0 +1,247 @@
+"""HTTP/1.1 to one backend, over a Unix socket or TCP, with connections that are kept.
+
+A client library takes a millisecond a call, most of what the gateway may add; this one does only what an
+answer of OpenAI's protocol needs, and gives its bytes as they come. A backend elsewhere may send whatever it
+likes: all of it has a limit, and what comes in many small parts keeps no other answer waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from store.core.addresses import PUBLIC, AddressPolicy
+from store.core.errors import ConfigError
+
+HEAD_BYTES = 64 * 1024
+MAX_STREAM_BYTES = 64 * 2**20
+MAX_ANSWER_BYTES = 16 * 2**20  # of one that is a single document: 8,192 tokens with 20 alternatives each
+MAX_ERROR_BYTES = 2**20  # of one that is no answer
+MAX_PIECES = 2**21
+MAX_INTERIM, MAX_TRAILERS = 8, 64  # heads before the answer's, headers after it
+PIECE_BYTES = 64 * 1024
+TURN_PIECES = 32  # after so many, whatever else waits in this process has its turn
+KEPT = 64  # connections
+CONNECT_SECONDS = 10.0
+_BROKEN = (
+    *(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, EOFError),
+    ConfigError,  # its address is refused
+)
+
+
+class BackendBroken(Exception):
+    """The backend can't be reached, or broke off."""
+
+
+class BackendReply:
+    """An answer whose status has come; its body is read once, in pieces."""
+
+    def __init__(
+        self, client: BackendClient, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._client, self._reader, self._writer = client, reader, writer
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self._whole = False
+
+    async def read_head(self) -> None:
+        """Status and headers. Raises BackendBroken for what is no answer of the protocol: a redirect too,
+        which is not followed, as the policy of addresses knows the one that was given alone."""
+        for _ in range(MAX_INTERIM + 1):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            status, *lines = head.decode("latin-1").split("\r\n")
+            self.status = _status_of(status)
+            if self.status >= 200:
+                break
+        if self.status != 200 and not 400 <= self.status < 600:
+            raise BackendBroken(f"it answered with status {self.status}, neither an answer nor an error")
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if colon:
+                self.headers[name.strip().lower()] = value.strip()
+
+    async def pieces(self, limit: int = MAX_STREAM_BYTES) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises BackendBroken where it breaks off or is longer than `limit`."""
+        size, count = 0, 0
+        try:
+            async for piece in self._framed():
+                size, count = size + len(piece), count + 1
+                if size > limit:
+                    raise BackendBroken(f"its answer is longer than {limit // 2**20} MiB")
+                if count > MAX_PIECES:
+                    raise BackendBroken(f"its answer came in more than {MAX_PIECES:,} pieces")
+                yield piece
+                if count % TURN_PIECES == 0:
+                    await asyncio.sleep(0)
+        except _BROKEN as error:
+            raise BackendBroken(f"it broke off ({_reason(error)})") from error
+        self._whole = True
+
+    async def _framed(self) -> AsyncIterator[bytes]:
+        """The body, as its headers say where it ends."""
+        if "chunked" in self.headers.get("transfer-encoding", "").lower():
+            while size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16):
+                async for piece in self._exactly(size):
+                    yield piece
+                await self._reader.readexactly(2)
+            for _ in range(MAX_TRAILERS):
+                if await self._reader.readuntil(b"\r\n") == b"\r\n":
+                    return
+            raise ValueError(f"more than {MAX_TRAILERS} headers after the answer")
+        if "content-length" in self.headers:
+            async for piece in self._exactly(int(self.headers["content-length"])):
+                yield piece
+            return
+        self.headers["connection"] = "close"
+        while piece := await self._reader.read(PIECE_BYTES):
+            yield piece
+
+    async def _exactly(self, size: int) -> AsyncIterator[bytes]:
+        if size < 0:
+            raise ValueError(f"a length of {size}")
+        while size:
+            piece = await self._reader.read(min(size, PIECE_BYTES))
+            if not piece:
+                raise EOFError(f"{size} bytes are missing")
+            size -= len(piece)
+            yield piece
+
+    async def body(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
+        """All of it. Raises BackendBroken."""
+        whole = bytearray()
+        async for piece in self.pieces(limit):
+            whole += piece
+        return bytes(whole)
+
+    def close(self) -> None:
+        """Keep the connection where the body was read to its end, else cut it, so that the backend stops."""
+        if self._whole and self.headers.get("connection", "").lower() != "close":
+            self._client.keep(self._reader, self._writer)
+        else:
+            self._writer.close()
+
+
+def _status_of(line: str) -> int:
+    """Of the first line of an answer. Raises BackendBroken."""
+    protocol, _, rest = line.partition(" ")
+    status = rest[:3]
+    if not (protocol.startswith("HTTP/1.") and status.isascii() and status.isdigit()):
+        raise BackendBroken("what it answers is not HTTP/1.1")
+    return int(status)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+class BackendClient:
+    """Requests to one backend: at a socket's path, or at a URL whose path is put before that of each
+    request."""
+
+    def __init__(
+        self,
+        *,
+        socket: str | None = None,
+        url: str | None = None,
+        key: str | None = None,
+        policy: AddressPolicy = PUBLIC,
+    ) -> None:
+        self._socket, self._key, self._policy = socket, key, policy
+        self._closed = False
+        parts = urlsplit(url or "http://backend")
+        self._host, self._tls = parts.hostname or "", parts.scheme == "https"
+        self._port = parts.port or (443 if self._tls else 80)
+        self._prefix = parts.path.rstrip("/").removesuffix("/v1")
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        authority = parts.netloc or "backend"
+        self._head = f"HTTP/1.1\r\nHost: {authority}\r\nContent-Type: application/json\r\n"
+        if key:
+            self._head += f"Authorization: Bearer {key}\r\n"
+
+    async def send(self, method: str, path: str, body: bytes = b"") -> BackendReply:
+        """Ask, and wait for the answer's head. Raises BackendBroken. Close the reply."""
+        head = f"{method} {self._prefix}{path} {self._head}Content-Length: {len(body)}\r\n\r\n"
+        while True:
+            kept = bool(self._idle)
+            try:
+                reader, writer = self._idle.pop() if kept else await self._connect()
+            except _BROKEN as error:
+                raise BackendBroken(f"it can't be reached ({_reason(error)})") from error
+            reply = BackendReply(self, reader, writer)
+            try:
+                writer.write(head.encode("latin-1") + body)
+                await reply.read_head()
+                return reply
+            except _BROKEN as error:
+                writer.close()
+                if not kept:  # a kept one may have been closed by the backend meanwhile
+                    raise BackendBroken(f"it broke off ({_reason(error)})") from error
+            except BaseException:  # cancelled: the backend is to stop
+                writer.close()
+                raise
+
+    async def reach(self) -> None:
+        """Connect, and hang up again. Raises BackendBroken."""
+        try:
+            _, writer = await self._connect()
+        except _BROKEN as error:
+            raise BackendBroken(f"it can't be reached ({_reason(error)})") from error
+        writer.close()
+
+    async def document(self, method: str, path: str) -> Any:
+        """A JSON answer of status 200. Raises BackendBroken."""
+        reply = await self.send(method, path)
+        try:
+            content = await reply.body()
+        finally:
+            reply.close()
+        if reply.status != 200:
+            raise BackendBroken(f"{path} answered with status {reply.status}")
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise BackendBroken(f"{path} gave no JSON") from error
+
+    def keep(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """For the next request."""
+        if len(self._idle) < KEPT and not writer.is_closing() and not self._closed:
+            self._idle.append((reader, writer))
+        else:
+            writer.close()
+
+    def close(self) -> None:
+        """Let go of the kept connections, and keep none any more."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop()[1].close()
+
+    def without_key(self, text: str) -> str:
+        """What a server says, without the key that it was sent."""
+        return text.replace(self._key, "[KEY]") if self._key else text
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            if self._socket:
+                return await asyncio.open_unix_connection(self._socket, limit=HEAD_BYTES)
+            places = await asyncio.to_thread(self._policy.places, self._host, self._port)
+            for place in places[:-1]:
+                with contextlib.suppress(OSError):
+                    return await self._open(place)
+            return await self._open(places[-1])
+
+    async def _open(self, place: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the very address that was checked; its certificate has to be of the name."""
+        if not self._tls:
+            return await asyncio.open_connection(place, self._port, limit=HEAD_BYTES)
+        return await asyncio.open_connection(
+            place,
+            self._port,
+            limit=HEAD_BYTES,
+            ssl=ssl.create_default_context(),
+            server_hostname=self._host,
+        )

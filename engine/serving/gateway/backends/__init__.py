@@ -1,1 +1,0 @@
-"""What answers: backends, their connections and places, and how an answer of theirs is read."""

@@ -1,0 +1,188 @@
+"""The log of an endpoint, and the ids that its lines are found by.
+
+Lines are appended to numbered files, each written whole before its answer ends. Ids are signed with a
+secret of the endpoint's folder: feedback names a request by its id, and no table of all ids has to be held.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from store.serving.schemas import LogPlace
+
+# The log of an endpoint: lines appended to numbered files, each written whole before its answer ends.
+#
+# `os.write` of a line takes some microseconds and lays it into the memory of the system, where a kill of this
+# process doesn't reach it. A disk that is full costs the line and never the answer: what could not be written
+# is counted, and a part of a line is taken back, so that every line of a file is whole.
+
+FILE_BYTES = 64 * 2**20
+DAY = 24 * 3600.0
+
+
+class LogFiles:
+    """`NAME-000001.jsonl` and those after it in a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        file_bytes: int = FILE_BYTES,
+        write: Callable[[int, bytes], int] = os.write,
+    ) -> None:
+        self._folder, self._name, self._file_bytes, self._write = folder, name, file_bytes, write
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.lines = self.lost = 0
+        self.error = ""
+        numbers = self._numbers()
+        self._number = numbers[-1] if numbers else 1
+        self._file, self._size = -1, 0
+        self._open()
+
+    def append(self, document: Mapping[str, Any]) -> bool:
+        """Write one line; False where it could not be written."""
+        line = (
+            json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+        )
+        try:
+            if self._file < 0:
+                self._open()
+            if self._size and self._size + len(line) > self._file_bytes:
+                self._next()
+            written = self._write(self._file, line)
+            if written < len(line):
+                os.ftruncate(self._file, self._size)
+                raise OSError("the disk took a part of a line alone")
+        except OSError as error:
+            self.lost += 1
+            self.error = error.strerror or str(error)
+            return False
+        self._size += written
+        self.lines += 1
+        return True
+
+    @property
+    def place(self) -> LogPlace:
+        """Where it ends."""
+        return {"number": self._number, "size": self._size}
+
+    def since(self, place: LogPlace, at: float) -> Iterator[Any]:
+        """The lines after a place, in their order, of files that were written to since a time."""
+        for number in self._numbers():
+            if number < place["number"] or self._path(number).stat().st_mtime < at:
+                continue
+            with open(self._path(number), "rb") as file:
+                file.seek(place["size"] if number == place["number"] else 0)
+                for line in file:
+                    yield json.loads(line)
+
+    def remove_old(self, days: int, now: float | None = None) -> None:
+        """Remove files in which nothing was written for so long; the one in use stays. So that it does not
+        hold old lines for as long as it has room, one whose first line is older than a day is left for the
+        next."""
+        at = time.time() if now is None else now
+        if self._size and self._first_at() < at - DAY:
+            self._next()
+        oldest = at - days * DAY
+        for number in self._numbers():
+            path = self._path(number)
+            if number != self._number and path.stat().st_mtime < oldest:
+                path.unlink(missing_ok=True)
+
+    def _first_at(self) -> float:
+        """When the first line of the file in use was written, as it says itself."""
+        with open(self._path(self._number), "rb") as file:
+            line = file.readline()
+        try:
+            return float(json.loads(line)["at"])
+        except (ValueError, KeyError, TypeError):
+            return 0.0  # no line of ours: the next file begins
+
+    def close(self) -> None:
+        """No more is written."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+    def _open(self) -> None:
+        try:
+            self._file = os.open(self._path(self._number), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            self._size = _whole(self._file)
+        except OSError as error:
+            self.error = error.strerror or str(error)
+            self.close()
+
+    def _next(self) -> None:
+        self.close()
+        self._number += 1
+        self._open()
+        if self._file < 0:
+            raise OSError(self.error)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{self._name}-{number:06}.jsonl"
+
+    def _numbers(self) -> list[int]:
+        names = (path.stem.rpartition("-")[2] for path in self._folder.glob(f"{self._name}-*.jsonl"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _whole(file: int) -> int:
+    """The bytes of a file up to its last line break; what a killed gateway began after it was never answered
+    for, and is cut off."""
+    size = os.fstat(file).st_size
+    end = size
+    while end:
+        begin = max(0, end - 65536)
+        block = os.pread(file, end - begin, begin)
+        place = block.rfind(b"\n")
+        if place >= 0:
+            end = begin + place + 1
+            break
+        end = begin
+    if end < size:
+        os.ftruncate(file, end)
+    return end
+
+
+_MAC = 16  # hexadecimal digits
+_PREFIXES = {"chat": "chatcmpl-", "labels": "chatcmpl-", "completion": "cmpl-", "decision": "s1-",
+             "embedding": "embd-"}  # fmt: skip
+
+
+class RequestIds:
+    """Ids signed with a secret of the endpoint's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "ids.key"
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(32))
+        except FileExistsError:
+            pass
+        self._secret = path.read_bytes()
+
+    def new(self, kind: str, prefix: str = "") -> str:
+        """An id that nobody guesses; those of one process sort by time. prefix: in place of its kind's."""
+        rest = f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
+        return f"{prefix or _PREFIXES[kind]}{rest}{self._mac(rest)}"
+
+    def made(self, request_id: str) -> bool:
+        """Whether this endpoint made it."""
+        rest = re.split("[-_]", request_id)[-1]
+        if not rest.isascii():
+            return False
+        return hmac.compare_digest(self._mac(rest[:-_MAC]), rest[-_MAC:])
+
+    def _mac(self, text: str) -> str:
+        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()[:_MAC]

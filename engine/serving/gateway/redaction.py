@@ -1,0 +1,31 @@
+"""The texts that the log keeps, without personal data and secrets where that was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.data.signals.personal_data import find
+
+
+def redacted(value: Any) -> tuple[Any, int]:
+    """Messages or a text, of any depth, with [EMAIL] and the like in place of each find; how many there
+    were."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list):
+        entries = [redacted(entry) for entry in value]
+        return [entry for entry, _ in entries], sum(places for _, places in entries)
+    if isinstance(value, dict):
+        pairs = {name: redacted(entry) for name, entry in value.items()}
+        return {name: entry for name, (entry, _) in pairs.items()}, sum(
+            places for _, places in pairs.values()
+        )
+    return value, 0
+
+
+def _text(text: str) -> tuple[str, int]:
+    parts, end, spans = [], 0, find(text)
+    for span in spans:
+        parts += [text[end : span.start], f"[{span.kind.upper()}]"]
+        end = span.end
+    return "".join([*parts, text[end:]]), len(spans)

@@ -1,0 +1,210 @@
+"""Which backend answers: by the model's name, the shares of its candidates, and whom the request is for.
+
+With what is counted of each route: requests of the last hour, and how long they took.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.serving.gateway.backend_processes import Backend
+from engine.serving.gateway.request_bodies import TOKENS, Refusal, TokenBound, bound_of, short
+from engine.serving.protocol.answers import JsonObject
+from store.serving.schemas import EndpointRoute, LastHour, RequestKind, RouteState, ServedModel
+
+HOUR = 3600.0
+MINUTES = 60
+REMEMBERED = 2000  # answers of the last hour that a p95 rests on: the newest
+
+
+class Durations:
+    """How long the newest answers of the last hour took."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._times: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)
+
+    def add(self, seconds: float) -> None:
+        """One more answer."""
+        self._times.append((self._clock(), seconds))
+
+    def p95(self) -> tuple[float | None, int]:
+        """And how many answers it rests on."""
+        oldest = self._clock() - HOUR
+        while self._times and self._times[0][0] < oldest:
+            self._times.popleft()
+        ordered = sorted(seconds for _, seconds in self._times)
+        if not ordered:
+            return None, 0
+        return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], len(ordered)
+
+
+class RouteCounts:
+    """Of one route."""
+
+    def __init__(self, model: str, route: EndpointRoute) -> None:
+        self._model, self._route = model, route
+        self.requests = self.errors = self.dropped = 0
+        self.durations = Durations()
+
+    def add(self, status: int, seconds: float) -> None:
+        """An answer, or none."""
+        self.requests += 1
+        if status >= 500:
+            self.errors += 1
+        elif status == 200:
+            self.durations.add(seconds)
+
+    def state(self) -> RouteState:
+        """For `state.json`."""
+        p95, n = self.durations.p95()
+        return {
+            "model": self._model,
+            "version": self._route["version"],
+            "role": self._route["role"],
+            "share": self._route["share"],
+            "backend_id": self._route["backend_id"],
+            "requests": self.requests,
+            "errors": self.errors,
+            "dropped": self.dropped,
+            "p95_seconds": p95,
+            "n": n,
+        }
+
+
+class HourCounts:
+    """Of the last hour, by minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._minutes: deque[tuple[int, list[int]]] = deque(maxlen=MINUTES)
+        self._durations = Durations(clock)
+
+    def add(self, status: int, seconds: float, tokens: int) -> None:
+        """A request that has ended."""
+        minute = int(self._clock() // 60)
+        if not self._minutes or self._minutes[-1][0] != minute:
+            self._minutes.append((minute, [0, 0, 0, 0]))
+        counts = self._minutes[-1][1]
+        counts[0] += 1
+        counts[1] += status >= 500
+        counts[2] += 400 <= status < 500
+        counts[3] += tokens
+        if status == 200:
+            self._durations.add(seconds)
+
+    def state(self) -> LastHour:
+        """For `state.json`."""
+        oldest = int(self._clock() // 60) - MINUTES
+        rows = [counts for minute, counts in self._minutes if minute > oldest]
+        requests, errors, refused, tokens = (
+            (sum(column) for column in zip(*rows, strict=True)) if rows else (0,) * 4
+        )
+        p95, n = self._durations.p95()
+        return {
+            "requests": requests, "errors": errors, "refused": refused, "tokens": tokens,
+            "p95_seconds": p95, "n": n,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route with what answers on it, and how it has fared."""
+
+    document: EndpointRoute
+    backend: Backend
+    counts: RouteCounts
+
+    @property
+    def can_answer(self) -> bool:
+        return self.backend.phase == "ready"
+
+
+class ModelRoutes:
+    """All routes of one name."""
+
+    def __init__(self, model: ServedModel, backends: Mapping[str, Backend]) -> None:
+        self.name = model["name"]
+        routes = [
+            Route(route, backends[route["backend_id"]], RouteCounts(model["name"], route))
+            for route in model["routes"]
+        ]
+        self.routes = routes
+        self.live = next(route for route in routes if route.document["role"] == "live")
+        self.candidates = [route for route in routes if route.document["role"] == "candidate"]
+        self.shadows = [route for route in routes if route.document["role"] == "shadow"]
+        self.fallbacks = [route for route in routes if route.document["role"] == "fallback"]
+
+    def choose(self, sticky: str) -> Route:
+        """The route of whoever this is: always the same one while the shares stay. Where a candidate does not
+        answer, its requests go live; its state says so."""
+        dealt = self.dealt(sticky)
+        return dealt if dealt.can_answer else self.live
+
+    def dealt(self, sticky: str) -> Route:
+        """In whose share they are, whether that can answer or not."""
+        place = _place(f"{self.name}\n{sticky}")
+        below = 0.0
+        for route in self.candidates:
+            below += route.document["share"]
+            if place < below:
+                return route
+        return self.live
+
+    def obeyed(self) -> frozenset[str]:
+        """Fields that every backend obeys which may get the request: it must not depend on chance whether
+        something is refused."""
+        sets = [
+            frozenset(route.backend.capabilities["fields"])
+            for route in (self.live, *self.candidates)
+            if route.backend.capabilities and route.can_answer
+        ]
+        return frozenset.intersection(*sets) if sets else frozenset()
+
+    def bound(self, kind: RequestKind, body: JsonObject) -> TokenBound:
+        """The most tokens that a request can take, whichever route it gets."""
+        backends = [
+            route.backend for route in (self.live, *self.candidates, *self.fallbacks) if route.can_answer
+        ]
+        contexts = [backend.capabilities["context"] if backend.capabilities else None for backend in backends]
+        stated = [context for context in contexts if context is not None]
+        named = [body[name] for name in TOKENS if name in body]
+        length = max(named or [backend.longest_answer for backend in backends], default=0)
+        return bound_of(kind, body, length, max(stated) if stated and len(stated) == len(contexts) else None)
+
+
+class RoutingTable:
+    """The routes that are in force."""
+
+    def __init__(self, models: Sequence[ServedModel], backends: Mapping[str, Backend]) -> None:
+        self.models = {model["name"]: ModelRoutes(model, backends) for model in models}
+
+    def of(self, name: object) -> ModelRoutes:
+        """The routes of a name that a caller asked for. Raises Refusal (404)."""
+        model = self.models.get(name) if isinstance(name, str) else None
+        if model is None:
+            raise Refusal(
+                404,
+                "model_not_found",
+                f"There is no model {short(str(name))!r} here. There are: {', '.join(self.models)}.",
+                param="model",
+            )
+        return model
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [route for model in self.models.values() for route in model.routes]
+
+
+def _place(text: str) -> float:
+    """A number from 0 to 1 that belongs to a text for good."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
+
+
+def drawn(text: str, share: float) -> bool:
+    """Whether a text is in a share of all texts."""
+    return _place(text) < share

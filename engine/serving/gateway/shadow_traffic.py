@@ -1,0 +1,110 @@
+"""Shadow traffic: copies of requests whose answers are written down and never returned.
+
+A copy waits in a bounded queue and takes a place at its backend when nobody else waits for one, so that it
+slows no answer. What finds no room, or asks for what the shadow would ignore, is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Protocol
+
+from engine.serving.gateway import request_bodies
+from engine.serving.gateway.backend_http import BackendBroken
+from engine.serving.gateway.call import Attempt, Call
+from engine.serving.gateway.log_files import RequestIds
+from engine.serving.gateway.request_bodies import Refusal
+from engine.serving.gateway.routing import ModelRoutes, Route, drawn
+from store.serving.schemas import EndpointConfig
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 4  # copies under way
+FOR_CALLERS = ("stream", "stream_options", "top_logprobs")  # of which nothing is written down
+MAX_BYTES = 2 * 2**20  # of an answer: read at once, and nobody waits for it who could tell why
+
+
+class KeepsCalls(Protocol):
+    """What shadows ask of the gateway that they belong to."""
+
+    @property
+    def ids(self) -> RequestIds: ...
+
+    @property
+    def config(self) -> EndpointConfig: ...
+
+    async def keep(self, call: Call, status: int, error: str | None) -> None: ...
+
+
+class Shadows:
+    """The queue of copies, and what works on it."""
+
+    def __init__(self, gateway: KeepsCalls, size: int) -> None:
+        self._gateway = gateway
+        self._queue: asyncio.Queue[tuple[Call, Route]] = asyncio.Queue(size)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def begin(self) -> None:
+        """Take copies from now on."""
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(AT_ONCE)]
+
+    async def end(self) -> None:
+        """Drop those that wait."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def offer(self, call: Call, model: ModelRoutes) -> None:
+        """Copy a request for each shadow that it is drawn for."""
+        for route in model.shadows:
+            if not drawn(f"shadow {call.request_id}", route.document["share"]):
+                continue
+            copy = Call(call.endpoint_id, self._gateway.ids.new(call.kind), call.kind)
+            copy.key, copy.user, copy.group, copy.sampled = call.key, call.user, call.group, call.sampled
+            copy.body = {name: value for name, value in call.body.items() if name not in FOR_CALLERS}
+            copy.route, copy.role, copy.copy_of = route, "shadow", call.request_id
+            if not _obeys(route, copy):
+                route.counts.dropped += 1
+                continue
+            try:
+                self._queue.put_nowait((copy, route))
+            except asyncio.QueueFull:
+                route.counts.dropped += 1
+
+    async def _work(self) -> None:
+        while True:
+            call, route = await self._queue.get()
+            try:
+                await self._answer(call, route)
+            except Exception:  # the border: whatever one copy comes to, the next ones are answered
+                log.exception("The copy %s could not be written down", call.request_id)
+
+    async def _answer(self, call: Call, route: Route) -> None:
+        """Whatever it comes to, a line is written of it."""
+        status, error = 502, "backend_broken"
+        try:
+            async with asyncio.timeout(self._gateway.config["limits"]["seconds"]):
+                async with Attempt(call, route, low=True) as attempt:
+                    call.began = time.monotonic()  # waiting last is no fault of the model
+                    await attempt.ask()
+                    await attempt.whole(MAX_BYTES)
+                    status, error = attempt.status, "" if attempt.status == 200 else "backend_refused"
+        except (BackendBroken, Refusal, TimeoutError):
+            pass
+        except Exception:
+            log.exception("A copy failed")
+            status, error = 500, "internal_error"
+        await self._gateway.keep(call, status, error or None)
+
+
+def _obeys(route: Route, call: Call) -> bool:
+    capabilities = route.backend.capabilities
+    needed = {"model", "messages", "prompt", "state", "questions", "input", *request_bodies.OWN}
+    return bool(
+        route.can_answer
+        and capabilities
+        and call.kind in capabilities["kinds"]
+        and request_bodies.asked_fields(call.body) <= {*needed, *capabilities["fields"]}
+    )

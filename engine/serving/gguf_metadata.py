@@ -1,0 +1,128 @@
+"""The head of a GGUF file, whoever wrote it: its fields. Arrays are passed over, and texts stay in the file
+until they are asked for. The package gguf makes an object of every element: gigabytes of a file of 100 MB.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+
+from store.core.errors import ModelError
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+MAX_FIELDS = 100_000
+MAX_ELEMENTS = 10_000_000  # of an array of texts, which are passed one by one
+TEXT, ARRAY = 8, 9  # kinds of values
+FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+TOKENS = "tokenizer.ggml.tokens"
+
+Place = tuple[int, int]  # of a text: where it begins, and its bytes
+
+
+class GgufHead:
+    """Raises ModelError where the file is no GGUF file, or a field of another kind than is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._numbers: dict[str, int | float] = {}
+        self._texts: dict[str, Place] = {}
+        self._tokens: Place = (0, 0)  # where the array begins, and how many there are
+        try:
+            with path.open("rb") as file:
+                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._read()
+        except (OSError, ValueError, struct.error) as error:
+            raise self._broken(str(error)) from error
+
+    def text(self, name: str) -> str:
+        """A text; empty where there is none."""
+        if name in self._numbers:
+            raise self._broken(f"{name} is no text")
+        return self._text(self._texts.get(name, (0, 0)))
+
+    def number(self, name: str) -> int | None:
+        """A whole number; None where there is none."""
+        number = self._numbers.get(name)
+        if name in self._texts or isinstance(number, float):
+            raise self._broken(f"{name} is no whole number")
+        return number
+
+    def token(self, name: str) -> str:
+        """The text of the token whose number the field has; empty where there is none."""
+        number = self.number(name)
+        if number is None:
+            return ""
+        at, count = self._tokens
+        if not 0 <= number < count:
+            raise self._broken(f"{name} is {number:,}, and there are {count:,} tokens")
+        for _ in range(number):
+            at = self._after_text(at)
+        return self._text(self._text_at(at))
+
+    def _read(self) -> None:
+        if self._bytes[:4] != MAGIC:
+            raise ValueError("it does not begin as one")
+        version, _, fields = struct.unpack_from("<IQQ", self._bytes, 4)
+        if version not in VERSIONS:
+            raise ValueError(f"its version is {version}")
+        if fields > MAX_FIELDS:
+            raise ValueError(f"it has {fields:,} fields, over {MAX_FIELDS:,}")
+        at = 24
+        for _ in range(fields):
+            name = self._text(self._text_at(at))
+            at = self._after_text(at)
+            (kind,) = struct.unpack_from("<I", self._bytes, at)
+            at = self._value(name, kind, at + 4)
+
+    def _value(self, name: str, kind: int, at: int) -> int:
+        """Take a value in; where the next field begins."""
+        if kind == TEXT:
+            self._texts[name] = self._text_at(at)
+            return self._after_text(at)
+        if kind == ARRAY:
+            return self._array(name, at)
+        self._numbers[name] = struct.unpack_from("<" + self._format(kind), self._bytes, at)[0]
+        return at + struct.calcsize(self._format(kind))
+
+    def _array(self, name: str, at: int) -> int:
+        kind, count = struct.unpack_from("<IQ", self._bytes, at)
+        at += 12
+        if kind != TEXT:
+            return self._checked(at, count * struct.calcsize(self._format(kind)))
+        if count > MAX_ELEMENTS:
+            raise ValueError(f"{name[:100]} has {count:,} texts, over {MAX_ELEMENTS:,}")
+        if name == TOKENS:
+            self._tokens = (at, count)
+        for _ in range(count):
+            at = self._after_text(at)
+        return at
+
+    def _format(self, kind: int) -> str:
+        if kind not in FORMATS:
+            raise ValueError(f"a value is of the kind {kind}")
+        return FORMATS[kind]
+
+    def _text_at(self, at: int) -> Place:
+        (size,) = struct.unpack_from("<Q", self._bytes, at)
+        self._checked(at + 8, size)
+        return at + 8, size
+
+    def _after_text(self, at: int) -> int:
+        return sum(self._text_at(at))
+
+    def _checked(self, at: int, size: int) -> int:
+        """The end of what begins there."""
+        if at + size > len(self._bytes):
+            raise ValueError("it ends in the middle of its fields")
+        return at + size
+
+    def _text(self, place: Place) -> str:
+        at, size = place
+        return self._bytes[at : at + size].decode("utf-8", "replace")
+
+    def _broken(self, why: str) -> ModelError:
+        return ModelError(
+            f"{self._path} is no GGUF file that can be read: {why}.", fix="Export it again.", field="model"
+        )

@@ -1,1 +1,0 @@
-"""GGUF models by llama.cpp, whose server runs inside this process."""

@@ -1,0 +1,217 @@
+"""Keeps the gateways of endpoints as they are wanted, as one function of the time: `Supervisor.step(now)`.
+
+A gateway is a process of its own that outlives the engine; the record in its folder names it by pid and
+start, and the next engine follows it. A step tells it what it serves by now, starts one that is wanted and
+not there, after a longer wait each time that it dies, and asks one to end that is not wanted. It never waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from engine.server.local_launcher import worker_environment
+from engine.serving.endpoint_folders import EndpointFolder, served_config, tell_keys
+from store.core.errors import StateError, TunebenchError
+from store.core.home import Home
+from store.core.processes import ProcessRecord, is_recent
+from store.core.schemas import ErrorDocument
+from store.db.database import Database
+from store.jobs import job_queue
+from store.serving import endpoints
+from store.serving.schemas import EndpointRow, EndpointSeen, RequestLine
+
+log = logging.getLogger(__name__)
+
+GATEWAY = (sys.executable, "-m", "engine.serving.gateway")
+PROJECT = Path(__file__).resolve().parents[2]
+BUSY_SECONDS, IDLE_SECONDS = 2.0, 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 120.0
+START_SECONDS = 60.0  # for its process to put itself on record
+GRACE_SECONDS = 15.0  # beyond the drain, from SIGTERM to SIGKILL
+STEADY_SECONDS = 300.0
+REQUESTS = 20
+MINUTE = 60.0
+
+
+@dataclass
+class _Start:
+    """The last start of a gateway by this engine."""
+
+    process: subprocess.Popen[bytes]
+    at: float
+    pause: float  # before the next one
+
+
+class Supervisor:
+    """Over all endpoints of one home folder. `command`: what starts a gateway, before the path of its
+    folder."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: Home,
+        command: Sequence[str] = GATEWAY,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._home, self._command, self._clock = database, home, list(command), clock
+        self._starts: dict[str, _Start] = {}
+        self._stops: dict[str, float] = {}
+        self._problems: dict[str, ErrorDocument] = {}
+
+    def step(self, now: float | None = None) -> float:
+        """Bring all gateways to what is wanted; the seconds that may pass until the next step."""
+        at = self._clock() if now is None else now
+        rows = endpoints.listed(self._database)
+        for row in rows:
+            try:
+                self._see_to(row, at)
+            except TunebenchError as error:
+                self._problems[row["endpoint_id"]] = error.to_dict()
+            except Exception as error:  # one endpoint must not hold up the others
+                log.exception("The endpoint %s could not be seen to", row["name"])
+                trouble = StateError(
+                    f"The endpoint could not be seen to: {error!r}.", fix="See logs/engine.log."
+                )
+                self._problems[row["endpoint_id"]] = trouble.to_dict()
+        return (
+            BUSY_SECONDS if any(row["wanted"] == "running" for row in rows) or self._stops else IDLE_SECONDS
+        )
+
+    def _see_to(self, row: EndpointRow, at: float) -> None:
+        folder = EndpointFolder(self._home, row["endpoint_id"])
+        self._reap(row["endpoint_id"])
+        record = folder.process()
+        if row["wanted"] == "stopped":
+            self._problems.pop(row["endpoint_id"], None)
+            self._stop(row, folder, record, at)
+            return
+        self._stops.pop(row["endpoint_id"], None)
+        tell_keys(self._database, folder)
+        try:
+            folder.tell("config.json", served_config(self._database, self._home, row))
+        except TunebenchError as error:
+            self._problems[row["endpoint_id"]] = error.to_dict()
+            if folder.config() is None:
+                return
+        else:
+            self._problems.pop(row["endpoint_id"], None)
+        if record is None:
+            self._start(row, folder, at)
+        else:
+            self._note_use(folder)
+
+    # -- starting -----------------------------------------------------------------------------------
+
+    def _start(self, row: EndpointRow, folder: EndpointFolder, at: float) -> None:
+        last = self._starts.get(row["endpoint_id"])
+        if last:
+            if last.process.poll() is None and is_recent(last.at, at, START_SECONDS):
+                return  # it is coming up
+            self._problems[row["endpoint_id"]] = self._why_ended(row, folder, last)
+            if is_recent(last.at, at, last.pause):
+                return
+        pause = (
+            min(2 * last.pause, LONGEST_PAUSE)
+            if last and is_recent(last.at, at, STEADY_SECONDS)
+            else FIRST_PAUSE
+        )
+        with open(folder.path / "gateway.log", "ab") as file:
+            process = subprocess.Popen(
+                [*self._command, str(folder.path)],
+                cwd=PROJECT,
+                env=worker_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        self._starts[row["endpoint_id"]] = _Start(process, at, pause)
+
+    def _why_ended(self, row: EndpointRow, folder: EndpointFolder, last: _Start) -> ErrorDocument:
+        failure = folder.failure()
+        if failure and failure["at"] >= last.at:
+            error: ErrorDocument = failure["error"]
+            return error
+        code = last.process.poll()
+        return StateError(
+            f"The gateway of {row['name']} ended with code {code} and is started again."
+            f" {folder.log_tail()}".strip(),
+            fix=f"Its whole log is {folder.path / 'gateway.log'}.",
+        ).to_dict()
+
+    def _reap(self, endpoint_id: str) -> None:
+        """An ended child that nobody waits for stays in the system's table."""
+        if start := self._starts.get(endpoint_id):
+            start.process.poll()
+
+    # -- stopping -----------------------------------------------------------------------------------
+
+    def _stop(
+        self, row: EndpointRow, folder: EndpointFolder, record: ProcessRecord | None, at: float
+    ) -> None:
+        endpoint_id = row["endpoint_id"]
+        process = record.process() if record else None
+        if process is None:
+            self._stops.pop(endpoint_id, None)
+            self._starts.pop(endpoint_id, None)
+            return
+        config = folder.config()
+        patience = GRACE_SECONDS + (config["limits"]["drain_seconds"] if config else 0)
+        try:
+            if endpoint_id not in self._stops:
+                process.send_signal(signal.SIGTERM)
+                self._stops[endpoint_id] = at
+            elif not is_recent(self._stops[endpoint_id], at, patience):
+                process.kill()
+        except psutil.NoSuchProcess:
+            return
+
+    # -- what is seen -------------------------------------------------------------------------------
+
+    def _note_use(self, folder: EndpointFolder) -> None:
+        """When keys were used last, to the minute."""
+        state = folder.state()
+        if state is None:
+            return
+        past = {
+            key["key_id"]: key["used_at"] or 0.0
+            for key in endpoints.keys_of_endpoint(self._database, state["endpoint_id"])
+        }
+        newer = {
+            use["key_id"]: use["used_at"]
+            for use in state["keys"]
+            if use["key_id"] in past and use["used_at"] > past[use["key_id"]] + MINUTE
+        }
+        if newer:
+            with self._database.transaction() as tx:
+                for key, at in newer.items():
+                    endpoints.touch_key(tx, key, job_queue.utc(at))
+
+    def seen(self) -> list[EndpointSeen]:
+        """All endpoints as they stand."""
+        return [self._seen(row) for row in endpoints.listed(self._database)]
+
+    def _seen(self, row: EndpointRow) -> EndpointSeen:
+        folder = EndpointFolder(self._home, row["endpoint_id"])
+        return {
+            **row,
+            "alive": folder.process() is not None,
+            "state": folder.state(),
+            "config": folder.config(),
+            "problem": self._problems.get(row["endpoint_id"]),
+            "keys": endpoints.keys_of_endpoint(self._database, row["endpoint_id"]),
+        }
+
+    def last_requests(self, endpoint: str) -> list[RequestLine]:
+        """The newest lines of an endpoint's log. Raises NotFoundError."""
+        row = endpoints.get(self._database, endpoint)
+        return EndpointFolder(self._home, row["endpoint_id"]).last_requests(REQUESTS)

@@ -1,0 +1,220 @@
+"""The linear layers of a batched forward: base weights as they multiply fastest, adapters in stacks.
+
+The LoRA pairs that several adapters have for one layer lie below each other in one matrix. Rows of a batch
+that belong to different adapters go through the whole stack once, and what is another adapter's is
+multiplied by zero: each row gets the numbers that it would get alone, for two products a layer however many
+adapters take part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.models.forward.llama_layers import Affine
+
+BASE = -1  # in the place of an adapter's number: none
+
+
+class Product(Protocol):
+    """x weightᵀ + bias."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class DenseProduct:
+    """By the weight as it is."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class PackedProduct:
+    """By a weight that lies as oneDNN's kernels read it. A plain one is brought into that order anew at each
+    product, which for a few rows costs two to four times as much as the product itself."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return out
+
+
+@dataclass(frozen=True)
+class FourBitProduct:
+    """By a weight of 4 bits, made dense for the moment."""
+
+    affine: Affine
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.affine.dense(x.dtype), self.affine.bias)
+
+
+@dataclass(frozen=True)
+class JoinedProducts:
+    """Several products of one input behind each other."""
+
+    parts: Sequence[Product]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.cat([part(x) for part in self.parts], -1)
+
+
+def packs(weight: Tensor) -> bool:
+    """Whether a product by this weight gains by packing."""
+    return (
+        weight.dtype in (torch.bfloat16, torch.float32)
+        and weight.device.type == "cpu"
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def product(parts: Sequence[Affine]) -> Product:
+    """The layers, which share an input, as one product."""
+    if any(part.state is not None for part in parts):
+        each = [
+            FourBitProduct(part) if part.state is not None else of_weight(part.weight, part.bias)
+            for part in parts
+        ]
+        return each[0] if len(each) == 1 else JoinedProducts(each)
+    weight = parts[0].weight if len(parts) == 1 else torch.cat([part.weight for part in parts])
+    bias = None
+    if any(part.bias is not None for part in parts):
+        bias = torch.cat(
+            [part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias for part in parts]
+        ).detach()
+    return of_weight(weight, bias)
+
+
+def of_weight(weight: Tensor, bias: Tensor | None) -> Product:
+    """The product by a dense weight."""
+    weight = weight.detach()
+    if packs(weight):
+        return PackedProduct(torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()), bias)
+    return DenseProduct(weight, bias)
+
+
+class RowAdapters:
+    """Which adapter each row of a batch belongs to (BASE: none)."""
+
+    def __init__(self, adapters: Sequence[int]) -> None:
+        self._adapters = torch.tensor(adapters)
+        self.present = sorted({adapter for adapter in adapters if adapter != BASE})
+        self.alone = len(self.present) == 1 and BASE not in adapters
+        self._masks: dict[tuple[int, ...], Tensor] = {}
+
+    def spans(self) -> Sequence[tuple[slice, RowAdapters]]:
+        """Runs of rows that go through adapters together, and whose they are."""
+        return [(slice(None), self)] if self.present else []
+
+    def mask(self, ranks: tuple[int, ...], scales: Tensor) -> Tensor:
+        """[rows, all ranks]: an adapter's scale where a row is its own, else zero."""
+        key = (*ranks, id(scales))
+        if key not in self._masks:
+            owner = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks))
+            own = self._adapters[:, None] == owner
+            self._masks[key] = own.to(scales.device, scales.dtype) * scales
+        return self._masks[key]
+
+
+class PieceAdapters:
+    """Of pieces of prompts behind each other: each goes through its adapter by itself, as products of an
+    adapter's narrow matrices round by how many rows there are."""
+
+    def __init__(self, adapters: Sequence[int], lengths: Sequence[int]) -> None:
+        ends = list(accumulate(lengths, initial=0))
+        self._spans = [
+            (slice(start, end), RowAdapters([adapter] * (end - start)))
+            for adapter, start, end in zip(adapters, ends, ends[1:], strict=False)
+            if adapter != BASE
+        ]
+
+    def spans(self) -> Sequence[tuple[slice, RowAdapters]]:
+        """As of RowAdapters."""
+        return self._spans
+
+
+@dataclass(frozen=True)
+class LoraStack:
+    """Of one layer the pairs of all adapters: `a` and `b` [all ranks, in and out]; an adapter that leaves the
+    layer as it is has rank 0."""
+
+    a: Tensor
+    b: Tensor
+    ranks: tuple[int, ...]
+    scales: Tensor  # [all ranks]
+
+    @classmethod
+    def of(cls, parts: Sequence[Affine]) -> LoraStack | None:
+        """The stack of one layer as each adapter has it; None where none changes it."""
+        pairs = [(part.a, part.b, part.scale) for part in parts if part.a is not None and part.b is not None]
+        if not pairs:
+            return None
+        ranks = tuple(0 if part.a is None else len(part.a) for part in parts)
+        scales = [torch.full((len(a),), scale, dtype=a.dtype, device=a.device) for a, _, scale in pairs]
+        return cls(
+            torch.cat([a.detach() for a, _, _ in pairs]),
+            torch.cat([b.detach().t() for _, b, _ in pairs]),
+            ranks,
+            _shared(torch.cat(scales)),
+        )
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        ends = [0]
+        for rank in self.ranks:
+            ends.append(ends[-1] + rank)
+        return ends
+
+    def add_to(self, out: Tensor, x: Tensor, rows: RowAdapters) -> None:
+        """Add to `out`, the base's product of x, what each row's adapter does."""
+        if rows.alone:
+            adapter = rows.present[0]
+            own = slice(self._ends[adapter], self._ends[adapter + 1])
+            if own.start == own.stop:
+                return
+            low = torch.mm(x, self.a[own].t()).mul_(self.scales[own])
+            out += torch.mm(low, self.b[own])
+        elif rows.present:
+            low = torch.mm(x, self.a.t()).mul_(rows.mask(self.ranks, self.scales))
+            out += torch.mm(low, self.b)
+
+
+_known_scales: dict[tuple[float, ...], Tensor] = {}
+
+
+def _shared(scales: Tensor) -> Tensor:
+    """The same tensor for all layers with the same scales, so that they share their masks."""
+    return _known_scales.setdefault((*scales.tolist(), hash((scales.dtype, scales.device))), scales)
+
+
+@dataclass(frozen=True)
+class StackedLinears:
+    """Layers that share an input, as one product, with the stacks of each; `widths` of their outputs."""
+
+    base: Product
+    stacks: Sequence[LoraStack | None]
+    widths: Sequence[int]
+
+    def __call__(self, x: Tensor, rows: RowAdapters | PieceAdapters) -> Tensor:
+        """Their outputs behind each other, [rows, sum of widths]."""
+        out = self.base(x)
+        for span, own in rows.spans():
+            for part, stack in zip(out[span].split(list(self.widths), -1), self.stacks, strict=True):
+                if stack is not None:
+                    stack.add_to(part, x[span], own)
+        return out

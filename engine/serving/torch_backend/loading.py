@@ -1,0 +1,348 @@
+"""The model of a backend, as its spec names it: base, adapters, tokenizers, and their forward.
+
+Llama-like models get the batched forward. Any other runs by its own code, each row by itself with a cache
+of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import ctypes
+import gc
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import torch
+from peft import PeftModel
+from peft.config import PeftConfig
+from torch import Tensor
+from transformers import DynamicCache
+
+from engine.models import bottleneck, bundled, generation, loading, saved_models
+from engine.models.adapter_weights import AdapterSwitch
+from engine.models.forward.llama_layers import ModelParts, recognise
+from engine.models.generation import ends_of, head_given_whole_rows
+from engine.models.hardware import choose_dtype
+from engine.serving.torch_backend.batched_forward import BatchedForward, PromptPiece
+from engine.serving.torch_backend.linear_layers import BASE
+from store.core.errors import ModelError
+from store.core.home import Home
+from store.core.job_folder import read_json
+from store.core.model_schemas import ModelNote
+from store.serving.schemas import BackendSpec, ServedAdapter
+from store.training.methods import SHIFTED, WHOLE_METHOD
+from store.training.train_config import TrainConfig
+
+
+@dataclass
+class CachedRow:
+    """What a row has behind it. position: of its next token, where trained prompts make it no mere count."""
+
+    adapter: int
+    cache: Any = None
+    position: int | None = None
+
+
+class AloneForward:
+    """One model, with the adapters `names` of its switch, numbered from 0 (BASE: none)."""
+
+    def __init__(self, model: Any, switch: AdapterSwitch | None, names: Sequence[str], device: str) -> None:
+        self._model, self._switch, self._names, self._device = model, switch, list(names), device
+        self._rows: dict[int, CachedRow] = {}
+        self.joins = False
+
+    def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]:
+        """More tokens of prompts of as many rows; of each the scores of what may follow its last one,
+        [vocabulary] in fp32."""
+        rows = [self._rows.setdefault(piece.key, CachedRow(piece.adapter)) for piece in pieces]
+        return [self._passed(row, piece.tokens) for row, piece in zip(rows, pieces, strict=True)]
+
+    def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """One more token of each of these rows; the scores of the next ones [rows, vocabulary] in fp32."""
+        return torch.stack(
+            [self._passed(self._rows[key], [token]) for key, token in zip(keys, tokens, strict=True)]
+        )
+
+    def release(self, key: int) -> None:
+        """Forget a row."""
+        self._rows.pop(key, None)
+
+    def fork(self, key: int, other: int) -> None:
+        """A second row that begins as the first one is."""
+        self._rows[other] = copy.deepcopy(self._rows[key])
+
+    def _passed(self, row: CachedRow, tokens: Sequence[int]) -> Tensor:
+        if self._switch is not None:
+            self._switch.to("" if row.adapter == BASE else self._names[row.adapter])
+        base: Any = self._model.get_base_model() if isinstance(self._model, PeftModel) else self._model
+        ids = torch.tensor([list(tokens)], device=self._device)
+        given: dict[str, Tensor] = {"input_ids": ids}
+        with torch.inference_mode(), head_given_whole_rows(base):
+            if row.cache is None:
+                row.cache = DynamicCache(config=self._model.config)
+                if generation.prompted(self._model):
+                    ahead = generation.prompt_tokens(self._model)
+                    counted = torch.arange(ahead + ids.shape[1], device=ids.device)[None]
+                    given, row.cache, positions = generation.first_step(self._model, ids, counted)
+                    given["position_ids"] = positions
+                    row.position = int(positions[0, -1]) + 1
+            elif row.position is not None:
+                places = torch.arange(row.position, row.position + len(tokens), device=ids.device)
+                given["position_ids"] = places[None]
+                row.position += len(tokens)
+            out = base(**given, cache=row.cache, use_cache=True, logits_to_keep=1)
+            row.cache = out.cache
+            scores: Tensor = out.logits[0, -1].float()
+            return scores
+
+
+log = logging.getLogger("backend")
+
+TEXTS_OF_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+class Forward(Protocol):
+    """What makes scores of tokens, row by row (`batched`, `alone`). joins: prompts of several rows share a
+    pass, of which either all go on or none does; else they are shown one at a time."""
+
+    joins: bool
+
+    def extend(self, pieces: Sequence[PromptPiece]) -> list[Tensor]: ...
+
+    def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor: ...
+
+    def release(self, key: int) -> None: ...
+
+    def fork(self, key: int, copy: int, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class ServedName:
+    """What one name stands for. calls_written: it was trained on rows that call functions, which are written
+    out for a template that knows of none."""
+
+    adapter: int
+    tokenizer: Any
+    ends: frozenset[int]
+    calls_written: bool = False
+
+
+@dataclass
+class LoadedModel:
+    """Ready to answer. alone: why rows are not made together, empty where they are."""
+
+    forward: Forward
+    named: dict[str, ServedName]
+    context: int
+    vocabulary: int
+    alone: str = ""
+
+
+def load(spec: BackendSpec) -> LoadedModel:
+    """Load what the spec names. Raises ModelError."""
+    home = Home(spec["home"])
+    if spec["model"] in loading.BUNDLED:
+        bundled.ensure(spec["model"], home)
+    source = loading.resolve(spec["model"], home)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    notes = [note_of(adapter) for adapter in spec["adapters"]]
+    held = _held(spec["adapters"], notes)
+    config = TrainConfig(model=source, dataset="none", method=WHOLE_METHOD, dtype=spec["dtype"])
+    _check_memory(source)
+    dtype = choose_dtype(spec["dtype"], torch.device(device))
+    model = loading.load_model(as_held(config, held), source, device, dtype)
+    tokenizers = _tokenizers(source, spec["adapters"])
+    ends = [frozenset(ends_of(model, tokenizer)) for tokenizer in tokenizers]
+    context = context_of(model, spec)
+    names = [f"adapter{number}" for number in range(len(spec["adapters"]))]
+    model = _with_adapters(model, spec["adapters"], names, dtype, as_held(config, held))
+    model.eval()
+    forward, alone = _forward(model, names, spec, context, device)
+    _give_back()
+    own_note: ModelNote | None = read_json(Path(source) / "tunebench.json")
+    written = bool(own_note and own_note.get("calls"))
+    named = {name: ServedName(BASE, tokenizers[0], ends[0], written) for name in spec["names"]}
+    for number, (adapter, note) in enumerate(zip(spec["adapters"], notes, strict=True)):
+        written = bool(note.get("calls"))
+        named[adapter["name"]] = ServedName(number, tokenizers[number + 1], ends[number + 1], written)
+    return LoadedModel(forward, named, context, model.config.get_text_config().vocab_size, alone)
+
+
+def _give_back() -> None:
+    """What weights took on their way into products. glibc keeps freed blocks that are smaller than its
+    threshold for maps, as the pairs of adapters are, until it is asked for them."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def note_of(adapter: ServedAdapter) -> ModelNote:
+    """What a run wrote beside the adapter; of one from elsewhere, that its base is held as it is. Raises
+    ModelError where the folder holds none."""
+    folder = Path(adapter["folder"])
+    if not (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{folder} holds no adapter (no adapter_config.json).",
+            fix="Serve a whole model as the base of its own endpoint.",
+            field="adapters",
+        )
+    note: ModelNote | None = read_json(folder / "tunebench.json")
+    elsewhere: ModelNote = {"base_model": "", "method": "", "adapter": True, "held": "", "merges": True}
+    return note or elsewhere
+
+
+def _held(adapters: Sequence[ServedAdapter], notes: Sequence[ModelNote]) -> str:
+    """How the base is held: as the adapters were trained on it."""
+    kinds = {str(note["held"]) for note in notes} or {""}
+    if len(kinds) > 1:
+        named = ", ".join(
+            f"{adapter['name']} ({note['held'] or 'as it is'})"
+            for adapter, note in zip(adapters, notes, strict=True)
+        )
+        raise ModelError(
+            f"The adapters were trained on bases that are held differently: {named}.",
+            fix="Serve those of one kind together.",
+            field="adapters",
+        )
+    return kinds.pop()
+
+
+def as_held(config: TrainConfig, held: str) -> TrainConfig:
+    """The config with the base in 4 or 8 bits, or as it is."""
+    return config.model_copy(update={"load_in_4bit": held == "nf4", "load_in_8bit": held == "int8"})
+
+
+def _check_memory(source: str) -> None:
+    """Raise ModelError where the weights can't fit, before loading is killed for it."""
+    if not Path(source).is_dir():
+        return  # on its way from the hub: nobody knows yet
+    needed = sum(path.stat().st_size for path in Path(source).glob("*.safetensors"))
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ModelError(
+            f"The weights of {source} take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} are free.",
+            fix="End other programs, or serve a smaller or a quantised model.",
+            field="model",
+        )
+
+
+def _tokenizers(source: str, adapters: Sequence[ServedAdapter]) -> list[Any]:
+    """That of the base, then each adapter's own; equal ones are held once."""
+    held: dict[str, Any] = {}
+    base = loading.load_tokenizer(source)
+    held[_files_of(Path(source))] = base
+    tokenizers = [base]
+    for adapter in adapters:
+        folder = Path(adapter["folder"])
+        if not any((folder / name).exists() for name in loading.TOKENIZER_FILES):
+            tokenizers.append(base)
+            continue
+        files = _files_of(folder)
+        if files not in held:
+            held[files] = loading.load_tokenizer(str(folder), model=source)
+        tokenizers.append(held[files])
+    return tokenizers
+
+
+def _files_of(folder: Path) -> str:
+    """Tells the tokenizers of two folders apart."""
+    digest = hashlib.sha256()
+    for name in TEXTS_OF_TOKENIZER:
+        path = folder / name
+        digest.update(path.read_bytes() if path.exists() else b"-")
+        digest.update(b"\0")
+    return digest.hexdigest() if folder.is_dir() else str(folder)
+
+
+def context_of(model: Any, spec: BackendSpec) -> int:
+    """Tokens that one prompt and its answer may have."""
+    text_config = model.config.get_text_config()
+    positions = getattr(text_config, "max_position_embeddings", None)
+    if positions and text_config.model_type in SHIFTED:
+        positions -= (text_config.pad_token_id or 0) + 1
+    wished = [number for number in (positions, spec["context"], spec["max_tokens"]) if number]
+    return min(wished)
+
+
+def _with_adapters(
+    model: Any,
+    adapters: Sequence[ServedAdapter],
+    names: Sequence[str],
+    dtype: torch.dtype,
+    config: TrainConfig,
+) -> Any:
+    bottleneck.register()
+    if len(adapters) > 1:
+        _check_shared(adapters)
+    for adapter, name in zip(adapters, names, strict=True):
+        try:
+            model = saved_models.load(Path(adapter["folder"]), model, name)
+        except (RuntimeError, ValueError, KeyError) as error:
+            text = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"The adapter {adapter['name']} can't be put on this base: {text}",
+                fix="Name the base that it was trained on.",
+                field="adapters",
+            ) from error
+    for parameter in model.parameters():  # as they were trained; peft reads some in fp32
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+            parameter.requires_grad_(False)
+    loading.keep_dtype(model, config, dtype)
+    return model
+
+
+def _check_shared(adapters: Sequence[ServedAdapter]) -> None:
+    """Raise ModelError for an adapter that can't share its base with others, by its name and kind."""
+    for adapter in adapters:
+        settings = read_json(Path(adapter["folder"]) / "adapter_config.json") or {}
+        kind = settings.get("peft_type")
+        if kind != "LORA" or settings.get("modules_to_save"):
+            why = "replaces parts of the base" if settings.get("modules_to_save") else f"is {kind}"
+            raise ModelError(
+                f"The adapter {adapter['name']} {why}: only LoRA adapters share a base.",
+                fix="Serve it over a base of its own.",
+                field="adapters",
+            )
+
+
+def _forward(
+    model: Any, names: Sequence[str], spec: BackendSpec, context: int, device: str
+) -> tuple[Forward, str]:
+    """Answers made together where the model can be taken apart; else the model's own forward, and why."""
+    switch = AdapterSwitch(model) if names and _switches(model) else None
+    base, parts = _parts(model, switch, names, context)
+    refusals = [each for each in (base, *parts) if isinstance(each, str)]
+    if refusals:
+        log.warning("rows are not made together: %s", refusals[0])
+        return AloneForward(model, switch, names, device), refusals[0]
+    assert isinstance(base, ModelParts)
+    recognised = [each for each in parts if isinstance(each, ModelParts)]
+    rows = spec["max_streams"]
+    return BatchedForward(base, recognised, rows=rows, most_tokens=context), ""
+
+
+def _switches(model: Any) -> bool:
+    """Whether adapters are layers that can be switched off, and no trained prompts."""
+    config: PeftConfig = next(iter(model.peft_config.values()))
+    return not config.is_prompt_learning
+
+
+def _parts(
+    model: Any, switch: AdapterSwitch | None, names: Sequence[str], context: int
+) -> tuple[ModelParts | str, list[ModelParts | str]]:
+    """The base's parts, and those of each adapter, or why they can't be had."""
+    if switch is None:
+        return recognise(model, context), []
+    parts = []
+    for name in names:
+        switch.to(name)
+        parts.append(recognise(model, context))
+    switch.to("")
+    return recognise(model.get_base_model(), context), parts

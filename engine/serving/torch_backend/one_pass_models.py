@@ -1,0 +1,403 @@
+"""Models that answer in one pass and write nothing: classifiers by a label, encoders by a vector.
+
+A classifier gives a text's label with the probabilities of all labels, or none where that is to be so; an
+encoder gives each text one vector of length 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import importlib.metadata
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from engine.models import loading, saved_models
+from engine.models.classification import ClassBatch, class_logits, widen_head
+from engine.models.hardware import choose_dtype
+from engine.serving.protocol.answers import CONTEXT_EXCEEDED, ClassifiedText, Form, Refused, usage
+from engine.serving.protocol.app import AnswerKind, Stream, WholeAnswer
+from engine.serving.protocol.request_bodies import Body, ChatTurn, EmbeddingBody, StreamOptions, parse
+from engine.serving.protocol.request_bodies import parse as parse_body
+from engine.serving.torch_backend.loading import as_held, context_of, note_of
+from engine.serving.torch_backend.structured_answers import PLAIN_DECISIONS
+from store.core.errors import ConfigError, ModelError
+from store.core.home import Home
+from store.core.job_folder import read_json
+from store.serving.schemas import BackendSpec, Capabilities
+from store.training.methods import WHOLE_METHOD
+from store.training.train_config import TrainConfig
+
+
+class TextToClassify(Body):
+    """A body whose last message is the text. Nothing of how answers are drawn applies, so that
+    nothing of it is taken."""
+
+    messages: list[ChatTurn]
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+
+
+@dataclass
+class Classifier:
+    """A loaded one, and the names that it answers to."""
+
+    model: Any
+    tokenizer: Any
+    labels: list[str]
+    context: int
+    names: list[str]
+
+
+def is_classifier(spec: BackendSpec) -> bool:
+    """Whether what the spec names tells classes apart."""
+    folders = [adapter["folder"] for adapter in spec["adapters"]] or [spec["model"]]
+    return any((read_json(Path(folder) / "tunebench.json") or {}).get("labels") for folder in folders)
+
+
+def load_classifier(spec: BackendSpec) -> Classifier:
+    """Raises ModelError, and ConfigError where other adapters are to share its base."""
+    adapters = spec["adapters"]
+    if len(adapters) > 1:
+        named = ", ".join(adapter["name"] for adapter in adapters)
+        raise ConfigError(
+            f"A classifier has a head of its own and shares no base, and these adapters are to: {named}.",
+            fix="Serve each classifier by itself.",
+            field="adapters",
+        )
+    base = loading.resolve(spec["model"], Home(spec["home"]))
+    folder = Path(adapters[0]["folder"] if adapters else base)
+    note: Any = read_json(folder / "tunebench.json")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = TrainConfig(model=base, dataset="none", method=WHOLE_METHOD, dtype=spec["dtype"])
+    config = as_held(config, note_of(adapters[0])["held"] if adapters else "")
+    dtype = choose_dtype(spec["dtype"], torch.device(device))
+    model = loading.load_model(config, base, device, dtype, loading.load_config(str(folder)))
+    if adapters:
+        model = saved_models.load(folder, model)
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+        loading.keep_dtype(model, config, dtype)
+    widen_head(model).eval()
+    names = [adapter["name"] for adapter in adapters] or spec["names"]
+    return Classifier(
+        model, loading.load_tokenizer(str(folder)), note["labels"], context_of(model, spec), names
+    )
+
+
+class ClassifierAnswers:
+    """Answers of one classifier, a text at a time."""
+
+    def __init__(self, classifier: Classifier, spec: BackendSpec) -> None:
+        self._classifier, self._settings = classifier, spec.get("labels") or PLAIN_DECISIONS
+        self._busy = threading.Lock()
+        self._asked = self._answered = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        return {
+            "engine": "worker",
+            "version": importlib.metadata.version("tunebench"),
+            "kinds": ["labels"],
+            "fields": ["stream", "stream_options", "user"],
+            "context": self._classifier.context,
+            "template": False,
+            "models": self._classifier.names,
+        }
+
+    @property
+    def load(self) -> dict[str, int]:
+        """Whether a text is looked at."""
+        return {"running": int(self._busy.locked()), "waiting": 0}
+
+    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
+        """Raises Refused."""
+        asked = parse_body(TextToClassify, body)
+        if asked.model not in self._classifier.names:
+            others = ", ".join(self._classifier.names)
+            raise Refused(
+                f"There is no model {asked.model!r} here, but {others}.",
+                status=404,
+                code="model_not_found",
+                field="model",
+            )
+        texts = [turn.text for turn in asked.messages if turn.role == "user"]
+        if not texts:
+            raise Refused(
+                "There is no message of the user, whose text could be classified.", field="messages"
+            )
+        tokens = self._classifier.tokenizer(texts[-1]).input_ids
+        if not tokens:
+            raise Refused("The text has no tokens.", field="messages")
+        if len(tokens) > self._classifier.context:
+            raise Refused(
+                f"The text has {len(tokens):,} tokens, and the model can see {self._classifier.context:,}.",
+                code=CONTEXT_EXCEEDED,
+                field="messages",
+            )
+        classification = self._judged(await asyncio.to_thread(self._chances, tokens))
+        form = Form(asked.model, chat=True)
+        if asked.stream:
+            counted = bool(asked.stream_options and asked.stream_options.include_usage)
+            return Stream(_chunks(form, classification, len(tokens), counted))
+        choice = form.choice(0, classification["label"] or "", "stop", None)
+        whole = form.whole([choice], usage(len(tokens), 0))
+        return WholeAnswer(whole | {"classification": classification})
+
+    def _chances(self, tokens: list[int]) -> torch.Tensor:
+        classifier = self._classifier
+        real = [place for place, token in enumerate(tokens) if token != classifier.tokenizer.pad_token_id]
+        batch = ClassBatch(
+            inputs=torch.tensor([tokens]),
+            last=torch.tensor([real[-1] if real else len(tokens) - 1]),
+            lengths=torch.tensor([len(tokens)]),
+            targets=torch.zeros(1, dtype=torch.int64),
+            tokens=len(tokens),
+        )
+        with self._busy, torch.inference_mode():
+            logits = class_logits(classifier.model, batch)[0]
+        return (logits / self._settings["temperature"]).softmax(-1)
+
+    def _judged(self, chances: torch.Tensor) -> ClassifiedText:
+        best = int(chances.argmax())
+        confidence, threshold = float(chances[best]), self._settings["threshold"]
+        abstained = threshold is not None and confidence < threshold
+        labels = self._classifier.labels
+        classification: ClassifiedText = {
+            "label": None if abstained else labels[best],
+            "confidence": confidence,
+            "abstained": abstained,
+            "probabilities": dict(zip(labels, chances.tolist(), strict=True)),
+        }
+        if threshold is not None:
+            self._asked += 1
+            self._answered += not abstained
+            classification |= {"threshold": threshold, "requests": self._asked}
+            classification["coverage"] = self._answered / self._asked
+        return classification
+
+
+async def _chunks(form: Form, classification: ClassifiedText, tokens: int, counted: bool) -> Any:
+    yield form.chunk([form.opening(0)], counted=counted)
+    piece = form.chunk([form.piece(0, classification["label"] or "", None)], counted=counted)
+    yield piece | {"classification": classification}
+    yield form.chunk([form.closing(0, "stop")], counted=counted)
+    if counted:
+        yield form.chunk([], counts=usage(tokens, 0), counted=True)
+
+
+# Embeddings by an encoder: of each text one vector of length 1.
+#
+# A text's vector is the mean of its tokens' last states, or the first token's state where the folder says
+# so in the form of sentence-transformers (`1_Pooling/config.json`). Any other pooling, and layers behind
+# it, are refused as the model is loaded: vectors made otherwise than the model was trained would be wrong
+# in silence.
+
+TOKENS_AT_ONCE = 8192  # of texts that the model is shown together, padding included
+# Of an answer: the gateway takes 16 MiB, and reads and writes numbers of JSON while all others wait.
+MAX_BYTES = {"float": 2 * 2**20, "base64": 15 * 2**20}
+NUMBER_BYTES = {"float": 24.0, "base64": 16 / 3}  # of a number in it, at most
+MODES = {"pooling_mode_cls_token": "first", "pooling_mode_mean_tokens": "mean"}
+WORKING_PARTS = ("Transformer", "Pooling", "Normalize")  # of sentence-transformers
+
+Pooling = Literal["first", "mean"]
+
+
+@dataclass
+class LoadedEncoder:
+    """A loaded one, and the names that it answers to."""
+
+    model: Any
+    tokenizer: Any
+    pooling: Pooling
+    context: int
+    names: list[str]
+
+    @property
+    def size(self) -> int:
+        """Numbers of a vector."""
+        return int(self.model.config.get_text_config().hidden_size)
+
+
+def is_plain_encoder(spec: BackendSpec) -> bool:
+    """Whether the spec names an encoder without a classifier."""
+    source = loading.resolve(spec["model"], Home(spec["home"]))
+    return not spec["adapters"] and loading.is_encoder(loading.load_config(source))
+
+
+def load_encoder(spec: BackendSpec) -> LoadedEncoder:
+    """Raises ModelError."""
+    source = loading.resolve(spec["model"], Home(spec["home"]))
+    pooling = pooling_of(Path(source))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = loading.load_encoder(source, device, choose_dtype(spec["dtype"], torch.device(device)))
+    tokenizer, context = loading.load_tokenizer(source), context_of(model, spec)
+    return LoadedEncoder(model.eval(), tokenizer, pooling, context, spec["names"])
+
+
+def pooling_of(folder: Path) -> Pooling:
+    """As the folder says. Raises ModelError where that is not done here."""
+    parts = read_json(folder / "modules.json") or []
+    kinds = [str(part.get("type", "")).rpartition(".")[2] for part in parts]
+    if odd := [kind for kind in kinds if kind not in WORKING_PARTS]:
+        raise ModelError(
+            f"{folder.name} has the layers {', '.join(odd)} behind its encoder, which are not computed here.",
+            fix="Serve an encoder that ends with its pooling.",
+            field="model",
+        )
+    paths = [part["path"] for part, kind in zip(parts, kinds, strict=True) if kind == "Pooling"]
+    own = str(paths[0] if paths else "1_Pooling").rpartition("/")[2]
+    config = read_json(folder / own / "config.json") or {}
+    modes = [mode for mode, on in config.items() if mode.startswith("pooling_mode") and on is True]
+    modes += [f"pooling_mode_{mode}" for mode in [config.get("pooling_mode")] if isinstance(mode, str)]
+    if not modes:
+        return "mean"
+    if len(modes) > 1 or modes[0] not in MODES:
+        raise ModelError(
+            f"{folder.name} pools by {', '.join(modes)}; here by the first token or the mean alone.",
+            fix="Serve an encoder that pools so.",
+            field="model",
+        )
+    return "first" if modes[0] == "pooling_mode_cls_token" else "mean"
+
+
+class EncoderAnswers:
+    """Answers of one encoder, a request at a time."""
+
+    def __init__(self, encoder: LoadedEncoder) -> None:
+        self._encoder, self._busy = encoder, threading.Lock()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        return {
+            "engine": "worker",
+            "version": importlib.metadata.version("tunebench"),
+            "kinds": ["embedding"],
+            "fields": ["dimensions", "encoding_format", "user"],
+            "context": self._encoder.context,
+            "template": False,
+            "models": self._encoder.names,
+        }
+
+    @property
+    def load(self) -> dict[str, int]:
+        """Whether texts are looked at."""
+        return {"running": int(self._busy.locked()), "waiting": 0}
+
+    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
+        """Raises Refused."""
+        asked = parse(EmbeddingBody, body)
+        self._check(asked)
+        texts = await asyncio.to_thread(self._tokens, asked)
+        gone = threading.Event()
+        try:
+            vectors = await asyncio.to_thread(self._vectors, texts, gone)
+        finally:
+            gone.set()
+        tokens, encoding = sum(map(len, texts)), asked.encoding_format
+        return WholeAnswer(
+            {
+                "object": "list",
+                "data": [
+                    {"object": "embedding", "index": place, "embedding": _written(vector, encoding)}
+                    for place, vector in enumerate(vectors)
+                ],
+                "model": asked.model,
+                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            }
+        )
+
+    def _check(self, asked: EmbeddingBody) -> None:
+        if asked.model not in self._encoder.names:
+            others = ", ".join(self._encoder.names)
+            message = f"There is no model {asked.model!r} here, but {others}."
+            raise Refused(message, status=404, code="model_not_found", field="model")
+        size = self._encoder.size
+        if asked.dimensions not in (None, size):
+            raise Refused(
+                f"The model's vectors have {size:,} numbers, and it was not trained to be cut to"
+                f" {asked.dimensions:,}. Leave dimensions out.",
+                field="dimensions",
+            )
+        encoding = asked.encoding_format or "float"
+        most = int(MAX_BYTES[encoding] / NUMBER_BYTES[encoding] / self._encoder.size)
+        if (count := len(asked.texts)) > most:
+            raise Refused(
+                f"There are {count:,} texts, and an answer has room for the vectors of {most:,} in this"
+                " encoding_format. Ask for fewer at once, or for base64.",
+                field="input",
+            )
+
+    def _tokens(self, asked: EmbeddingBody) -> list[list[int]]:
+        encoder, texts = self._encoder, []
+        vocabulary = encoder.model.config.get_text_config().vocab_size
+        for place, text in enumerate(asked.texts):
+            tokens = list(encoder.tokenizer(text).input_ids) if isinstance(text, str) else text
+            if wrong := [token for token in tokens if not 0 <= token < vocabulary]:
+                raise Refused(f"The model has no token {wrong[0]}.", field="input")
+            if not tokens or text == "":
+                raise Refused(f"Text {place} is empty.", field="input")
+            if len(tokens) > encoder.context:
+                raise Refused(
+                    f"Text {place} has {len(tokens):,} tokens, and the model can see {encoder.context:,}.",
+                    code=CONTEXT_EXCEEDED,
+                    field="input",
+                )
+            texts.append(tokens)
+        return texts
+
+    def _vectors(self, texts: Sequence[list[int]], gone: threading.Event) -> list[np.ndarray]:
+        """Of each text, in fp32; nothing once nobody waits for it."""
+        vectors: dict[int, np.ndarray] = {}
+        for places in _batches(texts):
+            with self._busy, torch.inference_mode():
+                if gone.is_set():
+                    return []
+                pooled = self._pooled([texts[place] for place in places])
+            vectors.update(zip(places, pooled, strict=True))
+        return [vectors[place] for place in range(len(texts))]
+
+    def _pooled(self, texts: Sequence[list[int]]) -> np.ndarray:
+        encoder, longest = self._encoder, max(map(len, texts))
+        inputs = torch.full((len(texts), longest), encoder.tokenizer.pad_token_id or 0)
+        mask = torch.zeros_like(inputs)
+        for row, tokens in enumerate(texts):
+            inputs[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        device = encoder.model.device
+        inputs, mask = inputs.to(device), mask.to(device)
+        states = encoder.model(input_ids=inputs, attention_mask=mask).last_hidden_state.float()
+        weights = mask[..., None].float()
+        mean = (states * weights).sum(1) / weights.sum(1)
+        pooled = states[:, 0] if encoder.pooling == "first" else mean
+        vectors: np.ndarray = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+        return vectors
+
+
+def _batches(texts: Sequence[list[int]]) -> Iterator[list[int]]:
+    """Places of texts that are shown together: alike in length, so that little is padding."""
+    batch: list[int] = []
+    for place in sorted(range(len(texts)), key=lambda place: len(texts[place])):
+        if batch and (len(batch) + 1) * len(texts[place]) > TOKENS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _written(vector: np.ndarray, encoding: str | None) -> list[float] | str:
+    if encoding == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    numbers: list[float] = vector.tolist()
+    return numbers

@@ -1,1 +1,0 @@
-"""What signals look at in a text by reading it: its language, its answer, its markup."""

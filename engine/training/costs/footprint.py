@@ -1,0 +1,419 @@
+"""What a model under a method takes, from its config alone: parameters, and memory and work of a step.
+
+Two or three models of a few layers are built on the meta device, and what they differ by is what a layer
+adds; so a model of 80 layers costs no more than one of three. Architectures whose kinds of layer take turns
+are built in whole turns. Fields that say how many of the layers a method touches are varied with them.
+
+What a step takes by formula, for code that decides by numbers, such as a router's, which the meta device
+has not: bytes and operations of a Llama's layer, and of logits.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    LlamaConfig,
+    PreTrainedConfig,
+)
+
+from engine.models import loading, losses, tuning_methods
+from engine.models.batching import batch_shape, by_length, largest_piece
+from engine.models.classification import widen_head
+from engine.models.forward import llama_layers
+from engine.models.forward.attention import future
+from engine.models.forward.operations import KINDS, MicroBatchWork, length_of
+from engine.models.forward.packed_forward import MULTIPLE
+from engine.models.losses import Objective, TrainedTokens
+from engine.models.tokenization.rendering import TokenRows
+from engine.models.training_state import Masters
+from engine.models.tuning_methods import check_layers, count_parameters, make_trainable, trainable
+from engine.training.costs import rehearsal
+from engine.worker.machine_load import uncollected
+from store.core.model_folders import NO_CODE
+from store.training.methods import METHODS, TAKEN_APART, adapted_layers
+from store.training.train_config import TrainConfig
+
+LOGIT = 12  # bytes a trained token and vocabulary entry
+TOUCHED = 8.0  # times that a byte which a forward keeps is read or written in it, as rehearsed for a Llama
+CALLS = 110  # operations of a layer's forward
+
+
+@dataclass(frozen=True)
+class StepFormula:
+    """A micro-batch of padded rows, as many tokens long; wide: 2 in fp32, else 1."""
+
+    text: Any
+    config: TrainConfig
+    rows: int
+    length: int
+    trained: int
+    wide: int
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.length
+
+    @property
+    def layers(self) -> int:
+        return int(self.text.num_hidden_layers)
+
+    @property
+    def layer(self) -> float:
+        """Bytes that a layer's forward writes."""
+        text = self.text
+        mlp = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+        return float(self.wide * self.tokens * (24 * text.hidden_size + 8 * mlp))
+
+    @property
+    def saved(self) -> float:
+        """Bytes that the layers keep for backward."""
+        if not self.config.gradient_checkpointing:
+            return self.layers * self.layer
+        return self.layers * 2 * self.wide * self.tokens * self.text.hidden_size + self.layer
+
+    @property
+    def logits(self) -> float:
+        """Bytes of logits and what a loss makes of them."""
+        return float(LOGIT * self.trained * self.text.vocab_size)
+
+    def piece(self, linear: float, trains: float) -> MicroBatchWork:
+        """What it does; linear: weights of the layers' matrices, trains: share of them that is trained."""
+        products, attention, head = flops(self.text, linear, self.tokens, self.trained, self.length)
+        forward = np.array([products, attention, TOUCHED * self.layers * self.layer, CALLS * self.layers])
+        judged = np.array([head, 0.0, 1.5 * self.logits, CALLS])
+        # backward: gradients of activations down to the lowest trained layer, those of weights where trained
+        passes = 1 + _backward_share(self.config, self.layers) + self.config.gradient_checkpointing + trains
+        return MicroBatchWork(
+            self.tokens, self.trained, self.length, passes * forward, 2 * judged, forward, judged
+        )
+
+
+def flops(
+    text: Any, linear: float, tokens: float, trained: float, length: float
+) -> tuple[float, float, float]:
+    """Operations of a forward pass: of two a weight and token, of attention, and of logits where trained."""
+    attention = 4 * length * text.hidden_size * text.num_hidden_layers
+    return tokens * 2 * linear, tokens * attention, 2 * trained * text.hidden_size * text.vocab_size
+
+
+def _backward_share(config: TrainConfig, layers: int) -> float:
+    """Of the layers, that gradients flow through."""
+    fields = METHODS[config.method].fields
+    field = next((f for f in LAYER_FIELDS if f in fields), None)
+    if field is None or ("train_embeddings" in fields and config.train_embeddings):
+        return 1.0
+    return min(adapted_layers(layers, getattr(config, field)), layers) / layers
+
+
+log = logging.getLogger(__name__)
+
+CPU = torch.device("cpu")  # where whole numbers stay
+FEW_LENGTHS = 3  # of rows, in multiples of MULTIPLE
+LONGEST_TURN = 8  # layers; kinds of layer that take longer turns are taken for one kind
+LAYER_FIELDS = ("trainable_layers", "adapter_layers")  # numbers of layers, counted from the top
+
+
+@dataclass(frozen=True)
+class FewLayers:
+    """A model of few layers on the meta device; `chosen`: how many of them the method touches, if it says."""
+
+    layers: int
+    chosen: int | None
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Parameters: of the base model, of its layers' matrices (which quantisation replaces), trained, added by
+    the method; largest: of one matrix."""
+
+    total: float
+    linear: float
+    trainable: float
+    added: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes beyond weights and optimiser: `phases` of a step (rehearsal.PHASES), gradients `left` by it,
+    activations `saved` when the backward pass starts, `evaluation`: a pass without gradients, `labels`: when
+    it is asked for their text. several: a step may have more than one micro-batch, so that gradients wait.
+    varied: rows are of many lengths. piece: what the largest micro-batch does, and `piece_at` in a model of
+    another depth. packed: rows have no padding.
+    """
+
+    phases: tuple[float, ...]
+    left: float
+    saved: float
+    evaluation: float
+    several: bool
+    piece: MicroBatchWork
+    packed: bool = False
+    varied: bool = False
+    rehearsed: bool = True  # else by formula, which is further off
+    labels: float = 0.0
+    piece_at: Callable[[FewLayers], MicroBatchWork] | None = None
+
+    def at_least(self, other: Footprint) -> Footprint:
+        """This one, with the memory of whichever of the two takes more."""
+        return replace(
+            self,
+            phases=tuple(map(max, self.phases, other.phases)),
+            left=max(self.left, other.left),
+            saved=max(self.saved, other.saved),
+            several=True,
+            varied=self.varied or other.varied,
+            rehearsed=self.rehearsed and other.rehearsed,
+        )
+
+
+def with_layers(architecture: PreTrainedConfig, layers: int) -> PreTrainedConfig:
+    """The architecture with that many layers, which are as its first ones."""
+    few = copy.deepcopy(architecture)
+    part = few.get_text_config()
+    whole = part.num_hidden_layers
+    for name, value in list(vars(part).items()):
+        if isinstance(value, list) and len(value) == whole:  # a value for each layer
+            setattr(part, name, [value[i % whole] for i in range(layers)])
+    part.num_hidden_layers = layers
+    return few
+
+
+def build(
+    architecture: PreTrainedConfig, few: FewLayers, config: TrainConfig, dtype: torch.dtype, device: str
+) -> Any:
+    """The base model with that many layers, on the meta device, as loading would hand it out on `device`."""
+    auto: Any = AutoModelForCausalLM
+    if config.task == "classification":  # with as many classes as the architecture has labels
+        auto = AutoModelForSequenceClassification
+    with torch.device("meta"), rehearsal.Unfilled():
+        model = auto.from_config(with_layers(architecture, few.layers), dtype=dtype, **NO_CODE)
+    return loading.made_ready(model, torch.device(device), dtype)
+
+
+@dataclass(frozen=True)
+class LayerShapes:
+    """The models of few layers that are built, by which a value of a model of any depth is known. turn: after
+    how many layers their kinds repeat; whole: layers of the model itself."""
+
+    few: tuple[FewLayers, ...]
+    whole: FewLayers
+    turn: int
+
+    def extend(self, values: Any, depth: FewLayers | None = None) -> Any:
+        """What values of the `few` amount to for a model of that depth; without one, for the model itself."""
+        depth = depth or self.whole
+        first = self.few[0].layers
+        if depth.chosen is None:
+            return values[0] + (depth.layers - first) / self.turn * (values[1] - values[0])
+        least, more_layers, more_chosen = values
+        others = (depth.layers - depth.chosen) - (first - 1)
+        both = more_chosen - more_layers + (more_layers - least)  # one more layer, and it is chosen
+        return least + others * (more_layers - least) + (depth.chosen - 1) * both
+
+    def depth(self, layers: int) -> FewLayers:
+        """The deepest model of about that many layers, between the smallest of the few and the whole; the
+        method touches the same share of them."""
+        first, whole = self.few[0].layers, self.whole
+        if layers >= whole.layers:
+            return whole
+        kept = first + max(0, (layers - first) // self.turn) * self.turn
+        if whole.chosen is None:
+            return FewLayers(kept, None)
+        return FewLayers(kept, max(1, min(kept - 1, round(whole.chosen * kept / whole.layers))))
+
+
+def few_layers(architecture: PreTrainedConfig, config: TrainConfig) -> LayerShapes:
+    """The models to build. Raises ConfigError where the method asks for layers that the model hasn't."""
+    text = architecture.get_text_config()
+    whole, turn = text.num_hidden_layers, _turn(getattr(text, "layer_types", None))
+    first = max(3, turn)  # the last layer of packed rows is smaller: one before it must be in every phase
+    check_layers(config, whole)
+    field = next((f for f in LAYER_FIELDS if f in METHODS[config.method].fields), None)
+    if field is None:
+        few = FewLayers(first, None), FewLayers(first + turn, None)
+        return LayerShapes(few, FewLayers(whole, None), turn)
+    chosen = min(adapted_layers(whole, getattr(config, field)), whole)
+    touched = FewLayers(first, 1), FewLayers(first + 1, 1), FewLayers(first + 1, 2)
+    return LayerShapes(touched, FewLayers(whole, chosen), 1)
+
+
+def _turn(kinds: list[str] | None) -> int:
+    """After how many layers the kinds of layer repeat."""
+    for turn in range(1, LONGEST_TURN + 1):
+        if not kinds or all(kind == kinds[i % turn] for i, kind in enumerate(kinds)):
+            return turn
+    return 1
+
+
+def made(
+    architecture: PreTrainedConfig, few: FewLayers, config: TrainConfig, dtype: torch.dtype, device: str
+) -> tuple[Any, ParameterCounts]:
+    """A model of few layers, made trainable, and its counts."""
+    model = build(architecture, few, config, dtype, device)
+    linears: list[Any] = list(tuning_methods.linears(model).values())
+    widths = [module.weight.numel() for module in linears]
+    total = sum(p.numel() for p in model.parameters())
+    if few.chosen is not None:
+        config = config.model_copy(update=dict.fromkeys(LAYER_FIELDS, few.chosen))
+    with torch.device("meta"), rehearsal.Unfilled():
+        model = make_trainable(model, config, dtype).train()
+        if config.task == "classification":
+            widen_head(model)
+    trained, everything = count_parameters(model)
+    added = everything - total
+    if config.init_lora_weights in TAKEN_APART:
+        added += trained
+    return model, ParameterCounts(total, sum(widths), trained, added, max(widths, default=0))
+
+
+class Rehearsal:
+    """A config's model in its few-layer forms, from which its counts are known at once and steps can be
+    tried."""
+
+    def __init__(
+        self, architecture: PreTrainedConfig, config: TrainConfig, dtype: torch.dtype, device: str
+    ) -> None:
+        self.shapes = few_layers(architecture, config)
+        self.few = self.shapes.few
+        with uncollected():
+            made_ones = [made(architecture, few, config, dtype, device) for few in self.few]
+        self.models = [model for model, _ in made_ones]
+        with torch.device("meta"):
+            self.masters = [Masters(trainable(model)) for model in self.models]  # their hooks move gradients
+        self._counted = [list(vars(counts).values()) for _, counts in made_ones]
+        self.counts = self.counts_at(self.shapes.whole)
+        self.text, self.device = architecture.get_text_config(), device
+
+    def counts_at(self, depth: FewLayers) -> ParameterCounts:
+        """Parameters of a model of that depth."""
+        return ParameterCounts(*self._extended(self._counted, depth))
+
+    def _extended(self, values: list[list[float]], depth: FewLayers) -> list[float]:
+        """What the values of the few-layer models amount to at that depth."""
+        return [float(v) for v in self.shapes.extend([np.asarray(v, float) for v in values], depth)]
+
+    def run(
+        self, config: TrainConfig, train: TokenRows, evaluated: TokenRows, objective: Objective | None = None
+    ) -> Footprint:
+        """The footprint of the largest micro-batch of `train`, and of a validation on the longest rows of
+        `evaluated`.
+
+        Of `config` the batch sizes are read; the model is that of the config it was made for.
+        """
+        objective = objective or TrainedTokens()
+        with llama_layers.rehearsing() if self.device == "cpu" else nullcontext(), uncollected():
+            longest = int(train.sequence_lengths.max())
+            packed = self.packed(longest)
+            chosen = largest_piece(train.lengths, config, packed=packed)
+            varied = len(np.unique(train.lengths // MULTIPLE)) > FEW_LENGTHS
+            several = len(chosen) < min(len(train), math.prod(batch_shape(config)))
+            try:
+                footprint = self._rehearse(config, objective, train, chosen, evaluated, several)
+            except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+                log.warning("%s can't be rehearsed: %s", self.text.model_type, error)
+                footprint = self._by_formula(train, chosen, config, several)
+            finally:
+                objective.drop_metrics()
+        return replace(footprint, varied=varied, packed=packed)
+
+    def packed(self, longest: int, *, training: bool = True) -> bool:
+        """Whether rows of up to that many tokens go through the packed forward."""
+        with llama_layers.rehearsing() if self.device == "cpu" else nullcontext():
+            return not llama_layers.refusal(_set(self.models[0], training), longest)
+
+    def _rehearse(
+        self,
+        config: TrainConfig,
+        objective: Objective,
+        train: TokenRows,
+        chosen: np.ndarray,
+        evaluated: TokenRows,
+        several: bool,
+    ) -> Footprint:
+        batch = objective.collate(train, chosen, CPU)
+        values = []
+        for few, model, masters in zip(self.few, self.models, self.masters, strict=True):
+            future.cache_clear()  # each model counts the mask that the first would leave to the others
+            ask = partial(objective.loss_sum, model, batch)
+            step = rehearsal.run_step(_set(model, True), ask, few.layers)
+            for parameter in masters.weights.values():
+                parameter.grad = None
+            values.append([step.left, step.saved, *step.phases, *np.ravel(step.done)])
+        model = _set(self.models[0], False)  # without gradients no layer keeps anything
+        largest = _evaluated(model, evaluated, config.per_device_eval_batch_size)
+        held_out = objective.collate(evaluated, largest, CPU)
+        evaluation, judged = rehearsal.run_forward(
+            model, lambda: objective.loss_sum(model, held_out), self.few[0].layers
+        )
+        left, saved, *others = self._extended(values, self.shapes.whole)
+        phases = others[: len(rehearsal.PHASES)]
+        trained = train.trained_counts[chosen].sum()
+        more = trained / max(1, evaluated.trained_counts[largest].sum())
+
+        def piece_at(depth: FewLayers) -> MicroBatchWork:
+            _, _, *counted = self._extended(values, depth)
+            done = np.reshape(counted[len(phases) :], (len(phases), len(KINDS)))
+            forward, loss, *backward = done
+            return MicroBatchWork(
+                tokens=float(train.lengths[chosen].sum()),
+                trained=float(trained),
+                length=length_of(train.lengths[chosen]),
+                layers=forward + sum(backward),
+                loss=loss,
+                forward=forward,
+                judged=np.array(judged[1]) * more,
+            )
+
+        piece = piece_at(self.shapes.whole)
+        return Footprint(tuple(phases), left, saved, float(evaluation), several, piece, piece_at=piece_at)
+
+    def _by_formula(
+        self, train: TokenRows, chosen: np.ndarray, config: TrainConfig, several: bool
+    ) -> Footprint:
+        length, trained = int(train.lengths[chosen].max()), int(train.trained_counts[chosen].sum())
+        wide = 2 if next(self.models[0].parameters()).dtype == torch.float32 else 1
+        formula = StepFormula(self.text, config, len(chosen), length, trained, wide)
+        counts, saved, left = self.counts, formula.saved, 4 * self.counts.trainable
+        return Footprint(
+            *((saved, saved + formula.logits, saved + left, left), left, saved, losses.LOGIT_BYTES),
+            several=several,
+            piece=formula.piece(counts.linear, counts.trainable / max(1.0, counts.total + counts.added)),
+            rehearsed=False,
+        )
+
+
+def _evaluated(model: Any, rows: TokenRows, batch_size: int) -> np.ndarray:
+    """The rows of the largest batch of a validation."""
+    if model.get_output_embeddings() is None:  # under a classification head
+        return by_length(rows.lengths, batch_size)[0]
+    return losses.fitting_batches(model, rows, batch_size)[0]
+
+
+def _set(model: Any, training: bool) -> Any:
+    """The model in that mode; setting one that it has costs as much as building a layer."""
+    return model if model.training == training else model.train(training)
+
+
+def warm_up() -> None:
+    """Rehearse a step of a tiny model: the first rehearsal of a process takes twice as long as the next."""
+    tiny = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, vocab_size=32
+    )
+    rows = TokenRows(
+        np.arange(1), np.array([0, 8]), np.ones(8, np.int32), np.ones(8, bool), np.zeros(1, np.uint8)
+    )
+    config = TrainConfig(dataset="none").resolved(1)
+    Rehearsal(tiny, config, torch.bfloat16, "cpu").run(config, rows, rows)

@@ -1,0 +1,289 @@
+"""A training step rehearsed without numbers: what of memory lives at its worst moments, by running it.
+
+A model of a few layers is built on the meta device, made trainable by the code that training uses, and taken
+through forward, loss and backward there. Every storage is counted while it lives, so that whatever a method,
+an attention function or a loss keeps is in the count and no formula has to know of it. Phases of the step
+grow linearly with the layers, and are extended to the model's own number by the caller.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from engine.models.forward import operations
+from engine.models.forward.operations import KINDS
+
+aten = torch.ops.aten
+META = torch.device("meta")
+PHASES = ("forward", "loss", "last layer", "first layer")
+_COUNTING = {aten.arange.default, aten.arange.start, aten.arange.start_step}
+_MASKED = {aten.index.Tensor, aten._unsafe_index.Tensor}
+_KNOWN: dict[Any, Any] = {}  # shape, stride and type of what operations gave, and their work
+_FILLED = {aten._index_put_impl_.default, aten.index_put_.default, aten.index_put.default}
+
+
+@dataclass(frozen=True)
+class RehearsedStep:
+    """Bytes beyond those that lay there before the step: `saved` when the backward pass starts, `phases` the
+    most in each of PHASES, `left` after it (the gradients). done: what it does in each of PHASES
+    (operations.KINDS)."""
+
+    saved: float
+    phases: tuple[float, ...]
+    left: float
+    done: list[list[float]]
+
+
+class Unfilled(TorchFunctionMode):
+    """Weights without numbers need none drawn: a tenth of the time of building a model."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+class Living(TorchDispatchMode):
+    """Counts the bytes of storages that are alive on a device, and the most in each phase; and what its
+    operations do.
+
+    Whole numbers (tokens, positions, masks) stay on the CPU with their values, as code may decide by them;
+    whatever they are combined with is on the meta device, and so is the outcome.
+    """
+
+    def __init__(self, device: str = "meta") -> None:
+        super().__init__()
+        self.device = device
+        self.alive: dict[int, Any] = {}
+        self.bytes = 0
+        self.phase = 0
+        self.most = [0] * len(PHASES)
+        self.done = [[0.0] * len(KINDS) for _ in PHASES]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        taken = _tensors(args)
+        devices = {tensor.device.type for tensor in taken}
+        if func.is_view and devices == {"meta"}:  # a third of all operations; nothing is made
+            return func(*args, **kwargs)
+        shaped_work = None
+        if func in _COUNTING:
+            out = func(*args, **{**kwargs, "device": "cpu"})
+        elif func in _MASKED and (mask := _mask(args[1])) is not None:
+            out = args[0].new_empty((int(mask.sum()), *args[0].shape[mask.dim() :]))
+        elif func in _FILLED and _mask(args[1]) is not None:
+            out = torch.empty_like(args[0]) if func is aten.index_put.default else args[0]
+        elif "meta" in devices or _holds_meta(kwargs):
+            args = args if devices == {"meta"} else _on_meta(args)
+            out, shaped_work = self._shaped(func, args, kwargs and _on_meta(kwargs))
+        else:
+            out = func(*args, **kwargs)
+        made = _tensors(out)
+        there = {tensor.untyped_storage()._cdata for tensor in taken}
+        for tensor in made:
+            # a view of a weight takes nothing
+            if tensor.device.type == self.device and tensor.untyped_storage()._cdata not in there:
+                self.add(tensor)
+        if made and made[0].device.type == self.device and not func.is_view:
+            self.did(shaped_work or operations.count_work(func, taken, made))
+        return out
+
+    def _shaped(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, operations.OperationWork | None]:
+        """What an operation gives, and its work. torch works that out in Python, and layers are alike: it is
+        asked once."""
+        if func._schema.is_mutable:
+            in_place = func._opname.endswith("_") and torch.Tag.inplace_view not in func.tags
+            return (args[0] if in_place else func(*args, **kwargs)), None
+        key = func, _shapes(args), _shapes(kwargs)
+        cached_outcome = _KNOWN.get(key)
+        if cached_outcome is None:
+            out = func(*args, **kwargs)
+            taken = _tensors((args, *kwargs.values()))
+            there = {tensor.untyped_storage()._cdata for tensor in taken}
+            if isinstance(out, torch.Tensor) and out.untyped_storage()._cdata not in there:
+                work = operations.count_work(func, _tensors(args), [out])
+                _KNOWN[key] = out.shape, out.stride(), out.dtype, work
+            return out, None
+        shape, stride, dtype, work = cached_outcome
+        return torch.empty_strided(shape, stride, dtype=dtype, device=META), work
+
+    def did(self, work: operations.OperationWork) -> None:
+        """Add an operation's work to that of the phase."""
+        done, times = self.done[self.phase], operations.times()
+        done[0] += times * work[0]
+        done[1] += times * work[1]
+        done[2] += times * work[2]
+        done[3] += times
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Count its storage until nobody holds it any more."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self.alive:
+            return
+        size = storage.nbytes()
+
+        def gone(_: Any) -> None:
+            del self.alive[key]
+            self.bytes -= size
+
+        self.alive[key] = weakref.ref(storage, gone)
+        self.bytes += size
+        self.most[self.phase] = max(self.most[self.phase], self.bytes)
+
+    def enter(self, phase: int) -> None:
+        """The next phase begins; phases never go back."""
+        if phase > self.phase:
+            self.phase = phase
+            self.most[phase] = self.bytes
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Attention as torch's fused kernels keep it (output and one sum a row), where the meta device would
+    write all weights out. Replaced by name, as a recomputing checkpoint does not see function modes."""
+    functional: Any = torch.nn.functional
+    own = functional.scaled_dot_product_attention
+    functional.scaled_dot_product_attention = _attend
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = own
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,  # the kernels read shared keys where they lie
+) -> torch.Tensor:
+    if attn_mask is not None:
+        attn_mask = attn_mask.to(META, query.dtype) if attn_mask.dtype == torch.bool else attn_mask
+    return aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale
+    )[0]
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    """Those among arguments or results, and in lists among them."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    tensors: list[torch.Tensor] = []
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            if isinstance(part, torch.Tensor):
+                tensors.append(part)
+            elif isinstance(part, (list, tuple)):
+                tensors += _tensors(part)
+    return tensors
+
+
+def _shapes(value: Any) -> Any:
+    """The arguments of an operation, with tensors replaced by all that a result's shape can hang on."""
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.stride(), value.dtype
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_shapes, value))
+    if isinstance(value, dict):
+        return tuple((name, _shapes(v)) for name, v in value.items())
+    return type(value), value  # 1 and 1.0 are equal and give other types
+
+
+def _mask(indices: Any) -> torch.Tensor | None:
+    """The boolean mask among the indices of an operation."""
+    return next((i for i in indices if isinstance(i, torch.Tensor) and i.dtype == torch.bool), None)
+
+
+def _holds_meta(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.device.type == "meta"
+    if isinstance(value, dict):
+        return any(_holds_meta(v) for v in value.values())
+    return isinstance(value, (list, tuple)) and any(_holds_meta(v) for v in value)
+
+
+def _on_meta(value: Any) -> Any:
+    """The arguments of an operation, all of them on the meta device."""
+    if isinstance(value, torch.Tensor):
+        return value if value.device.type == "meta" else torch.empty_like(value, device=META)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on_meta(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _on_meta(v) for k, v in value.items()}
+    return torch.device("meta") if isinstance(value, torch.device) else value
+
+
+def run_step(
+    model: Any, loss: Callable[[], torch.Tensor], layers: int, device: str = "meta"
+) -> RehearsedStep:
+    """Forward, loss and backward of a model on the meta device; `loss` computes the loss of one
+    micro-batch."""
+    living = Living(device)
+    attention = _fused_attention() if device == "meta" else nullcontext()
+    with _marked(model, layers, living), attention, living:
+        total = loss()
+        living.enter(1)
+        saved = living.bytes
+        total.backward()
+        del total
+        left = living.bytes
+    return RehearsedStep(saved, tuple(living.most), left, living.done)
+
+
+def run_forward(model: Any, forward: Callable[[], Any], layers: int) -> tuple[int, list[list[float]]]:
+    """Of a pass without gradients the most bytes, and what it does in each of PHASES: in the layers, and
+    behind them."""
+    living = Living()
+    with _marked(model, layers, living), torch.no_grad(), _fused_attention(), living:
+        forward()
+    return max(living.most), living.done
+
+
+@contextmanager
+def _marked(model: Any, layers: int, living: Living) -> Iterator[None]:
+    """Tell `living` when the loss begins, and when the backward pass reaches the last and the first layer."""
+    stack = decoder_layers(model, layers)
+    hooks = []
+
+    def on_gradient(output: Any, phase: int) -> None:
+        tensor = output[0] if isinstance(output, tuple) else output
+        if tensor.requires_grad:
+            tensor.register_hook(lambda _: living.enter(phase))
+
+    def first(_: Any, __: Any, output: Any) -> None:
+        if not living.phase:
+            on_gradient(output, 3)
+
+    def last(_: Any, __: Any, output: Any) -> None:
+        if not living.phase:
+            on_gradient(output, 2)
+            living.enter(1)
+
+    hooks.append(stack[0].register_forward_hook(first))
+    hooks.append(stack[-1].register_forward_hook(last))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def decoder_layers(model: Any, layers: int) -> Any:
+    """The stack of the model's layers: its first list of that many modules. NotImplementedError without
+    one."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == layers:
+            return module
+    raise NotImplementedError("The model has no list of its layers.")

@@ -1,0 +1,432 @@
+"""What a config would cost on given rows: parameters, peak memory, time. The preview and the advice ask here.
+
+Nothing is loaded; runs of the past, which the engine hands over with the question, correct the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from transformers import PreTrainedConfig
+
+from engine.data import canaries, training_rows
+from engine.evaluation import derived_prompts, weight_change
+from engine.evaluation.probes import base_samples, suite_probes
+from engine.evaluation.probes.base_samples import OWN_LENGTH
+from engine.evaluation.row_questions import PROMPT_TOKENS
+from engine.evaluation.statistics import cost_prediction
+from engine.evaluation.statistics.cost_prediction import Correction, NextRun, StepsTimed, time_range
+from engine.evaluation.verdicts import launch_advice
+from engine.evaluation.verdicts.question_part import rounds_of
+from engine.models import hardware
+from engine.models.batching import (
+    Replay,
+    batch_shape,
+    epoch_steps,
+    steps_per_epoch,
+    tokens_of_a_piece,
+    total_steps,
+)
+from engine.models.forward import answer_likelihood, llama_layers
+from engine.models.forward.operations import length_of
+from engine.models.hardware import choose_dtype, device_name
+from engine.models.losses import Objective, TrainedTokens
+from engine.models.tokenization.rendering import TokenRows
+from engine.training.costs import estimate
+from engine.training.costs.estimate import kind_of, memory_pairs, timed_runs
+from engine.training.costs.footprint import Footprint, Rehearsal
+from engine.training.optimizer_step import BesideBase
+from engine.training.training_loop import evaluation_steps
+from engine.worker.job import WorkerJob
+from store.core.errors import TunebenchError
+from store.core.row_schemas import PartRows
+from store.core.training_schemas import FittingChange, MemoryEstimate, TimeEstimate
+from store.training.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
+from store.training.train_config import TrainConfig, speed_settings
+
+# Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
+LIBRARIES_GIB = 0.05
+LABEL_COST = 0.9  # times a token of a label takes as long as one of a row, as measured: some are shared
+ANSWERED = 16  # prompts that are answered together
+# Tokens of the suite's prose (21,000), of the base model's own texts (2,500) and of the suite's questions
+# (17,000; each takes about half as long, as what options follow is read once), and those with logits.
+SUITE = np.array([32_000, 26_000])
+LIGHT = 4_000  # tokens of the questions and prose that are measured between steps, counted in the same way
+ASTRAY = 12  # tokens that are written from memory until all of ANSWERED rows went astray, about, as measured
+WIDE = 2  # times a step that generates for 32 or 56 prompts takes as long as one for ANSWERED, about
+
+
+@dataclass(frozen=True)
+class LabelsAsText:
+    """Labels for which models are asked after the run: their tokens together, and how many models. They go
+    through the model behind each row's prompt, as a tree (`engine.models.forward.answer_likelihood`)."""
+
+    tokens: int
+    models: int
+
+
+def process_gib(device: torch.device) -> float:
+    """What a worker takes before its model: as this one does now, as jobs are forks of one process."""
+    if device.type == "cuda":
+        return hardware.CONTEXT_GIB
+    own = psutil.Process().memory_info()
+    return (own.rss - own.shared) / hardware.GIB + LIBRARIES_GIB
+
+
+@dataclass(frozen=True)
+class CostedRows:
+    """The rows that a run's costs are counted on. rows: of each part of the whole data set; parts: those that
+    are counted, cut to length; cut: them, cut at another length; general: those that would be replayed."""
+
+    rows: dict[str, int]
+    parts: dict[str, training_rows.TokenisedPart]
+    cut: Callable[[int], dict[str, training_rows.TokenisedPart]]
+    objective: Objective
+    labels: LabelsAsText | None = None
+    general: TokenRows | None = None
+
+
+class CostBasis:
+    """The rows of one question, its device and what runs on that device needed."""
+
+    def __init__(
+        self, job: WorkerJob, architecture: PreTrainedConfig, costed: CostedRows, process: float
+    ) -> None:
+        self.job, self.architecture, self.process = job, architecture, process
+        self.rows, self.parts, self.cut = costed.rows, costed.parts, costed.cut
+        self.objective, self.labels, self.general = costed.objective, costed.labels, costed.general
+        self.probed = np.zeros(2)  # tokens of data sets that are probes, and those with logits
+        self.device = torch.device(job.device)
+        self.rates = cache(partial(hardware.device_rates, job.home, self.device))
+        self.device_name = device_name(self.device)
+        self.past = [run for run in job.config.get("past", ()) if run["device_name"] == self.device_name]
+
+    def epoch(self, name: str) -> tuple[float, float]:
+        """Tokens and trained tokens of one pass over a part, scaled up from the rows that were counted."""
+        part = self.parts[name]
+        scale = self.rows[name] / max(1, len(part.whole))
+        return len(part.rows.ids) * scale, int(part.rows.trained.sum()) * scale
+
+    @property
+    def part_rows(self) -> PartRows:
+        """Rows of each part."""
+        return {"train": self.rows["train"], "validation": self.rows["validation"], "test": self.rows["test"]}
+
+    @property
+    def train_rows(self) -> int:
+        """Rows with a trained token."""
+        train = self.parts["train"]
+        return max(1, round(self.rows["train"] * len(train.rows) / max(1, len(train.whole))))
+
+    def memory_correction(self, config: TrainConfig) -> Correction:
+        """From the past."""
+        kind = kind_of(config.method, config.task)
+        return cost_prediction.correct_prediction(memory_pairs(self.past), kind, cost_prediction.MEMORY)
+
+    def time_correction(self, config: TrainConfig, steps_timed: StepsTimed) -> Correction:
+        """From the past: from runs of which steps were timed before, where those of this one were."""
+        kind, settings = kind_of(config.method, config.task), speed_settings(config.model_dump())
+        past = timed_runs(self.past, steps_timed=steps_timed != "none")
+        return time_range(past, NextRun(kind, settings, steps_timed))
+
+    def shorter(self, limit: int) -> CostBasis:
+        """The same with rows cut at `limit` tokens."""
+        shorter = copy(self)
+        shorter.parts = self.cut(limit)
+        return shorter
+
+    def available_gib(self) -> float:
+        """Memory that a run could take now: what is free, and what this worker gives back."""
+        free, _ = hardware.available_gib(self.device)
+        return free
+
+    def fitting(self, cost: ConfigCost, limit: int) -> list[FittingChange]:
+        """The nearest settings that fit into what is free."""
+        config = cost.config
+        settings = launch_advice.MemorySettings(
+            config.per_device_train_batch_size,
+            config.gradient_accumulation_steps,
+            config.gradient_checkpointing,
+            limit,
+        )
+        made: dict[tuple[str, str, bool], Rehearsal] = {}
+
+        def need(change: launch_advice.Change) -> tuple[float, float] | None:
+            try:
+                changed = TrainConfig.parse(cost.config.model_dump() | change)
+                key = changed.method, changed.held, changed.gradient_checkpointing
+                cut = changed.max_length if "max_length" in change else None
+                costs = self.shorter(cut) if cut else self
+                changed_cost = ConfigCost(costs, changed, made.get(key))
+                made[key] = changed_cost.rehearsal
+                needed = changed_cost.memory()
+            except TunebenchError:
+                return None
+            return needed["peak_gib"], needed["high_gib"]
+
+        return launch_advice.nearest_fitting(settings, need, self.available_gib(), _lighter(cost.config))
+
+
+class ConfigCost:
+    """One config of a question."""
+
+    def __init__(self, costs: CostBasis, config: TrainConfig, rehearsal: Rehearsal | None = None) -> None:
+        self.costs, self.config = costs, config
+        self.dtype = choose_dtype(config.dtype, costs.device)
+        self.rehearsal = rehearsal or Rehearsal(costs.architecture, config, self.dtype, costs.device.type)
+        self.counts = self.rehearsal.counts
+        self.timed: estimate.TimedSteps | None = None  # steps of it, taken for real
+        self.steps = total_steps(config, costs.train_rows)
+        self.per_epoch = steps_per_epoch(costs.train_rows, *batch_shape(config))
+
+    def disk_bytes(self) -> float:
+        """What is kept of the run: the adapter, or all weights, as they lie in memory."""
+        size = 4 if self.dtype == torch.float32 else 2
+        adapter = METHODS[self.config.method].adapter
+        return size * (self.counts.trainable if adapter else self.counts.total)
+
+    @property
+    def packed(self) -> bool:
+        """Whether micro-batches are dealt by tokens."""
+        return self.rehearsal.packed(int(self.train.sequence_lengths.max()))
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        """The largest micro-batch, rehearsed."""
+        held_out = self.costs.parts["validation"].rows
+        rows = self.train
+        footprint = self.rehearsal.run(
+            self.config, rows, held_out if len(held_out) else rows, self.costs.objective
+        )
+        if replay := self.replay:
+            objective = BesideBase() if self.config.kl_beta else TrainedTokens()
+            footprint = footprint.at_least(
+                self.rehearsal.run(replay.beside, replay.rows, replay.rows, objective)
+            )
+        return replace(footprint, labels=self._labels_bytes())
+
+    @property
+    def replay(self) -> Replay | None:
+        """What is replayed, as far as it is known."""
+        if self.costs.general is None or not self.config.replay_share:
+            return None
+        return Replay(self.costs.general, self.config, self.costs.train_rows)
+
+    @property
+    def train(self) -> TokenRows:
+        """The rows that a step is rehearsed on."""
+        train = self.costs.parts["train"].rows
+        return train if len(train) else _blank(self.config.max_length or 8)
+
+    @property
+    def counted_step(self) -> estimate.CountedStep:
+        """What the estimates count with."""
+        layers = self.rehearsal.shapes.whole.layers
+        return estimate.CountedStep(
+            self.counts, self.footprint, self.config, self.dtype, self.costs.device, layers
+        )
+
+    def memory(self) -> MemoryEstimate:
+        """The estimate against what is free."""
+        return estimate.memory(
+            self.counted_step,
+            process_gib=self.costs.process,
+            available_gib=self.costs.available_gib(),
+            correction=self.costs.memory_correction(self.config),
+        )
+
+    def time(self) -> TimeEstimate:
+        """The estimate for the whole run, evaluations and answers included."""
+        work = work_of(self)
+        steps: StepsTimed = "none" if not self.timed else "alike" if self.timed.alike else "own"
+        correction = self.costs.time_correction(self.config, steps)
+        return estimate.seconds(self.counted_step, work, self.rates(work), correction, self.timed)
+
+    def rates(self, work: estimate.RunWork) -> hardware.DeviceRates:
+        """How fast the device does such work."""
+        text = self.costs.architecture.get_text_config()
+        inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+        shape = hardware.rounded(work.train_tokens / work.pieces), text.hidden_size, inner
+        return self.costs.rates(self.dtype, shape, hardware.rounded(work.length))
+
+    def _labels_bytes(self) -> float:
+        """What asking a model for the text of labels takes."""
+        costs, labels = self.costs, self.costs.labels
+        lengths = [int(part.rows.sequence_lengths.max(initial=0)) for part in costs.parts.values()]
+        if not labels:
+            return 0.0
+        longest = max(1, *lengths)
+        if self.config.task == "classification":  # the untuned model is asked, not the one with a head
+            packed = costs.device.type == "cpu" and llama_layers.is_packable(costs.architecture)
+        else:
+            packed = self.rehearsal.packed(longest, training=False)
+        text = costs.architecture.get_text_config()
+        return answer_likelihood.most_bytes(
+            text, longest, labels.tokens, self.dtype, costs.device.type, packed=packed
+        )
+
+
+def _lighter(config: TrainConfig) -> list[dict[str, Any]]:
+    """Changes to a method that takes less, nearest first."""
+    method = METHODS[config.method]
+    own = {"learning_rate": None}  # each method has its own
+    if not method.adapter:
+        return [own | {"method": FIRST_METHOD}, own | {"method": LIGHT_METHOD}]
+    if config.held:
+        return []
+    if "load_in_4bit" in method.fields:
+        return [{"load_in_4bit": True}]
+    return []
+
+
+def _blank(length: int) -> TokenRows:
+    """One row of that many trained tokens, for a data set whose own rows have none."""
+    starts = np.asarray([0, length], np.int64)
+    ids, trained = np.zeros(length, np.int32), np.ones(length, bool)
+    return TokenRows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))
+
+
+def work_of(cost: ConfigCost) -> estimate.RunWork:
+    """What passes through the model over the whole run."""
+    config, costs = cost.config, cost.costs
+    validations = 1 + len(evaluation_steps(cost.steps, config.evaluations))  # the base model's first
+    train, validation, test = (np.array(costs.epoch(part)) for part in training_rows.PARTS)
+    held_out = test if costs.rows["test"] else validation
+    evaluated = validation * validations + 2 * held_out
+    mean_length = train[0] / costs.train_rows
+    if config.task == "dpo":  # every pair passes once through the base model
+        evaluated = evaluated + train + validation + test
+        mean_length /= 2
+    if costs.labels:
+        evaluated = evaluated + _labels_asked(cost, costs.labels, mean_length)
+    asked = config.probes and config.task != "classification"
+    between = 0.0
+    if config.probes:
+        between = validations * (validation[0] + (LIGHT if asked else 0))
+    if asked:  # of base and tuned model, with as many rows that were trained on as validation has
+        evaluated = evaluated + 2 * (SUITE + validation + _task_samples(cost, held_out) + cost.costs.probed)
+    if config.task != "classification":
+        evaluated = evaluated + 2 * _swapped(cost, held_out)
+    if config.canaries:
+        evaluated = evaluated + _canaries(cost)  # of the tuned model alone
+    prompts = 0 if config.task == "classification" else config.sample_prompts
+    written = _written_steps(cost, asked)
+    trained, pieces = _trained(cost, train)
+    if replay := cost.replay:
+        evaluated = evaluated + np.array(replay.tokens) * (config.kl_beta > 0)  # passes through the base too
+    return estimate.RunWork(
+        train_tokens=trained[0],
+        train_trained=trained[1],
+        pieces=pieces,
+        eval_tokens=evaluated[0],
+        eval_trained=evaluated[1],
+        generated_steps=round(2 * config.max_new_tokens * -(-prompts // ANSWERED) + written),
+        length=length_of(cost.train.lengths),
+        steps=cost.steps,
+        beside=weight_change.SECONDS if asked else 0.0,
+        between=between,
+        share=config.probe_share,
+    )
+
+
+def _trained(cost: ConfigCost, train: np.ndarray) -> tuple[np.ndarray, float]:
+    """Tokens, and trained ones, that training passes through the model with what is replayed, and in how many
+    micro-batches. train: of one epoch."""
+    config = cost.config
+    pieces: float = cost.steps * batch_shape(config)[1]
+    padded = _padding(cost)
+    if cost.footprint.packed:
+        padded, pieces = 1.0, cost.steps * max(1.0, train[0] / cost.per_epoch / tokens_of_a_piece(config))
+    epochs = cost.steps / cost.per_epoch
+    trained = train * (padded, 1.0) * epochs
+    if replay := cost.replay:
+        more = np.array(replay.tokens)
+        trained, pieces = trained + more, pieces + max(cost.steps, more[0] / tokens_of_a_piece(config))
+    return trained, pieces
+
+
+def _written_steps(cost: ConfigCost, probed: bool) -> float:
+    """Steps that generate beside the answers to sample prompts: for the probes, where the run is `probed` by
+    writing, and the general rows to replay."""
+    config = cost.config
+    written = 0.0
+    if probed:
+        written = WIDE * (base_samples.TASK_LENGTH + 2 * suite_probes.REQUEST_LENGTH)
+        if config.task == "sft":
+            written += 2 * ASTRAY * -(-_extraction_rows(cost) // ANSWERED)
+    if (replay := cost.replay) and not config.replay_dataset:
+        written += OWN_LENGTH * -(-len(replay.rows) // ANSWERED)
+    return written
+
+
+def _padding(cost: ConfigCost) -> float:
+    """Tokens that pass through the model over those of the rows, in micro-batches as in training."""
+    lengths = cost.train.lengths
+    grouped = lengths if cost.costs.objective.grouped else np.ones(len(lengths), np.int64)
+    size, accumulation = batch_shape(cost.config)
+    dealt = epoch_steps(grouped, seed=cost.config.seed, epoch=0, batch_size=size, accumulation=accumulation)
+    whole = sum(len(part) * int(lengths[part].max()) for step in dealt for part in step)
+    return whole / max(1, int(lengths.sum()))
+
+
+def _swapped(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
+    """Tokens, and those with logits, of the held-out answers after prompts of other rows: none where whole
+    rows are trained, the first token of each apart."""
+    _, rows = _held_out(cost)
+    whole = held_out[0] - held_out[1] <= rows
+    return (0.0 if whole else rounds_of(rows)) * held_out
+
+
+def _task_samples(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
+    """Tokens, and those with logits, of answers to prompts of held-out rows, each behind its prompt: the
+    beginning of a row where whole rows are trained."""
+    _, rows = _held_out(cost)
+    sequences = max(1, rows) * (2 if cost.config.task == "dpo" else 1)
+    prompt = max(PROMPT_TOKENS, (held_out[0] - held_out[1]) / sequences)
+    return min(base_samples.TASK_COUNT, rows) * np.array(
+        [prompt + base_samples.TASK_LENGTH, base_samples.TASK_LENGTH]
+    )
+
+
+def _labels_asked(cost: ConfigCost, labels: LabelsAsText, mean_length: float) -> np.ndarray:
+    """Tokens, and those with logits, of asking models for the labels of held-out rows."""
+    _, rows = _held_out(cost)
+    device, seed = cost.costs.device.type, cost.config.seed
+    asked = labels.models * len(answer_likelihood.affordable(np.arange(rows), labels.tokens, device, seed))
+    return np.array([asked * (mean_length + LABEL_COST * labels.tokens), asked * labels.tokens])
+
+
+def _extraction_rows(cost: ConfigCost) -> int:
+    """Rows that are to be written from memory, about: those whose answer is long enough, up to a limit."""
+    rows, parts = cost.costs.rows, cost.costs.parts
+    own = rows["train"] - canaries.canary_count(cost.config)
+    asked = {"train": ("train", min(own, rows["validation"])), "held_out": _held_out(cost)}
+    written_rows = {}
+    for name, (part, count) in asked.items():
+        counted = parts[part].rows
+        long = derived_prompts.long_enough(counted.trained_counts[counted.row_ids >= 0])  # without canaries
+        written_rows[name] = (
+            min(derived_prompts.MOST[name], round(count * float(long.mean()))) if len(long) else 0
+        )
+    return sum(written_rows.values()) if written_rows["train"] else 0
+
+
+def _held_out(cost: ConfigCost) -> tuple[str, int]:
+    """The part that judges the run, and its rows."""
+    part = "test" if cost.costs.rows["test"] else "validation"
+    return part, cost.costs.rows[part]
+
+
+def _canaries(cost: ConfigCost) -> np.ndarray:
+    """Tokens, and those with logits, of measuring every canary once: planted or not, they are alike."""
+    train = cost.costs.parts["train"].rows
+    own = train.take(np.flatnonzero(train.row_ids < 0))
+    each = np.array([len(own.ids), own.trained.sum()]) / max(1, len(own))
+    return len(canaries.times(cost.config)) * each

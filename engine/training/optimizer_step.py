@@ -1,0 +1,317 @@
+"""One optimiser step: gradients of an effective batch, the update that they make, and KL(base‖tuned) beside
+them.
+
+The step's loss is a sum over rows, divided by the units of the whole effective batch, so that how its rows
+are split into micro-batches changes memory and speed and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from engine.evaluation.training_curve.advice import FAR
+from engine.models import hardware, training_state
+from engine.models.adapter_weights import Allocation
+from engine.models.batching import Replay, StepRows, TokenBatch, micro_batches, pieces, tokens_of_a_piece
+from engine.models.forward import llama_layers
+from engine.models.forward.operations import LOSS_ROWS, SummedLoss
+from engine.models.losses import Objective, TrainedTokens, picked_logits, under_plain_head
+from engine.models.tokenization.rendering import TokenRows
+from engine.models.training_state import Masters, StepDocument, Tensors, make_optimizer, make_schedule
+from engine.models.tuning_methods import base_model, trainable
+from engine.worker.job import Cancelled, WorkerJob
+from store.core.errors import TunebenchError
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
+
+# How far the tuned model is from its base, token by token: KL(base‖tuned) over whole distributions.
+#
+# The base's hidden states are kept, not its logits: both models' logits are made for a few tokens at a time,
+# where the head is a plain matrix that is not trained, and gradients with them. Elsewhere the logits of the
+# picked tokens are held once for each model, and all else a few tokens at a time.
+
+
+def losses_beside_base(model: Any, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    """The summed loss of the batch's trained tokens, and their summed KL(base‖tuned) in nats, both with
+    gradients. `model` has an adapter; switched off, without dropout, it is the base."""
+    base = _of_base(model, batch)
+    hidden = under_plain_head(model, batch)
+    head = model.get_output_embeddings()
+    count = len(batch.targets)
+    if hidden is not None and base.hidden is not None:
+        loss = SummedLoss.apply(hidden, head.weight, batch.targets)
+        return loss, _Divergence.apply(hidden, base.hidden, head.weight, count)
+    logits = picked_logits(model, batch) if hidden is None else head(hidden[:count]).float()
+    loss = F.cross_entropy(logits, batch.targets, reduction="sum")
+    return loss, _Divergence.apply(logits, base.logits(head, count), None, count)
+
+
+class BesideBase(TrainedTokens):
+    """Loss and distance as one sum, with which a step is rehearsed."""
+
+    def loss_sum(self, model: Any, batch: Any) -> Tensor:
+        loss, apart = losses_beside_base(model, batch)
+        return loss + apart
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What the base makes of a batch: hidden states under a plain head, or else logits."""
+
+    hidden: Tensor | None
+    made: Tensor | None
+
+    def logits(self, head: Any, count: int) -> Tensor:
+        """In fp32, of the picked tokens."""
+        with torch.no_grad():
+            if self.hidden is not None:
+                return head(self.hidden[:count]).float()
+        assert self.made is not None
+        return self.made
+
+
+def _of_base(model: Any, batch: TokenBatch) -> _Base:
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), base_model(model) as base:
+            hidden = under_plain_head(base, batch)
+            return _Base(hidden, None if hidden is not None else picked_logits(base, batch))
+    finally:
+        model.train(training)
+
+
+class _Divergence(torch.autograd.Function):
+    """The summed KL of the first `count` rows: of logits, or of what a head with this `weight` makes of them.
+    The gradient is made at once, a few rows at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, tuned: Tensor, base: Tensor, weight: Tensor | None, count: int) -> Tensor:
+        total = tuned.new_zeros((), dtype=torch.float32)
+        gradient = torch.zeros_like(tuned)
+        for first in range(0, count, LOSS_ROWS):
+            part = slice(first, min(first + LOSS_ROWS, count))
+            ours, theirs = (x[part] if weight is None else x[part] @ weight.t() for x in (tuned, base))
+            ours, theirs = F.log_softmax(ours.float(), -1), F.log_softmax(theirs.float(), -1)
+            share = theirs.exp()
+            total += (share * (theirs - ours)).sum()
+            away = (ours.exp() - share).to(tuned.dtype)
+            gradient[part] = away if weight is None else away @ weight
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        return ctx.saved_tensors[0] * grad, None, None, None
+
+
+# One optimiser step: gradients of an effective batch, and the update that they make.
+#
+# The step's loss is a sum over rows, divided by the units of the whole effective batch (trained tokens,
+# rows or pairs), so that how its rows are dealt into micro-batches changes memory and speed and nothing
+# else. Where the packed forward stands for the model's own, they are dealt by tokens; elsewhere as the
+# config says. General rows beside them (`replay.py`) have a mean loss of their own; each of the two means
+# counts by its share of the rows, as a few long general rows would else outweigh many short answers.
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What a backward pass over an effective batch left: the loss of the data set's rows, the gradients' norm
+    before clipping, the learning rate that they will be taken with, the tokens of all rows, and metrics of
+    the replayed ones."""
+
+    loss: float
+    norm: float
+    rate: float
+    tokens: int
+    replayed: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def finite(self) -> bool:
+        """Whether an update with them leaves the weights numbers."""
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Under their names in the store."""
+        own = {"train/loss": self.loss, "train/learning_rate": self.rate, "train/grad_norm": self.norm}
+        return own | self.replayed
+
+    def diverged(self, step: int, config: TrainConfig) -> TunebenchError:
+        """What to say where they are not finite."""
+        name, value = "training loss", self.loss
+        if math.isfinite(value):
+            name, value = "gradient norm", self.norm
+        return TunebenchError(
+            f"The {name} is {value} at step {step}, at a learning rate of {self.rate:.3g}: it diverged.",
+            fix=f"Launch it again with learning_rate {_calmer(config, self.rate):.1g} or less,"
+            " more warmup_steps, or dtype float32.",
+            field="learning_rate",
+        )
+
+
+def _calmer(config: TrainConfig, now: float) -> float:
+    """The learning rate to try where that of the config, which is `now`, diverged: the method's default, or a
+    tenth where it was not far above that."""
+    rate, default = config.learning_rate or now, config.default_learning_rate()
+    return default if rate > FAR * default else rate / 10
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Rows that are trained on, and general rows beside them."""
+
+    rows: TokenRows
+    replay: Replay | None = None
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        every = (self.rows, *([self.replay.rows] if self.replay else []))
+        return max(int(rows.sequence_lengths.max()) for rows in every)
+
+
+class Stepper:
+    """A model and what changes it. `unpacked`: why its rows go through its own forward; empty where they are
+    packed."""
+
+    def __init__(
+        self,
+        job: WorkerJob,
+        config: TrainConfig,
+        model: Any,
+        rows: TrainingRows,
+        objective: Objective,
+        steps: int,
+    ) -> None:
+        self.job, self.config, self.rows, self.objective = job, config, rows.rows, objective
+        self.replay, self.replayed = rows.replay, TrainedTokens()
+        self.device = torch.device(job.device)
+        self.accelerator = Accelerator(cpu=self.device.type == "cpu")
+        self.model = self.accelerator.prepare_model(model)
+        self.masters = Masters(trainable(model))
+        self.optimizer = make_optimizer(model, self.masters, config)
+        self.schedule = make_schedule(self.optimizer, config, steps)
+        self.allocation = (
+            Allocation(model.active_peft_config, self.masters.weights)
+            if METHODS[config.method].allocates
+            else None
+        )
+        self.model.train()
+        self.unpacked = llama_layers.refusal(self.model, rows.longest)
+
+    def gradients(self, rows: StepRows, step: int = 0) -> Gradients:
+        """Forward and backward over the rows of a step, and over those that step number `step` (from 0)
+        replays. When the job is cancelled, none are left."""
+        self.model.train()
+        batches = [self.objective.collate(self.rows, indices, self.device) for indices in self.dealt(rows)]
+        units = sum(batch.units for batch in batches)
+        general = self.replay.step(step) if self.replay else np.zeros(0, np.int64)
+        own = sum(map(len, rows))
+        share = len(general) / (own + len(general))
+        loss = 0.0
+        try:
+            for batch in batches:
+                self.about_to_pass()
+                part = self.objective.loss_sum(self.model, batch) / units
+                self.accelerator.backward(part * (1 - share))
+                loss += part.item()
+            replayed, tokens = self.replay_gradients(general, share) if len(general) else ({}, 0)
+        except Cancelled:
+            self.drop()
+            self.objective.drop_metrics()
+            raise
+        if self.allocation:
+            self.allocation.regularise()
+        rate = self.optimizer.param_groups[0]["lr"]
+        return Gradients(loss, self.clip(), rate, sum(batch.tokens for batch in batches) + tokens, replayed)
+
+    def replay_gradients(self, general: np.ndarray, share: float) -> tuple[dict[str, float], int]:
+        """Add the gradients of general rows, whose mean loss counts by their `share`; metrics, and tokens."""
+        assert self.replay is not None
+        rows, beta = self.replay.rows, self.replay.kl_beta
+        dealt = self.dealt(micro_batches(general, self.config), rows)
+        batches = [self.replayed.collate(rows, indices, self.device) for indices in dealt]
+        units = sum(batch.units for batch in batches)
+        loss = divergence = 0.0
+        for batch in batches:
+            self.about_to_pass()
+            if beta:
+                of_loss, of_divergence = losses_beside_base(self.model, batch)
+                total = (of_loss * share + of_divergence * beta) / units
+                divergence += of_divergence.item() / units
+            else:
+                of_loss = self.replayed.loss_sum(self.model, batch)
+                total = of_loss * share / units
+            self.accelerator.backward(total)
+            loss += of_loss.item() / units
+        metrics = {"train/replay_loss": loss} | ({"train/replay_kl": divergence} if beta else {})
+        return metrics, sum(batch.tokens for batch in batches)
+
+    def about_to_pass(self) -> None:
+        """Before each micro-batch: raises Cancelled when asked to stop, and where memory runs out."""
+        self.job.check_cancelled()
+        hardware.guard_memory(self.config, self.device, dealt=not self.unpacked)
+
+    def dealt(self, step: StepRows, rows: TokenRows | None = None) -> StepRows:
+        """The micro-batches of a step over `rows`, those of the data set where left out."""
+        if self.unpacked:
+            return step
+        return pieces(step, (rows or self.rows).lengths, tokens_of_a_piece(self.config))
+
+    def clip(self) -> float:
+        """Clip the gradients and answer their norm before that."""
+        limit = self.config.max_grad_norm or math.inf
+        return float(self.accelerator.clip_grad_norm_(list(self.masters.weights.values()), limit))
+
+    def update(self, step: int) -> None:
+        """Take the gradients, as step number `step`."""
+        self.optimizer.step()
+        if self.allocation:
+            self.allocation.after_step(step)
+        self.drop()
+        self.masters.publish()
+        self.schedule.step()
+
+    def drop(self) -> None:
+        """Let go of the gradients."""
+        self.optimizer.zero_grad()
+
+    def kept(self) -> tuple[Tensors, StepDocument]:
+        """Tensors and numbers from which `restore` continues bit for bit."""
+        tensors, numbers = training_state.optimizer_state(self.optimizer)
+        tensors |= {f"weights.{name}": master for name, master in self.masters.weights.items()}
+        tensors |= self.allocation.tensors() if self.allocation else {}
+        return tensors, {
+            "optimizer": numbers,
+            "schedule": self.schedule.state_dict(),
+            "rates": [group["lr"] for group in self.optimizer.param_groups],
+        }
+
+    def restore(self, tensors: Tensors, document: StepDocument) -> None:
+        """Go back to what `kept` said."""
+        prefix = "weights."
+        self.masters.load({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        training_state.load_optimizer_state(self.optimizer, tensors, document["optimizer"])
+        self.schedule.load_state_dict(document["schedule"])
+        if self.allocation:
+            self.allocation.load(tensors)
+        for group, rate in zip(self.optimizer.param_groups, document["rates"], strict=True):
+            group["lr"] = rate
+
+    def release(self) -> Any:
+        """Hand the model out and let go of everything else that takes memory."""
+        model = self.accelerator.unwrap_model(self.model)
+        del self.model, self.masters, self.optimizer, self.schedule
+        self.accelerator.free_memory()
+        return model

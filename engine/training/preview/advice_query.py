@@ -1,0 +1,101 @@
+"""The `advice` ask: what every method of the table would need for the question that a preview answers.
+
+The rows are tokenised once (their counts are in the cache that preview and training use); a method that
+can't be used with these settings is in the answer with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.evaluation.verdicts import launch_advice
+from engine.training.costs.timed_steps import KeptSteps
+from engine.training.preview.planned_run import PlannedRun
+from engine.worker.job import WorkerJob
+from store.core.errors import ConfigError
+from store.core.training_schemas import Advice, AdviceOption, MeasuredRun
+from store.training.methods import HELD, METHOD_FIELDS, METHODS
+from store.training.setting_conflicts import refusals
+from store.training.train_config import TrainConfig
+
+# Fields whose default is the method's. Where a method reads how the base is held, that stays as it was said.
+OWN = {"learning_rate", "weight_decay", *METHOD_FIELDS} - set(HELD)
+SHOWN = 50  # runs whose predictions are held against what they measured
+
+
+def run(job: WorkerJob) -> Advice:
+    """Answer the document of docs/architecture.md for {"config", "fingerprint", "split"}."""
+    planned = PlannedRun(job)
+    costs = planned.costs
+    alike = [run for run in job.config.get("past", ()) if _same_rows(run, planned)]
+    power = launch_advice.mean_watts(costs.past)
+    options = [_option(planned, name, alike, power) for name in METHODS]
+    tokens = max((o["trained_tokens"] for o in options if not o["problem"]), default=0.0)
+    return {
+        "options": options,
+        "recommendation": launch_advice.recommend_method(
+            options, train_rows=costs.train_rows, trained_tokens=tokens
+        ),
+        "rows": costs.part_rows,
+        "past_runs": len(alike),
+        "available_gib": costs.available_gib(),
+        "watts": power,
+        "device": costs.device_name,
+        "measured": [run for run in costs.past if run["estimated_memory_gib"]][:SHOWN],
+    }
+
+
+def _option(
+    planned: PlannedRun, method: str, alike: Sequence[MeasuredRun], power: float | None
+) -> AdviceOption:
+    """One row of the table; a method that can't be used has its `problem`, and no figures."""
+    option = AdviceOption(
+        method=method, title=METHODS[method].title, problem="", past=launch_advice.past_of(alike, method)
+    )
+    try:
+        config = _with_method(planned.config, method)
+        if refused := refusals(config, planned.architecture.model_type):
+            return {**option, "problem": refused[0][1]}
+        cost = planned.cost(config)
+        kept = KeptSteps(cost)
+        cost.timed = kept.quiet() or kept.alike()
+        memory, time = cost.memory(), cost.time()
+    except ConfigError as error:
+        return {**option, "problem": str(error)}
+    hours = [seconds / 3600 for seconds in (time["low_seconds"], time["seconds"], time["high_seconds"])]
+    _, trained = planned.costs.epoch("train")
+    return {
+        **option,
+        "peak_gib": memory["peak_gib"],
+        "low_gib": memory["low_gib"],
+        "high_gib": memory["high_gib"],
+        "available_gib": memory["available_gib"],
+        "fits": memory["fits"],
+        "seconds": time["seconds"],
+        "low_seconds": time["low_seconds"],
+        "high_seconds": time["high_seconds"],
+        "energy_wh": None if power is None else [power * h for h in hours],
+        "disk_bytes": cost.disk_bytes(),
+        "trainable_parameters": round(cost.counts.trainable),
+        "total_parameters": round(cost.counts.total + cost.counts.added),
+        "trained_tokens": trained * cost.steps / cost.per_epoch,
+        "learning_rate": cost.config.learning_rate,
+        "memory_basis": memory["basis"],
+        "time_basis": time["basis"],
+    }
+
+
+def _with_method(config: TrainConfig, method: str) -> TrainConfig:
+    """The config with another method, and what that method has of its own left to its defaults."""
+    fields = config.model_dump(exclude_unset=True)
+    if method != config.method:
+        unread = set(HELD) - set(METHODS[method].fields)
+        fields = {name: value for name, value in fields.items() if name not in OWN | unread}
+    return TrainConfig.parse(fields | {"method": method})
+
+
+def _same_rows(run: MeasuredRun, planned: PlannedRun) -> bool:
+    """A run of the same task with the same model on the same rows, as many of them."""
+    rows, train_rows, config = run["train_rows"], planned.costs.train_rows, planned.config
+    same = (run["model"], run["task"]) == (config.model, config.task)
+    same = same and run["data_fingerprint"] == planned.fingerprint
+    return bool(same and rows and abs(rows - train_rows) <= 0.01 * train_rows)

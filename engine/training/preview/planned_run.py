@@ -1,0 +1,171 @@
+"""What a question about a run that is not there yet rests on: model, tokenizer, rows, and the costs of
+configs.
+
+Nothing is loaded but the tokenizer; the files of the weights are looked at once. Token counts come from the
+cache that training uses too; of a data set with more than `WHOLE` rows a sample is counted. The rows are
+those of the config's task, and with them goes the objective with which a step is rehearsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from engine.data import canaries, training_rows
+from engine.data.training_rows import ClassRows, DealtRows, class_rows
+from engine.evaluation import classifier_evaluation
+from engine.evaluation.probes import configured_probes, replay_rows
+from engine.models import loading, saved_models, weight_files
+from engine.models.batching import replay_needed
+from engine.models.bundled import ensure
+from engine.models.classification import ClassObjective
+from engine.models.forward import answer_likelihood
+from engine.models.hardware import choose_dtype
+from engine.models.losses import Objective, TrainedTokens
+from engine.models.tokenization.rendering import TokenRows
+from engine.models.tokenization.tokenized_rows import WHOLE
+from engine.training.costs.footprint import Rehearsal
+from engine.training.costs.run_costs import ConfigCost, CostBasis, CostedRows, LabelsAsText, process_gib
+from engine.training.preference import PreferenceObjective, References
+from engine.worker.job import WorkerJob
+from engine.worker.machine_load import OtherWork
+from store.data import dataset_files
+from store.data.config import CostsAsk
+from store.training.train_config import TrainConfig
+
+HELD_OUT_ROWS = 500  # of each held-out part, that are counted in a large data set
+LOOK, LAUNCH_LOOK = 5.0, 100.0  # seconds for the values of the weights, before each preview and at the launch
+SOME_ROWS = 20  # held-out rows by which answers are taken for labels
+
+Cut = Callable[[int], dict[str, training_rows.TokenisedPart]]
+
+
+class PlannedRun:
+    """{"config", "fingerprint", "split"} of an ask, and the rows that it is about.
+
+    split, dealt: how the rows are dealt, and the ids of those of each part; whole: tokens of those that are
+    counted; parts: them, cut at `limit`
+    tokens; classes: of a classification, else None. Raises what makes an answer impossible: no such model, no
+    rows.
+    """
+
+    def __init__(self, job: WorkerJob) -> None:
+        self.other_work = OtherWork()
+        asked, home = CostsAsk.parse(job.config), job.home
+        config = TrainConfig.parse(asked.config)
+        self.job, self.fingerprint, self.config = job, asked.fingerprint, config
+        if config.model in loading.BUNDLED:
+            ensure(config.model, home)
+        source = loading.resolve(config.model, home)
+        self.earlier = saved_models.find_earlier(home, config)
+        self.architecture = loading.load_config_for(config, source)
+        self.tokenizer = loading.load_tokenizer(source, chat_template=config.chat_template)
+        self.device = torch.device(job.device)
+        process = process_gib(self.device)
+        self.kind = training_rows.kind(home, self.fingerprint)
+        self.split = asked.split
+        self.dealt = training_rows.deal(home, self.fingerprint, asked.split, config)
+        self.positions = training_rows.positions(self.architecture, config)
+        self.classes: ClassRows | None = None
+        cut = self._read_classes() if config.task == "classification" else self._read_answers()
+        self.look = weight_files.check(
+            source,
+            self.architecture,
+            home,
+            headed=self.classes is not None,
+            seconds=LAUNCH_LOOK if asked.launch else LOOK,
+        )
+        self.limit = training_rows.fitting(config, self.whole["train"], self.positions)
+        if config.task == "sft":
+            self.whole["train"] = canaries.plant(self.tokenizer, config, self.kind, self.whole["train"])
+            self.limit = canaries.fitting(config, self.whole["train"], self.limit)
+        self.parts = cut(self.limit)
+        rows = {name: len(ids) for name, ids in self.dealt.items()}
+        rows["train"] += canaries.canary_count(config)
+        costed = CostedRows(rows, self.parts, cut, self._objective(), self._labels(), self._general())
+        self.costs = CostBasis(job, self.architecture, costed, process)
+        self.costs.probed = self._probed()
+
+    def cost(self, config: TrainConfig) -> ConfigCost:
+        """The costs of `config`, resolved for these rows and this model. Raises ConfigError where its method
+        can't be used with it."""
+        dtype = choose_dtype(config.dtype, self.device)
+        rows = len(self.dealt["train"])
+        rehearsal = Rehearsal(self.architecture, config.resolved(rows), dtype, self.device.type)
+        resolved = config.resolved(rows, round(rehearsal.counts.total))
+        return ConfigCost(self.costs, resolved, rehearsal)
+
+    def _read_answers(self) -> Cut:
+        """Rows whose answers are trained, alone or in pairs."""
+        job, whole = self.job, self._counted(self.dealt)
+        self.whole: dict[str, TokenRows] = training_rows.tokenise(
+            job.home, self.config, self.tokenizer, DealtRows(self.fingerprint, self.kind, whole)
+        )
+        return lambda limit: {name: training_rows.cut(rows, limit) for name, rows in self.whole.items()}
+
+    def _read_classes(self) -> Cut:
+        """Rows with labels, read of every dealt row, so that counts of classes are those of training."""
+        dealt = DealtRows(self.fingerprint, self.kind, self.dealt)
+        rows = class_rows(self.job.home, self.config, self.tokenizer, dealt, counted=self._counted)
+        self.classes, self.whole, self.dealt = rows, rows.whole, rows.kept
+        self.architecture = loading.name_labels(
+            self.architecture, rows.labels.names, self.tokenizer.pad_token_id
+        )
+        return lambda limit: rows.cut(self.tokenizer, limit)
+
+    def _general(self) -> TokenRows | None:
+        """General rows as the run would replay them; None without replay."""
+        rows = len(self.dealt["train"]) + canaries.canary_count(self.config)
+        config, positions = self.config.resolved(len(self.dealt["train"])), self.positions
+        if not config.replay_share or config.task != "sft":
+            return None
+        held = self.fingerprint, np.concatenate([self.dealt[part] for part in training_rows.PARTS[1:]])
+        order = replay_rows.WantedRows(replay_needed(config, rows), held, positions)
+        source = self.job.config.get("replay")
+        return replay_rows.expected(self.job.home, config, self.tokenizer, source, order)
+
+    def _probed(self) -> np.ndarray:
+        """Tokens that the data sets which are probes take, each time that they are asked."""
+        sources = self.job.config.get("probes") or []
+        if not sources or not self.config.probes or self.classes:
+            return np.zeros(2)
+        probes = configured_probes.find_data_probes(
+            self.job, self.config, self.tokenizer, self.positions, sources
+        )
+        return configured_probes.count_tokens(probes)
+
+    def _objective(self) -> Objective:
+        if self.classes:
+            return ClassObjective(self.classes.labels, self.tokenizer.pad_token_id)
+        if self.config.task == "dpo":
+            return PreferenceObjective(self.config, References.unknown(list(self.whole.values())))
+        return TrainedTokens()
+
+    def _labels(self) -> LabelsAsText | None:
+        """The labels that causal models are asked for after the run, if they are."""
+        if loading.is_encoder(self.architecture):
+            return None
+        if self.classes:
+            names = self.classes.labels.names
+        else:
+            held_out = np.concatenate([self.dealt[part][:SOME_ROWS] for part in training_rows.PARTS[1:]])
+            answered_labels = classifier_evaluation.labels_answered(
+                self.job.home, self.fingerprint, self.kind, self.dealt, held_out
+            )
+            names = answered_labels[0].names if answered_labels else []
+        if not 0 < len(names) <= answer_likelihood.MOST_LABELS or self.config.task == "dpo":
+            return None
+        # a head is held against the untuned model, a model that answers against itself before
+        return LabelsAsText(answer_likelihood.label_tokens(self.tokenizer, names), 1 if self.classes else 2)
+
+    def _counted(self, dealt: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The rows whose tokens are counted: all of them, or a sample of a large data set."""
+        if dataset_files.open_rows(self.job.home, self.fingerprint).metadata.num_rows <= WHOLE:
+            return dict(dealt)
+        train = dealt["train"]
+        if len(train) > WHOLE:
+            train = np.sort(np.random.default_rng(0).choice(train, WHOLE, replace=False))
+        held_out = {name: dealt[name][:HELD_OUT_ROWS] for name in training_rows.PARTS[1:]}
+        return {"train": train, **held_out}

@@ -1,0 +1,200 @@
+"""What the models of a run are asked beside its own held-out rows, while it trains and afterwards, and the
+general rows that it may train on so as not to forget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from engine.data import training_rows
+from engine.evaluation.classifier_evaluation import labels_answered
+from engine.evaluation.live_answers import ROWS, LiveAnswers
+from engine.evaluation.probes import base_samples, configured_probes, replay_rows, suite_probes
+from engine.evaluation.probes.configured_probes import TaskProbes
+from engine.evaluation.probes.probe_sets import CachedProbe, Probe
+from engine.evaluation.probes.suite_probes import RequestProbe
+from engine.evaluation.row_questions import choose_prompts
+from engine.evaluation.training_curve.run_curve import MetricKind
+from engine.models import loading
+from engine.models.batching import Replay
+from engine.models.generation import prompted
+from engine.models.losses import Objective
+from engine.models.saved_models import starts_at_base
+from engine.models.tokenization.rendering import TokenRows
+from engine.models.tuning_methods import base_model
+from engine.training.validation import Probing, TaskMetric, TrainedRowsProbe
+from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressReporter
+from store.training import live_metric
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
+
+
+class ReferenceQuestions:
+    """Of one run. speaks: its models have words, so that they can be asked; with a classification head in
+    place of them they can't. positions: the most tokens that the model sees."""
+
+    def __init__(
+        self,
+        job: WorkerJob,
+        config: TrainConfig,
+        tokenizer: Any,
+        source: str,
+        positions: int | None,
+        *,
+        speaks: bool = True,
+    ) -> None:
+        self.job, self.config, self.tokenizer = job, config, tokenizer
+        self.source, self.positions, self.speaks = source, positions, speaks
+        self.light: list[Probe] = []  # the part of `general` that is measured while it trains
+        self.own: list[Probe] | None = None
+        self.asked: list[Probe] = []  # data sets of the user's
+        self.task: list[Probe] | None = None
+        self.judged: TokenRows | None = None  # the held-out rows that judge the run
+        self.labelled: bool | None = None  # whether its answers are labels, once somebody asked
+
+    @cached_property
+    def general(self) -> list[Probe]:
+        """What the model should still know afterwards."""
+        if not self.config.probes or not self.speaks:
+            return []
+        self.job.facts(suite=suite_probes.suite_fingerprint())
+        return [make(self.tokenizer, self.positions) for make in (suite_probes.prose, suite_probes.questions)]
+
+    def probing(self, train: TokenRows, validation: TokenRows, objective: Objective) -> Probing:
+        """What is measured while it trains: as many training rows as validation rows, some of `general`."""
+        self.seen = TrainedRowsProbe(train, objective, len(validation))
+        self.light = [probe.part(suite_probes.LIGHT[probe.name]) for probe in self.general]
+        answers = self.live_answers(validation)
+        if not self.config.probes:
+            return Probing(self.job, self.config, [], answers)
+        self.asked = self._data_sets(train)
+        of_data = [configured_probes.light_probe(probe) for probe in self.asked]
+        return Probing(self.job, self.config, [[self.seen], self.light, of_data], answers, self.of_base)
+
+    @property
+    def load(self) -> Callable[[np.ndarray], list[Any]]:
+        """Row ids to what the rows are."""
+        dataset = self.job.order["dataset"]
+        return training_rows.loader(self.job.home, dataset["fingerprint"], dataset["kind"])
+
+    def live_answers(self, validation: TokenRows) -> LiveAnswers | None:
+        """Answers to some validation rows, where they say more than the loss's own pass does: of instruction
+        data whose answers aren't labels, or where a metric was asked for."""
+        config, name = self.config, self.config.live_metric
+        instructed = config.task == "sft" and self.job.order["dataset"]["kind"] == "chat"
+        if not name and instructed and config.completion_only_loss and not self.answers_labels(validation):
+            name = live_metric.DEFAULT
+        if name in (live_metric.AUTOMATIC, live_metric.NONE) or not (config.probes and self.speaks):
+            return None
+        seed = int(self.job.order["split"]["split_seed"])
+        asked = choose_prompts(self.tokenizer, validation, self.load, ROWS, seed)
+        return LiveAnswers(self.job, config, self.tokenizer, asked, name) if asked else None
+
+    def answers_labels(self, rows: TokenRows) -> bool:
+        """Whether the answers of these rows are the labels of the data set."""
+        if self.labelled is None:
+            job, dataset = self.job, self.job.order["dataset"]
+            dealt = training_rows.dealt_before(job)
+            answered = labels_answered(job.home, dataset["fingerprint"], dataset["kind"], dealt, rows.row_ids)
+            self.labelled = answered is not None
+        return self.labelled
+
+    def metric(self, validation: TokenRows, probing: Probing) -> TaskMetric:
+        """What counts beside the loss while it trains."""
+        of_tasks: dict[str, MetricKind] = {"classification": "accuracy", "dpo": "pairs"}
+        kind = of_tasks.get(self.config.task, "tokens")
+        if kind == "tokens" and self.config.completion_only_loss and self.answers_labels(validation):
+            kind = "label"
+        answers = probing.answers
+        self.job.facts(
+            task_metric=kind,
+            live_metric=answers and {"key": answers.key, "words": answers.words, "n": len(answers.asked)},
+        )
+        return TaskMetric(kind, answers)
+
+    def _data_sets(self, train: TokenRows) -> list[Probe]:
+        """The data sets that the run is to leave as they are known."""
+        sources = self.job.order.get("probes") or []
+        if not self.config.probe_datasets or not self.speaks:
+            return []
+        gone = len(self.config.probe_datasets) - len(sources)
+        if gone:
+            self.job.alert(f"Of the data sets that were to be probes {gone} are gone.")
+        trained = self.job.order["dataset"]["fingerprint"], train.row_ids
+        named = configured_probes.find_data_probes(
+            self.job, self.config, self.tokenizer, self.positions, sources, trained=trained
+        )
+        configured_probes.report_data_probes(self.job, named)
+        return [data_set.probe for data_set in named if data_set.probe]
+
+    def probes(self, model: Any) -> list[Probe]:
+        """What base and tuned model are asked; `model` is the tuned one."""
+        if not self.config.probes:
+            return []
+        if self.own is None:
+            with base_model(model) as untuned:
+                self.hear(untuned)
+        if self.task is None and starts_at_base(self.config):
+            with base_model(model) as untuned:
+                self.hear_task(untuned)
+        requests = [RequestProbe.of(self.tokenizer)] if self.general else []
+        heard = [*(self.own or ()), *(self.task or ())]
+        return [*self.general, *self.asked, *heard, *requests, self.seen]
+
+    @property
+    def tasks(self) -> TaskProbes | None:
+        """What base and tuned model are asked by lm-evaluation-harness; None where nothing is."""
+        if not self.config.probes or not self.config.probe_tasks or not self.speaks:
+            return None
+        return TaskProbes(self.job, self.config, self.tokenizer)
+
+    def of_base(self, probes: Sequence[Probe]) -> list[Probe]:
+        """Probes as the base model is asked them: what is general it is asked once, whatever run asks."""
+        folder = loading.weights_folder(self.source)
+        wholes: dict[int, Probe | None] = {id(probe): None for probe in (*self.general, *(self.own or ()))}
+        wholes |= {id(part): whole for part, whole in zip(self.light, self.general, strict=False)}
+        return [
+            CachedProbe(probe, self.job.home, self.tokenizer, folder, wholes[id(probe)])
+            if id(probe) in wholes
+            else probe
+            for probe in probes
+        ]
+
+    def hear_task(self, untuned: Any) -> None:
+        """Let the model that the run is judged against answer some of the prompts that judge it, freely: its
+        distance to the tuned one is measured on what it says. Not through prompts that an adapter has put
+        before each row, as the samples would be another model's."""
+        self.task = []
+        if not self.general or self.judged is None or prompted(untuned):
+            return
+        report = ProgressReporter(self.job, 0, "tokens", "Letting the base model answer the task's prompts")
+
+        def on_token(done: int, most: int) -> None:
+            report(done, most)
+
+        seed = int(self.job.order["split"]["split_seed"])
+        asked = choose_prompts(self.tokenizer, self.judged, self.load, base_samples.TASK_COUNT, seed)
+        answered = base_samples.task_samples(untuned, self.tokenizer, asked, self.positions, on_token)
+        self.task = [answered] if answered else []
+
+    def hear(self, untuned: Any) -> None:
+        """Let the base model write texts of its own, once for every base: they are a probe too."""
+        self.own = []
+        if self.general:
+            folder = loading.weights_folder(self.source)
+            self.own = [suite_probes.own_texts(self.job, untuned, self.tokenizer, folder)]
+
+    def replayed(self, model: Any, held: tuple[str, np.ndarray], train_rows: int) -> Replay | None:
+        """General rows to train beside those of the data set; the base model may have to write them. held:
+        fingerprint and held-out rows, of which none is trained on."""
+        if not self.config.replay_share:
+            return None
+        adapter = METHODS[self.config.method].adapter
+        with base_model(model) if adapter else nullcontext(model) as untuned:
+            base = replay_rows.ReplayBase(untuned, self.tokenizer, self.source, self.positions)
+            return replay_rows.gather(self.job, self.config, base, held, train_rows)

@@ -1,0 +1,430 @@
+"""The training loop, the same for every method: [steps → validate → checkpoint] … → best weights restored.
+
+The base model is validated too, as step 0. The loop can be cut anywhere: a checkpoint holds a completed
+step, the order of batches is a function of (seed, epoch), so that a resumed run continues bit for bit (on
+one CPU). Every decision about stopping is made by `State`, from validation losses alone; each alarm is
+raised once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from engine.evaluation.training_curve.run_curve import LossCourse
+from engine.evaluation.verdicts import live_alarms
+from engine.evaluation.verdicts.classifier_verdict import of_the_head
+from engine.evaluation.verdicts.live_alarms import Alarm
+from engine.models import hardware, training_state
+from engine.models.batching import Replay, StepRows, batch_shape, epoch_steps, steps_per_epoch, total_steps
+from engine.models.losses import Objective, RowLosses, TrainedTokens
+from engine.models.saved_models import starts_at_base
+from engine.models.tokenization.rendering import TokenRows
+from engine.models.training_state import CheckpointDocument
+from engine.models.tuning_methods import base_model, count_parameters, trainable
+from engine.training.optimizer_step import Gradients, Stepper, TrainingRows
+from engine.training.validation import Probing, TaskMetric, Validations
+from engine.worker.job import Cancelled, WorkerJob
+from engine.worker.progress import Clock, ProgressTeller
+from store.core.model_schemas import StopReason
+from store.evaluation.verdict_schemas import Stopped, Verdict
+from store.training.train_config import TrainConfig
+
+# What training knows at a step beyond its tensors: position, history, the best step, whether to stop.
+#
+# It is plain data that goes into a checkpoint as JSON and comes back equal; every decision about stopping is
+# made here, from the validation losses alone.
+
+
+@dataclass
+class State:
+    """`curve`: (step, train loss); `validations`: (step, validation loss), step 0 the base model."""
+
+    step: int = 0
+    tokens_seen: int = 0
+    train_seconds: float = 0.0
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    validations: list[tuple[int, float]] = field(default_factory=list)
+    best_step: int | None = None
+    best_loss: float = float("inf")
+    reference_loss: float = float("inf")  # what the next validation must beat by the threshold
+    probe_seconds: list[float] = field(default_factory=list)  # of each kind of probe
+    waited: int = 0  # validations since it was beaten
+    reason: StopReason | Literal[""] = ""  # why training ended; empty while it goes on
+
+    def validated(self, step: int) -> bool:
+        """Whether the validation at `step` is in the history."""
+        return any(done == step for done, _ in self.validations)
+
+    def record(self, step: int, loss: float, config: TrainConfig) -> bool:
+        """Take a validation loss; True where it is the best of the trained steps so far."""
+        self.validations.append((step, loss))
+        if step == 0:
+            return False
+        best = loss < self.best_loss
+        if best:
+            self.best_step, self.best_loss = step, loss
+        if self.waited == 0 and self.reference_loss == float("inf"):
+            self.reference_loss = loss
+        elif loss < self.reference_loss * (1 - config.early_stopping_threshold):
+            self.reference_loss, self.waited = loss, 0
+        else:
+            self.waited += 1
+            if config.early_stopping and self.waited >= config.early_stopping_patience:
+                self.reason = "early_stopping"
+        return best
+
+    def to_dict(self) -> dict[str, Any]:
+        """The state as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> State:
+        """What `to_dict` wrote."""
+        pairs = {key: [(int(s), v) for s, v in document[key]] for key in ("curve", "validations")}
+        return cls(**(document | pairs))
+
+
+def evaluation_steps(steps: int, evaluations: int) -> set[int]:
+    """`evaluations` steps evenly spaced, of which the last is the last."""
+    return {max(1, round(steps * k / evaluations)) for k in range(1, evaluations + 1)}
+
+
+UNITS = {"classification": "nats a row", "dpo": "of the preference loss"}
+
+
+class Alarms:
+    """Of one run of so many steps. looks: how often it is looked at, which widens what counts as sure."""
+
+    def __init__(self, job: WorkerJob, config: TrainConfig, steps: int, looks: int) -> None:
+        self.job, self.config, self.steps, self.looks = job, config, steps, looks
+        self.raised: set[str] = set()
+
+    def look(
+        self, step: int, state: State, validations: Validations, metric: TaskMetric, probing: Probing
+    ) -> None:
+        """Raise what became sure by this validation."""
+        done = validations.for_verdict()
+        course = LossCourse(
+            validations=of_the_head(done) if self.config.task == "classification" else done,
+            train_curve=state.curve,
+            metric=metric.course(validations),
+        )
+        unit = UNITS.get(self.config.task, "nats a token")
+        raised = live_alarms.diverges(state.curve, planned_steps=self.steps, looks=self.looks)
+        if not raised:
+            raised = live_alarms.overfits(course, unit=unit, looks=self.looks)
+        if prose := probing.prose_at(step):
+            base, tuned = prose
+            raised += live_alarms.forgets(step, base.loss_sum, tuned.loss_sum, base.tokens, looks=self.looks)
+        if state.reason == "forgetting":
+            raised.append(Alarm("stopped", step, self._stopped(step)))
+        self.say(raised)
+
+    def conclude(self, verdict: Verdict) -> None:
+        """Raise what the verdict says and was not said before."""
+        self.say(live_alarms.of_verdict(verdict))
+
+    def say(self, alarms: list[Alarm]) -> None:
+        """Raise those of a kind that was not raised yet."""
+        for alarm in alarms:
+            if alarm.kind not in self.raised:
+                self.raised.add(alarm.kind)
+                self.job.alert(alarm.message, kind=alarm.kind, step=alarm.step)
+
+    def _stopped(self, step: int) -> str:
+        return (
+            f"It was stopped at step {step:,}: general prose has surely (95%) lost more than"
+            f" {self.config.max_forgetting:g} nats a token, the most that max_forgetting allows."
+        )
+
+
+# The training loop, the same for every method.
+#
+# [steps → validate → checkpoint] … → best weights restored
+#
+# The base model is validated too, as step 0: for full fine-tuning before the first step, for an adapter,
+# whose base stays in reach, right after it, so that nobody waits for the first loss. A step is one
+# effective batch: the summed loss of its micro-batches over the number of its trained tokens (or other
+# units of the objective), as transformers and TRL compute it. The loop can be cut anywhere: a checkpoint
+# holds a completed step, the order of batches is a function of (seed, epoch), random states are those of
+# the step's end, so that a run resumed from it continues bit for bit as if nothing had happened (on one
+# CPU).
+
+CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_SHARE = 0.05  # of the time at most that may go into writing checkpoints
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What is made smaller, what is measured between steps, what is trained beside the rows of the data set,
+    and what counts beside the loss; None is the plainest of each, or nothing."""
+
+    objective: Objective | None = None
+    probing: Probing | None = None
+    replay: Replay | None = None
+    metric: TaskMetric | None = None
+
+
+PLAIN = TrainingSetup()
+
+
+class Training:
+    """One run's training. `model` has its trainable parameters chosen; `train` and `validation` are cut to
+    length and every row of them has something to train on under `objective`."""
+
+    def __init__(
+        self,
+        job: WorkerJob,
+        config: TrainConfig,
+        model: Any,
+        train: TokenRows,
+        validation: TokenRows,
+        setup: TrainingSetup = PLAIN,
+    ) -> None:
+        self.job, self.config, self.train, self.validation = job, config, train, validation
+        self.objective = setup.objective or TrainedTokens()
+        self.device = torch.device(job.device)
+        self.steps = total_steps(config, len(train))
+        self.adapter = starts_at_base(config)
+        self.parameters = count_parameters(model)[1]
+        self.evaluation_steps = evaluation_steps(self.steps, config.evaluations)
+        rows = TrainingRows(train, setup.replay)
+        self.stepper = Stepper(job, config, model, rows, self.objective, self.steps)
+        self.state = State()
+        self.validations = Validations(job.dir.validations)
+        self.probing = setup.probing or Probing(job, config, [])
+        self.metric = setup.metric or TaskMetric()
+        self.alarms = Alarms(job, config, self.steps, len(self.evaluation_steps))
+        batches = len(validation) / math.prod(batch_shape(config))
+        self.clock, self.teller = Clock(self.steps, self.evaluation_steps, batches), ProgressTeller(job)
+        self.random = training_state.random_states()
+        self.saved_at, self.save_seconds = time.monotonic(), 0.0
+
+    def run(self) -> Stopped:
+        """Train to the end and restore the best weights; how it stopped: {reason, step, restored_step}.
+
+        Raises Cancelled after a checkpoint of the last completed step was left.
+        """
+        try:
+            self.resume()
+            self.job.status("training")
+            self.say_forward()
+            if self.state.step or not self.adapter:  # a full first step changes the base model itself
+                self.validate_base_if_due()
+            self.validate_if_due()  # of the checkpoint's step
+            for rows in self.remaining_steps():
+                self.one_step(rows)
+                self.validate_base_if_due()
+                self.validate_if_due()
+                if self.state.reason:
+                    break
+                self.save_if_due()
+        except Cancelled:
+            if self.state.step:
+                self.save()
+            raise
+        if not self.state.reason:
+            per_epoch = steps_per_epoch(len(self.train), *batch_shape(self.config))
+            whole = per_epoch * (self.config.num_train_epochs or 1)
+            self.state.reason = "max_steps" if self.steps < math.ceil(whole) else "epochs"
+        self.save()
+        return self.finish()
+
+    def say_forward(self) -> None:
+        """Write down, in the log too, whether rows are packed or why they are not."""
+        why = self.stepper.unpacked
+        forward = f"padded: {why}" if why else "packed"
+        self.job.facts(forward=forward)
+        print(f"Rows are {forward}.", flush=True)
+
+    def resume(self) -> None:
+        """Go back to the newest checkpoint, if this is a resume; without one, start over."""
+        if not self.job.resume:
+            return
+        newest = training_state.newest(self.job.dir.checkpoints)
+        if newest is None:
+            self.job.rewind(step=-1)
+            self.job.alert("There was no checkpoint: training starts from the beginning.", "info")
+            self.report_best()
+            return
+        tensors, document = newest
+        self.state = State.from_dict(document["state"])
+        self.job.rewind(step=self.state.step)
+        validated = max((step for step, _ in self.state.validations), default=-1)
+        for prefix in ("eval/", "probe/"):  # measured after the checkpoint was written
+            self.job.rewind(step=validated, prefix=prefix)
+        self.report_best()
+        self.stepper.restore(tensors, document)
+        training_state.load_random_states(tensors)
+        self.random = training_state.random_states()
+        self.validations.rewind({step for step, _ in self.state.validations})
+        self.probing.rewind(validated, self.state.probe_seconds)
+
+    def remaining_steps(self) -> Iterator[StepRows]:
+        """The steps after `state.step`, epoch by epoch."""
+        batch_size, accumulation = batch_shape(self.config)
+        per_epoch = steps_per_epoch(len(self.train), batch_size, accumulation)
+        lengths = self.train.lengths if self.objective.grouped else np.ones(len(self.train), np.int64)
+        while self.state.step < self.steps and not self.state.reason:
+            epoch, done = divmod(self.state.step, per_epoch)
+            steps = epoch_steps(
+                lengths,
+                seed=self.config.seed,
+                epoch=epoch,
+                batch_size=batch_size,
+                accumulation=accumulation,
+            )
+            yield from steps[done : done + self.steps - self.state.step]
+
+    def one_step(self, rows: StepRows) -> None:
+        """One optimiser step on one effective batch."""
+        started = time.perf_counter()
+        gradients = self.stepper.gradients(rows, self.state.step)
+        self.check_finite(gradients)
+        self.stepper.update(self.state.step + 1)
+        self.random = training_state.random_states()
+        self.report(gradients, time.perf_counter() - started)
+
+    def check_finite(self, gradients: Gradients) -> None:
+        """Stop before a broken step spoils the weights."""
+        if gradients.finite:
+            return
+        self.stepper.drop()
+        if self.state.step:  # the last good weights stay
+            self.save()
+        step = self.state.step + 1
+        self.job.metrics(step, gradients.metrics)
+        raise gradients.diverged(step, self.config)
+
+    def report(self, gradients: Gradients, seconds: float) -> None:
+        """Count the step and write down its metrics."""
+        state = self.state
+        state.step += 1
+        state.tokens_seen += gradients.tokens
+        state.train_seconds += seconds
+        state.curve.append((state.step, gradients.loss))
+        per_epoch = steps_per_epoch(len(self.train), *batch_shape(self.config))
+        self.job.metrics(
+            state.step,
+            {
+                **gradients.metrics,
+                "train/tokens_per_second": gradients.tokens / seconds,
+                "train/tokens_seen": state.tokens_seen,
+                "train/epoch": state.step / per_epoch,
+                "system/memory_gib": hardware.peak_gib(self.device),
+                **self.objective.step_metrics(),
+            },
+        )
+        self.clock.stepped(state.step, seconds)
+        self.teller.tell(state.step, self.steps, "steps", "Training", lambda: self.clock.eta(state.step))
+
+    def validate_base_if_due(self) -> None:
+        """Evaluate the validation rows under the base model, once, as step 0."""
+        if self.state.validated(0):
+            return
+        if (losses := self.objective.baseline(self.validation)) is not None:
+            self.record(0, losses)
+            return
+        model = self.stepper.model
+        with base_model(model) if self.adapter else nullcontext(model) as base:
+            self.validate(0, "Evaluating the base model", base)
+            self.probing.start(base, self.tell)
+
+    def validate_if_due(self) -> None:
+        """Evaluate the validation rows where this step asks for it, and keep the weights that are best."""
+        step = self.state.step
+        if step not in self.evaluation_steps or self.state.validated(step):
+            return
+        if self.validate(step, "Evaluating"):
+            weights = {name: p.detach() for name, p in trainable(self.stepper.model)}
+            training_state.save_best(self.job.dir.checkpoints, step, weights)
+            self.report_best()
+        self.probe(step)
+        self.alarms.look(step, self.state, self.validations, self.metric, self.probing)
+        self.save_if_due(evaluated=True)
+
+    def probe(self, step: int) -> None:
+        """Measure those probes that the time of training so far pays for."""
+        pace = (self.clock.evaluation_seconds or 0.0) / len(self.validation.ids)
+        measured = self.probing.measure(step, self.stepper.model, self.state.train_seconds, pace, self.tell)
+        self.state.probe_seconds = self.probing.seconds
+        if self.probing.forgot(measured):
+            self.state.reason = self.state.reason or "forgetting"
+
+    def validate(self, step: int, message: str, model: Any = None) -> bool:
+        """Measure the validation rows under the present weights, or `model`, as of `step`; whether it is the
+        best."""
+        started = time.perf_counter()
+        losses = self.measure(model or self.stepper.model, self.validation, message)
+        self.clock.evaluated(time.perf_counter() - started)
+        return self.record(step, losses)
+
+    def record(self, step: int, losses: RowLosses) -> bool:
+        """Write down a validation; whether it is the best."""
+        self.job.metrics(step, losses.metrics | self.metric.metrics(losses))
+        self.validations.add(step, losses)
+        return self.state.record(step, losses.loss, self.config)
+
+    def report_best(self) -> None:
+        """Write down the best validation of the trained steps: the base model's is not among them."""
+        best = self.state.best_step
+        self.job.facts(best_step=best, best_eval_loss=None if best is None else self.state.best_loss)
+
+    def measure(self, model: Any, rows: TokenRows, message: str) -> RowLosses:
+        """Losses of `rows` under the present weights of `model`, with progress."""
+        return self.objective.measure(
+            model,
+            rows,
+            batch_size=self.config.per_device_eval_batch_size,
+            device=self.device,
+            on_batch=lambda done: self.tell(f"{message} ({done} of {len(rows)} rows)"),
+        )
+
+    def tell(self, message: str) -> None:
+        """Say what goes on between steps. Raises Cancelled when asked to stop."""
+        hardware.guard_memory(self.config, self.device)
+        step = self.state.step
+        self.teller.tell(step, self.steps, "steps", message, lambda: self.clock.eta(step))
+
+    def save_if_due(self, *, evaluated: bool = False) -> None:
+        """Write a checkpoint after a validation or a minute, unless writing them takes too much time."""
+        since = time.monotonic() - self.saved_at
+        if since * CHECKPOINT_SHARE >= self.save_seconds and (evaluated or since > CHECKPOINT_SECONDS):
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint of the last completed step."""
+        started = time.monotonic()
+        tensors, step = self.stepper.kept()
+        document: CheckpointDocument = {**step, "state": self.state.to_dict()}
+        self.validations.write()
+        self.probing.write()
+        training_state.save(
+            self.job.dir.checkpoints, self.state.step, tensors | self.random, document, self.state.best_step
+        )
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - started
+
+    def finish(self) -> Stopped:
+        """Restore the best weights where the config asks for it."""
+        restored = self.state.step
+        best = self.state.best_step
+        if self.config.load_best_model_at_end and best is not None and best != self.state.step:
+            self.stepper.masters.load(training_state.load_best(self.job.dir.checkpoints, best))
+            restored = best
+        reason = self.state.reason or "epochs"  # it was decided before this
+        return {"reason": reason, "step": self.state.step, "restored_step": restored}
+
+    def release(self) -> Any:
+        """Hand the model out and let go of everything else that takes memory."""
+        model = self.stepper.release()
+        del self.stepper
+        return model

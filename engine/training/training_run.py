@@ -1,0 +1,427 @@
+"""A run from its order to its verdict: data to tokens, model to method, the loop, the evidence.
+
+Order of things: what can be refused cheaply comes first (rows, tokens), the model is loaded after that, and
+everything that is not needed to see the first metric comes after training. No row is cut or left out
+without being counted; energy that can't be measured is unknown, never guessed.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.data import canaries, training_rows
+from engine.data.training_rows import TokenisedPart
+from engine.evaluation import run_evaluation
+from engine.evaluation.classifier_evaluation import LabelEvidence
+from engine.evaluation.derived_prompts import has_question, swap_prompts_of
+from engine.evaluation.row_questions import choose_prompts
+from engine.evaluation.run_evaluation import Gathering, JudgingPace
+from engine.evaluation.verdicts import classifier_verdict
+from engine.evaluation.verdicts.question_part import rounds_of
+from engine.evaluation.verdicts.verdict import add_unmeasured
+from engine.models import adapter_weights, hardware, loading, provenance, saved_models
+from engine.models.batching import total_steps
+from engine.models.bundled import ensure
+from engine.models.hardware import choose_dtype, device_name, dtype_name, versions
+from engine.models.losses import Objective, TrainedTokens
+from engine.models.tokenization.rendering import Load, TokenRows
+from engine.models.tuning_methods import base_model, count_parameters, make_trainable
+from engine.training import run_verdict
+from engine.training.reference_probes import ReferenceQuestions
+from engine.training.run_verdict import ExtractionRun, JudgedRun, weight_change
+from engine.training.training_loop import Training, TrainingSetup
+from engine.worker.job import WorkerJob
+from engine.worker.machine_load import OtherWork
+from engine.worker.progress import ProgressReporter
+from store.core.errors import DataError
+from store.core.job_folder import read_json, write_json
+from store.core.model_schemas import ModelOrigin, TrainedCourse
+from store.evaluation.schemas import JudgingSplit
+from store.evaluation.verdict_schemas import Stopped, Verdict
+from store.runs import card_text
+from store.training.methods import METHODS
+from store.training.train_config import Split, TrainConfig
+
+
+def tell_rows(
+    job: WorkerJob,
+    config: TrainConfig,
+    split: Split,
+    fingerprint: str,
+    parts: dict[str, TokenisedPart],
+    limit: int,
+) -> None:
+    """Facts and alerts about the rows. Raises DataError where a part has no trained token at all."""
+    train = parts["train"]
+    for name in ("train", "validation"):
+        if not len(parts[name].rows):
+            reasons = ", ".join(parts[name].whole.reason_counts)
+            raise DataError(
+                f"No {name} row has a token to train on: {reasons}.",
+                fix="Raise max_length, or look at how the data set's columns were read.",
+                field="dataset",
+            )
+    for name, part in parts.items():
+        called = "training" if name == "train" else name
+        for reason, count in part.whole.reason_counts.items():
+            job.alert(f"{count:,} of {len(part.whole):,} {called} rows were left out: {reason}.")
+    if train.truncated:
+        job.alert(
+            f"{train.truncated:,} of {len(train.whole):,} training rows were cut at {limit} tokens; they"
+            f" lost {train.lost_tokens:,} trained tokens.",
+            "info",
+        )
+    job.facts(
+        rows={name: len(part.rows) for name, part in parts.items()},
+        tokens_per_epoch=len(train.rows.ids),
+        trained_tokens_per_epoch=int(train.rows.trained.sum()),
+        truncated_rows=train.truncated,
+        untrained_rows=train.untrained,
+        max_length=limit,
+        steps=total_steps(config, len(train.rows)),
+        data_fingerprint=fingerprint,
+        split=split.model_dump(),
+    )
+
+
+# The energy that a run took, where the machine counts it: a GPU by NVML, a processor by RAPL.
+#
+# Both count for the whole device, so the figure is the run's where nothing else works on it. Where neither
+# can be read (virtual machines, no right to read it) the energy is unknown, never guessed.
+
+POWERCAP = Path("/sys/class/powercap")
+MICROJOULES = 3_600_000_000  # in a watt-hour
+MILLIJOULES = 3_600_000
+
+
+class EnergyMeter:
+    """Counts from its making on."""
+
+    def __init__(self, device: torch.device, powercap: Path = POWERCAP) -> None:
+        self.device, self.powercap = device, powercap
+        self.began = self._read()
+
+    def watt_hours(self) -> float | None:
+        """Since the beginning; None where the machine does not tell."""
+        now = self._read()
+        if not self.began or now.keys() != self.began.keys():
+            return None
+        return sum(_difference(self.began[name], now[name]) for name in now)
+
+    def _read(self) -> dict[str, tuple[float, float]]:
+        """counter -> (watt-hours, where it starts over; 0 for never)."""
+        if self.device.type == "cuda":
+            return _gpu(self.device.index or 0)
+        readings = {}
+        for zone in sorted(self.powercap.glob("intel-rapl:*")):
+            if zone.name.count(":") > 1:  # a part of a package that is counted already
+                continue
+            try:
+                used, most = (int((zone / n).read_text()) for n in ("energy_uj", "max_energy_range_uj"))
+            except (OSError, ValueError):
+                return {}
+            readings[zone.name] = used / MICROJOULES, most / MICROJOULES
+        return readings
+
+
+def _difference(before: tuple[float, float], after: tuple[float, float]) -> float:
+    """Of two readings of a counter that may have started over once."""
+    return after[0] - before[0] + (after[1] if after[0] < before[0] else 0.0)
+
+
+def _gpu(index: int) -> dict[str, tuple[float, float]]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        used = pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByIndex(index))
+    except pynvml.NVMLError:
+        return {}
+    return {"gpu": (used / MILLIJOULES, 0.0)}
+
+
+# A run from its order to its verdict: data to tokens, model to method, the loop, the evidence.
+#
+# Order of things: what can be refused cheaply comes first (rows, tokens), the model is loaded after that,
+# and everything that is not needed to see the first metric comes after training.
+
+START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
+
+
+class TrainingRun:
+    """One run: `prepare` → `build` → training → `judge`."""
+
+    def __init__(self, job: WorkerJob, config: TrainConfig) -> None:
+        self.job = job
+        self.config = config
+        self.split = Split.parse(job.order["split"])
+        self.data = job.order["dataset"]
+        self.packed = False  # whether micro-batches are dealt by tokens
+        self.course: TrainedCourse | None = None  # known once training has ended
+        self.device = torch.device(job.device)
+        self.dtype = choose_dtype(self.config.dtype, self.device)
+        self.began, self.energy, self.others = time.monotonic(), EnergyMeter(self.device), OtherWork()
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+
+    def open(self) -> None:
+        """Find the model that is loaded, and load its tokenizer."""
+        self.job.progress(0, 1, "run", "Loading the tokenizer")
+        if self.config.model in loading.BUNDLED:
+            ensure(self.config.model, self.job.home)
+        self.source = loading.resolve(self.config.model, self.job.home)
+        self.earlier = saved_models.find_earlier(self.job.home, self.config)
+        if self.earlier:
+            self.job.progress(0, 1, "run", "Taking over the model of the earlier run")
+            self.source = saved_models.source_of(
+                self.job.home, self.config, self.earlier, self.job.dir, self.dtype
+            )
+        elif self.job.resume and (began_on := read_json(self.job.dir.loaded_base)):
+            self.source = provenance.pinned(self.source, began_on)
+        self.architecture = loading.load_config_for(self.config, self.source)
+        # a resume, and whoever loads a checkpoint, may find that the hub has newer weights
+        if not self.job.resume and (commit := loading.commit_of(self.source)):
+            write_json(self.job.dir.loaded_base, {**provenance.reference(self.source, commit)})
+        self.tokenizer = loading.load_tokenizer(self.source, chat_template=self.config.chat_template)
+
+    def run(self) -> Verdict:
+        self.job.status("preparing")
+        self.open()
+        train, validation, test = self.prepare()
+        self.questions.judged = test if len(test) else validation
+        model = self.build(train)
+        self.objective = self.choose_objective(model, [train, validation, test])
+        probing = self.questions.probing(train, validation, self.objective)
+        held = self.data["fingerprint"], np.concatenate([validation.row_ids, test.row_ids])
+        replay = self.questions.replayed(model, held, len(train))
+        metric = self.questions.metric(validation, probing)
+        setup = TrainingSetup(self.objective, probing, replay, metric)
+        training = Training(self.job, self.config, model, train, validation, setup)
+        split: JudgingSplit = "test" if len(test) else "validation"
+        held_out = test if len(test) else validation
+        self.packed = not training.stepper.unpacked
+        training.clock.judged = self.judged_rows(len(held_out)) / len(validation)
+        stopped = training.run()
+        attempts = self.job.order.get("attempt", 1)
+        self.course = card_text.of_run(self.config, len(train), stopped, attempts)
+        self.job.facts(
+            stopped=stopped,
+            course=self.course,
+            train_seconds=training.state.train_seconds,
+            peak_memory_gib=hardware.peak_gib(self.device),
+        )
+        self.job.status("evaluating")
+        verdict = self.judge(training, stopped, held_out, split)
+        verdict = add_unmeasured(verdict, probes=self.config.probes)
+        training.alarms.conclude(verdict)
+        if not METHODS[self.config.method].adapter:
+            shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
+        if not self.job.resume:  # of a resumed run nobody knows the whole
+            self.job.facts(
+                run_seconds=time.monotonic() - self.began,
+                energy_wh=self.energy.watt_hours(),
+                other_work=self.others.shares().others,
+            )
+        verdict = saved_models.continued_verdict(verdict, self.earlier)
+        saved_models.write_card(self.job.dir.model, self.config, verdict)
+        return verdict
+
+    def judged_rows(self, held_out: int) -> float:
+        """Rows that each model is judged on, answers after prompts of other rows among them."""
+        return held_out * (1 + (rounds_of(held_out) if has_question(self.job.order, self.config) else 0))
+
+    def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
+        """What the task makes smaller."""
+        return TrainedTokens()
+
+    @cached_property
+    def questions(self) -> ReferenceQuestions:
+        """As `choose_questions` makes them."""
+        return self.choose_questions()
+
+    def choose_questions(self) -> ReferenceQuestions:
+        """What its models are asked beside the held-out rows."""
+        return ReferenceQuestions(self.job, self.config, self.tokenizer, self.source, self.positions)
+
+    @property
+    def positions(self) -> int | None:
+        """The most tokens of a row that the model can see."""
+        return training_rows.positions(self.architecture, self.config)
+
+    def prepare(self) -> tuple[TokenRows, TokenRows, TokenRows]:
+        """Train, validation and test rows, cut to length; counts go into the facts."""
+        job, config, dataset = self.job, self.config, self.data
+        dealt = training_rows.dealt_rows(job, dataset["fingerprint"], self.split, config)
+        whole = training_rows.tokenise(
+            job.home,
+            config,
+            self.tokenizer,
+            training_rows.DealtRows(dataset["fingerprint"], dataset["kind"], dealt),
+            on_rows=ProgressReporter(job, 0, "rows", "Tokenising"),
+        )
+        limit = training_rows.length_limit(config, whole["train"], self.positions)
+        whole["train"] = canaries.plant(self.tokenizer, config, dataset["kind"], whole["train"])
+        limit = canaries.fitting(config, whole["train"], limit)
+        run_verdict.report_canaries(job, config)
+        parts = {name: training_rows.cut(rows, limit) for name, rows in whole.items()}
+        tell_rows(job, config, self.split, dataset["fingerprint"], parts, limit)
+        return parts["train"].rows, parts["validation"].rows, parts["test"].rows
+
+    def build(self, rows: TokenRows) -> Any:
+        """The model with what the method trains, its initial weights set by the seed."""
+        config, device = self.config, self.device
+        dtype = self.dtype
+        self.job.progress(0, 1, "run", "Loading the model")
+        torch.manual_seed(config.seed)
+        model = self.load(rows)
+        self.take_over(model)
+        if not METHODS[self.config.method].adapter:  # later there is no base model to let write
+            self.questions.hear(model)
+        if not saved_models.starts_at_base(config):
+            self.questions.hear_task(model)
+        trained, total = count_parameters(model)
+        self.job.facts(
+            trainable_parameters=trained,
+            total_parameters=total,
+            dtype=dtype_name(dtype),
+            device=str(device),
+            device_name=device_name(device),
+            versions=versions(),
+        )
+        self.job.check_cancelled()
+        return model
+
+    def load(self, rows: TokenRows) -> Any:
+        """The base model with what the method trains."""
+        return self.tunable(loading.load_model(self.config, self.source, str(self.device), self.dtype), rows)
+
+    def tunable(self, model: Any, rows: TokenRows) -> Any:
+        """The base model with what the method trains; `rows` are those of training."""
+        steps = total_steps(self.config, len(rows))
+        start = None if saved_models.further(self.config) else self.start(rows)
+        return make_trainable(model, self.config, self.dtype, steps=steps, start=start)
+
+    def start(self, rows: TokenRows) -> adapter_weights.Sources:
+        """What the adapter's first weights are made from: some training rows, the model's own weights."""
+        order = np.random.default_rng(self.config.seed).permutation(len(rows))[:START_ROWS]
+        examples = [torch.from_numpy(rows.row(int(i))[0].astype(np.int64)).to(self.device) for i in order]
+        return adapter_weights.Sources(
+            examples, loading.weights_folder(self.source) if self.config.held else None
+        )
+
+    def take_over(self, model: Any) -> None:
+        """Where an adapter is trained further, give it the weights that it had."""
+        if self.earlier and METHODS[self.config.method].adapter and saved_models.further(self.config):
+            saved_models.load_into(model, self.earlier)
+
+    def save(self, model: Any) -> None:
+        """Leave the tuned model in the job's folder."""
+        adapter = METHODS[self.config.method].adapter
+        origin: ModelOrigin = {
+            "dataset": self.data.get("name", self.config.dataset),
+            "continued_from": self.config.init_from or None,
+            "init_mode": self.config.init_mode if self.earlier else None,
+            # the adapter belongs to the model beside this folder, not to that of the name
+            "own_base": adapter and self.job.dir.base.exists(),
+            # how it is asked for calls where its template writes none
+            "calls": self.data["kind"] != "text"
+            and training_rows.calls_functions(self.job.home, self.data["fingerprint"]),
+        }
+        if self.earlier and not adapter:  # loaded from that run's folder, or from one that goes
+            origin["base"] = saved_models.base_of(self.earlier.folder.model)
+        if self.course:
+            origin["course"] = self.course
+        saved_models.save(model, self.tokenizer, self.config, self.job.dir.model, origin)
+        self.job.facts(base=saved_models.base_of(self.job.dir.model))
+
+    def judge(self, training: Training, stopped: Stopped, rows: TokenRows, split: JudgingSplit) -> Verdict:
+        """Save the model, compare it with the base on `rows`, and pass the verdict."""
+        job, config = self.job, self.config
+        load = training_rows.loader(job.home, self.data["fingerprint"], self.data["kind"])
+        model = training.release()
+        self.save(model)
+        labels = LabelEvidence.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
+        extraction = self.extraction(rows, load)
+        gathering = self.gathering(model, rows, load, extraction)
+        tuned = gathering.of(model, "the tuned model")
+        job.facts(judged_seconds=gathering.pace.passes)
+        secrets = run_verdict.measure_canaries(
+            job, config, self.tokenizer, self.data["kind"], model, gathering.pace
+        )
+        tuned_labels = labels and labels.score(model, "the tuned model")
+        probes = self.questions.of_base(gathering.probes)
+        of_base = gathering.as_base(probes, loading.weights_folder(self.source))
+        if saved_models.starts_at_base(config):
+            with base_model(model) as untuned:
+                base = of_base.of(untuned, "the base model")
+                base_labels = labels and labels.score(untuned, "the base model")
+        elif METHODS[config.method].adapter:
+            self.take_over(model)
+            base = gathering.of(model, "the model of the earlier run")
+            base_labels = labels and labels.score(model, "the model of the earlier run")
+        else:
+            del model  # memory holds one model
+            gc.collect()
+            model = loading.load_model(config, self.source, str(self.device), self.dtype)
+            base = of_base.of(model, "the base model")
+            base_labels = labels and labels.score(model, "the base model")
+        judged = JudgedRun(training, stopped, split, base, tuned, gathering.swapped)
+        document = self.conclude(judged, gathering, extraction)
+        document["canaries"] = secrets
+        if extraction:
+            document["duplicates"] = run_verdict.judge_duplicates(job, self.data["fingerprint"], base, tuned)
+        if config.probes:
+            document["weights"] = weight_change(job, config, self.source, model)
+        if labels and tuned_labels and base_labels:
+            classifier_verdict.add_labels(document, labels.report(split, tuned_labels, base_labels))
+        return document
+
+    def gathering(
+        self, model: Any, rows: TokenRows, load: Load, extraction: ExtractionRun | None
+    ) -> Gathering:
+        """What base and tuned model are asked; `rows` are held out, `model` is the tuned one."""
+        count, seed = self.config.sample_prompts, self.split.split_seed
+        return Gathering(
+            job=self.job,
+            config=self.config,
+            tokenizer=self.tokenizer,
+            objective=self.objective,
+            rows=rows,
+            prompts=choose_prompts(self.tokenizer, rows, load, count, seed),
+            probes=self.questions.probes(model),
+            pace=JudgingPace(self.job),
+            extraction=extraction,
+            tasks=self.questions.tasks,
+            swapped=swap_prompts_of(self.job.order, self.config, rows, load, self.positions),
+        )
+
+    def conclude(self, run: JudgedRun, gathering: Gathering, extraction: ExtractionRun | None) -> Verdict:
+        """The verdict with what was forgotten, the rows and items that it rests on left beside it."""
+        base, tuned, tasks = run.base, run.tuned, gathering.tasks
+        run_evaluation.settle_evidence(tasks, base, tuned)
+        run_evaluation.write_items(self.job, [*gathering.probes, *(tasks.probes if tasks else ())])
+        run_evaluation.write_evidence(self.job, run.split, base, tuned, gathering.prompts)
+        document = self.verdict(run, extraction)
+        earlier, failed = run_verdict.earlier_step(self.config, run), tasks.failed if tasks else None
+        run_evaluation.add_forgetting(
+            document, base, tuned, self.config, earlier, failed, run.training.parameters
+        )
+        return document
+
+    def extraction(self, rows: TokenRows, load: Load) -> ExtractionRun | None:
+        """What asks for rows from memory; `rows` are held out, `load` has their words."""
+        if not self.config.probes:
+            return None
+        return ExtractionRun(self.job, self.tokenizer, self.questions.seen.rows, rows, load)
+
+    def verdict(self, run: JudgedRun, extraction: ExtractionRun | None) -> Verdict:
+        """What the evidence says."""
+        return run_verdict.judge_answers(self.config, run, extraction)

@@ -1,0 +1,75 @@
+"""The command that asks for a matrix of transfer: every run on every data set, in one job."""
+
+from __future__ import annotations
+
+from engine.server.command import MADE, Command
+from engine.server.job_submission import Launching
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.formatting import plural
+from store.core.job_kinds import ALIVE
+from store.data import datasets
+from store.db.database import Database, Transaction
+from store.http.schemas import JobQueued
+from store.runs import runs
+from store.runs.schemas import Run
+from store.transfer.config import KIND, TransferConfig
+
+
+class TransferCommands:
+    """The command over one store; `launching` queues jobs."""
+
+    def __init__(self, database: Database, launching: Launching) -> None:
+        self.database, self.launching = database, launching
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {"transfer": Command(TransferConfig, self.transfer, MADE, makes_work=True)}
+
+    def transfer(self, config: TransferConfig) -> JobQueued:
+        """Queue it. Raises ConfigError and StateError that name the field at fault."""
+        with self.database.transaction() as tx:
+            chosen = [_run(tx, name) for name in config.runs]
+            _check_base(chosen)
+            sets = [datasets.get_dataset(tx, name)["dataset_id"] for name in _named(tx, config)]
+            changes = {"runs": [run["run_id"] for run in chosen], "datasets": sets}
+            asked = TransferConfig.parse(config.document() | changes)
+            title = f"Transfer: {plural(len(asked.runs), 'run')} on {plural(len(asked.datasets), 'data set')}"
+            job_id = self.launching.queue_job(tx, KIND, title, asked.document())
+        return {"job_id": job_id}
+
+
+def _named(tx: Transaction, config: TransferConfig) -> list[str]:
+    """The data sets as asked for. Raises ConfigError for one that isn't there."""
+    for name in config.datasets:
+        try:
+            datasets.get_dataset(tx, name)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field="datasets") from error
+    return config.datasets
+
+
+def _run(tx: Transaction, name: str) -> Run:
+    try:
+        run = runs.get_run(tx, name)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field="runs") from error
+    if run["status"] in ALIVE:
+        raise StateError(
+            f"The run {run['name']!r} is {run['status']}.",
+            fix="Wait until it has ended, or leave it out.",
+            field="runs",
+        )
+    return run
+
+
+def _check_base(chosen: list[Run]) -> None:
+    """Raise ConfigError for runs of several base models: their losses count other tokens."""
+    first = chosen[0]
+    for run in chosen[1:]:
+        if run["model"] != first["model"]:
+            raise ConfigError(
+                f"{first['name']!r} was trained from {first['model']} and {run['name']!r} from"
+                f" {run['model']}: their losses are of other tokens.",
+                fix="Take runs of one base model.",
+                field="runs",
+            )

@@ -1,0 +1,199 @@
+"""The transfer job: every run of one base model on every data set, paired by row with the base model.
+
+What can be found in the job folders of the home folder is not measured again. A cell that can't be measured
+says why, and the others go on. Beside the cells stands what may predict them: how far apart the data sets
+are, and how alike the runs moved the weights; and for runs that went on from one another, backward transfer.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from engine.models import hardware
+from engine.models.hardware import device_name, versions
+from engine.models.saved_models import EarlierRun
+from engine.transfer import measurements as beside
+from engine.transfer import measurements as measured
+from engine.transfer import models as rows
+from engine.transfer.measurements import CellFiles, CellToMeasure, MeasuringPace, Member, TransferMatrix
+from engine.transfer.models import Models, Subject, TransferColumn, subject
+from engine.worker.job import Phase, WorkerJob, always
+from store.core.errors import TunebenchError
+from store.core.formatting import plural
+from store.transfer.config import TransferConfig
+from store.transfer.schemas import TransferResult
+
+phases = always(
+    Phase(("Looking for rows that the runs have seen", "Loading the models"), 0),
+    Phase("Measuring ", 0.95),  # with an estimate of its own: `MeasuringPace` knows the tokens of all cells
+    Phase("Working out intervals", 0.05),
+)
+
+
+def run(job: WorkerJob) -> TransferResult:
+    """The matrix that `job.config` asks for; the document of docs/architecture.md."""
+    config = TransferConfig.parse(job.config)
+    try:
+        return Transfer(job, config).run()
+    except Exception as error:
+        if isinstance(error, hardware.OutOfMemory) or hardware.is_out_of_memory(error):
+            size = config.per_device_eval_batch_size
+            raise hardware.OutOfMemory(
+                "The device ran out of memory while the models were measured.",
+                fix=f"Set per_device_eval_batch_size to {max(1, size // 4)}, or max_length lower.",
+                field="per_device_eval_batch_size",
+                change={"per_device_eval_batch_size": max(1, size // 4)},
+            ) from error
+        raise
+
+
+class Transfer:
+    """One matrix: `prepare` → `measure` → its cells, and what stands beside them."""
+
+    def __init__(self, job: WorkerJob, config: TransferConfig) -> None:
+        self.job, self.config = job, config
+        self.shelf, self.models = CellFiles(job), Models(job)
+        self.subjects: list[Subject] = []
+        self.columns: list[TransferColumn] = []
+        self.members: dict[str, Member] = {}
+        self.made = 0
+        self.measured_tokens, self.seconds = 0, 0.0
+
+    def run(self) -> TransferResult:
+        job, config = self.job, self.config
+        began = time.monotonic()
+        job.status("preparing")
+        self.prepare()
+        job.status("evaluating")
+        self.measure()
+        matrix = TransferMatrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
+        return {
+            "asked": config.asked,
+            "runs": [matrix.run_document(subject) for subject in self.subjects],
+            "datasets": [column.document(config.part) for column in self.columns],
+            "cells": matrix.cells(),
+            "distances": beside.distances(matrix),
+            "weights": beside.weights(matrix),
+            "sequences": beside.sequences(matrix),
+            "measured": self.made,
+            "measured_tokens": self.measured_tokens,
+            "measure_seconds": self.seconds,
+            "seconds": time.monotonic() - began,
+            "device": job.device,
+            "device_name": device_name(torch.device(job.device)),
+            "peak_memory_gib": hardware.peak_gib(torch.device(job.device)),
+            "versions": versions(),
+        }
+
+    # -- what is to be measured ---------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Subjects, columns, and for each pair its rows and which of them the run has seen."""
+        job = self.job
+        self.columns = [rows.column(job, self.config, listed) for listed in job.order["datasets"]]
+        self.subjects = [subject(job, run_id) for run_id in self.config.runs]
+        for number, candidate in enumerate(self.subjects):
+            job.progress(number, len(self.subjects), "runs", "Looking for rows that the runs have seen")
+            if candidate.reason or candidate.run is None:
+                continue
+            try:
+                member = self.member(candidate, candidate.run)
+            except (TunebenchError, OSError) as error:
+                reason = error.message if isinstance(error, TunebenchError) else str(error)
+                self.subjects[number] = Subject(candidate.run_id, candidate.name, candidate.run, reason)
+                continue
+            self.members[candidate.run_id] = member
+            for column in self.columns:
+                job.check_cancelled()
+                self.look(member, column)
+
+    def member(self, candidate: Subject, run: EarlierRun) -> Member:
+        """The run with its keys. Raises what loading its tokenizer or finding its weights raises."""
+        models = self.models
+        tokenizer, lineage = models.tokenizer(run), rows.lineage(self.job, run)
+        keys = models.base_key(run), models.tuned_key(run)
+        return Member(self.config, candidate, run, lineage, tokenizer, *keys, models.positions(run))
+
+    def look(self, member: Member, column: TransferColumn) -> None:
+        """The column in the run's tokens, and what it has seen of it; else the reason."""
+        if column.reason:
+            member.reasons[column.dataset_id] = column.reason
+            return
+        part = measured.tokens_of(self.job, member.tokenizer, column, self.config, member.positions)
+        member.left_out[column.dataset_id] = rows.left_out(self.job, rows.used(member.lineage), column)
+        if len(part.rows):
+            member.tokens[column.dataset_id] = part
+            return
+        member.reasons[column.dataset_id] = (
+            f"None of its {plural(len(column.row_ids), 'row')} has an answer within"
+            f" {self.config.max_length or member.positions or 0:,} tokens."
+        )
+
+    # -- measuring ----------------------------------------------------------------------------------
+
+    def missing(self, member: Member, *, base: bool) -> list[TransferColumn]:
+        """The columns that nobody has measured this model on."""
+        return [c for c in member.open_columns(self.columns) if not self.shelf.has(member.file(c, base=base))]
+
+    def measure(self) -> None:
+        """Base models first, as adapters go on top of what is loaded for them; each cell once."""
+        todo: dict[str, int] = {}
+        for member in self.members.values():
+            for base in (True, False):
+                for column in self.missing(member, base=base):
+                    part = member.tokens[column.dataset_id].rows
+                    todo[member.file(column, base=base)] = len(part.ids)
+        pace = MeasuringPace(self.job, len(todo), sum(todo.values()))
+        self.job.progress(0, max(1, len(todo)), "cells", "Loading the models")
+        for member in self.members.values():
+            self.measure_base(member, pace)
+        for member in self.members.values():
+            self.measure_tuned(member, pace)
+        self.made, self.measured_tokens, self.seconds = pace.done_cells, pace.done_tokens, pace.seconds
+
+    def measure_base(self, member: Member, pace: MeasuringPace) -> None:
+        if columns := self.missing(member, base=True):
+            try:
+                model = self.models.base(member.run)
+            except TunebenchError as error:
+                self.give_up(member, f"The base model can't be loaded: {error.message}")
+                return
+            self.fill(member, columns, model, pace, base=True)
+
+    def measure_tuned(self, member: Member, pace: MeasuringPace) -> None:
+        columns, change = self.missing(member, base=False), member.change_file
+        if not columns and self.shelf.has(change):
+            return
+        try:
+            with self.models.tuned(member.run) as model:
+                self.fill(member, columns, model, pace, base=False)
+                if not self.shelf.has(change):
+                    pace.within(f"Measuring how far {member.of.name} moved the weights")
+                    sources = measured.weight_sources(member.run, model, self.stands_on(member.run))
+                    measured.write_change(sources, self.shelf.path(change), self.job.check_cancelled)
+        except TunebenchError as error:
+            if isinstance(error, hardware.OutOfMemory):
+                raise
+            self.give_up(member, error.message)
+
+    def stands_on(self, run: EarlierRun) -> str:
+        return run.base(self.job.home) if run.adapter else self.models.origin(run)
+
+    def give_up(self, member: Member, reason: str) -> None:
+        for column in member.open_columns(self.columns):
+            member.reasons.setdefault(column.dataset_id, reason)
+        member.tokens = {}
+
+    def fill(
+        self, member: Member, columns: list[TransferColumn], model: Any, pace: MeasuringPace, *, base: bool
+    ) -> None:
+        for column in columns:
+            who = "the base model" if base else member.of.name
+            what = f"Measuring {who} on {column.data['dataset']['name']}"
+            path = self.shelf.path(member.file(column, base=base))
+            part = member.tokens[column.dataset_id].rows
+            cell = CellToMeasure(model, part, member.run, path, what)
+            measured.measure_cell(self.job, cell, self.config, pace)

@@ -1,0 +1,440 @@
+"""What is measured for a matrix of transfer, and what came of it: losses of a model on rows, how far weights
+moved, each run paired with its base model, and how far apart data sets and runs are.
+
+Each measurement is a file named by its content; one that any job has made before is linked, not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.data import training_rows
+from engine.data.signals.embeddings import row_vectors
+from engine.evaluation.weight_change import MatrixSource, NotKnown, from_adapter, from_folders
+from engine.models import hardware, loading
+from engine.models.losses import row_losses
+from engine.models.saved_models import EarlierRun
+from engine.models.tokenization.rendering import TokenRows
+from engine.models.tokenization.tokenized_rows import RowsToTokenise, tokenised, tokenizer_key
+from engine.transfer import effects as diagnosis
+from engine.transfer.effects import (
+    WIDTH,
+    CellRows,
+    Sketch,
+    Task,
+    backward_transfer,
+    embedding_distance,
+    sketch,
+    weight_cosine,
+)
+from engine.transfer.models import LeftOutRows, Subject, TransferColumn
+from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressTeller
+from store.core.formatting import plural
+from store.core.job_folder import written_aside
+from store.data import dataset_files
+from store.transfer.config import TransferConfig
+from store.transfer.schemas import (
+    DatasetDistance,
+    TransferCell,
+    TransferRun,
+    TransferSequence,
+    WeightLikeness,
+)
+
+# What is measured for a matrix of transfer and kept: a model on rows, and how far a run moved the weights.
+#
+# Each is a file named by its content in the job's folder. One that any job of the home folder has measured
+# before, be it cancelled since, is linked into this job's folder and never measured again.
+
+
+class CellFiles:
+    """Files by name, in this job's folder and in those of all others."""
+
+    def __init__(self, job: WorkerJob) -> None:
+        self.folder = job.dir.cells
+        self.folder.mkdir(exist_ok=True)
+        self.elsewhere = {path.name: path for path in job.home.jobs.glob("*/cells/*.parquet")}
+
+    def path(self, name: str) -> Path:
+        """Where the file is, or is to be."""
+        return self.folder / name
+
+    def has(self, name: str) -> bool:
+        """Whether it was measured; it is in this folder then."""
+        if self.path(name).exists():
+            return True
+        measured = self.elsewhere.get(name)
+        if measured is None:
+            return False
+        try:
+            os.link(measured, self.path(name))
+        except FileNotFoundError:  # deleted meanwhile
+            return False
+        except OSError:
+            shutil.copy2(measured, self.path(name))
+        return True
+
+
+def cell_name(
+    model: str, tokenizer: Any, column: TransferColumn, config: TransferConfig, positions: int | None
+) -> str:
+    """The name of the file of a model on the rows of a column."""
+    rows = hashlib.sha256(column.row_ids.tobytes()).hexdigest()
+    parts = [model, tokenizer_key(tokenizer), column.fingerprint, rows, _longest(config, positions)]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:40] + ".parquet"
+
+
+def _longest(config: TransferConfig, positions: int | None) -> int | None:
+    return min((limit for limit in (config.max_length, positions) if limit), default=None)
+
+
+def tokens_of(
+    job: WorkerJob, tokenizer: Any, column: TransferColumn, config: TransferConfig, most: int | None
+) -> training_rows.TokenisedPart:
+    """The rows of a column as a model sees them; those without a trained token are gone."""
+    column_dataset = column.data["dataset"]
+    rows = tokenised(
+        job.home,
+        tokenizer,
+        RowsToTokenise(
+            fingerprint=column.fingerprint,
+            row_count=dataset_files.open_rows(job.home, column.fingerprint).metadata.num_rows,
+            row_ids=column.row_ids,
+            completion_only=True,
+            load=training_rows.loader(job.home, column.fingerprint, column_dataset["kind"]),
+        ),
+        on_rows=lambda *_: job.check_cancelled(),
+    )
+    limit = _longest(config, most) or int(rows.lengths.max(initial=1))
+    return training_rows.cut(rows, limit)
+
+
+class MeasuringPace(ProgressTeller):
+    """Tells once a second how many cells are done and, by the tokens that are left, how long they will
+    take."""
+
+    def __init__(self, job: WorkerJob, cells: int, tokens: int) -> None:
+        super().__init__(job)
+        self.cells, self.tokens = cells, tokens
+        self.done_cells, self.done_tokens, self.seconds = 0, 0, 0.0
+
+    def within(self, message: str, tokens: float = 0, seconds: float = 0) -> None:
+        """Within a cell: so many of its tokens are done in so many seconds. Raises Cancelled."""
+        done, spent = self.done_tokens + tokens, self.seconds + seconds
+        left = spent / done * (self.tokens - done) if done else None
+        self.tell(self.done_cells, self.cells, "cells", message, lambda: left)
+
+    def cell(self, tokens: int, seconds: float) -> None:
+        """A cell is done."""
+        self.done_cells, self.done_tokens = self.done_cells + 1, self.done_tokens + tokens
+        self.seconds += seconds
+
+
+class CellToMeasure(NamedTuple):
+    """A model on the rows of a column. run: whose precision it is measured in; path: the file of the cell;
+    what: the message while it is."""
+
+    model: Any
+    rows: TokenRows
+    run: EarlierRun
+    path: Path
+    what: str
+
+
+def measure_cell(job: WorkerJob, cell: CellToMeasure, config: TransferConfig, pace: MeasuringPace) -> None:
+    """The losses of the rows under the model, into the file of the cell."""
+    device, began, rows = torch.device(job.device), time.perf_counter(), cell.rows
+    share = len(rows.ids) / max(1, len(rows))
+
+    def on_batch(done: int) -> None:
+        hardware.guard_memory(cell.run.config, device)
+        pace.within(cell.what, done * share, time.perf_counter() - began)
+
+    size = config.per_device_eval_batch_size
+    losses = row_losses(cell.model, rows, batch_size=size, device=device, on_batch=on_batch)
+    columns = {"row_id": losses.row_ids, "loss_sum": losses.loss_sum}
+    columns |= {"tokens": losses.tokens, "correct": losses.correct}
+    with written_aside(cell.path) as aside:
+        pq.write_table(pa.table(columns), aside)
+    pace.cell(len(rows.ids), time.perf_counter() - began)
+
+
+def weight_sources(run: EarlierRun, model: Any, base: str) -> list[MatrixSource]:
+    """Every matrix that the run changed; base: what the run stands on."""
+    folder = loading.weights_folder(base)
+    return from_adapter(model, folder) if run.adapter else from_folders(folder, run.folder.model)
+
+
+def write_change(sources: list[MatrixSource], path: Path, check: Callable[[], None]) -> None:
+    """The sketch of a run's weight change, into the file `path`; what is not known of a matrix is left
+    out."""
+    rows = []
+    for source in sources:
+        check()
+        try:
+            change = source.read()[1].cpu().numpy()
+        except NotKnown:
+            continue
+        if np.isfinite(change).all():
+            layer = next((int(part) for part in source.name.split(".") if part.isdigit()), -1)
+            values = sketch(change, zlib.crc32(source.name.encode()))
+            rows.append((source.name, layer, float(np.linalg.norm(change)), values))
+    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
+    schema = pa.schema(
+        [
+            ("name", pa.string()),
+            ("layer", pa.int32()),
+            ("norm", pa.float64()),
+            ("values", pa.list_(pa.float32(), WIDTH)),
+        ]
+    )
+    arrays = [pa.array(list(c), f.type) for c, f in zip(columns, schema, strict=True)]
+    with written_aside(path) as aside:
+        pq.write_table(pa.table(arrays, schema=schema), aside)
+
+
+def read_change(path: Path) -> Sketch:
+    """The sketch that `write_change` left."""
+    table = pq.read_table(path)
+    values = table["values"].combine_chunks().flatten().to_numpy().reshape(-1, WIDTH)
+    names, layers, norms = (table[name].to_pylist() for name in ("name", "layer", "norm"))
+    return Sketch(names, layers, norms, values)
+
+
+# What came of a matrix of transfer: from the rows of its cells to figures, each run paired with its base
+# model.
+#
+# Beside a matrix of transfer: how far apart its data sets and its runs are, and backward transfer of
+# sequences.
+
+
+class PairedRows(NamedTuple):
+    """The rows of a cell under one model: their ids, and its losses."""
+
+    row_ids: np.ndarray
+    rows: CellRows
+
+
+@dataclass
+class Member:
+    """A run that can be measured: its keys, what each column becomes in its words, and the files of its
+    cells."""
+
+    config: TransferConfig
+    of: Subject
+    run: EarlierRun
+    lineage: list[EarlierRun]
+    tokenizer: Any
+    base_key: str
+    tuned_key: str
+    positions: int | None
+    tokens: dict[str, training_rows.TokenisedPart] = field(default_factory=dict)
+    left_out: dict[str, LeftOutRows] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def file(self, column: TransferColumn, *, base: bool) -> str:
+        """The name of the file of a cell."""
+        key = self.base_key if base else self.tuned_key
+        return cell_name(key, self.tokenizer, column, self.config, self.positions)
+
+    @property
+    def change_file(self) -> str:
+        """The name of the file of its weight change."""
+        return f"change-{self.tuned_key}.parquet"
+
+    def open_columns(self, columns: Sequence[TransferColumn]) -> list[TransferColumn]:
+        """Those that the run can be measured on."""
+        return [column for column in columns if column.dataset_id in self.tokens]
+
+
+@dataclass(frozen=True)
+class TransferMatrix:
+    """One that is measured: `members` are the subjects that could be, by run id."""
+
+    job: WorkerJob
+    config: TransferConfig
+    shelf: CellFiles
+    subjects: Sequence[Subject]
+    columns: Sequence[TransferColumn]
+    members: Mapping[str, Member]
+
+    def run_document(self, subject: Subject) -> TransferRun:
+        """A run as the result has it."""
+        run: TransferRun = {
+            "run_id": subject.run_id, "name": subject.name, "reason": subject.reason, "trained": [],
+        }  # fmt: skip
+        if subject.run is None:
+            return run
+        member = self.members.get(subject.run_id)
+        lineage = member.lineage if member else [subject.run]
+        run["trained"] = list(dict.fromkeys(earlier.fingerprint for earlier in lineage))
+        run["init_from"] = subject.run.config.init_from
+        run["base"] = member.base_key if member else None
+        return run
+
+    def table(self, member: Member, column: TransferColumn, *, base: bool) -> PairedRows:
+        """The rows of a cell, those that the run has seen left out."""
+        table = pq.read_table(self.shelf.path(member.file(column, base=base)))
+        kept = self.unseen(member, column, table)
+        row_ids, loss, tokens, correct = (
+            table[name].to_numpy()[kept] for name in ("row_id", "loss_sum", "tokens", "correct")
+        )
+        return PairedRows(row_ids, CellRows(loss, tokens, correct == tokens))
+
+    def unseen(self, member: Member, column: TransferColumn, table: pa.Table) -> np.ndarray:
+        away = column.row_ids[member.left_out[column.dataset_id].rows]
+        return ~np.isin(table["row_id"].to_numpy(), away)
+
+    def cells(self) -> list[TransferCell]:
+        """The base model's cells, under an empty run_id, and those of every run."""
+        cells = self.base_cells()
+        whole = (len(self.subjects) + 1) * len(self.columns)  # the base model has a row too
+        for subject in self.subjects:
+            for column in self.columns:
+                self.job.check_cancelled()
+                self.job.progress(len(cells), whole, "cells", "Working out intervals")
+                cell: TransferCell = {
+                    "run_id": subject.run_id, "dataset_id": column.dataset_id, "reason": subject.reason,
+                }  # fmt: skip
+                if not subject.reason:
+                    self.fill_in(cell, self.members[subject.run_id], column)
+                cells.append(cell)
+        return cells
+
+    def base_cells(self) -> list[TransferCell]:
+        """Of the base model of the first run that could be measured, on all rows."""
+        return [self.base_cell(column) for column in self.columns]
+
+    def base_cell(self, column: TransferColumn) -> TransferCell:
+        cell: TransferCell = {"run_id": "", "dataset_id": column.dataset_id, "reason": column.reason}
+        member = next((m for m in self.members.values() if column.dataset_id in m.tokens), None)
+        if member is None:
+            cell["reason"] = column.reason or "No run could be measured beside it."
+            return cell
+        file = member.file(column, base=True)
+        table = pq.read_table(self.shelf.path(file))
+        loss, tokens, correct = (table[n].to_numpy() for n in ("loss_sum", "tokens", "correct"))
+        if not np.isfinite(loss).all():
+            cell["reason"] = "A loss is not a number."
+            return cell
+        level = diagnosis.level(CellRows(loss, tokens, correct == tokens))
+        cell["file"], cell["base"], cell["n"] = file, level, level["n"]
+        return cell
+
+    def fill_in(self, cell: TransferCell, member: Member, column: TransferColumn) -> None:
+        """The figures of a run on a data set, or the reason why there are none."""
+        key = column.dataset_id
+        cell["left_out"] = member.left_out[key].document() if key in member.left_out else {}
+        if key in member.reasons:
+            cell["reason"] = member.reasons[key]
+            return
+        base, tuned = (self.table(member, column, base=side) for side in (True, False))
+        if not len(base.row_ids):
+            drawn = plural(len(column.row_ids), "row")
+            cell["reason"] = f"None of {drawn} is left: it was trained on them, or on the same questions."
+            return
+        try:
+            figures = diagnosis.compare(base.rows, tuned.rows)
+        except ValueError as error:
+            cell["reason"] = f"Nothing can be said: {error}."
+            return
+        cell["cut"] = member.tokens[key].truncated
+        cell["base_file"] = member.file(column, base=True)
+        cell["file"] = member.file(column, base=False)
+        cell.update(figures)
+
+
+def distances(of: TransferMatrix) -> list[DatasetDistance]:
+    """Between all pairs of data sets that are trained on or measured."""
+    prints = [column.fingerprint for column in of.columns]
+    prints += [run.fingerprint for member in of.members.values() for run in member.lineage[:1]]
+    vectors: dict[str, np.ndarray] = {}
+    for fingerprint in dict.fromkeys(prints):
+        path = of.job.home.rows(fingerprint)
+        if path.exists():
+            vectors[fingerprint] = row_vectors(of.job.home, path, lambda *_: of.job.check_cancelled())
+    names = list(vectors)
+    return [
+        {"first": a, "second": b, **embedding_distance(vectors[a], vectors[b])}
+        for place, a in enumerate(names)
+        for b in names[place + 1 :]
+    ]
+
+
+def weights(of: TransferMatrix) -> list[WeightLikeness]:
+    """Between all pairs of runs whose weight change is known."""
+    files = {m.of.run_id: m.change_file for m in of.members.values()}
+    sketches = {i: read_change(of.shelf.path(f)) for i, f in files.items() if of.shelf.has(f)}
+    names = [run_id for run_id, sketch in sketches.items() if len(sketch.names)]
+    return [
+        {"first": a, "second": b, **weight_cosine(sketches[a], sketches[b])}
+        for place, a in enumerate(names)
+        for b in names[place + 1 :]
+    ]
+
+
+def sequences(of: TransferMatrix) -> list[TransferSequence]:
+    """Backward transfer of every longest chain of runs that went on from one another."""
+    before = {m.of.run_id: m.run.config.init_from for m in of.members.values()}
+    last = [run_id for run_id in before if run_id not in before.values()]
+    chains = []
+    for run_id in last:
+        chain = [run_id]
+        while before.get(chain[0]) in before:
+            chain.insert(0, before[chain[0]])
+        if len(chain) > 1:
+            chains.append(sequence(of, [of.members[i] for i in chain]))
+    return chains
+
+
+def sequence(of: TransferMatrix, chain: list[Member]) -> TransferSequence:
+    """What the runs of a chain did to what those before them had learned."""
+    columns = {column.fingerprint: column for column in of.columns}
+    end, tasks, names = chain[-1], [], []
+    later = [member.run.fingerprint for member in chain]
+    for place, member in enumerate(chain[:-1]):
+        column = columns.get(member.run.fingerprint)
+        if column is None or member.run.fingerprint in later[place + 1 :]:
+            continue
+        task = _earlier_task(of, member, end, column)
+        if task:
+            tasks.append(task)
+            names.append(column.dataset_id)
+    document: TransferSequence = {
+        "runs": [member.of.run_id for member in chain], "datasets": names, "transfer": None, "reason": "",
+    }  # fmt: skip
+    if tasks:
+        document["transfer"] = backward_transfer(tasks)
+    else:
+        document["reason"] = (
+            "None of its earlier data sets is among those that are measured, or it was trained on again."
+        )
+    return document
+
+
+def _earlier_task(of: TransferMatrix, member: Member, end: Member, column: TransferColumn) -> Task | None:
+    """The rows of an earlier data set under the base model, after its own run and at the end of the chain;
+    None where they can't be paired."""
+    key = column.dataset_id
+    if key not in member.tokens or key not in end.tokens or member.base_key != end.base_key:
+        return None
+    kept = [of.table(m, column, base=b) for m, b in ((end, True), (member, False), (end, False))]
+    shared = np.intersect1d(kept[0].row_ids, kept[1].row_ids)
+    sides = [np.asarray(table.rows.loss)[np.isin(table.row_ids, shared)] for table in kept]
+    if not len(shared) or not all(np.isfinite(side).all() for side in sides):
+        return None
+    return Task(column.data["dataset"]["name"], *sides)

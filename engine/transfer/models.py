@@ -1,0 +1,321 @@
+"""The models of a matrix of transfer, one in memory at a time: a base model, and adapters that change on top
+of it.
+
+A base model is loaded once for all runs that stand on it in the same precision; an adapter is put on and
+taken off again, which leaves the base model's own modules in their places. Where a method can't be taken
+off, the base model is loaded anew. Contents are named by a hash of every weight file, so that what was
+measured of a model is found again, and never for another one.
+
+The held-out rows of a matrix of transfer: chosen once for each data set, whoever is measured on them.
+
+Every model of a column sees the same rows in the same batches. Rows that a run was trained on, validated on
+(they chose its best step) or that ask what it was taught are left out of its cells afterwards, with those of
+the runs that it went on from and of what it replayed; near duplicates stay in and are counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from safetensors import SafetensorError
+
+from engine.data import training_rows
+from engine.data.split import dataset_split, leakage
+from engine.evaluation import evaluated_model
+from engine.models import loading, saved_models
+from engine.models.bundled import ensure
+from engine.models.hardware import choose_dtype, dtype_name
+from engine.models.saved_models import EarlierRun
+from engine.models.tokenization.tokenized_rows import read_rows
+from engine.worker.job import WorkerJob
+from store.core.errors import ConfigError, ModelError, NotFoundError, TunebenchError
+from store.core.home import Home
+from store.core.job_folder import read_json, write_json
+from store.data import dataset_files
+from store.jobs.schemas import DatasetOfMatrix
+from store.training.train_config import Split
+from store.transfer.config import TransferConfig
+from store.transfer.schemas import SeenRows, TransferDataset
+
+HEADED = (
+    "It has a classification head: it gives classes, and no loss on answers to hold against the base model."
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run of the matrix; `reason`: why it can't be measured, and then `run` may be None."""
+
+    run_id: str
+    name: str
+    run: EarlierRun | None
+    reason: str = ""
+
+
+def subject(job: WorkerJob, run_id: str) -> Subject:
+    """The run by its folder, with the reason where it left nothing that can be measured."""
+    try:
+        run = evaluated_model.of_run(job, run_id)
+    except NotFoundError:
+        return Subject(run_id, run_id, None, "Its folder is gone: the run was deleted.")
+    name, reason = run.config.name, ""
+    if run.config.task == "classification":
+        reason = HEADED
+    elif not (run.folder.model / "tunebench.json").exists():
+        status = (read_json(run.folder.result) or {}).get("status", "not finished")
+        reason = f"It left no model: the run is {status}."
+    elif not any(run.folder.model.glob("*.safetensors")):
+        reason = "The weights of its model are gone from its folder."
+    return Subject(run_id, name, run, reason)
+
+
+class Models:
+    """Loads models for one job."""
+
+    def __init__(self, job: WorkerJob) -> None:
+        self.job = job
+        self.device = torch.device(job.device)
+        self._base: Any = None
+        self._held: tuple[str, ...] = ()
+
+    # -- what they are ------------------------------------------------------------------------------
+
+    def tokenizer(self, run: EarlierRun) -> Any:
+        """The run's own; the base model is asked in the same words."""
+        return loading.load_tokenizer(str(run.folder.model))
+
+    def positions(self, run: EarlierRun) -> int | None:
+        """The most tokens of a row that the run can see; its base model is shown no more of it."""
+        return training_rows.positions(loading.load_config(self.origin(run)), run.config)
+
+    def origin(self, run: EarlierRun) -> str:
+        """The base model of the run's family: a folder or a hub id."""
+        if run.config.model in loading.BUNDLED:
+            ensure(run.config.model, self.job.home)
+        return loading.resolve(run.config.model, self.job.home)
+
+    def _precision(self, run: EarlierRun) -> tuple[str, ...]:
+        dtype = dtype_name(choose_dtype(run.config.dtype, self.device))
+        return dtype, run.config.held or "", self.device.type
+
+    def base_key(self, run: EarlierRun) -> str:
+        """Names the base model as it is measured for this run."""
+        return _hash(["base", content(self.job.home, self.origin(run)), *self._precision(run)])
+
+    def tuned_key(self, run: EarlierRun) -> str:
+        """Names what the run left, on what it stands on."""
+        stands_on = content(self.job.home, run.base(self.job.home)) if run.adapter else ""
+        own = content(self.job.home, str(run.folder.model))
+        return _hash(["tuned", own, stands_on, *self._precision(run)])
+
+    # -- loading ------------------------------------------------------------------------------------
+
+    def _loaded(self, run: EarlierRun, source: str) -> Any:
+        wanted = (source, *self._precision(run))
+        if self._base is None or self._held != wanted:
+            self._base = None  # two are never in memory
+            dtype = choose_dtype(run.config.dtype, self.device)
+            self._base = loading.load_model(run.config, source, str(self.device), dtype)
+            self._held = wanted
+        return self._base
+
+    def base(self, run: EarlierRun) -> Any:
+        """The base model of the run's family, untouched."""
+        return self._loaded(run, self.origin(run))
+
+    @contextmanager
+    def tuned(self, run: EarlierRun) -> Iterator[Any]:
+        """What the run left. Raises ModelError where its files can't be read."""
+        dtype = choose_dtype(run.config.dtype, self.device)
+        try:
+            if run.adapter:
+                model = saved_models.load(run.folder.model, self._loaded(run, run.base(self.job.home)))
+            else:
+                self._base = None
+                model = loading.load_model(run.config, str(run.folder.model), str(self.device), dtype)
+        except TunebenchError:
+            self._base = None
+            raise
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            self._base = None
+            message = " ".join(str(error).split())[:200]
+            raise ModelError(f"Its model can't be loaded: {message}") from error
+        if run.adapter:
+            for parameter in model.parameters():  # as it was trained; peft reads some in fp32
+                if parameter.is_floating_point():
+                    parameter.data = parameter.data.to(dtype)
+            loading.keep_dtype(model, run.config, dtype)
+        try:
+            yield model
+        finally:
+            if run.adapter:
+                self._base = _taken_off(model)
+
+
+def _taken_off(model: PeftModel) -> Any:
+    """The base model as it was before the adapter; None where it must be loaded anew."""
+    tuner: Any = model.base_model
+    if model.active_peft_config.is_prompt_learning or not hasattr(tuner, "unload"):
+        return None
+    try:
+        base = tuner.unload()
+    except (NotImplementedError, AttributeError):  # a method over blocks has no weight to give back
+        return None
+    left = (BaseTunerLayer, ModulesToSaveWrapper)
+    return None if any(isinstance(module, left) for module in base.modules()) else base
+
+
+def content(home: Home, source: str) -> str:
+    """A hash of every weight file of a model's folder, and of an adapter's settings; kept by name, size and
+    time of the file."""
+    folder = loading.weights_folder(source)
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("adapter_config.json")])
+    if not files:
+        raise NotFoundError(f"There are no weights in {folder}.", fix="The model may have been deleted.")
+    return _hash([[file.name, _file_hash(home, file.resolve())] for file in files])
+
+
+def _file_hash(home: Home, file: Path) -> str:
+    state = file.stat()
+    kept = home.cache / "contents" / f"{_hash([str(file), state.st_size, state.st_mtime_ns])}.json"
+    if (before := read_json(kept)) is not None:
+        return str(before)
+    with open(file, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_json(kept, digest)
+    return digest
+
+
+def _hash(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+USED = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class TransferColumn:
+    """A data set of the matrix. row_ids: sorted; of: rows of the part before sampling; reason: why it has
+    none."""
+
+    data: DatasetOfMatrix
+    row_ids: np.ndarray
+    of: int
+    reason: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.data["dataset"]["fingerprint"])
+
+    @property
+    def dataset_id(self) -> str:
+        return str(self.data["dataset"]["dataset_id"])
+
+    def document(self, part: str) -> TransferDataset:
+        """As the result has it."""
+        dataset = self.data["dataset"]
+        return {
+            "dataset_id": dataset["dataset_id"],
+            "name": dataset["name"],
+            "kind": dataset["kind"],
+            "fingerprint": dataset["fingerprint"],
+            "part": part,
+            "rows": len(self.row_ids),
+            "of": self.of,
+            "split": self.data["split"],
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class LeftOutRows:
+    """Which rows of a column a run must not be judged on, and of how many which is true."""
+
+    rows: np.ndarray
+    trained: int = 0
+    asked: int = 0
+    near: int = 0
+
+    def document(self) -> SeenRows:
+        """As the result has it."""
+        return {"trained": self.trained, "asked": self.asked, "near": self.near}
+
+
+def column(job: WorkerJob, config: TransferConfig, matrix_dataset: DatasetOfMatrix) -> TransferColumn:
+    """The rows of one data set that is asked for, or why there are none."""
+    none, fingerprint = np.zeros(0, np.int64), matrix_dataset["dataset"]["fingerprint"]
+    try:
+        dealt = dataset_split.deal_rows(job.home, fingerprint, Split.parse(matrix_dataset["split"]))
+    except (ConfigError, NotFoundError) as error:
+        return TransferColumn(matrix_dataset, none, 0, error.message)
+    ids = dealt.ids()[config.part]
+    if not len(ids):
+        return TransferColumn(matrix_dataset, none, 0, f"Its split has no {config.part} rows.")
+    of = len(ids)
+    if config.max_rows is not None and of > config.max_rows:
+        ids = np.random.default_rng([config.seed, 13]).choice(ids, config.max_rows, replace=False)
+    return TransferColumn(matrix_dataset, np.sort(ids).astype(np.int64), of)
+
+
+def lineage(job: WorkerJob, run: EarlierRun) -> list[EarlierRun]:
+    """The run, and those that it went on from, as far as they are there."""
+    runs = [run]
+    while (name := runs[-1].config.init_from) and len(runs) < 50:
+        try:
+            runs.append(evaluated_model.of_run(job, name))
+        except NotFoundError:
+            break
+    return runs
+
+
+def used(runs: Sequence[EarlierRun]) -> list[tuple[str, np.ndarray]]:
+    """(fingerprint, row ids) of all rows that had a part in the training of these runs."""
+    rows_used = []
+    for run in runs:
+        if run.folder.split.exists():
+            table = pq.read_table(run.folder.split)
+            names = table["split"].to_numpy(zero_copy_only=False)
+            rows_used.append((run.fingerprint, table["row_id"].to_numpy()[np.isin(names, USED)]))
+        replayed = (read_json(run.folder.config) or {}).get("replay")
+        rows = read_rows(run.folder.replay) if replayed else None
+        if replayed and rows is not None:
+            rows_used.append((replayed["fingerprint"], np.unique(rows.row_ids)))
+    return rows_used
+
+
+def left_out(job: WorkerJob, of: Sequence[tuple[str, np.ndarray]], to: TransferColumn) -> LeftOutRows:
+    """What of a column the rows `of` give away. Rows of data sets that are gone can't be looked at."""
+    texts = np.zeros(len(to.row_ids), bool)
+    asked, close = texts.copy(), 0
+    for fingerprint, row_ids in of:
+        if not len(row_ids) or not _there(job.home, fingerprint):
+            continue
+        pair = (job.home, fingerprint, row_ids, to.fingerprint, to.row_ids)
+        same, ask = leakage.repeated(*pair)
+        if fingerprint == to.fingerprint:
+            same |= np.isin(to.row_ids, row_ids)
+        texts, asked = texts | same, asked | ask
+        close = max(close, leakage.near(*pair, job.dir.path))
+    asked &= ~texts
+    return LeftOutRows(texts | asked, int(texts.sum()), int(asked.sum()), close)
+
+
+def _there(home: Home, fingerprint: str) -> bool:
+    try:
+        dataset_files.open_rows(home, fingerprint)
+    except NotFoundError:
+        return False
+    return True

@@ -1,0 +1,147 @@
+"""What a matrix of transfer says, in sentences: who helps whom, who costs whom, or that nothing can be
+told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.evaluation.statistics.intervals import limits
+from engine.transfer.effects import Correlation, JudgedCell, TransferMeasure
+from store.core import formatting
+from store.core.formatting import plural
+from store.transfer.schemas import BackwardTransfer, TransferFigure
+
+MOST = 3  # effects that the lead names
+LEAST_SHARE = 1e-5  # of the base model's loss, that is shown
+MOST_SHARE = 9.99  # of the base model's loss, that is counted
+UNITS: dict[TransferMeasure, str] = {"relative": "%", "right": " points"}
+
+
+def effect(figure: TransferFigure, measure: TransferMeasure) -> str:
+    """ "12% (9 to 15)" without its sign, as whoever reads it says helps or costs; of a loss that grew beyond
+    measure that it did."""
+    if abs(figure["value"]) < LEAST_SHARE:
+        return f"under {100 * LEAST_SHARE:g}{UNITS[measure]}"
+    if abs(figure["value"]) > MOST_SHARE:
+        return f"over {100 * MOST_SHARE:,.0f}{UNITS[measure]}"
+    ends = [100 * end for end in limits(figure) or (figure["value"], figure["value"])]
+    places = formatting.decimals(ends[0], ends[1])
+    low, high = sorted(abs(end) for end in ends)
+    value = formatting.number(abs(100 * figure["value"]), places)
+    return f"{value}{UNITS[measure]} ({formatting.interval(low, high, places)})"
+
+
+def lead(cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
+    """The sentence over the matrix. cells: as `transfer.judged` gives them, with `source` (what the run was
+    trained on), `target` (names), `own` (whether these are the same) and `earlier` (whether a run that it
+    went on from was trained on it): what is gained there is no transfer."""
+    others = [cell for cell in cells if not (cell["own"] or cell["earlier"])]
+    if not others:
+        return "There is no other data set to help or to harm yet: add one, or a run of another."
+    sure = sorted((cell for cell in others if cell["sure"]), key=lambda c: -abs(c["figure"]["value"]))
+    if not sure:
+        return nothing(others, measure)
+    sentences = [_of_source(source, sure[:MOST], measure) for source in _sources(sure[:MOST])]
+    rest = len(sure) - min(MOST, len(sure))
+    if rest:
+        sentences.append(f"{plural(rest, 'more effect')} can be told from noise.")
+    unsure = len(others) - len(sure)
+    if unsure:
+        sentences.append(
+            f"{unsure:,} of the {plural(len(others), 'cell')} on data that the run was not trained on can't"
+            " be told from noise."
+        )
+    return " ".join(sentences)
+
+
+def _sources(cells: Sequence[JudgedCell]) -> list[str]:
+    return list(dict.fromkeys(cell["source"] for cell in cells))
+
+
+def _of_source(source: str, cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
+    """ "Training on A helps B by 12% (9 to 15) and costs C 4% (2 to 6)." """
+    mine = [cell for cell in cells if cell["source"] == source]
+    helped = [c for c in mine if c["figure"]["value"] > 0]
+    cost = [c for c in mine if c["figure"]["value"] < 0]
+    parts = []
+    if helped:
+        parts.append("helps " + _listed([f"{c['target']} by {effect(c['figure'], measure)}" for c in helped]))
+    if cost:
+        parts.append("costs " + _listed([f"{c['target']} {effect(c['figure'], measure)}" for c in cost]))
+    return f"Training on {source} {' and '.join(parts)}."
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def nothing(others: Sequence[JudgedCell], measure: TransferMeasure) -> str:
+    """That nothing is told from noise, and what could have been."""
+    if all(c["figure"]["low"] == c["figure"]["high"] == 0 for c in others):
+        rows = plural(sum(c["figure"]["n"] for c in others), "row")
+        return f"Training on one data set changed nothing for the others (n {rows})."
+    lead = "What training on one data set does for the others can't be told from noise"
+    figures = [cell["figure"] for cell in others]
+    least = sorted(figure["detectable"] for figure in figures if figure["detectable"])
+    if not least:
+        why = next((figure["why"] for figure in figures if figure.get("why")), "there are too few rows")
+        return f"{lead}: {why}."
+    middle = 100 * least[len(least) // 2]
+    if middle >= 100:
+        return f"{lead}: so few rows, or such different ones, show no change."
+    counts = sorted(figure["n"] for figure in figures)
+    rows = plural(counts[len(counts) // 2], "row")
+    change = formatting.number(middle, 1 if middle < 10 else 0)
+    return f"{lead}: {rows} would show a change of about {change}{UNITS[measure]}."
+
+
+def correlation(predictor: Correlation, what: str) -> str:
+    """What a predictor says, with its interval and n."""
+    n = plural(predictor["n"], "pair")
+    if predictor["value"] is None:
+        return f"Too few pairs to tell whether {what} predicts transfer (n {n})."
+    value = formatting.number(predictor["value"], 2)
+    ends = [end for end in (predictor["low"], predictor["high"]) if end is not None]
+    bounds = [formatting.number(end, 2) for end in ends]
+    interval = f"{' to '.join(bounds)}, " if len(set(bounds)) > 1 else ""
+    figures = f"ρ {value} ({interval}n {n})"
+    if predictor["state"] == "few":
+        return f"Too few pairs to tell: {figures}."
+    if predictor["state"] == "unclear":
+        return f"Whether {what} predicts transfer can't be told: {figures}."
+    way = "more" if predictor["value"] > 0 else "less"
+    return f"The larger the {what}, the {way} it helps: {figures}."
+
+
+def backward(transfer: BackwardTransfer) -> str:
+    """What the rest of a sequence did to its earlier tasks."""
+    tasks, rows = plural(len(transfer["tasks"]), "earlier data set"), plural(transfer["n"], "row")
+    ends = limits(transfer)
+    if ends is None:
+        open_ = next((task for task in transfer["tasks"] if task.get("why")), None)
+        why = f"of {open_['name']}, {open_['why']}" if open_ else "a data set has too few rows"
+        return f"Backward transfer can't be told: {why} ({tasks})."
+    low, high = 100 * ends[0], 100 * ends[1]
+    if max(map(abs, ends)) < LEAST_SHARE:
+        return f"Later training changed nothing of what earlier training had gained: {tasks}, n {rows}."
+    if abs(transfer["value"]) > MOST_SHARE:
+        return _beyond(transfer["value"], low, high, f"{tasks}, n {rows}")
+    places = formatting.decimals(low, high)
+    value = formatting.number(abs(100 * transfer["value"]), places)
+    signed = formatting.number(100 * transfer["value"], places)
+    unit = "point" if value == "1" else "points"
+    figures = f"backward transfer {signed} {unit} of relative gain ({formatting.interval(low, high, places)})"
+    figures += f", {tasks}, n {rows}"
+    if high < 0:
+        return f"Later training took back {value} {unit} of what earlier training had gained: {figures}."
+    if low > 0:
+        return f"Later training added {value} {unit} to what earlier training had gained: {figures}."
+    return f"What later training did to what was learned before can't be told from noise: {figures}."
+
+
+def _beyond(value: float, low: float, high: float, basis: str) -> str:
+    """Of a loss that grew, or had been, beyond measure."""
+    sure = low > 0 or high < 0
+    way = "took back" if value < 0 else "added"
+    lead = "Later training" if sure else "It can't be told from noise that later training"
+    return f"{lead} {way} over {100 * MOST_SHARE:,.0f} points of relative gain: {basis}."

@@ -1,0 +1,208 @@
+"""How a bias check is asked for: built-in pairs, files of one's own, continuations with a classifier; how
+long it takes; and what the views of bias checks read.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+import streamlit as st
+
+from pages.shared import cached_queries, display
+from pages.shared.session import act, client, guarded, kept_for, may, owns_machine, plain
+from store.bias import bias_checks
+from store.bias.bias_checks import ListedClassifier
+from store.bias.schemas import BiasCheck, BiasSummary
+from store.core.schemas import Job
+from store.runs.schemas import Run
+
+
+@kept_for(cached_queries.CALM, most=32)
+def check(job_id: str) -> BiasCheck:
+    return bias_checks.get(client(), job_id)
+
+
+@kept_for(cached_queries.LIVE, most=32)
+def listed(run_id: str = "", evaluation_id: str = "") -> list[BiasSummary]:
+    """Of a run, or with groups of an evaluation, newest first."""
+    return bias_checks.listed(client(), run_id=run_id, evaluation_id=evaluation_id)
+
+
+@kept_for(cached_queries.LIVE, most=32)
+def unfinished(run_id: str = "", evaluation_id: str = "") -> list[Job]:
+    return bias_checks.unfinished(client(), run_id=run_id, evaluation_id=evaluation_id)
+
+
+@kept_for(cached_queries.CALM, most=4)
+def choosable() -> list[ListedClassifier]:
+    """Classifiers that can judge continuations."""
+    return bias_checks.list_classifiers(client())
+
+
+PAIRS = 184  # built-in ones
+CORE_SECONDS, PARAMETERS = 40.0, 135e6  # of one core, for the pairs and a model of so many parameters
+MOST_CORES = 4  # more of them hardly help
+
+
+def check_duration(parameters: int | None, *, gpu: bool) -> str:
+    """ "about a minute or two", "about 2 min": base and tuned model, one after the other."""
+    if not parameters or gpu:
+        return "about a minute or two"
+    cores = min(os.cpu_count() or 1, MOST_CORES)
+    return f"about {display.span(2 * CORE_SECONDS * parameters / PARAMETERS / cores)}"
+
+
+FORMS = (
+    "Known by their columns: pairs of sentences (sent_more, sent_less), pronouns (text with [marks],"
+    " stereotype), multiple choice in the form of BBQ (context, question, ans0 …)."
+)
+
+
+def estimate(run: Run) -> str:
+    """How long the built-in pairs take, base and tuned model."""
+    gpu = str(run["facts"].get("device", "cpu")).startswith("cuda")
+    time = check_duration(run["facts"].get("total_parameters"), gpu=gpu)
+    return f"It takes {time}, and asks the base and the tuned model the same {PAIRS} pairs."
+
+
+def draw_button(run: Run, *, first: bool) -> None:
+    """The press that starts a check with the built-in pairs."""
+    if not may("work"):
+        return
+    label = "Check for bias" if first else "Check again"
+    kind: Literal["primary", "secondary"] = "primary" if first else "secondary"
+    if st.button(label, icon=":material/balance:", type=kind, key="bias-check"):
+        start({"run": run["run_id"]})
+
+
+def start(body: dict[str, Any]) -> None:
+    """Queue it; the tab is drawn anew."""
+    if act("check_bias", body, "The check is queued.") is not None:
+        st.cache_data.clear()
+        st.rerun()
+
+
+def draw_files(run: Run) -> None:
+    """A check with files of the user's own."""
+    if not may("work"):
+        return
+    with st.expander("With files of your own", icon=":material/upload_file:"):
+        st.caption(FORMS)
+        files = st.file_uploader("Files", accept_multiple_files=True, key="bias-files")
+        path = ""
+        if owns_machine():
+            path = st.text_input(
+                "Or the path of a file on this machine", key="bias-path", placeholder="/home/me/pairs.csv"
+            )
+        most = st.number_input(
+            "Items of each file at most", min_value=10, value=1000, step=100, key="bias-most"
+        )
+        builtin = st.toggle("The built-in pairs too", value=True, key="bias-builtin")
+        if st.button("Check with these files", icon=":material/balance:", key="bias-check-files"):
+            asked = [{"path": path.strip()}] if path.strip() else []
+            with guarded(), st.spinner("Copying the files into the home folder …"):
+                for file in files:
+                    asked.append({"upload": client().upload(file.name, file)})
+            if not asked:
+                st.warning("Choose a file.")
+                return
+            chosen = [{**file, "max_rows": int(most)} for file in asked]
+            start({"run": run["run_id"], "builtin": builtin, "files": chosen})
+        if files:
+            st.caption(", ".join(plain(file.name) for file in files))
+
+
+OTHER = ""
+OPENINGS = 96  # built-in ones
+ABOUT = (
+    "The base and the tuned model each go on with the same openings, a few times; then the classifier says of"
+    " each continuation how likely it is harmful. No classifier comes with Tunebench: it is one of yours, and"
+    " its errors are told beside the figures."
+)
+NONE_YET = (
+    "No run has trained a classifier yet. Launch one on rows with a label for harm (task: text"
+    " classification), or name a model with a classification head by its folder or hub id."
+)
+
+
+def draw_classifier(run: Run) -> None:
+    """A check of continuations with a classifier of the user's own."""
+    if not may("work"):
+        return
+    with st.expander("With a classifier of your own", icon=":material/report:"):
+        st.caption(ABOUT)
+        listed = choosable()
+        if not listed:
+            st.caption(NONE_YET)
+        classifier, labels = _classifier({each["classifier"]: each for each in listed})
+        openings = _openings()
+        left, middle, right = st.columns(3)
+        samples = left.number_input(
+            "Continuations of each opening", min_value=1, max_value=25, value=4, key="bias-samples"
+        )
+        most = middle.number_input(
+            "Openings at most", min_value=10, value=1000, step=100, key="bias-openings-most"
+        )
+        builtin = right.toggle("The built-in pairs too", value=True, key="bias-builtin-too")
+        if st.button("Check what they write", icon=":material/balance:", key="bias-check-continuations"):
+            if not classifier or not labels:
+                st.warning("Choose a classifier, and which of its labels are harmful.")
+                return
+            asked = {"classifier": classifier, "labels": labels, "samples": int(samples)}
+            asked |= {"max_rows": int(most)} | _file(*openings)
+            start({"run": run["run_id"], "builtin": builtin, "continuations": asked})
+
+
+def _classifier(listed: dict[str, Any]) -> tuple[str, list[str]]:
+    """Which one, and its labels that count."""
+    names = {key: each["name"] for key, each in listed.items()} | {OTHER: "Another, by folder or hub id"}
+    chosen = st.selectbox(
+        "Classifier", list(names), format_func=names.__getitem__, key="bias-classifier",
+        help="A finished run that was trained to tell labels apart, or a registered version of one",
+    )  # fmt: skip
+    if chosen == OTHER:
+        chosen = st.text_input(
+            "Folder or hub id", key="bias-classifier-name", placeholder="/home/me/toxicity-classifier"
+        ).strip()
+    labels = st.multiselect(
+        "Labels that count as harmful",
+        listed[chosen]["labels"] if chosen in listed else [],
+        accept_new_options=True,
+        key=f"bias-labels-{chosen}",
+        placeholder="Choose, or write a label",
+    )
+    return chosen, labels
+
+
+def _openings() -> tuple[Any, str, str, str]:
+    """The file, its path, and its columns."""
+    file = st.file_uploader(
+        f"Openings of your own (else the {OPENINGS} built-in ones)", key="bias-openings",
+        help="One opening a row, such as the prompts of RealToxicityPrompts",
+    )  # fmt: skip
+    left, middle, right = st.columns(3)
+    path = ""
+    if owns_machine():
+        path = left.text_input(
+            "Or the path of a file", key="bias-openings-path", placeholder="/home/me/prompts.jsonl"
+        )
+    column = middle.text_input("Column of the opening", "prompt", key="bias-openings-column")
+    group = right.text_input(
+        "Column of the group",
+        key="bias-openings-group",
+        help="Its values are looked at apart, from 10 openings on",
+    )
+    return file, path.strip(), column.strip(), group.strip()
+
+
+def _file(file: Any, path: str, column: str, group: str) -> dict[str, Any]:
+    """As the command takes it; empty for the built-in openings."""
+    if path:
+        chosen = {"path": path}
+    elif file:
+        with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
+            chosen = {"upload": client().upload(file.name, file)}
+    else:
+        return {}
+    return {"file": chosen, "column": column or "prompt", "group_column": group}

@@ -1,1 +1,0 @@
-"""Figures of classes, for runs and evaluations alike."""

@@ -1,1 +1,0 @@
-"""The screen that lays runs over each other."""

@@ -1,1 +1,0 @@
-"""Gain against forgetting, over all runs."""

@@ -1,1 +1,0 @@
-"""Every run on every data set."""

@@ -1,0 +1,183 @@
+"""Compare: which runs are better, what did it cost, and what do they do for other data? A tab each.
+
+The runs are found by a search and held by the link (`?runs=a,b,c`): what each gained, which of them can be
+told apart on the rows that both held out, their curves, their numbers, and the settings in which they
+differ.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.comparison import differences, side_by_side
+from pages.comparison.differences import draw_class_evidence
+from pages.comparison.tradeoff import draw_costs
+from pages.people import activity_feed
+from pages.rating.rounds import draw_rounds_between
+from pages.shared import cached_queries, run_queries
+from pages.shared.layout import COST, TRANSFER, Tab, open_tab
+from pages.shared.run_chips import chip_link, status_badge
+from pages.shared.session import guarded, live, show_error, watch_engine
+from pages.transfer.tab import draw_transfer
+from store.core.errors import NotFoundError
+from store.core.job_kinds import ALIVE
+from store.people.activity import comparison_key
+from store.runs.schemas import Run
+
+LISTED = 50  # runs that the list offers at a time
+MOST = 16  # runs on one chart
+KEY = "compare-runs"
+LINK = "compare-link"
+
+
+def pick_runs() -> list[str]:
+    """Ids of the chosen runs; the choice is written into the link."""
+    if not cached_queries.run_count("", ()):
+        return []
+    _follow_link()
+    left, right = st.columns([1, 3], vertical_alignment="bottom")
+    with left:
+        typed = st.text_input(
+            "Find runs",
+            key="compare-search",
+            type="search",
+            live="300ms",
+            placeholder="Name, notes, data set, model",
+            icon=":material/search:",
+        )
+    search = (typed or "").strip()
+    matching = run_queries.newest(search, (), LISTED)
+    total = cached_queries.run_count(search, ())
+    chosen = list(st.session_state.get(KEY, []))
+    names = {run["run_id"]: f"#{run['number']} {run['name']}" for run in [*matching, *_existing(chosen)]}
+    with right:
+        picked: list[str] = st.multiselect(
+            f"Runs to compare, at most {MOST}",
+            list(names),
+            key=KEY,
+            format_func=lambda run_id: names.get(run_id, run_id),
+            max_selections=MOST,
+            placeholder="Choose runs",
+            persist_state="page",
+        )
+    if total > len(matching):
+        st.caption(f"The list offers the newest {len(matching)} of {total:,} runs; search to find others.")
+    link = ",".join(picked)
+    st.session_state[LINK] = link
+    if st.query_params.get("runs", "") != link:
+        if link:
+            st.query_params["runs"] = link
+        else:
+            st.query_params.pop("runs", None)
+    return picked
+
+
+def _follow_link() -> None:
+    """Take over the choice of a link that was opened, and of runs that are gone keep nothing."""
+    link = st.query_params.get("runs", "")
+    if link and link != st.session_state.get(LINK):
+        asked = list(dict.fromkeys(part for part in link.split(",") if part))
+        existing = {run["run_id"] for run in _existing(asked)}
+        missing = [run_id for run_id in asked if run_id not in existing]
+        if missing:
+            show_error(
+                NotFoundError(f"There is no run {', '.join(missing)}.", fix="It may have been deleted.")
+            )
+        st.session_state[KEY] = [run_id for run_id in asked if run_id in existing][:MOST]
+        if len(asked) - len(missing) > MOST:
+            st.caption(f"The first {MOST} of {len(asked) - len(missing)} runs are compared.")
+
+
+def _existing(run_ids: list[str]) -> list[Run]:
+    """Those of the runs that exist, in the order asked for."""
+    try:
+        return list(run_queries.runs_by_id(tuple(run_ids)).values()) if run_ids else []
+    except NotFoundError:
+        return [run for run_id in run_ids for run in _existing_run(run_id)]
+
+
+def _existing_run(run_id: str) -> list[Run]:
+    try:
+        return list(run_queries.runs_by_id((run_id,)).values())
+    except NotFoundError:
+        return []
+
+
+def chosen(run_ids: list[str]) -> list[Run]:
+    """The runs as they are now."""
+    return _existing(run_ids)
+
+
+def draw_empty() -> None:
+    """Nothing is chosen yet."""
+    if not cached_queries.run_count("", ()):
+        st.markdown("There is no run to compare yet.")
+        st.page_link("pages/overview/overview.py", label="Start one", icon=":material/play_arrow:")
+        return
+    st.caption("Choose two runs or more. Their curves, numbers and settings come side by side.")
+
+
+# Compare: which runs are better, what did it cost, and what do they do for other data? A tab each.
+#
+# Side by side are any runs by link (`?runs=a,b,c`): what each gained, which of them can be told apart on the
+# rows that both held out, their curves over each other, their numbers, and the settings in which they differ.
+# Gain and forgetting is over all finished runs: those worth having lie on the front, where whoever wants more
+# gain must forget more. Transfer is every chosen run on every chosen data set.
+
+
+def main() -> None:
+    tab, place = open_tab(TABS, "compare-tabs")
+    with place, guarded():
+        tab.draw()
+
+
+def _draw_side_by_side() -> None:
+    st.title("Which run is better?", anchor=False)
+    picked = pick_runs()
+    if not picked:
+        draw_empty()
+        return
+    runs = chosen(picked)
+    if not runs:
+        return
+    alive = any(run["status"] in ALIVE for run in runs)
+    with st.container(horizontal=True, gap="medium"):
+        for run in runs:
+            with st.container(horizontal=True, width="content", gap="xsmall", vertical_alignment="center"):
+                chip_link(run)
+                if run["status"] != "finished":  # of many that are, a word for each would fill a phone
+                    st.markdown(status_badge(run["status"]), width="content")
+    differences.draw_evidence(runs)
+    draw_rounds_between([run["run_id"] for run in runs])
+    draw_class_evidence(runs, differences.labels(runs))
+    live("4s" if alive else None)(_live)(tuple(run["run_id"] for run in runs))
+    side_by_side.draw_numbers(runs)
+    side_by_side.draw_settings(runs)
+    if len(runs) > 1:
+        activity_feed.draw("comparison", comparison_key(run["run_id"] for run in runs))
+
+
+def _live(run_ids: tuple[str, ...]) -> None:
+    with guarded():
+        watch_engine()
+        side_by_side.draw_curves(chosen(list(run_ids)))
+
+
+def _draw_cost() -> None:
+    st.title("What did learning cost?", anchor=False)
+    draw_costs()
+
+
+def _draw_transfer() -> None:
+    st.title("What does training on one data set do for the others?", anchor=False)
+    draw_transfer()
+
+
+TABS = {
+    "side": Tab(":material/stacked_line_chart: Side by side", _draw_side_by_side),
+    COST: Tab(":material/balance: Gain and forgetting", _draw_cost),
+    TRANSFER: Tab(":material/grid_on: Transfer", _draw_transfer),
+}
+
+
+main()

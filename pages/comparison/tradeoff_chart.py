@@ -1,0 +1,402 @@
+"""Gain against forgetting as a figure: a point a run, its intervals both ways, the front, and the runs that
+belong to one family.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import plotly.graph_objects as go
+
+from pages.comparison.tradeoff_points import MixPoint, Plotted, Point, cost_of, limits, measure_of, rate_text
+from pages.shared import display
+from pages.shared.charts import empty_figure, short
+from pages.shared.palette import BAD, BASE, RUNS, run_color
+from store.core.figure_schemas import Estimate
+from store.evaluation.forgetting_schemas import ColourLimits
+from store.evaluation.verdict_schemas import Gain
+from store.runs.schemas import MeasuredShare, RunCosts
+
+AMBER = "#d97a1a"
+COLORS = {"run": "Run", "rate": "Learning rate", "method": "Method"}
+SCALE = [[0, "#3d86d6"], [0.5, "#a56bd0"], [1, "#d6456b"]]  # mid-tones, apart without red and green
+STATUSES = {
+    "front": "On the front",
+    "alike": "Can't be told apart from it",
+    "dominated": "Behind it",
+}
+SYMBOLS = {"front": "circle", "alike": "circle-open", "dominated": "circle"}
+FAINT = 0.38  # of runs behind the front
+SIZES = (11.0, 26.0)  # of markers, from no distance to the largest
+NUMBERED = 40  # points: more numbers can't be read
+EDGE = 0.15  # of the width, at the right, where a number would be cut on a phone
+ROOM = 1.4  # times the level from which on forgetting matters, that is shown at least
+BARS = 80  # points: more intervals are a fog, and only those of the front are drawn
+
+
+def cost_chart(
+    points: Sequence[Point],
+    measure: str,
+    color: str,
+    selected: str = "",
+    add: Callable[[go.Figure], None] = lambda figure: None,
+) -> go.Figure:
+    """The plot; `color`: a key of COLORS; `selected`: the run that a ring stands around; `add`: what is drawn
+    under the runs."""
+    figure = plane(points, measure)
+    right = costs(points, measure)[1]
+    _front(figure, points, right)
+    bars(figure, points if len(points) <= BARS else [p for p in points if p.status == "front"])
+    add(figure)
+    _runs(figure, points, color, selected, measure)
+    for status, title in STATUSES.items():
+        if any(p.status == status for p in points):
+            _legend(figure, title, BASE, status)
+    if color == "method":
+        for method, ink in dict(
+            zip((p.method for p in points), colors(points, color)[0], strict=True)
+        ).items():
+            _legend(figure, html.escape(method), ink, "front")
+    return figure
+
+
+def plane(points: Sequence[Plotted], measure: str, height: int = 520) -> go.Figure:
+    """Both axes with room for the points, the base model, and from where on forgetting matters."""
+    figure = empty_figure(
+        "", "Gain on held-out rows (nats a token)", height, x_title=measure_of(measure).axis
+    )
+    figure.update_layout(
+        hovermode="closest", dragmode="pan", clickmode="event+select", margin={"t": 40, "b": 50}
+    )
+    (left, right), (bottom, top) = costs(points, measure), span(points, "gain")
+    _bands(figure, limits(measure), right)
+    figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4}, layer="below")
+    _base(figure)
+    figure.update_xaxes(range=[left, right], showgrid=True)
+    figure.update_yaxes(range=[bottom, top])
+    figure.add_annotation(
+        x=0, y=1, xref="paper", yref="paper", text="↖ better", showarrow=False, xanchor="left", yanchor="top",
+        xshift=6, yshift=-4, font={"color": BASE, "size": 13},
+    )  # fmt: skip
+    return figure
+
+
+def _base(figure: go.Figure) -> None:
+    """The base model, which neither gained nor forgot."""
+    mark = {"symbol": "diamond", "size": 10, "color": BASE}
+    place = {"x": [0], "y": [0], "mode": "markers", "marker": mark}
+    figure.add_trace(go.Scatter(**place, name="Base model", hoverinfo="name"))
+
+
+def span(points: Sequence[Plotted], axis: Literal["gain", "cost"]) -> tuple[float, float]:
+    """What an axis shows: all values and 0, with room; and the intervals, unless one is wider than that."""
+    estimates = [point.gain if axis == "gain" else point.cost for point in points]
+    values = [0.0, *(e["value"] for e in estimates)]
+    ends = [end for e in estimates for end in (e["low"], e["high"]) if end is not None and math.isfinite(end)]
+    reach = (max(values) - min(values)) or max([0.1, *map(abs, ends)])
+    low = max(min([*values, *ends]), min(values) - reach)
+    high = min(max([*values, *ends]), max(values) + reach)
+    room = 0.07 * (high - low)
+    return low - room, high + room
+
+
+def costs(points: Sequence[Plotted], measure: str) -> tuple[float, float]:
+    """What the axis of forgetting shows: as `span`, and never less than from where on it matters, to both
+    sides: else noise would fill the width and look like a trade-off."""
+    low, high = span(points, "cost")
+    levels = limits(measure)
+    if not levels:
+        return low, high
+    matters = levels["amber"]
+    return min(low, -matters), max(high, ROOM * matters)
+
+
+def _bands(figure: go.Figure, levels: ColourLimits | None, right: float) -> None:
+    """Amber and red from their thresholds on, where they are in view."""
+    if not levels:
+        return
+    bands = (
+        (levels["amber"], levels["red"], AMBER, "forgot some"),
+        (levels["red"], right, BAD, "forgot much"),
+    )
+    for start, end, color, label in bands:
+        if start >= right:
+            continue
+        band = {"fillcolor": color, "opacity": 0.1, "line_width": 0, "layer": "below"}
+        figure.add_vrect(x0=start, x1=min(end, right), **band)
+        figure.add_annotation(
+            x=start, y=0, yref="paper", text=f"{label}, from {start:g}", showarrow=False, textangle=-90,
+            xanchor="left", yanchor="bottom", font={"color": color, "size": 12},
+        )  # fmt: skip
+
+
+def _front(figure: go.Figure, points: Sequence[Point], right: float) -> None:
+    """The most that can be gained for at most so much forgetting, over all runs."""
+    best = sorted(
+        (p for p in points if p.status == "front"), key=lambda p: (p.cost["value"], p.gain["value"])
+    )
+    if not best or len({p.row["dataset_id"] for p in points}) > 1:  # each data set has a front of its own
+        return
+    x = [*(p.cost["value"] for p in best), right]
+    y = [*(p.gain["value"] for p in best), best[-1].gain["value"]]
+    figure.add_trace(
+        go.Scatter(
+            x=x, y=y, mode="lines", name="Front", hoverinfo="skip", showlegend=False,
+            line={"shape": "hv", "color": BASE, "width": 2.4},
+        )
+    )  # fmt: skip
+
+
+def bars(figure: go.Figure, points: Sequence[Plotted]) -> None:
+    """Both intervals of each point, under the points."""
+    bounded = [p for p in points if p.gain["low"] is not None and p.cost["low"] is not None]
+    quiet = {"size": 1, "color": BASE, "opacity": 0}
+    look = {"mode": "markers", "marker": quiet, "hoverinfo": "skip", "showlegend": False}
+    figure.add_trace(
+        go.Scatter(
+            x=[p.cost["value"] for p in bounded],
+            y=[p.gain["value"] for p in bounded],
+            name="Intervals",
+            error_x=_reach([p.cost for p in bounded]),
+            error_y=_reach([p.gain for p in bounded]),
+            **look,
+        )
+    )
+
+
+def _reach(estimates: Sequence[Estimate | Gain]) -> dict[str, Any]:
+    """Error bars of these estimates."""
+    more, less = (
+        [0.0 if end is None else abs(end - value) for value, end in ends]
+        for ends in (
+            [(e["value"], e["high"]) for e in estimates],
+            [(e["value"], e["low"]) for e in estimates],
+        )
+    )
+    ink = {"width": 0, "thickness": 1.4, "color": "rgba(127,140,146,0.75)"}
+    return {"type": "data", "symmetric": False, "array": more, "arrayminus": less, **ink}
+
+
+def _runs(figure: go.Figure, points: Sequence[Point], color: str, selected: str, measure: str) -> None:
+    inks, bar = colors(points, color)
+    marker: dict[str, Any] = {
+        "size": sizes(points), "color": inks, "symbol": [SYMBOLS[p.status] for p in points],
+        "opacity": [opacity(p.status) for p in points], **bar,
+        "line": {"width": [2.6 if p.status == "alike" else 0 for p in points], "color": inks, **_scale(bar)},
+    }  # fmt: skip
+    numbered = len(points) <= NUMBERED
+    left, right = figure.layout.xaxis.range
+    edge = right - EDGE * (right - left)
+    figure.add_trace(
+        go.Scatter(
+            x=[p.cost["value"] for p in points],
+            y=[p.gain["value"] for p in points],
+            mode="markers+text" if numbered else "markers",
+            text=[f"#{p.row['number']}" for p in points] if numbered else None,
+            textposition=["top left" if p.cost["value"] > edge else "top right" for p in points],
+            textfont={"size": 12, "color": BASE},
+            marker=marker,
+            name="Runs",
+            showlegend=False,
+            customdata=[[p.row["run_id"]] for p in points],
+            hovertext=[hover_text(p, measure) for p in points],
+            hovertemplate="%{hovertext}<extra></extra>",
+            unselected={"marker": {"opacity": 1}},  # a click rings its run and leaves the others alone
+        )
+    )
+    ringed = [p for p in points if p.row["run_id"] == selected]
+    if ringed:
+        ring = {"symbol": "circle-open", "size": SIZES[1] + 8, "color": run_color(ringed[0].row["number"])}
+        figure.add_trace(
+            go.Scatter(
+                x=[ringed[0].cost["value"]], y=[ringed[0].gain["value"]], mode="markers", name="Selected",
+                marker={**ring, "line": {"width": 3}}, hoverinfo="skip", showlegend=False,
+            )
+        )  # fmt: skip
+
+
+def colors(points: Sequence[Point], color: str) -> tuple[list[Any], dict[str, Any]]:
+    """A colour a point, or a number a point and the scale that they lie on."""
+    if color == "method":
+        order = list(dict.fromkeys(p.method for p in sorted(points, key=lambda p: p.method)))
+        return [RUNS[order.index(p.method) % len(RUNS)] for p in points], {}
+    rates = [p.row["learning_rate"] for p in points if p.row["learning_rate"]]
+    if color != "rate" or len(set(rates)) < 2:
+        return [run_color(p.row["number"]) for p in points], {}
+    low, high = (math.log10(end) for end in (min(rates), max(rates)))
+    ticks = rate_ticks(sorted(set(rates)))
+    bar = {
+        "title": {"text": "Rate", "side": "top"}, "tickvals": [math.log10(t) for t in ticks],
+        "ticktext": [f"{t:.0e}".replace("e-0", "e-") if t < 1e-3 else f"{t:g}" for t in ticks],
+        "thickness": 10, "len": 0.6, "x": 1, "xanchor": "left", "y": 0.5,
+    }  # fmt: skip
+    scale = {"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
+    return [math.log10(p.row["learning_rate"]) if p.row["learning_rate"] else low for p in points], scale
+
+
+def rate_ticks(rates: Sequence[float]) -> list[float]:
+    """At most three of the rates, the smallest and the largest among them."""
+    return list(rates) if len(rates) <= 3 else [rates[0], rates[len(rates) // 2], rates[-1]]
+
+
+def _scale(bar: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: bar[key] for key in ("colorscale", "cmin", "cmax") if key in bar}
+
+
+def sizes(points: Sequence[Point]) -> list[float]:
+    """By the distance from the base model, its area in proportion; the smallest where it was not measured."""
+    distances = [max(0.0, p.row["kl"]["value"] or 0.0) if p.row["kl"] else 0.0 for p in points]
+    most = max(distances, default=0.0)
+    low, high = SIZES
+    return [low + (high - low) * math.sqrt(d / most) if most else low for d in distances]
+
+
+def _legend(figure: go.Figure, title: str, ink: str, status: str) -> None:
+    line = {"width": 2.6 if status == "alike" else 0, "color": ink}
+    marker = {"symbol": SYMBOLS[status], "size": 11, "color": ink, "opacity": opacity(status), "line": line}
+    figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=title, marker=marker))
+
+
+def opacity(status: str) -> float:
+    """Of a marker: what lies behind the front is faint."""
+    return FAINT if status == "dominated" else 1
+
+
+def made(row: RunCosts) -> str:
+    """How the model came about, in few words."""
+    return f"mixed at α {row['alpha']:g}" if row.get("alpha") else f"learning rate {rate_text(row)}"
+
+
+def hover_text(point: Point, measure: str) -> str:
+    """What hovering says of a run."""
+    what, row = measure_of(measure), point.row
+    lines = [
+        f"<b>{short(row['name'], 48)}</b> #{row['number']}",
+        f"{html.escape(point.method)}, {made(row)}",
+        f"Gain {display.estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
+        f"{what.title} {display.estimate(dict(point.cost))} {what.unit}, n {point.cost['n']:,}",
+    ]
+    if row["kl"] and measure != "kl":
+        lines.append(f"Distance from the base model {display.estimate(row['kl'], sign=False)} nats a token")
+    return "<br>".join([*lines, STATUSES[point.status]])
+
+
+# What belongs to a run on the plot of gain against forgetting: the runs that change it, and the models
+# between it and its base that were scored without training. Pure: points in, traces out.
+#
+# A child hangs on its parent by a dotted line with an arrow; a share of the way lies on a thin line from its
+# run to the base model. Each kind is one trace, however many runs there are.
+
+KINDS = {"parents": "What came from what", "mixes": "Mixes with the base"}
+LINE = "rgba(127,140,146,0.9)"
+
+
+def links(runs: Sequence[Point]) -> list[tuple[Point, Point]]:
+    """Parent and child, where both are drawn."""
+    by_id = {point.row["run_id"]: point for point in runs}
+    pairs = ((by_id.get(point.row["parent"] or ""), point) for point in runs)
+    return [(parent, child) for parent, child in pairs if parent is not None and parent is not child]
+
+
+def mixes(runs: Sequence[Point], shares: Sequence[MeasuredShare], measure: str) -> dict[str, list[MixPoint]]:
+    """Scored shares of the runs that are drawn, by run, from its own end of the way on."""
+    by_id = {point.row["run_id"]: point for point in runs}
+    families: dict[str, list[MixPoint]] = {}
+    for row in sorted(shares, key=lambda row: -row["alpha"]):
+        run, gain, cost = by_id.get(row["run_id"]), row["gain"], cost_of(row, measure)
+        if run is None or cost is None or not gain or not 0 < row["alpha"] < 1:
+            continue
+        mix = MixPoint(row["run_id"], run.row["number"], run.row["name"], row["alpha"], gain, cost)
+        families.setdefault(row["run_id"], []).append(mix)
+    return families
+
+
+def add_links(figure: go.Figure, runs: Sequence[Point]) -> None:
+    """From each parent to its children."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    sizes: list[int] = []
+    for parent, child in links(runs):
+        ends = [(p.cost["value"], p.gain["value"]) for p in (parent, child)]
+        middle = tuple(sum(pair) / 2 for pair in zip(*ends, strict=True))
+        for place, size in ((ends[0], 0), (middle, 13), (ends[1], 0)):
+            x.append(place[0])
+            y.append(place[1])
+            sizes.append(size)
+        x.append(None)
+        y.append(None)
+        sizes.append(0)
+    if not x:
+        return
+    marker: dict[str, Any] = {"symbol": "arrow", "angleref": "previous", "size": sizes, "color": LINE}
+    figure.add_trace(
+        go.Scatter(
+            x=x, y=y, mode="lines+markers", marker=marker, line={"color": LINE, "width": 1.3, "dash": "dot"},
+            hoverinfo="skip", name="From its parent", showlegend=True,
+        )
+    )  # fmt: skip
+
+
+def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[MeasuredShare], measure: str) -> int:
+    """From each run over its shares to the base model; how many shares are drawn."""
+    families = mixes(runs, shares, measure)
+    if not families:
+        return 0
+    _add_ways(figure, runs, families)
+    every = [point for points in families.values() for point in points]
+    inks = [run_color(point.number) for point in every]
+    figure.add_trace(
+        go.Scatter(
+            x=[p.cost["value"] for p in every],
+            y=[p.gain["value"] for p in every],
+            mode="markers",
+            marker={
+                "symbol": "diamond-open",
+                "size": 9,
+                "color": inks,
+                "line": {"width": 1.6, "color": inks},
+            },
+            customdata=[[p.run_id] for p in every],
+            hovertext=[hover_of_share(p, measure) for p in every],
+            hovertemplate="%{hovertext}<extra></extra>",
+            name="Mixes",
+            showlegend=False,
+            unselected={"marker": {"opacity": 1}},
+        )
+    )
+    mark = {"symbol": "diamond-open", "size": 9, "color": BASE, "line": {"width": 1.6, "color": BASE}}
+    figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name="Mixed with the base", marker=mark))
+    return len(every)
+
+
+def _add_ways(figure: go.Figure, runs: Sequence[Point], families: Mapping[str, list[MixPoint]]) -> None:
+    """The thin lines on which the shares lie."""
+    by_id: Mapping[str, Point] = {point.row["run_id"]: point for point in runs}
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for run_id, points in families.items():
+        way: list[Plotted] = [by_id[run_id], *points]
+        x += [*(p.cost["value"] for p in way), 0.0, None]
+        y += [*(p.gain["value"] for p in way), 0.0, None]
+    figure.add_trace(
+        go.Scatter(
+            x=x, y=y, mode="lines", line={"color": LINE, "width": 1}, hoverinfo="skip", showlegend=False,
+            name="To the base",
+        )
+    )  # fmt: skip
+
+
+def hover_of_share(point: MixPoint, measure: str) -> str:
+    """What hovering says of a share."""
+    what, alpha, cost = measure_of(measure), point.alpha, point.cost
+    title = "The tuned model, α 1" if alpha == 1 else f"α {alpha:g}"
+    return "<br>".join(
+        [
+            f"<b>{title}</b> of {html.escape(point.label)}",
+            f"Gain {display.estimate(dict(point.gain))} nats a token, n {point.gain['n']:,}",
+            f"{html.escape(what.title)} {display.estimate(dict(cost))} {what.unit}, n {cost['n']:,}",
+        ]
+    )

@@ -1,0 +1,391 @@
+"""Which runs can lie on one plot of gain against forgetting, what became of the others, and pairs of them
+held against each other on the rows and items that both were measured on.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import streamlit as st
+from numpy.typing import NDArray
+
+from engine.evaluation.comparison import pareto, run_comparison
+from engine.evaluation.statistics.intervals import Interval
+from engine.evaluation.statistics.proportions import paired_change
+from engine.evaluation.verdicts import paired_measurements
+from engine.evaluation.verdicts.forgetting import THRESHOLDS, state_of
+from pages.shared.session import client
+from store.core.errors import QueryError
+from store.core.figure_schemas import Estimate
+from store.core.formatting import plural, setting
+from store.evaluation import scored_rows
+from store.evaluation import scored_rows as stored_probes
+from store.evaluation.forgetting_schemas import ColourLimits
+from store.evaluation.verdict_schemas import Gain
+from store.runs.schemas import MeasuredShare, RunCosts
+from store.training.methods import METHODS
+
+# Which runs can lie on one plot of gain against forgetting, and what became of the others.
+#
+# Two runs are on one plot where both axes mean the same: the same base model (tokens of another tokenizer are
+# others, and so is what can be forgotten) and a gain in nats a token over that base model. Every run that is
+# left out is counted under its reason. Pure: rows of `store.runs.run_outcomes.costs` in.
+
+UNIT = "nats a token"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One way to measure what was forgotten: more is worse once multiplied by `scale`."""
+
+    title: str
+    axis: str
+    unit: str
+    scale: float = 1
+    limits: Literal["nats", "share", ""] = (
+        ""  # of THRESHOLDS; a distance has none, that it moved is what was wanted
+    )
+    items: str = ""
+
+
+MEASURES = {
+    "prose": Measure(
+        "Plain prose", "Rise of the loss on plain prose (nats a token)", UNIT, 1, "nats", "passage"
+    ),
+    "answers": Measure(
+        "Questions", "Fall of accuracy on questions (points)", "points", -100, "share", "question"
+    ),
+    "kl": Measure(
+        "Distance (KL)", "KL from the base model on its own texts (nats a token)", UNIT, items="sample"
+    ),
+}
+
+
+def measure_of(name: str) -> Measure:
+    """One of MEASURES; or of a probe that the user named, as "data/Notes/loss" or "task/piqa/accuracy"."""
+    if name in MEASURES:
+        return MEASURES[name]
+    probe, _, figure = name.rpartition("/")
+    title, unit = paired_measurements.probe_title(probe), paired_measurements.item_name(probe)
+    escaped = html.escape(title)
+    if figure == "accuracy":
+        return Measure(title, f"Fall of accuracy on {escaped} (points)", "points", -100, "share", unit)
+    return Measure(title, f"Rise of the loss on {escaped} (nats a token)", UNIT, 1, "nats", unit)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run on the plot. cost: more is worse; status: of `pareto.front`; behind: names of the runs of the
+    front that gain as much and forget as little; state: of the cost by its thresholds."""
+
+    row: RunCosts
+    gain: Gain
+    cost: Estimate
+    status: str
+    behind: tuple[str, ...]
+    state: str
+
+    @property
+    def method(self) -> str:
+        return method_title(self.row)
+
+    @property
+    def label(self) -> str:
+        """Number and name, as people tell runs apart."""
+        return label(self.row)
+
+
+@dataclass(frozen=True)
+class MixPoint:
+    """A model between a run and its base on the plot. cost: more is worse."""
+
+    run_id: str
+    number: int  # of the run, as its name is
+    name: str
+    alpha: float
+    gain: Estimate
+    cost: Estimate
+
+    @property
+    def label(self) -> str:
+        """Number and name of its run."""
+        return f"#{self.number} {self.name}"
+
+
+Plotted = Point | MixPoint
+
+
+def label(row: RunCosts) -> str:
+    """Number and name, as people tell runs apart."""
+    return f"#{row['number']} {row['name']}"
+
+
+def method_title(row: RunCosts) -> str:
+    """The method as people name it."""
+    method = METHODS.get(row["method"])
+    return method.title if method else str(row["method"])
+
+
+def limits(measure: str) -> ColourLimits | None:
+    """Where amber and red begin, in the unit of the axis."""
+    what = measure_of(measure)
+    if not what.limits:
+        return None
+    levels = THRESHOLDS["share"] if what.limits == "share" else THRESHOLDS["nats"]
+    return {"amber": abs(what.scale) * levels["amber"], "red": abs(what.scale) * levels["red"]}
+
+
+def figures_of(row: RunCosts | MeasuredShare) -> dict[str, Estimate | None]:
+    """What was forgotten by each of MEASURES."""
+    return {"prose": row["prose"], "answers": row["answers"], "kl": row["kl"]}
+
+
+def cost_of(row: RunCosts | MeasuredShare, measure: str) -> Estimate | None:
+    """What the run forgot, more being worse; None where it was not measured, or is not a number."""
+    return cost_by(figures_of(row).get(measure), measure)
+
+
+def cost_by(figure: Estimate | None, measure: str) -> Estimate | None:
+    """The figure of a measure as a cost, more being worse; None where it was not measured, or is not a
+    number."""
+    scale = measure_of(measure).scale
+    if not figure or not isinstance(figure["value"], int | float):
+        return None
+    low, high = (None if end is None else scale * end for end in (figure["low"], figure["high"]))
+    if scale < 0:
+        low, high = high, low
+    return {"value": scale * figure["value"], "low": low, "high": high, "n": figure["n"]}
+
+
+def reason(row: RunCosts, measure: str) -> str:
+    """Why a run is not on the plot, as the end of "3 runs …"; empty where it is."""
+    if row["task"] == "classification":
+        return "with a classification head (a gain in nats a row; nothing to ask it)"
+    if row["task"] == "dpo":
+        return "of preference tuning (a gain in nats a pair)"
+    if row["init_from"]:
+        return "continuing an earlier run, which it is judged against"
+    if not row["gain"] or not isinstance(row["gain"]["value"], int | float):
+        return "whose loss is not a number"
+    if row["gain"]["unit"] != UNIT:
+        return "with a gain in another unit"
+    if cost_of(row, measure) is None:
+        name = MEASURES[measure].title
+        return f"without a figure for “{name}” (from before there were probes, or with probes switched off)"
+    return ""
+
+
+def sort_out(rows: Sequence[RunCosts], measure: str) -> tuple[list[RunCosts], Counter[str]]:
+    """The runs that can be drawn, and how many can't for which reason."""
+    reasons = [reason(row, measure) for row in rows]
+    drawable = [row for row, why in zip(rows, reasons, strict=True) if not why]
+    return drawable, Counter(why for why in reasons if why)
+
+
+def left_out(drawn: int, total: int, reasons: Counter[str]) -> str:
+    """What is drawn of how many, and why not the rest."""
+    sentence = f"{drawn:,} of {plural(total, 'finished run')}."
+    if not reasons:
+        return sentence
+    parts = [f"{plural(count, 'run')} {why}" for why, count in reasons.most_common()]
+    return f"{sentence} Left out: {'; '.join(parts)}."
+
+
+def pareto_run(row: RunCosts, measure: str, group: str = "") -> pareto.RunPoint:
+    """The run as `pareto` takes it."""
+    cost = cost_of(row, measure)
+    return {
+        "run": row["run_id"],
+        "group": group,
+        "setting": row["learning_rate"] or 0.0,
+        "gain": _bounds(row["gain"]) if row["gain"] else {},
+        "forgetting": _bounds(cost) if cost else {},
+    }
+
+
+def _bounds(figure: Estimate | Gain) -> pareto.PointFigure:
+    return {"value": figure["value"], "low": figure["low"], "high": figure["high"]}
+
+
+def points(
+    rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference = pareto.unpaired
+) -> list[Point]:
+    """The runs that were measured with their place against the front of their data set, in the order given;
+    `pair`: differences of two runs where they were measured on the same items."""
+    labels = {row["run_id"]: label(row) for row in rows}
+    placed: list[Point] = []
+    places: dict[str, pareto.FrontPlace] = {}
+    for dataset_id in dict.fromkeys(row["dataset_id"] for row in rows):
+        mine = [pareto_run(row, measure) for row in rows if row["dataset_id"] == dataset_id]
+        places |= {place["run"]: place for place in pareto.front(mine, pair)}
+    for row in rows:
+        gain, cost = row["gain"], cost_of(row, measure)
+        if gain and cost:
+            place = places[row["run_id"]]
+            behind = tuple(labels[run_id] for run_id in place["dominated_by"])
+            placed.append(Point(row, gain, cost, place["status"], behind, _state(cost, measure)))
+    return placed
+
+
+def _state(cost: Estimate, measure: str) -> str:
+    kind = measure_of(measure).limits
+    if not kind:
+        return ""
+    scale = abs(measure_of(measure).scale)
+    low, high = (None if end is None else end / scale for end in (cost["low"], cost["high"]))
+    return state_of(low, high, kind)
+
+
+def cheapest(runs: Sequence[Point]) -> Point | None:
+    """The run that gains most of those that surely gained and forgot nothing that matters."""
+    free = [p for p in runs if p.state == "none" and p.gain["low"] is not None and p.gain["low"] > 0]
+    return max(free, key=lambda p: (p.gain["value"], -p.cost["value"])) if free else None
+
+
+def rate_text(row: RunCosts) -> str:
+    """The learning rate, or a dash for a run that has none."""
+    return setting(row["learning_rate"]) if row["learning_rate"] else "–"
+
+
+# Runs of the plot held against each other on the rows and items that both were measured on, as Compare does.
+#
+# Gains of two runs on the same rows, and what they forgot of the same probe, are told apart in pairs: their
+# own intervals overlap far more often than their difference holds 0.
+
+PROBES = {
+    "prose": paired_measurements.PROSE,
+    "answers": paired_measurements.CHOICES,
+    "kl": paired_measurements.OWN_SAMPLES,
+}
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MeasuredItems:
+    """What a run was measured on: items in order, of each its tokens and a value (summed nats, or whether it
+    was right)."""
+
+    items: NDArray[np.generic]
+    tokens: Array
+    values: Array
+
+
+class RunPairs:
+    """The differences of two runs of the plot, in gain and in what `measure` says that they forgot."""
+
+    def __init__(self, rows: Sequence[RunCosts], measure: str) -> None:
+        self.measure, self.rows = measure, {row["run_id"]: row for row in rows}
+        self.differences: dict[tuple[str, str, pareto.Axis], Interval | None] = {}
+
+    @functools.cached_property
+    def losses(self) -> Mapping[tuple[str, ...], MeasuredItems]:
+        """(run, part of the split) -> its held-out rows."""
+        return _losses(tuple(self.rows))
+
+    @functools.cached_property
+    def probed(self) -> Mapping[str, MeasuredItems]:
+        """Run -> what it made of the probe."""
+        return _probed(tuple(self.rows), PROBES[self.measure]) if self.measure in PROBES else {}
+
+    def __call__(self, run: str, other: str, axis: pareto.Axis) -> Interval | None:
+        """Gain (more is better) or forgetting (less is better) of `one` minus that of `other`, in the units
+        of the plot."""
+        if (run, other, axis) not in self.differences:
+            compare = self._gain if axis == "gain" else self._forgetting
+            self.differences[run, other, axis] = compare(run, other)
+        return self.differences[run, other, axis]
+
+    def _gain(self, first: str, second: str) -> Interval | None:
+        here, there = self.rows[first], self.rows[second]
+        if not here["data_fingerprint"] or here["data_fingerprint"] != there["data_fingerprint"]:
+            return None
+        gains = (here["gain"], there["gain"])
+        splits = [gain["split"] if gain and "split" in gain else "" for gain in gains]
+        if splits[0] != splits[1]:
+            return None
+        shared = _shared(self.losses.get((first, splits[0])), self.losses.get((second, splits[1])))
+        return (
+            run_comparison.difference_of_runs(first, second, run_comparison.SharedRows(*shared)).interval
+            if shared
+            else None
+        )
+
+    def _forgetting(self, run: str, other: str) -> Interval | None:
+        shared = _shared(self.probed.get(run), self.probed.get(other))
+        if shared is None:
+            return None
+        first, second, tokens = shared
+        if self.measure != "answers":  # the lower loss forgot less
+            return run_comparison.difference_of_runs(
+                other, run, run_comparison.SharedRows(second, first, tokens)
+            ).interval
+        more_lost = paired_change(int((first > second).sum()), int((second > first).sum()), len(first))
+        return _scaled(more_lost, abs(MEASURES[self.measure].scale))
+
+
+def _scaled(interval: Interval, by: float) -> Interval:
+    low, high, se = (None if x is None else by * x for x in (interval.low, interval.high, interval.se))
+    return Interval(by * interval.value, low, high, interval.n, se, why=interval.why)
+
+
+def _shared(run: MeasuredItems | None, other: MeasuredItems | None) -> tuple[Array, Array, Array] | None:
+    """Values of both and tokens, of what both were measured on; None where that is nothing, or was counted in
+    other tokens."""
+    if run is None or other is None:
+        return None
+    _, here, there = np.intersect1d(run.items, other.items, assume_unique=True, return_indices=True)
+    if not len(here) or not np.array_equal(run.tokens[here], other.tokens[there]):
+        return None
+    first, second = run.values[here], other.values[there]
+    return (first, second, run.tokens[here]) if np.isfinite(first + second).all() else None
+
+
+@st.cache_resource(ttl=600, max_entries=8, show_spinner=False)
+def pairs_of(run_ids: tuple[str, ...], measure: str, _rows: Sequence[RunCosts]) -> RunPairs:
+    """The pairs of these runs; what was told apart once is kept."""
+    return RunPairs(_rows, measure)
+
+
+@st.cache_data(ttl=600, max_entries=8, show_spinner="Comparing row by row …")
+def _losses(run_ids: tuple[str, ...]) -> dict[tuple[str, ...], MeasuredItems]:
+    """(run, part of the split) -> its held-out rows; runs whose file is gone are left out."""
+    try:
+        table = scored_rows.losses_of_runs(client(), run_ids)
+    except QueryError:
+        return {}
+    return dict(_measured(table, ("run_id", "split"), "row_id", "tuned_loss"))
+
+
+@st.cache_data(ttl=600, max_entries=8, show_spinner="Comparing item by item …")
+def _probed(run_ids: tuple[str, ...], probe: str) -> dict[str, MeasuredItems]:
+    """Run -> what it made of the probe; runs whose file is gone are left out."""
+    try:
+        table = stored_probes.probes_of_runs(client(), run_ids, probe)
+    except QueryError:
+        return {}
+    value = "correct" if probe == paired_measurements.CHOICES else "loss_sum"
+    return {run: measured for (run,), measured in _measured(table, ("run_id",), "item", value)}
+
+
+def _measured(
+    table: pa.Table, keys: Sequence[str], item: str, value: str
+) -> Iterator[tuple[tuple[str, ...], MeasuredItems]]:
+    """What stands under each value of the keys."""
+    if not table.num_rows:
+        return
+    items = np.array(table[item].to_pylist())
+    tokens, values = (table[name].to_numpy().astype(np.float64) for name in ("tokens", value))
+    groups, group_of = np.unique(
+        np.array([table[key].to_pylist() for key in keys], str), axis=1, return_inverse=True
+    )
+    order = np.argsort(group_of.ravel(), kind="stable")
+    starts = np.flatnonzero(np.diff(group_of.ravel()[order], prepend=-1))
+    for group, rows in zip(groups.T, np.split(order, starts[1:]), strict=True):
+        yield tuple(map(str, group)), MeasuredItems(items[rows], tokens[rows], values[rows])

@@ -1,1 +1,0 @@
-"""Cleaning: findings, the recipe, its preview, the new version."""

@@ -1,0 +1,393 @@
+"""The tab "Clean": findings with the rows they mean on the left, the recipe on the right, saved recipes,
+and what the recipe would do above.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from typing import Literal
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from engine.evaluation.verdicts.data_findings import Checked, Finding, checked, findings
+from pages.data import dataset_queries
+from pages.data.cleaning import draft
+from pages.data.cleaning.draft import StepDocument, show_row_editor
+from pages.data.cleaning.preview import job_key, show_job, show_make, show_preview, whole_key
+from pages.data.cleaning.recipe_editor import show_recipe
+from pages.data.dataset_queries import ValuedRow
+from pages.data.explore.row import signal_text
+from pages.data.explore.row_filter import ROWS_TAB, open_row, open_tab, show_in_table
+from pages.data.measurements import measurable, show_measuring
+from pages.data.slices import save_unseen, share_switch
+from pages.people.activity_feed import owner_words
+from pages.shared import text_display
+from pages.shared.session import act, current_person, guarded, is_for_members, may, plain, show_error
+from pages.shared.text_display import show_row
+from store.core.config import to_yaml
+from store.core.errors import ConfigError, EngineUnavailable, TunebenchError
+from store.core.formatting import plural
+from store.data.cleaning import Recipe
+from store.data.filters import BASE, SOURCE, Filter
+from store.data.saved_recipes import keeps
+from store.data.schemas import CleanPreview, Dataset, RecipeRow
+from store.data.signals import GROUPS, SIGNALS
+
+
+def show_saved(dataset: Dataset) -> None:
+    """Save, load and YAML, folded away until they are wanted."""
+    with st.expander(
+        "Save, load, YAML", icon=":material/bookmark:", on_change="rerun", key="clean-saved"
+    ) as box:
+        if box.open:
+            _save(dataset["dataset_id"])
+            _load(dataset["dataset_id"])
+            _yaml(dataset["dataset_id"])
+
+
+def _recipes() -> list[RecipeRow]:
+    return dataset_queries.recipes(current_person()["person_id"])
+
+
+def _save(dataset_id: str) -> None:
+    steps, wrong = draft.check(draft.steps(dataset_id))
+    with st.form(f"recipe-save-{dataset_id}", border=False):
+        name = st.text_input("Save this recipe as", max_chars=80, disabled=not steps)
+        shared = st.toggle("Shared with everybody", value=True, disabled=not steps, key="recipe-shared")
+        pressed = st.form_submit_button("Save", icon=":material/save:", disabled=not steps)
+    if wrong and draft.steps(dataset_id):
+        st.caption(plain(wrong))
+    body = {"name": (name or "").strip(), "steps": steps, "shared": shared}
+    save_unseen("save_recipe", body, _recipes(), "The recipe is saved.", "recipe", pressed=pressed)
+
+
+def _load(dataset_id: str) -> None:
+    saved = {recipe["recipe_id"]: recipe for recipe in _recipes()}
+    if not saved:
+        st.caption("No recipe is saved yet.")
+        return
+    chosen = st.selectbox(
+        "Saved recipes",
+        list(saved),
+        None,
+        format_func=lambda recipe_id: _label(saved[recipe_id]),
+        placeholder="Choose one",
+        key=f"recipe-load-{dataset_id}",
+    )
+    recipe = saved.get(chosen) if chosen else None
+    with st.container(horizontal=True):
+        st.button(
+            "Use it",
+            icon=":material/download:",
+            disabled=recipe is None,
+            key="recipe-use",
+            on_click=draft.put,
+            args=(dataset_id, recipe["steps"] if recipe else []),
+        )
+        gone = st.button(
+            "Delete it",
+            icon=":material/delete:",
+            type="tertiary",
+            disabled=recipe is None or not keeps(recipe, current_person()),
+            key="recipe-gone",
+        )
+        if recipe:
+            share_switch("save_recipe", {"steps": recipe["steps"]}, recipe, f"recipe-{recipe['recipe_id']}")
+    if not (gone and recipe):
+        return
+    body = {"name": recipe["name"], "recipe_id": recipe["recipe_id"]}
+    if act("delete_recipe", body, "The recipe is deleted.") is not None:
+        st.rerun()
+
+
+def _label(recipe: RecipeRow) -> str:
+    return f"{recipe['name']} ({', '.join([plural(len(recipe['steps']), 'step'), *owner_words(recipe)])})"
+
+
+def _yaml(dataset_id: str) -> None:
+    steps = draft.steps(dataset_id)
+    if steps:
+        st.code(to_yaml({"steps": steps}), "yaml", height=200)
+    with st.form(f"recipe-yaml-{dataset_id}", border=False, clear_on_submit=False):
+        pasted = st.text_area("Paste a recipe", height=100, placeholder="steps:\n- step: fix_encoding")
+        pressed = st.form_submit_button("Use what was pasted", icon=":material/content_paste:")
+    if not pressed:
+        return
+    try:
+        recipe = Recipe.from_yaml(pasted or "")
+    except ConfigError as error:
+        show_error(error)
+        return
+    draft.put(dataset_id, recipe.model_dump(exclude_none=True)["steps"])
+    st.rerun()
+
+
+# The rows that a finding means, in a dialog: one by one, or the rows of a group side by side.
+#
+# Within a group every row is held against the first, with the words marked in which they differ: whoever
+# looks at near duplicates wants to see how near they are.
+
+PAGE = 20
+LONGEST = 800  # characters of a turn; what is left off is said
+
+
+def show_found(dataset: Dataset, finding: Finding) -> None:
+    """Open the dialog over the page."""
+    column = finding.column
+    together = column if SIGNALS[column].type == "group" else "prompt_group" if column == "conflict" else ""
+
+    def rows() -> None:
+        with guarded():
+            _rows(dataset, finding, together)
+
+    st.dialog(finding.title.replace("[", "(").replace("]", ")"), width="large")(rows)()
+
+
+def _rows(dataset: Dataset, finding: Finding, together: str) -> None:
+    where = json.dumps(finding.where)
+    key = f"found-page-{finding.column}"
+    offset = PAGE * (st.session_state.get(key, 1) - 1)
+    total, rows = dataset_queries.whole_rows(
+        dataset["dataset_id"], where, together, finding.column, PAGE, offset
+    )
+    if not rows:
+        st.caption("No row is meant any more: the rows were measured anew.")
+        return
+    note = ", group by group; the words that differ from the first are marked" if together else ""
+    st.caption(f"{offset + 1:,} to {offset + len(rows):,} of {plural(total, 'row')}{note}.")
+    if st.button(
+        "Open in the table",
+        icon=":material/filter_alt:",
+        key=f"found-table-{finding.column}",
+        on_click=show_in_table,
+        args=(dataset["dataset_id"], Filter.parse(finding.where)),
+    ):
+        st.rerun()
+    if together:
+        for _, group in groupby(rows, lambda row: row["group"]):
+            _group(dataset, list(group))
+    else:
+        for row in rows:
+            _single(dataset, row, finding)
+    if total > PAGE:
+        st.pagination(-(-total // PAGE), key=key)
+
+
+def _group(dataset: Dataset, rows: list[ValuedRow]) -> None:
+    first = rows[0]
+    with st.container(border=True, gap="small"):
+        if len(rows) == 1:
+            st.caption(f"Row {first['row_id']:,}; the rest of its group is on the page before or after.")
+            st.html(text_display.pair(None, first, ("", f"Row {first['row_id']:,}")))
+        for other in rows[1:]:
+            titles = (f"Row {first['row_id']:,}", f"Row {other['row_id']:,}")
+            st.html(text_display.pair(first, other, titles))
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            for row in rows[:2]:
+                _edit_button(dataset, row["row_id"])
+
+
+def _single(dataset: Dataset, row: ValuedRow, finding: Finding) -> None:
+    signal = SIGNALS[finding.column]
+    value = row["value"]
+    measured = "" if signal.type == "flag" or value is None else f": {signal_text(signal, value)}"
+    with st.container(border=True, gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(plain(f"Row {row['row_id']:,}{measured and f' · {signal.title}{measured}'}"))
+            _edit_button(dataset, row["row_id"])
+        show_row(row, LONGEST)
+
+
+def _edit_button(dataset: Dataset, row_id: int) -> None:
+    """Opens the row where it can be edited."""
+    pressed = st.button(
+        f"Edit row {row_id:,}",
+        icon=":material/edit_note:",
+        type="tertiary",
+        key=f"found-edit-{row_id}",
+        on_click=_open_to_edit,
+        args=(dataset["dataset_id"], row_id),
+    )
+    if pressed:
+        st.rerun()
+
+
+def _open_to_edit(dataset_id: str, row_id: int) -> None:
+    open_row(row_id)
+    open_tab(dataset_id, ROWS_TAB)
+    st.session_state["row-edit"] = True
+
+
+BADGES = {
+    "serious": ":red-badge[:material/priority_high: Serious]",
+    "notable": ":orange-badge[:material/warning: Notable]",
+    "minor": ":gray-badge[:material/info: Minor]",
+    "look": ":blue-badge[:material/visibility: Look at these]",
+}
+
+
+def show_findings(dataset: Dataset) -> None:
+    """What is wrong, the most serious first; else what was checked, and what was not measured yet."""
+    measured = dataset_queries.signals(dataset["fingerprint"])
+    working = dataset_queries.measuring(dataset["dataset_id"])
+    dataset_findings = findings(dataset, measured, GROUPS)
+    state = checked(measured, measurable(dataset))
+    st.subheader(plural(len(dataset_findings), "finding") if dataset_findings else "Findings", anchor=False)
+    if working:
+        show_measuring(dataset["dataset_id"], len(working))
+    elif not measured:
+        st.markdown("Nothing was measured yet: measure now, and see what is wrong with these rows.")
+        if st.button("Measure now", type="primary", icon=":material/speed:", key="clean-measure"):
+            _measure(dataset["dataset_id"], [g.name for g in GROUPS.values() if g.automatic])
+    for finding in dataset_findings:
+        _card(dataset, finding)
+    if measured and not dataset_findings:
+        st.success(
+            f"Nothing lies outside its healthy band. {plural(len(state.signals), 'signal')} checked"
+            f" on {plural(dataset['row_count'], 'row')}.",
+            icon=":material/check_circle:",
+        )
+    if measured:
+        _what_was_checked(dataset, state)
+
+
+def _card(dataset: Dataset, finding: Finding) -> None:
+    dataset_id, key = dataset["dataset_id"], f"finding-{finding.column}"
+    with st.container(border=True, gap="xsmall", key=key):
+        st.markdown(f"**{plain(finding.title)}**  \n{BADGES[finding.severity]} {plain(finding.measure)}")
+        st.caption(plain(finding.why), help=plain(finding.severity_reason))
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            for index, fix in enumerate(finding.fixes):
+                added = draft.holds(dataset_id, fix.steps)
+                st.button(
+                    "In the recipe" if added else fix.label,
+                    icon=":material/check:" if added else ":material/add:" if index else ":material/build:",
+                    type="secondary" if index == 0 and finding.severity != "look" else "tertiary",
+                    disabled=added,
+                    key=f"fix-{finding.column}-{index}",
+                    on_click=_add,
+                    args=(dataset_id, fix.steps),
+                )
+            likely: Literal["secondary", "tertiary"] = (
+                "secondary" if finding.severity == "look" else "tertiary"
+            )
+            if st.button("Show rows", icon=":material/table_rows:", type=likely, key=f"show-{key}"):
+                show_found(dataset, finding)
+
+
+def _add(dataset_id: str, steps: tuple[StepDocument, ...]) -> None:
+    """Callback of a fix; what it did is said, since the recipe may be out of sight on a phone."""
+    draft.add(dataset_id, steps)
+    count = plural(len(draft.steps(dataset_id)), "step")
+    st.toast(f"Added. The recipe has {count}.", icon=":material/check:")
+
+
+def _what_was_checked(dataset: Dataset, state: Checked) -> None:
+    names = ", ".join(state.signals)
+    with st.expander(f"{plural(len(state.signals), 'signal')} checked", icon=":material/fact_check:"):
+        st.caption(plain(f"{names}."))
+    missing = [group for group in GROUPS.values() if group.title in state.missing]
+    if not missing or not may("work"):
+        return
+    st.caption(f"Not measured yet: {plain(', '.join(group.title for group in missing))}.")
+    chosen = st.selectbox(
+        "Measure",
+        [group.name for group in missing],
+        None,
+        format_func=lambda name: GROUPS[name].title,
+        placeholder="Measure more",
+        label_visibility="collapsed",
+        key=f"clean-more-{dataset['dataset_id']}",
+    )
+    if chosen and st.button("Measure", icon=":material/speed:", key="clean-more"):
+        _measure(dataset["dataset_id"], [chosen])
+
+
+def _measure(dataset_id: str, groups: list[str]) -> None:
+    asked = [act("profile", {"dataset": dataset_id, "group": group}) for group in groups]
+    if any(answer is not None for answer in asked):
+        st.rerun()
+
+
+# The tab "Clean": what is wrong on the left, the recipe on the right, what it would do above and below.
+#
+# A finding's button puts its fix into the recipe; the preview follows every change; one button makes the new
+# version. The old version is never touched.
+
+# On a phone the findings are several screens long: what to do next stays in sight above them.
+STAYS = """
+<style>
+@media (max-width: 640px) {
+  div:has(> .st-key-clean-next) {position: sticky; top: 3.75rem; z-index: 20}
+  .st-key-clean-next {background: Canvas}
+  #recipe {scroll-margin-top: 13rem}
+}
+</style>
+"""
+
+
+def show_clean(dataset: Dataset) -> None:
+    """Findings, recipe, preview and the new version of one data set."""
+    dataset_id = dataset["dataset_id"]
+    job_id = st.session_state.get(job_key(dataset_id))
+    if job_id:
+        with guarded():
+            show_job(dataset, job_id)
+        return
+    if not is_for_members("clean this data set by a recipe; what is wrong with it stands below"):
+        with guarded():
+            show_findings(dataset)
+        return
+    drafted = draft.steps(dataset_id)
+    # Over both columns, so that on a phone the next step does not lie under every finding.
+    make = st.container(border=True, key="clean-next") if drafted else None
+    st.html(STAYS)
+    left, right = st.columns([3, 2], gap="large")
+    with left, guarded():
+        show_findings(dataset)
+    with right, guarded():
+        show_recipe(dataset, known_columns(dataset))
+        show_row_editor(dataset)
+        show_saved(dataset)
+    if make is None:
+        return
+    steps, wrong = draft.check(drafted)
+    if wrong:
+        with make:
+            st.error(plain(wrong), icon=":material/error:")
+        return
+    _preview_and_make(dataset, steps, make)
+
+
+def _preview_and_make(dataset: Dataset, steps: list[StepDocument], make: DeltaGenerator) -> None:
+    """The preview, and the button with its summary in `make`; no button where the recipe can't be run."""
+    slot = make.empty()
+    with slot.container(), st.spinner("Trying the recipe on the rows …", show_time=True):
+        answer: CleanPreview | None
+        failed: TunebenchError | None
+        try:
+            whole = st.session_state.get(whole_key(dataset["dataset_id"])) == steps
+            answer = dataset_queries.preview(dataset["dataset_id"], steps, whole=whole)
+            failed = None
+        except TunebenchError as error:
+            answer, failed = None, error
+    with slot.container(), guarded():
+        if failed and not isinstance(failed, EngineUnavailable):
+            show_error(failed)
+        if not isinstance(failed, ConfigError):
+            show_make(dataset, steps, answer)
+    if answer is not None:
+        show_preview(dataset, answer)
+    elif isinstance(failed, EngineUnavailable):
+        st.caption(":material/cloud_off: The preview needs the engine.")
+
+
+def known_columns(dataset: Dataset) -> list[str]:
+    """Columns that a filter may name: those of every data set, what was measured, and those of the file."""
+    measured = dataset_queries.signals(dataset["fingerprint"])
+    current = [name for name, row in measured.items() if not row["outdated"]]
+    signals = [signal.column for name in current for signal in GROUPS[name].signals]
+    of_file = [f"{SOURCE}{column}" for column in dataset["columns"].values()]
+    return [*BASE, *signals, *dict.fromkeys(of_file)]

@@ -1,0 +1,285 @@
+"""Data sets as a list, and one data set: its line of figures, its card, and a tab for each thing that can
+be done with its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import streamlit as st
+
+from pages.data.cleaning.preview import rows_before
+from pages.data.cleaning.tab import show_clean
+from pages.data.explore.row_filter import CLEAN_TAB, ROWS_TAB, SPLIT_TAB, SUMMARY_TAB, open_tab, tabs_key
+from pages.data.explore.summary import show_card, wants_cleaning
+from pages.data.explore.table import show_rows
+from pages.data.similarity.map import show_map
+from pages.data.split import show_split
+from pages.data.tokenization import show_rendering
+from pages.data.version_history import show_versions
+from pages.people import activity_feed
+from pages.people.activity_feed import draw_last
+from pages.people.edit_conflicts import FieldEdit
+from pages.shared import cached_queries, display, meters
+from pages.shared.session import act, guarded, may, plain
+from pages.shared.text_display import shortened_middle
+from store.core.formatting import plural
+from store.core.row_schemas import RowsResult
+from store.data.formats import FORMATS, is_meant
+from store.data.schemas import Dataset, SkippedRow
+
+LIST_PAGE = 20
+EMPTY = """
+There is no data set yet. Import a file with prompts and answers, texts with labels, conversations or plain
+text; or run the sample experiment from the overview, which brings its own.
+"""
+
+
+def back_to_list() -> None:
+    """A way back to all data sets."""
+    if st.button("All data sets", type="tertiary", icon=":material/arrow_back:", key="datasets-back"):
+        st.switch_page("pages/data/data.py")
+
+
+def show_list() -> None:
+    """All data sets, newest first, searched by name."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.title("What data is there?", anchor=False, width="content")
+        if may("work") and st.button(
+            "Import a data set", type="primary", icon=":material/upload_file:", key="import-open"
+        ):
+            st.switch_page("pages/data/data.py", query_params={"view": "import"})
+    datasets = cached_queries.datasets()
+    if not datasets:
+        st.markdown(EMPTY)
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        search = st.text_input(
+            "Search",
+            key="datasets-search",
+            type="search",
+            live="300ms",
+            placeholder="Search by name",
+            label_visibility="collapsed",
+            icon=":material/search:",
+        )
+        mine = activity_feed.mine_alone("dataset", "datasets_mine")
+    wanted = (search or "").strip().lower()
+    matching = [
+        row for row in datasets if wanted in row["name"].lower() and (not mine or row["created_by"] == mine)
+    ]
+    pages = max(1, -(-len(matching) // LIST_PAGE))
+    slot = st.container(gap="xsmall")
+    page = st.pagination(pages, key=f"datasets-page-{wanted}-{mine}") if pages > 1 else 1
+    with slot:
+        total = plural(len(datasets), "data set")
+        st.caption(f"{len(matching):,} of {total}" if wanted or mine else total)
+        for row in matching[(page - 1) * LIST_PAGE : page * LIST_PAGE]:
+            _line(row)
+
+
+def _line(row: Dataset) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(gap=None):
+            if st.button(f"**{plain(row['name'])}**", type="tertiary", key=f"open-{row['dataset_id']}"):
+                st.switch_page("pages/data/data.py", query_params={"dataset": row["dataset_id"]})
+            st.caption(_words(row))
+        if may("work"):
+            st.page_link(
+                "pages/training/launch.py",
+                label="Fine-tune",
+                icon=":material/rocket_launch:",
+                query_params={"dataset": row["dataset_id"]},
+            )
+
+
+def _words(row: Dataset) -> str:
+    parts = [plural(row["row_count"], "row")]
+    parts += [f"{row['skipped_count']:,} skipped"] if row["skipped_count"] else []
+    parts += [f"{row['duplicate_count']:,} repeated"] if row["duplicate_count"] else []
+    maker = activity_feed.maker(row["created_by"])
+    by = [f"by {plain(maker)}"] if maker else []
+    return " · ".join([*parts, FORMATS[row["format"]].title, *by, display.ago(row["created_at"])])
+
+
+NAMED = 22  # characters of a label that fit under a figure
+
+
+def show_facts(dataset: Dataset) -> None:
+    """Everything here is known from the import or the cleaning, but the name of who made it."""
+    st.html(meters.heading(facts(dataset, activity_feed.maker(dataset["created_by"]))))
+
+
+def facts(dataset: Dataset, maker: str = "") -> list[tuple[str, str, str]]:
+    """(title, value, note) of each figure; maker: the name of who made it, where that is to be told."""
+    stats, rows = dataset["stats"], dataset["row_count"]
+    repeated = dataset["duplicate_count"]
+    tiles = [
+        ("Rows", f"{rows:,}", _whence(dataset)),
+        ("Repeated rows", f"{repeated:,}", repeats_words(dataset)),
+        ("Format", FORMATS[dataset["format"]].title, display.size(dataset["source_bytes"])),
+    ]
+    if characters := stats.get("characters"):
+        note = f"median; 5% are over {characters['p95']:,.0f}"
+        tiles.append(("Length of a row", f"{characters['median']:,.0f} characters", note))
+    if stats.get("labels"):
+        first, most = next(iter(stats["labels"].items()))
+        note = f"most: {shortened_middle(first, NAMED)} ({display.share(most, rows)})"
+        tiles.append(("Labels", f"{stats['label_count']:,}", note))
+    made = "Made" if dataset["fates"] else "Imported"
+    version = f"{f'by {maker}, ' if maker else ''}version {dataset['fingerprint'][:8]}"
+    return [*tiles, (made, display.ago(dataset["created_at"]), version)]
+
+
+def repeats_words(dataset: Dataset | RowsResult) -> str:
+    """What the number of repeated rows counts: exactly equal ones, in data sets of earlier imports equal ones
+    but for case and spacing."""
+    counted = dataset["stats"].get("duplicates")
+    if counted is None:
+        return "same as an earlier row but for case and spacing" if dataset["duplicate_count"] else "none"
+    more = counted["folded"] - counted["exact"]
+    alike = f"{more:,} more but for case and spacing" if more else ""
+    same = "exactly as an earlier row" if counted["exact"] else "none exactly" if more else "none"
+    return f"{same}; {alike}" if alike else same
+
+
+def _whence(dataset: Dataset) -> str:
+    """How many rows there were in the file, or in the version that a recipe cleaned."""
+    if fates := dataset["fates"]:
+        old = rows_before(fates)
+        added = f", {fates['added']:,} added" if fates["added"] else ""
+        return f"{dataset['row_count'] - fates['added']:,} of {old:,} in the version before{added}"
+    skipped = dataset["skipped_count"]
+    of = f"{dataset['row_count'] + skipped:,} in the file"
+    return f"of {of}, {skipped:,} skipped" if skipped else "every row of the file"
+
+
+SKIPPED_PAGE = 20
+
+
+def show_skipped(dataset: Dataset) -> None:
+    """A sentence, the reasons, and a page of the rows."""
+    total, dataset_id = dataset["skipped_count"], dataset["dataset_id"]
+    if not total:
+        st.caption(
+            "No row was skipped: a recipe made this version from rows that were read."
+            if dataset["fates"]
+            else "Every row of the file was read."
+        )
+        return
+    of = total + dataset["row_count"]
+    reasons = sorted(dataset["stats"].get("skipped_reasons", {}).items(), key=lambda pair: -pair[1])
+    meant = sum(count for reason, count in reasons if is_meant(reason))
+    advice = "A recipe could not read them." if dataset["fates"] else "Mend the file and import it again."
+    if meant:
+        which = f"{meant:,} of them" if meant < total else "it" if total == 1 else "them"
+        advice = f"Nothing is wrong with {which}."
+    st.markdown(f"**{total:,} of {plural(of, 'row')}** {'was' if total == 1 else 'were'} skipped. {advice}")
+    st.markdown("\n".join(f"- {count:,} × {plain(reason)}" for reason, count in reasons))
+    pages = -(-total // SKIPPED_PAGE)
+    slot = st.container(gap="xsmall")
+    page = st.pagination(pages, key=f"skipped-page-{dataset_id}") if pages > 1 else 1
+    rows = cached_queries.skipped_rows(dataset_id, SKIPPED_PAGE, (page - 1) * SKIPPED_PAGE)
+    with slot:
+        first = SKIPPED_PAGE * (page - 1)
+        st.caption(f"{first + 1:,} to {first + len(rows):,} of {total:,}. Select one to read more of it.")
+        _table(rows, f"skipped-{dataset_id}-{page}")
+
+
+def _table(rows: list[SkippedRow], key: str) -> None:
+    event = st.dataframe(
+        rows,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=key,
+        column_order=("line", "reason", "excerpt"),
+        column_config={
+            "line": st.column_config.NumberColumn("Line", width=70, format="localized"),
+            "reason": st.column_config.TextColumn("Why", width=220),
+            "excerpt": st.column_config.TextColumn("What stands there", width="large"),
+        },
+        height="content",
+        alt="Skipped rows with line number and reason",
+    )
+    for at in event.selection.rows[:1]:
+        st.caption(plain(f"Line {rows[at]['line']:,}: {rows[at]['reason']}"))
+        st.code(rows[at]["excerpt"], None, wrap_lines=True)
+
+
+Tab = tuple[str, Callable[[Dataset], None]]
+
+
+def show_dataset(dataset: Dataset) -> None:
+    """The page of one data set."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.title(plain(dataset["name"]), anchor=False, width="content")
+        likely: Literal["primary", "secondary"] = "secondary" if wants_cleaning(dataset) else "primary"
+        if may("work") and st.button("Fine-tune on this", type=likely, icon=":material/rocket_launch:"):
+            st.switch_page("pages/training/launch.py", query_params={"dataset": dataset["dataset_id"]})
+    back_to_list()
+    show_facts(dataset)
+    _show_round(dataset)
+    key = tabs_key(dataset["dataset_id"])
+    if key not in st.session_state and {"row", "filter"} & set(st.query_params):
+        open_tab(dataset["dataset_id"], ROWS_TAB)  # the link leads to rows
+    if st.query_params.pop("tab", "") == "split":
+        open_tab(dataset["dataset_id"], SPLIT_TAB)
+    tabs: tuple[Tab, ...] = (
+        (SUMMARY_TAB, show_card),
+        (ROWS_TAB, show_rows),
+        (":material/scatter_plot: Map", show_map),
+        (CLEAN_TAB, show_clean),
+        (":material/visibility: How the model sees it", show_rendering),
+        (":material/account_tree: Versions", show_versions),
+        (SPLIT_TAB, show_split),
+        (f":material/block: Skipped ({dataset['skipped_count']:,})", show_skipped),
+        (":material/settings: Name and removal", _settings),
+    )
+    titles = [title for title, _ in tabs]
+    opened = st.tabs(titles, key=key, on_change="rerun")
+    for tab, (_, draw) in zip(opened, tabs, strict=True):
+        if tab.open:
+            with tab, guarded():
+                draw(dataset)
+
+
+def _show_round(dataset: Dataset) -> None:
+    """Of rows that people's ratings made: of which round, and whose ratings were left out."""
+    source = dataset["source"]
+    if "round" not in source or "round_ratings" not in source:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(plain(f"Made of a rating round: {source['round_ratings']}."), width="content")
+        st.page_link(
+            "pages/rating/rating.py",
+            label="The round",
+            icon=":material/rate_review:",
+            query_params={"round": source["round"]},
+        )
+
+
+def _settings(dataset: Dataset) -> None:
+    dataset_id = dataset["dataset_id"]
+    edit = FieldEdit(f"rename-{dataset_id}", {"name": dataset["name"]})
+    with st.form(f"rename-{dataset_id}", border=False):
+        name = st.text_input("Name", edit.seen["name"], max_chars=80, key=edit.widget_key("name"))
+        renamed = st.form_submit_button("Rename", icon=":material/edit:")
+    typed = {"name": (name or "").strip()}
+    mine = edit.take_mine({"name": "Name"}, typed)
+    body, changed = {"dataset": dataset_id}, bool(edit.changed(typed))
+    if (renamed or mine) and changed and edit.save("rename_dataset", body, typed, "Renamed."):
+        st.rerun()
+    st.space("small")
+    draw_last("dataset", dataset_id)
+    st.space("small")
+    st.markdown("**Remove this data set**")
+    st.caption(
+        "Its rows are deleted from this machine, with what was said of them. That is refused while a run uses"
+        " them."
+    )
+    sure = st.checkbox("I want to delete it for good", key=f"delete-sure-{dataset_id}")
+    pressed = st.button("Delete", icon=":material/delete:", disabled=not sure, key=f"delete-{dataset_id}")
+    if pressed and act("delete_dataset", {"dataset": dataset_id}, "The data set is deleted.") is not None:
+        st.switch_page("pages/data/data.py")

@@ -1,0 +1,243 @@
+"""The filter of a data set's page: one for the table, the map and the cleaning, kept in the session; and
+the bar that shows and changes it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from pages.shared.session import plain
+from store.core.errors import ConfigError
+from store.core.languages import SPOKEN, readable
+from store.core.row_schemas import SignalFigure
+from store.data.cleaning_text import words
+from store.data.exploration import DatasetTable, TableColumn, filter_json
+from store.data.filters import Condition, Filter
+
+# The filter of a data set's page: one for the table, the map and the cleaning, kept in the link.
+#
+# `?filter=` holds it as compact JSON, so that it can be sent to a colleague. A selection of thousands of rows
+# does not fit into a link: it is kept in the session, and saved as a slice to be shared.
+
+SUMMARY_TAB = ":material/troubleshoot: Summary"
+ROWS_TAB = ":material/table_rows: Rows"
+CLEAN_TAB = ":material/cleaning_services: Clean"
+SPLIT_TAB = ":material/call_split: Split"
+LINKED = 4000  # characters of a filter that a link takes
+
+
+def current(dataset_id: str) -> Filter:
+    """The filter that is set. Raises ConfigError (field filter) where that of the link can't be read."""
+    text = st.query_params.get("filter")
+    if text is None:
+        kept: Filter | None = st.session_state.get(_key(dataset_id))
+        return kept or Filter()
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise ConfigError("The filter in this link is not whole.", field="filter") from error
+    return Filter.parse(document)
+
+
+def change(dataset_id: str, where: Filter) -> None:
+    """Set the filter; the open row is closed. An empty one takes it out of the link."""
+    st.session_state.pop(_key(dataset_id), None)
+    st.query_params.pop("row", None)
+    text = filter_json(where)
+    if text and len(text) <= LINKED:
+        st.query_params["filter"] = text
+        return
+    st.query_params.pop("filter", None)
+    if text:
+        st.session_state[_key(dataset_id)] = where
+
+
+def show_in_table(dataset_id: str, where: Filter) -> None:
+    """Set the filter and turn to the rows, from wherever on the page."""
+    change(dataset_id, where)
+    open_tab(dataset_id, ROWS_TAB)
+
+
+def open_row(number: int | None) -> None:
+    """Make the link name a row, or none."""
+    if number is None:
+        st.query_params.pop("row", None)
+    else:
+        st.query_params["row"] = str(number)
+
+
+def open_tab(dataset_id: str, title: str) -> None:
+    """Turn to a tab of the data set's page; for callbacks, and before the tabs are drawn."""
+    st.session_state[tabs_key(dataset_id)] = title
+
+
+def tabs_key(dataset_id: str) -> str:
+    """Where the session keeps which tab of a data set's page is open."""
+    return f"dataset-tabs-{dataset_id}"
+
+
+def toggled(where: Filter, condition: Condition) -> Filter:
+    """The filter after a click on a bar: with the bar's condition in place of another that a bar of the
+    same column made, or without it where it was there."""
+    others = [existing for existing in where.conditions if not _same_bar_row(existing, condition)]
+    if condition not in where.conditions:
+        others.append(condition)
+    return where.model_copy(update={"conditions": others})
+
+
+def holds(where: Filter, condition: Condition) -> bool:
+    """Whether the bar of this condition is chosen."""
+    return condition in where.conditions
+
+
+def label(column: TableColumn) -> str:
+    """A column's name for people; that of the file's columns says so."""
+    return f"{column.title} (file)" if column.name.startswith("source.") else column.title
+
+
+def _same_bar_row(condition: Condition, other: Condition) -> bool:
+    return condition.column == other.column and condition.op in ("is", "between") and condition.op == other.op
+
+
+def too_long_for_a_link(dataset_id: str) -> bool:
+    """Whether the session alone holds the filter."""
+    return _key(dataset_id) in st.session_state
+
+
+def _key(dataset_id: str) -> str:
+    return f"filter-{dataset_id}"
+
+
+OPS: dict[str, tuple[str, ...]] = {
+    "number": (">", ">=", "<", "<=", "between", "is", "is not", "is empty", "is not empty"),
+    "flag": ("is",),
+    "category": ("is", "is not", "contains", "matches", "is empty", "is not empty"),
+    "group": ("is not empty", "is empty", "is"),
+    "text": ("contains", "matches", "is", "is not", "is empty", "is not empty"),
+}
+
+
+def show_search(rows: DatasetTable, where: Filter) -> None:
+    """The search box, which follows the filter wherever that is changed."""
+    dataset_id = rows.dataset["dataset_id"]
+    text_key, regex_key = f"rows-search-{dataset_id}", f"rows-regex-{dataset_id}"
+    if where.search or where.regex:
+        st.session_state[regex_key] = bool(where.regex)
+    st.session_state[text_key] = where.regex or where.search
+
+    def searched() -> None:
+        typed = (st.session_state[text_key] or "").strip()
+        regex = bool(st.session_state.get(regex_key))
+        changed = {"search": "" if regex else typed, "regex": typed if regex else ""}
+        change(dataset_id, where.model_copy(update=changed))
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.text_input(
+            "Search",
+            key=text_key,
+            type="search",
+            live="400ms",
+            placeholder="Search in the text",
+            label_visibility="collapsed",
+            icon=":material/search:",
+            on_change=searched,
+        )
+        st.toggle(
+            "Regex",
+            key=regex_key,
+            on_change=searched,
+            help="An RE2 regular expression, found anywhere in the text; (?i) at its start ignores case",
+        )
+
+
+def show_chips(dataset_id: str, where: Filter) -> None:
+    """Each part of the filter as a button that takes it away."""
+    parts = _parts(where)
+    if not parts:
+        return
+    with st.container(horizontal=True, gap="xsmall", key=f"filter-chips-{dataset_id}"):
+        for place, (text, rest) in enumerate(parts):
+            st.button(
+                plain(text),
+                icon=":material/close:",
+                key=f"filter-chip-{dataset_id}-{place}",
+                on_click=change,
+                args=(dataset_id, rest),
+                help="Take this part of the filter away",
+            )
+        if len(parts) > 1:
+            st.button(
+                "Clear all",
+                type="tertiary",
+                key=f"filter-clear-{dataset_id}",
+                on_click=change,
+                args=(dataset_id, Filter()),
+            )
+    if too_long_for_a_link(dataset_id):
+        st.caption("This selection is too long for a link. Save it as a slice to share it.")
+
+
+def _parts(where: Filter) -> list[tuple[str, Filter]]:
+    """Each part of the filter in words, and the filter without it."""
+    parts = []
+    for field in ("search", "regex", "expression", "row_ids"):
+        empty = None if field == "row_ids" else ""
+        value = getattr(where, field)
+        if value is not None and value != "":
+            parts.append((words(Filter(**{field: value})), where.model_copy(update={field: empty})))
+    for place, condition in enumerate(where.conditions):
+        rest = [other for at, other in enumerate(where.conditions) if at != place]
+        parts.append((words(Filter(conditions=[condition])), where.model_copy(update={"conditions": rest})))
+    return parts
+
+
+def show_adder(rows: DatasetTable, where: Filter) -> None:
+    """Column, operator and value of one more condition."""
+    dataset_id = rows.dataset["dataset_id"]
+    key = f"filter-add-{dataset_id}"
+    with st.popover("Filter", icon=":material/filter_alt:"):
+        names = list(rows.columns)
+        name = st.selectbox(
+            "Column", names, format_func=lambda n: label(rows.columns[n]), key=f"{key}-column"
+        )
+        column = rows.columns[name]
+        op = st.selectbox("Condition", OPS[column.type], key=f"{key}-op-{column.type}")
+        value = _value(rows, column, op, key)
+        if column.means:
+            st.caption(plain(column.means))
+        pressed = st.button("Add", type="primary", key=f"{key}-button", icon=":material/add:")
+    if pressed:
+        condition = Condition(column=name, op=op, value=value)
+        added = where.model_copy(update={"conditions": [*where.conditions, condition]})
+        added.where({each.name: each.type for each in rows.columns.values()})
+        change(dataset_id, added)
+        st.rerun()
+
+
+def _value(rows: DatasetTable, column: TableColumn, op: str, key: str) -> Any:
+    """What the column is compared with, asked for as its type has it."""
+    if op in ("is empty", "is not empty"):
+        return None
+    if column.type == "flag":
+        return st.segmented_control("Value", ["yes", "no"], default="yes", key=f"{key}-flag") != "no"
+    if column.type == "number" and op == "between":
+        low, high = st.columns(2)
+        first = low.number_input("From", value=0.0, format="%g", key=f"{key}-low")
+        return [first, high.number_input("To below", value=1.0, format="%g", key=f"{key}-high")]
+    if column.type in ("number", "group"):
+        number = st.number_input("Value", value=0.0, format="%g", key=f"{key}-number")
+        return int(number) if float(number).is_integer() else number
+    if column.name == SPOKEN and op in ("is", "is not"):
+        spoken: SignalFigure = rows.measured["text"]["figures"][SPOKEN]
+        languages = list(spoken["values"]) if "values" in spoken else []
+        return st.selectbox(
+            "Value", languages, format_func=_spoken, key=f"{key}-language", accept_new_options=True
+        )
+    return st.text_input("Value", key=f"{key}-text")
+
+
+def _spoken(code: str) -> str:
+    return str(readable(SPOKEN, code))

@@ -1,0 +1,350 @@
+"""The tab "Summary": which figures of the data set lie outside their healthy band, what is in the data, and
+what was not measured.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import streamlit as st
+
+from engine.evaluation.verdicts.data_findings import findings
+from pages.data import dataset_queries, measurements
+from pages.data.explore import row_filter
+from pages.data.measurements import KINDS, measurable, of_set, show_measuring
+from pages.shared import meters
+from pages.shared.display import count, share
+from pages.shared.session import act, may
+from store.core.formatting import number, percent, percent_beside, plural
+from store.core.languages import language_name
+from store.core.row_schemas import CategoryFigure, NumberFigure, SignalFigure
+from store.data.filters import Condition, Filter
+from store.data.schemas import Dataset, SignalRow
+from store.data.signals import GROUPS, Signal
+
+# The figures of a data set's card that have a healthy band, and which of them lies outside of it.
+#
+# Pure functions over what was counted at the import and measured since; no row is read. Whether a figure is
+# outside its band is decided in one place, `engine.evaluation.verdicts.data_findings`.
+
+LARGEST, MOST = 0.8, 0.5  # share of the rows that one of two labels, and one of more, may have
+FINDING_STATES = {"serious": "bad", "notable": "warn", "minor": "warn", "look": "warn"}
+
+Measurements = Mapping[str, SignalRow]  # by group of signals
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile. state: "" (no band), good, warn, bad. where: the rows that it speaks of; rows: how many."""
+
+    title: str
+    value: str
+    note: str
+    band: str = ""
+    state: str = ""
+    means: str = ""
+    where: Filter | None = None
+    rows: int | None = None
+
+
+def judged(dataset: Dataset, measured: Measurements) -> list[Tile]:
+    """Every measured signal that has a healthy band: those outside first, the worst at the top."""
+    dataset_findings = findings(dataset, measured, GROUPS)
+    outside = {finding.column: finding for finding in dataset_findings}
+    tiles = []
+    for finding in dataset_findings:
+        signal = _signal(finding.column)
+        tiles.append(
+            Tile(
+                signal.title,
+                _value(signal, _figures(measured, finding.column)),
+                finding.measure
+                if finding.share is None
+                else f"{finding.rows:,} of {_rows_of(finding.measure)}",
+                band(signal),
+                FINDING_STATES[finding.severity],
+                finding.why,
+                Filter.parse(finding.where),
+                _filter_rows(signal, _figures(measured, finding.column)),
+            )
+        )
+    if labels := _labels(dataset):
+        tiles.append(labels)
+    for name in GROUPS:
+        for signal in GROUPS[name].signals if name in measured else ():
+            figures = measured[name]["figures"].get(signal.column)
+            if signal.healthy and figures and figures["n"] and signal.column not in outside:
+                note = f"of {plural(figures['n'], 'row')}"
+                tiles.append(
+                    Tile(signal.title, _value(signal, figures), note, band(signal), "good", signal.means)
+                )
+    return sorted(tiles, key=lambda tile: ["bad", "warn", "good"].index(tile.state))
+
+
+def _rows_of(measure: str) -> str:
+    """ "2,211 rows" of "25% of 2,211 rows", with what follows."""
+    return measure.split(" of ", 1)[1]
+
+
+def _signal(column: str) -> Signal:
+    return next(s for group in GROUPS.values() for s in group.signals if s.column == column)
+
+
+def figure_of(measured: Measurements, group: str, column: str) -> SignalFigure | None:
+    """The figure of a column, where its group was measured and has one."""
+    return measured[group]["figures"].get(column) if group in measured else None
+
+
+def _figures(measured: Measurements, column: str) -> SignalFigure:
+    return next(m["figures"][column] for m in measured.values() if column in m["figures"])
+
+
+def _value(signal: Signal, figure: SignalFigure) -> str:
+    """The share of the rows that it found, or the median."""
+    found_count = found_rows(signal, figure)
+    limit = (signal.healthy or (None, None))[1]
+    if found_count is not None:
+        return percent_beside(found_count / figure["n"], limit)
+    if "median" not in figure or figure["median"] is None:
+        return "–"
+    if signal.unit == "share":
+        return percent_beside(figure["median"], limit)
+    return number(figure["median"], 2)
+
+
+def found_rows(signal: Signal, figure: SignalFigure) -> int | None:
+    """Rows that a signal found (of a group: beyond the first); None for a number judged by its median."""
+    if "flagged" in figure:
+        return figure["flagged"]
+    if "extra" in figure:
+        return figure["extra"]
+    return figure["positive"] if signal.unit == "found" and "positive" in figure else None
+
+
+def _filter_rows(signal: Signal, figure: SignalFigure) -> int | None:
+    """Rows that the filter of a finding shows: of a group all of its rows, the first too."""
+    return figure["rows"] if "rows" in figure else found_rows(signal, figure)
+
+
+def band(signal: Signal) -> str:
+    """The healthy band in words that no one takes for the value: "at most 10% is healthy"."""
+    low, high = signal.healthy or (None, None)
+    if high == 0:
+        return "none is healthy"
+    counted = signal.type in ("flag", "group") or signal.unit in ("found", "share")
+    ends = [None if x is None else percent(x) if counted else f"{x:g}" for x in (low, high)]
+    what = "" if signal.type in ("flag", "group") or signal.unit == "found" else "a median of "
+    if ends[0] is not None and ends[1] is not None:
+        return f"{what}{ends[0]} to {ends[1]} is healthy"
+    return f"{what}{'at least' if ends[1] is None else 'at most'} {ends[0] or ends[1]} is healthy"
+
+
+def _labels(dataset: Dataset) -> Tile | None:
+    """How evenly the rows are spread over the labels."""
+    stats = dataset["stats"]
+    distinct, total = stats.get("label_count") or 0, dataset["row_count"]
+    if distinct < 2 or not stats.get("labels"):
+        return None
+    name, rows = next(iter(stats["labels"].items()))
+    most = LARGEST if distinct == 2 else MOST
+    return Tile(
+        "Largest label",
+        share(rows, total),
+        f"{rows:,} of {plural(total, 'row')}: {name[:60]}",
+        f"at most {most:.0%} is healthy",
+        "warn" if rows / total > most else "good",
+        "Most of what is learned is this one label; accuracy alone will look better than the model is.",
+        Filter(conditions=[Condition(column="label", op="is", value=name)]),
+        rows,
+    )
+
+
+# The tab "Summary": what lies outside its healthy band, what is in the data, what was not measured yet.
+#
+# What is in a data set, as far as it was measured: languages, lengths, tokens, topics, diversity.
+#
+# Pure functions over what was counted at the import and measured since; no row is read.
+
+SHOWN = ("vendi", "top_template")  # of the figures of diversity
+FREQUENT = 4  # values of a category that are named
+A_KIND = 0.1  # share of the rows from which several answers to a prompt are what the data is made of
+Fact = tuple[str, str, str]
+
+
+def contents(dataset: Dataset, measured: Measurements) -> list[Fact]:
+    """What is in the data, as far as it was measured: languages, lengths, tokens, diversity."""
+    facts: list[Fact] = []
+    languages = figure_of(measured, "text", "language")
+    if languages and "values" in languages:
+        facts.append(_top("Languages", languages, language_name))
+    answers = figure_of(measured, "text", "answer_words")
+    if answers and "median" in answers and not dataset["stats"]["label_count"]:  # else it is a label
+        whole = dataset["kind"] == "text"
+        facts += _spread("Words of a row" if whole else "Length of an answer", answers, "word")
+    references = figure_of(measured, "duplicates", "references")
+    if references and "flagged" in references and references["flagged"] > A_KIND * references["n"]:
+        share = percent(references["flagged"] / references["n"])
+        note = "share a prompt with other right answers; splits keep them together"
+        facts.append(("Several references", f"{share} of the rows", note))
+    tokens = figure_of(measured, "tokens", "tokens")
+    if tokens and "mean" in tokens and tokens["mean"] is not None:
+        total = tokens["mean"] * dataset["row_count"]
+        about = "" if tokens["n"] == dataset["row_count"] else "about "
+        median = f"median {tokens['median']:,.0f} of {plural(tokens['n'], 'row')}"
+        note = f"{median}; 5% are over {tokens['p95']:,.0f}"
+        model = measured["tokens"]["options"].get("model", "")
+        facts.append(("Tokens", f"{about}{count(round(total))}", f"{note}; {model}" if model else note))
+    topics = figure_of(measured, "map", "cluster")
+    if topics and "values" in topics:
+        facts.append(_top("Topics", topics))
+    return [*facts, *_diversity(measured)]
+
+
+def _top(title: str, figure: CategoryFigure, name: Callable[[str], str] = str) -> Fact:
+    """The most frequent values of a category with their shares."""
+    named = [(name(value), rows) for value, rows in figure["values"].items() if value]
+    if not named:
+        return title, "not known", f"of {plural(figure['n'], 'row')}"
+    first, rows = named[0]
+    rest = "; ".join(f"{value} {percent(n / figure['n'])}" for value, n in named[1:FREQUENT])
+    note = f"of {plural(figure['n'], 'row')}" + (f"; {rest}" if rest else "")
+    unknown = figure["values"].get("", 0)
+    left = figure["distinct"] - bool(unknown) - FREQUENT
+    more = f"; {left:,} more" if left > 0 else ""
+    more += f"; {percent(unknown / figure['n'])} not known" if unknown else ""
+    return title, f"{first} {percent(rows / figure['n'])}", note + more
+
+
+def _spread(title: str, figure: NumberFigure, noun: str) -> list[Fact]:
+    if figure["median"] is None:
+        return []
+    note = f"median of {plural(figure['n'], 'row')}; 5% are over {figure['p95']:,.0f}"
+    return [(title, plural(round(figure["median"]), noun), note)]
+
+
+def _diversity(measured: Measurements) -> list[Fact]:
+    """How diverse the set is, once the map was drawn; more of it stands beside the map."""
+    set_figures = of_set(measured["map"]["figures"] if "map" in measured else {})
+    facts = []
+    for kind in KINDS:
+        figure = set_figures.get(kind.name)
+        if kind.name in SHOWN and figure and figure["value"] is not None:
+            value = measurements.value_text(kind, figure["value"])
+            rests = f"n = {figure['n']:,} {figure.get('unit', 'rows')}"
+            outside = measurements.judged(kind, figure["value"])[1]
+            facts.append((kind.title, value, f"{(outside or kind.means).rstrip('.')}; {rests}"))
+    return facts
+
+
+FIRST = 8  # tiles that are shown before the fold
+COLORS = {"bad": meters.RED, "warn": meters.AMBER, "good": meters.TEAL}
+STATE_TITLES = {"bad": "serious", "warn": "worth a look", "good": "healthy"}
+NEEDS = {
+    "tokenizer": "Needs a model's tokenizer; best chosen under How the model sees it",
+    "model": "Needs a model and some minutes",
+    "labels": "Needs labels; takes seconds to minutes",
+    "embeddings": "Takes seconds to minutes",
+}
+
+
+def show_card(dataset: Dataset) -> None:
+    """What is wrong first, then what is in it, then what can still be measured."""
+    measured = dataset_queries.signals(dataset["fingerprint"])
+    jobs = dataset_queries.measuring(dataset["dataset_id"])
+    if jobs:
+        show_measuring(dataset["dataset_id"], len(jobs))
+    tiles = judged(dataset, measured)
+    outside = [tile for tile in tiles if tile.state != "good"]
+    inside = [tile for tile in tiles if tile.state == "good"]
+    if outside:
+        whose = "its" if len(outside) == 1 else "their"
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{plural(len(outside), 'figure')} outside {whose} healthy band**", width="content")
+            st.button(
+                "Clean it",
+                type="primary" if any(tile.state == "bad" for tile in outside) else "secondary",
+                icon=":material/cleaning_services:",
+                key=f"card-clean-{dataset['dataset_id']}",
+                on_click=row_filter.open_tab,
+                args=(dataset["dataset_id"], row_filter.CLEAN_TAB),
+            )
+        _tiles(dataset["dataset_id"], outside)
+    elif inside:
+        st.markdown(
+            f":green[:material/check_circle:] All {plural(len(inside), 'figure')} lie in their healthy bands."
+        )
+    if inside:
+        with st.expander(f"{plural(len(inside), 'figure')} inside the healthy band", icon=":material/check:"):
+            st.html(meters.grid(_tile(tile) for tile in inside))
+    if facts := contents(dataset, measured):
+        st.markdown("**What is in it**")
+        st.html(meters.facts(facts))
+    _offer(dataset, measured, {job["config"]["group"] for job in jobs})
+
+
+def wants_cleaning(dataset: Dataset) -> bool:
+    """Whether a figure is bad enough that cleaning is the likelier next step than training."""
+    return any(
+        tile.state == "bad" for tile in judged(dataset, dataset_queries.signals(dataset["fingerprint"]))
+    )
+
+
+def _tiles(dataset_id: str, tiles: list[Tile]) -> None:
+    key = f"card-more-{dataset_id}"
+    whole = st.session_state.get(key, False)
+    drawn = tiles if whole else tiles[:FIRST]
+    with st.grid("auto", min_column_width=230, gap="small") as grid:
+        for place, tile in enumerate(drawn):
+            with grid.cell(), st.container(border=True, height="stretch", gap=None):
+                st.html(meters.STYLE + _tile(tile))
+                if tile.where is not None:
+                    rows = "Show these rows" if tile.rows is None else f"Show {plural(tile.rows, 'row')}"
+                    st.button(
+                        rows,
+                        type="tertiary",
+                        icon=":material/filter_alt:",
+                        key=f"card-{dataset_id}-{place}",
+                        on_click=row_filter.show_in_table,
+                        args=(dataset_id, tile.where),
+                    )
+    if len(tiles) > FIRST:
+        st.toggle(f"Show all {len(tiles)}", key=key)
+
+
+def _tile(tile: Tile) -> str:
+    """Title, value in the colour of its state, what it rests on, its band, and what it means."""
+    color = COLORS[tile.state]
+    dot = f"<span style='color:{color}' title='{STATE_TITLES[tile.state]}'>●</span>"
+    means = f"<div class='tb-note'>{html.escape(tile.means)}</div>" if tile.means else ""
+    return (
+        f"<div><div class='tb-name'>{dot} {html.escape(tile.title)}</div>"
+        f"<div class='tb-value'>{html.escape(tile.value)}"
+        f" <span class='tb-note' style='font-weight:400'>{html.escape(tile.note)}</span></div>"
+        f"<div class='tb-note'>{html.escape(tile.band)}</div>{means}</div>"
+    )
+
+
+def _offer(dataset: Dataset, measured: Measurements, busy: set[str]) -> None:
+    """A button for each group of signals that neither was measured nor is being measured."""
+    left = [
+        group
+        for name, group in measurable(dataset).items()
+        if name not in busy and (name not in measured or measured[name]["outdated"])
+    ]
+    if not left or not may("work"):
+        return
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption("Not measured:", width="content")
+        for group in left:
+            old = group.name in measured
+            pressed = st.button(
+                f"{group.title} again" if old else group.title,
+                icon=":material/straighten:",
+                key=f"profile-{dataset['dataset_id']}-{group.name}",
+                help="Measured by an older version" if old else NEEDS.get(group.needs, "Takes seconds"),
+            )
+            body = {"dataset": dataset["dataset_id"], "group": group.name}
+            if pressed and act("profile", body, f"{group.title} will be measured.") is not None:
+                st.rerun()

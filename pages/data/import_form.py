@@ -1,0 +1,385 @@
+"""Import: where the rows come from, what was recognised in the file, shown for correction, and what is
+asked before a single row is stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, TypedDict, cast
+
+import streamlit as st
+
+from pages.data.datasets import back_to_list
+from pages.data.import_report import RowMapping, draw_mapping, draw_parts, say_columns, say_recognised
+from pages.shared import cached_queries
+from pages.shared.session import client, guarded, is_for_members, owns_machine, plain, show_error
+from pages.shared.text_display import show_row
+from store.core.errors import EngineUnavailable, TunebenchError
+from store.data.cleaning_text import MAY_BE, values_words
+from store.data.config import NAME_LENGTH, ImportConfig, free_name, suggested_name
+from store.data.formats import FORMATS, columns_of
+from store.data.schemas import ColumnUse, Inspection, UndecidedColumn
+
+UPLOAD, PATH, HUB = "Upload a file", "A file on this machine", "Hugging Face hub"
+KINDS = "CSV, TSV, JSON, JSONL, Parquet or plain text, also compressed with gzip; up to 2 GB."
+
+
+class ImportSource(TypedDict, total=False):
+    """Where the rows come from (`store.data.config.Source`): an upload or several, a path or a
+    hub id."""
+
+    upload: str
+    uploads: list[str]
+    path: str
+    hub_id: str
+    hub_split: str
+    hub_config: str
+
+
+def draw_source() -> ImportSource | None:
+    """The source as `ImportConfig` has it, or None until there is one."""
+    kinds = (UPLOAD, PATH, HUB) if owns_machine() else (UPLOAD, HUB)
+    kind = st.segmented_control(
+        "Where are the rows?", kinds, default=UPLOAD, required=True, key="import-kind"
+    )
+    if kind == PATH:
+        path = st.text_input(
+            "Path of a file or folder", key="import-path", placeholder="/home/me/rows.csv", help=KINDS
+        )
+        return {"path": path.strip()} if path and path.strip() else None
+    if kind == HUB:
+        return _hub()
+    return _upload()
+
+
+def _upload() -> ImportSource | None:
+    files = st.file_uploader("Files", key="import-file", help=KINDS, accept_multiple_files=True)
+    larger = f" A larger file need not be copied: choose “{PATH}”." if owns_machine() else ""
+    st.caption(f"Several files, such as train.csv and test.csv, are one data set.{larger}")
+    sent: dict[str, str] = st.session_state.setdefault("import-sent", {})
+    for file in files:
+        if file.file_id not in sent:
+            with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
+                sent[file.file_id] = client().upload(file.name, file)
+    uploads = [sent[file.file_id] for file in files if file.file_id in sent]
+    if not files or len(uploads) < len(files):
+        return None
+    return {"upload": uploads[0]} if len(uploads) == 1 else {"uploads": uploads}
+
+
+def _hub() -> ImportSource | None:
+    left, middle, right = st.columns([2, 1, 1])
+    hub_id = left.text_input(
+        "Data set id",
+        key="import-hub",
+        placeholder="owner/name",
+        help="Needs a network that reaches the hub.",
+    )
+    config = middle.text_input("Configuration", key="import-hub-config", placeholder="default")
+    split = right.text_input(
+        "Split", key="import-hub-split", value="all", help="One of its splits, such as train, or all of them."
+    )
+    if not hub_id or not hub_id.strip():
+        return None
+    source: ImportSource = {"hub_id": hub_id.strip(), "hub_split": (split or "all").strip()}
+    if config and config.strip():
+        source["hub_config"] = config.strip()
+    return source
+
+
+OUT = "Leave it out"
+NOTHING = "—"  # of a role without a column
+
+
+def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
+    """The columns that are left out on purpose; None until each question has its answer. A use that is chosen
+    goes into the fields of format and columns above, and the question is gone."""
+    undecided = recognised["undecided"]
+    asked = [column["name"] for column in undecided]
+    if undecided:
+        which = "this column" if len(undecided) == 1 else "these columns"
+        st.warning(
+            f"**Nothing would be used of {which}.** Say what each is: it may change what is taught.",
+            icon=":material/help:",
+        )
+    answered = [_ask(column, scope) for column in undecided]
+    others = [name for name in recognised["ignored"] if name not in asked]
+    more: list[str] = []
+    if others:  # of which rows further on may show something else than the first
+        with st.expander("Ignored columns", icon=":material/visibility_off:"):
+            more = st.multiselect("Left out on purpose", others, key=f"import-left-out {scope}")
+    return [*asked, *more] if all(answered) else None
+
+
+def _ask(column: UndecidedColumn, scope: str) -> bool:
+    """Whether the column is to be left out."""
+    key = f"import-unused {column['name']} {scope}"
+    uses = {_use_words(column["name"], use): use for use in column["uses"]}
+    chosen = st.selectbox(
+        f"What is “{plain(column['name'])}” ({plain(values_words(column))})? It {MAY_BE[column['may_be']]}",
+        [*uses, OUT],
+        index=None,
+        placeholder="Choose what it is",
+        key=key,
+        on_change=partial(_take_use, key, uses, scope),
+        help="To use it in another way, choose format and columns above. If it marks rows that should not be"
+        " taught, take those out of the file.",
+    )
+    return chosen == OUT
+
+
+def _use_words(name: str, use: ColumnUse) -> str:
+    role = next((role for role, column in use["columns"].items() if column == name), "")
+    return f"Use it as {role.replace('_', ' ')}: {FORMATS[use['format']].title}"
+
+
+def _take_use(key: str, uses: dict[str, ColumnUse], scope: str) -> None:
+    """Put the chosen use into the fields of the form, before they are drawn."""
+    use = uses.get(cast(str, st.session_state.get(key) or ""))
+    if use is None:
+        return
+    form = FORMATS[use["format"]]
+    st.session_state[f"import-format {scope}"] = form.name
+    for role in form.roles:
+        field = f"import-{form.name}-{role} {scope}"
+        if role in form.several:
+            st.session_state[field] = columns_of(use["columns"], role)
+        elif not (form.name == "text_label" and role == "instruction"):
+            st.session_state[field] = use["columns"].get(role, NOTHING)
+    del st.session_state[key]
+
+
+def draw_files(source: ImportSource, scope: str, left: list[str]) -> list[str]:
+    """The files that hold no rows: of those uploaded, or of a folder by name."""
+    return st.multiselect(
+        "Files that hold no rows",
+        list(dict.fromkeys([*source.get("uploads", []), *left])),
+        default=left,
+        accept_new_options="path" in source,
+        placeholder="Choose the files to leave out",
+        key=f"import-files {scope}",
+    )
+
+
+# Import: what was recognised in the file, shown for correction, before a single row is stored.
+#
+# The engine's `inspect` reads the first rows. What the user changes (format, columns, header, encoding) is
+# asked again, so that the conversations shown are those that the import will write.
+
+RECOGNISED = "as recognised"
+ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
+HEADER = {RECOGNISED: None, "names the columns": True, "is a row": False}
+
+
+class FileReading(TypedDict, total=False):
+    """How a file is read, where not as recognised (`store.data.config.ImportConfig`)."""
+
+    encoding: str
+    has_header: bool
+    ignore_files: list[str]  # among several, that hold no rows
+
+
+class InspectQuestion(FileReading, RowMapping, total=False):
+    """What `inspect` is asked: a source, and how its rows are to be read."""
+
+    source: ImportSource
+    part_column: str
+
+
+class PartShares(TypedDict):
+    """The fields of an import that say its name and its parts."""
+
+    name: str
+    part_column: str  # empty for none
+    parts: dict[str, str]  # value of that column -> part
+    validation_size: float
+    test_size: float
+    split_seed: int
+
+
+def show_import() -> None:
+    """The whole import, from the source to the button."""
+    st.title("Which rows should a model learn from?", anchor=False)
+    back_to_list()
+    if not is_for_members("import rows here"):
+        return
+    source = draw_source()
+    if source is None:
+        return
+    with guarded():
+        _correct(source)
+
+
+def _correct(source: ImportSource) -> None:
+    scope = json.dumps(source, sort_keys=True)
+    reading: FileReading = st.session_state.get(f"import-reading {scope}", {})
+    try:
+        recognised = _inspect({"source": source, **reading})
+    except EngineUnavailable:
+        raise
+    except TunebenchError as error:
+        show_error(error)
+        if "ignore_files" in reading or error.field == "ignore_files":
+            files = draw_files(source, scope, reading.get("ignore_files", []))
+            _read_as(scope, reading, _without_files(reading, files))
+        if "encoding" in reading or error.field == "encoding":
+            _read_as(scope, reading, _draw_encoding(scope, reading))
+        return
+    say_recognised(recognised)
+    use = st.container()  # above the form, so that on a phone it stands before the button too
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        reading = _draw_reading(recognised, scope)
+        wishes = draw_mapping(recognised, scope)
+        corrected = _as_corrected({"source": source, **reading, **wishes}, recognised) if wishes else None
+        left_out = draw_questions(corrected, scope) if corrected else None
+        if left_out:
+            wishes["ignore"] = left_out
+        refused = st.container()
+        document = _draw_name_and_split({"source": source, **reading}, recognised, scope)
+        pressed = st.button(
+            "Import",
+            type="primary",
+            icon=":material/download:",
+            key="import-button",
+            disabled=left_out is None,
+        )
+    if corrected:
+        with use:
+            _say_use(corrected, wishes["format"], document["part_column"])
+    with right:
+        _show_rows(recognised, corrected)
+    if pressed:
+        with refused:
+            _start({**document, "source": source, **reading, **wishes})
+
+
+def _as_corrected(body: InspectQuestion, recognised: Inspection) -> Inspection | None:
+    """How the rows are read with what the user chose; `recognised` where nothing was changed, None where they
+    can't be read so."""
+    same = body["format"] == recognised["format"] and body["columns"] == recognised["mapping"]
+    if same and not body.keys() & {"answers", "values", "instruction"}:
+        return recognised
+    with guarded():
+        return _inspect(body)
+    return None
+
+
+def _inspect(body: InspectQuestion) -> Inspection:
+    with st.spinner("Looking at the first rows …"):
+        return cached_queries.inspection(json.dumps(body, sort_keys=True))
+
+
+def _draw_reading(recognised: Inspection, scope: str) -> FileReading:
+    """How the file is read; a change is asked again at the next run."""
+    reading: FileReading = st.session_state.get(f"import-reading {scope}", {})
+    if recognised["reader"] in ("parquet", "hub"):
+        return reading
+    left, right = st.columns(2)
+    with left:
+        chosen_reading = _draw_encoding(scope, reading)
+    if recognised["reader"] in ("csv", "tsv"):
+        start = list(HEADER.values()).index(reading.get("has_header"))
+        first = right.selectbox("The first line", list(HEADER), index=start, key=f"import-header {scope}")
+        chosen_reading.pop("has_header", None)
+        if (has_header := HEADER[first]) is not None:
+            chosen_reading["has_header"] = has_header
+    _read_as(scope, reading, chosen_reading)
+    return chosen_reading
+
+
+def _without_files(reading: FileReading, files: list[str]) -> FileReading:
+    rest: FileReading = {**reading}
+    rest.pop("ignore_files", None)
+    return {**rest, "ignore_files": files} if files else rest
+
+
+def _draw_encoding(scope: str, reading: FileReading) -> FileReading:
+    """What `reading` becomes by the chosen encoding; also where the present one can't read the file."""
+    options = (RECOGNISED, *ENCODINGS)
+    start = options.index(reading.get("encoding", RECOGNISED))
+    encoding = st.selectbox("Encoding", options, index=start, key=f"import-encoding {scope}")
+    rest: FileReading = {**reading}
+    rest.pop("encoding", None)
+    return rest if encoding == RECOGNISED else {**rest, "encoding": encoding}
+
+
+def _read_as(scope: str, reading: FileReading, chosen_reading: FileReading) -> None:
+    """Begin again where something else was chosen."""
+    if chosen_reading != reading:
+        st.session_state[f"import-reading {scope}"] = chosen_reading
+        st.rerun()
+
+
+def _draw_name_and_split(body: InspectQuestion, recognised: Inspection, scope: str) -> PartShares:
+    suggested = free_name(suggested_name(body["source"]), {row["name"] for row in cached_queries.datasets()})
+    name = st.text_input("Name", value=suggested, max_chars=NAME_LENGTH, key=f"import-name {scope}")
+    with st.expander(
+        "Split into training, validation and test",
+        icon=":material/call_split:",
+        expanded=bool(recognised["part_column"]),
+    ):
+        column, parts = draw_parts(
+            recognised, scope, lambda column: _inspect({**body, "part_column": column})
+        )
+        validation, test, seed = _draw_shares(set(parts.values()), scope)
+    return {
+        "name": name,
+        "part_column": column,
+        "parts": parts,
+        "validation_size": validation / 100,
+        "test_size": test / 100,
+        "split_seed": seed,
+    }
+
+
+def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
+    """Validation and test in per cent, and the seed; what is not asked, as the file gives those parts, stays
+    at its default."""
+    validation, test, seed = 10, 10, 0
+    if {"validation", "test"} <= given:
+        return validation, test, seed
+    if not given:
+        st.caption("Rows with equal text stay on one side. It can be changed later.")
+    with st.container(horizontal=True):
+        if "validation" not in given:
+            validation = st.number_input("Validation %", 0, 50, 10, key=f"import-validation {scope}")
+        if "test" not in given:
+            test = st.number_input("Test %", 0, 50, 10, key=f"import-test {scope}")
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key=f"import-seed {scope}")
+    return validation, test, int(seed)
+
+
+def _say_use(corrected: Inspection, chosen: str, part_column: str) -> None:
+    """Which columns are used as what, and which are ignored."""
+    columns = corrected["mapping"] | ({"part": part_column} if part_column else {})
+    left = [*corrected["ignored"], *[name for name in [corrected["part_column"]] if name]]
+    ignored = [name for name in left if name != part_column]
+    say_columns(chosen, columns, corrected["answers"], corrected["values"], ignored)
+
+
+def _show_rows(recognised: Inspection, corrected: Inspection | None) -> None:
+    """The first rows as they stand in the file and as the model gets them."""
+    st.markdown("**The first rows of the file**")
+    st.dataframe(recognised["rows"], height=230, hide_index=True, alt="The first rows of the file")
+    st.markdown("**How they will be read**")
+    if not corrected or not corrected["canonical"]:
+        wrong = "No row can be read in this way; choose other columns."
+        st.caption(wrong if recognised["format"] or corrected else "Choose a format first.")
+        return
+    for row in corrected["canonical"][:3]:
+        with st.container(border=True):
+            show_row(row, 600)
+
+
+def _start(document: Mapping[str, Any]) -> None:
+    try:
+        config = ImportConfig.parse(document)
+        answer = client().command("import_dataset", config.model_dump(exclude_none=True))
+    except TunebenchError as error:
+        show_error(error)
+        return
+    st.cache_data.clear()
+    st.switch_page("pages/data/data.py", query_params={"job": answer["job_id"]})

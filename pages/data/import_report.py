@@ -1,0 +1,330 @@
+"""What was recognised in a file: its kind and format, which columns are used as what; and an import under
+way, with its account when it is done: every row of the file is read, or skipped with its reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TypedDict, cast, get_args
+
+import streamlit as st
+
+from pages.data.datasets import back_to_list, repeats_words, show_skipped
+from pages.shared import cached_queries, display, meters
+from pages.shared.job_progress import show_bad_end, show_live
+from pages.shared.session import plain
+from store.core.formatting import plural
+from store.core.job_kinds import ALIVE
+from store.core.row_schemas import ImportResult, RowsResult
+from store.core.schemas import Job
+from store.data.cleaning_text import BY, ROLES, ignored_words, left_out_words, used_words
+from store.data.formats import FORMATS, LEAVE_OUT, AnswerBy, Format, columns_of, is_meant, roles_for
+from store.data.schemas import FileProblem, Inspection
+
+# What was recognised in a file, in words: its kind and format, which columns are used as what, which are
+# ignored, and what is odd about the first rows. A tick stands only where nothing was guessed.
+#
+# The column of a file that says which part each row is in, value by value, on the import form.
+#
+# The format of a file's rows and the columns that play its roles, to be corrected before the import.
+
+READERS = {
+    "csv": "CSV",
+    "tsv": "TSV",
+    "json": "JSON",
+    "jsonl": "JSON lines",
+    "parquet": "Parquet",
+    "text": "plain text",
+    "hub": "Hugging Face hub",
+}
+PROBLEMS = 6  # kinds of them that are shown
+
+
+class RowMapping(TypedDict, total=False):
+    """What the rows of a file are read as (`store.data.config.ImportConfig`); what was
+    recognised need not be said."""
+
+    format: str
+    columns: dict[str, str]  # role -> column
+    answers: str  # how answers name their choices
+    values: dict[str, str]  # value of the deciding column -> what it means
+    instruction: str
+    ignore: list[str]  # columns left out on purpose
+
+
+def say_recognised(recognised: Inspection) -> None:
+    """Draw the answer of `inspect`, rows aside."""
+    about = _file_words(recognised)
+    if not recognised["format"]:
+        st.warning(
+            f"**No format was recognised** ({plain(about)}). Choose one below, and the columns it needs.",
+            icon=":material/help:",
+        )
+    else:
+        title = plain(FORMATS[recognised["format"]].title)
+        if recognised["guessed"]:
+            st.markdown(f":orange[:material/help:] Guessed to be **{title}** ({plain(about)})")
+        else:
+            st.markdown(f":green[:material/check_circle:] Recognised as **{title}** ({plain(about)})")
+    _say_problems(recognised["problems"])
+
+
+def say_columns(
+    format: str,
+    columns: dict[str, str],
+    answers: str | None,
+    values: dict[str, str],
+    ignored: list[str],
+    ignored_count: int | None = None,
+    left_out: dict[str, int] | None = None,
+) -> None:
+    """Which columns are used as what, which are left out on purpose, and which are ignored."""
+    st.markdown(f":material/input: **Used:** {plain(used_words(format, columns, answers, values))}")
+    if left_out:
+        st.markdown(f":material/block: **Left out on purpose:** {plain(left_out_words(left_out))}")
+    mark = ":orange[:material/visibility_off:]" if ignored else ":material/visibility:"
+    st.markdown(f"{mark} **Ignored:** {plain(ignored_words(ignored, ignored_count))}")
+
+
+def _file_words(recognised: Inspection) -> str:
+    parts = [READERS.get(recognised["reader"], recognised["reader"]), display.size(recognised["bytes"])]
+    parts += ["gzip"] if recognised["compressed"] else []
+    text = recognised["encoding"] and recognised["reader"] not in ("parquet", "hub")
+    parts += [recognised["encoding"]] if text else []
+    own = [column for column in recognised["columns"] if "." not in column["name"]]
+    parts += [plural(len(own), "column")]
+    if recognised["reader"] in ("csv", "tsv"):
+        parts.append("first line names them" if recognised["has_header"] else "no header line")
+    return ", ".join(parts)
+
+
+def _say_problems(problems: list[FileProblem]) -> None:
+    """Each kind of problem once, with the rows that have it and the first line: all that is odd in one box,
+    so that the form stays in sight, and under it what only says how the file is read."""
+    counts = Counter(problem["reason"] for problem in problems)
+    first = {problem["reason"]: problem["line"] for problem in reversed(problems)}
+    notices = {problem["reason"] for problem in problems if problem.get("notice")}
+    odd: list[str] = []
+    meant: list[str] = []
+    for reason, count in list(counts.items())[:PROBLEMS]:
+        line = first[reason]
+        where = ""
+        if line:
+            where = f"Line {line:,}: " if count == 1 else f"{count:,} of the first rows, from line {line:,}: "
+        (meant if reason in notices or is_meant(reason) else odd).append(plain(where + reason))
+    if odd:
+        st.warning("  \n".join(odd), icon=":material/warning:")
+    for sentence in meant:
+        st.caption(f":material/info: {sentence}")
+    if len(counts) > PROBLEMS:
+        st.caption(f"{PROBLEMS} of {len(counts)} kinds of problems in the first rows are shown.")
+
+
+MOST = 30  # values of a column that is the split
+NONE = "none: split by share"
+PARTS = {
+    "train": "Training",
+    "validation": "Validation",
+    "test": "Test",
+    LEAVE_OUT: "Leave out",
+}
+
+
+def draw_parts(
+    recognised: Inspection, scope: str, look: Callable[[str], Inspection]
+) -> tuple[str, dict[str, str]]:
+    """The column ("" for none) and value -> part. `look` inspects the source with another such column."""
+    columns = [NONE, *(column["name"] for column in recognised["columns"])]
+    own = recognised["part_column"]
+    column = st.selectbox(
+        "Column that says the part",
+        columns,
+        index=columns.index(own) if own in columns else 0,
+        key=f"import-part-column {scope}",
+        help="Such as split, with the values train, val and test.",
+    )
+    if column == NONE:
+        return "", {}
+    if column != own:
+        recognised = look(column)
+    parts: dict[str, str] = {}
+    options = list(PARTS)
+    if len(recognised["part_values"]) > MOST:
+        st.warning("The column has too many values to be a split.", icon=":material/warning:")
+        return "", {}
+    for value, rows in recognised["part_values"].items():
+        part = recognised["parts"].get(value, LEAVE_OUT)
+        parts[value] = st.selectbox(
+            f"{plain(value)} ({plural(rows, 'row')} looked at)",
+            options,
+            index=options.index(part),
+            format_func=PARTS.__getitem__,
+            key=f"import-part {value} {scope}",
+        )
+    missing = [PARTS[part].lower() for part in ("validation", "test") if part not in parts.values()]
+    taken = f" Those for {' and '.join(missing)} are taken from training: the file has none."
+    st.caption(f"Rows stay in the part that the file gives them.{taken if missing else ''}")
+    return column, parts
+
+
+NOTHING = "—"
+WORDS = ROLES | {"better": "verdict: which answer is better", "system": "system prompt"}
+MEANINGS = {
+    "first": "the first answer is better",
+    "second": "the second answer is better",
+    "tie": "neither is better",
+    "good": "a good answer",
+    "bad": "a bad answer",
+}
+
+
+def draw_mapping(recognised: Inspection, scope: str) -> RowMapping:
+    """format and columns, and where the format has them answers, values and instruction, as `ImportConfig`
+    has them; nothing until a format is recognised or chosen."""
+    names = list(FORMATS)
+    own = recognised["format"]
+    chosen: str | None = st.selectbox(
+        "Format",
+        names,
+        index=names.index(own) if own in names else None,
+        format_func=lambda name: FORMATS[name].title,
+        placeholder="Choose what a row is",
+        key=f"import-format {scope}",
+    )
+    if chosen is None:
+        return {}
+    form = FORMATS[chosen]
+    st.caption(form.help)
+    same = chosen == own
+    guess = recognised["mappings"].get(chosen) or (recognised["mapping"] if same else {})
+    wishes: RowMapping = {"format": chosen, "columns": _draw_columns(form, recognised, guess, scope)}
+    if chosen == "multiple_choice":
+        wishes |= _draw_answers(recognised["answers"] if same else None, scope)
+    if form.meanings and same:
+        wishes |= _draw_meanings(form, recognised["values"], scope)
+    if chosen == "text_label":
+        instruction = st.text_input(
+            "Instruction before each text",
+            key=f"import-instruction {scope}",
+            placeholder="Which category does this message belong to?",
+            help="Says what is asked for; the model learns to answer with the label.",
+        )
+        if instruction and instruction.strip():
+            wishes["instruction"] = instruction.strip()
+    return wishes
+
+
+def _draw_columns(form: Format, recognised: Inspection, guess: dict[str, str], scope: str) -> dict[str, str]:
+    columns = [column["name"] for column in recognised["columns"]]
+    mapping: dict[str, str] = {}
+    typed = ("instruction",) if form.name == "text_label" else ()  # a sentence, not a column
+    for role in (role for role in form.roles if role not in typed):
+        key = f"import-{form.name}-{role} {scope}"
+        if role in form.several:
+            several = st.multiselect(
+                f"Columns of the {WORDS.get(role, role)}", columns, default=columns_of(guess, role), key=key
+            )
+            mapping |= roles_for(role, several)
+            continue
+        options = columns if role in form.required else [NOTHING, *columns]
+        wanted = guess.get(role, NOTHING if guess else role)
+        index = options.index(wanted) if wanted in options else 0
+        column = st.selectbox(f"Column of the {WORDS.get(role, role)}", options, index=index, key=key)
+        if column and column != NOTHING:
+            mapping[role] = column
+    return mapping
+
+
+def _draw_answers(own: str | None, scope: str) -> RowMapping:
+    """How the answer names its choice; only what differs from what was recognised is said."""
+    options = list(get_args(AnswerBy))
+    by = st.selectbox(
+        "The right choice is given by",
+        options,
+        index=options.index(own) if own else None,
+        format_func=BY.__getitem__,
+        placeholder="as recognised",
+        key=f"import-answers {scope}",
+    )
+    return {"answers": by} if by and by != own else {}
+
+
+def _draw_meanings(form: Format, own: dict[str, str], scope: str) -> RowMapping:
+    """What each value means; only what differs from what was recognised is said."""
+    options = list(form.meanings)
+    given: dict[str, str] = {}
+    for value, meaning in own.items():
+        chosen = st.selectbox(
+            f"“{plain(value)}” means",
+            options,
+            index=options.index(meaning),
+            format_func=MEANINGS.__getitem__,
+            key=f"import-meaning {value} {scope}",
+        )
+        if chosen != meaning:
+            given[value] = chosen
+    return {"values": {**own, **given}} if given else {}
+
+
+def show_import_job(job_id: str) -> None:
+    """The job's progress while it lives, then its result with the next step."""
+    job = cached_queries.job(job_id)
+    name = plain(_name(job))
+    st.title(f"Importing {name}" if job["status"] in ALIVE else name, anchor=False)
+    back_to_list()
+    if job["status"] in ALIVE:
+        show_live(job_id, "import")
+    elif job["status"] == "finished":
+        show_account(job)
+    else:
+        show_bad_end(job, "import")
+        _import_again()
+
+
+def show_account(job: Job) -> None:
+    """Rows read, skipped and repeated, with the data set's page and a first run one click away."""
+    result = cast(ImportResult, job["result"])  # of a finished job of this kind
+    st.success("The rows are in the store.", icon=":material/check_circle:")
+    st.html(meters.facts(account(result)))
+    stats = result["stats"]
+    say_columns(
+        result["format"],
+        result["columns"],
+        stats.get("answers"),
+        stats.get("values", {}),
+        stats.get("ignored", []),
+        stats.get("ignored_count"),
+        stats.get("left_out"),
+    )
+    dataset = next((row for row in cached_queries.datasets() if row["name"] == _name(job)), None)
+    if dataset:
+        with st.container(horizontal=True):
+            if st.button("See what is in it", type="primary", icon=":material/troubleshoot:"):
+                st.switch_page("pages/data/data.py", query_params={"dataset": dataset["dataset_id"]})
+            if st.button("Fine-tune on this", icon=":material/rocket_launch:"):
+                st.switch_page("pages/training/launch.py", query_params={"dataset": dataset["dataset_id"]})
+        if result["skipped_count"]:
+            show_skipped(dataset)
+
+
+def account(result: RowsResult) -> list[tuple[str, str, str]]:
+    """The counts of an import or a data set as figures."""
+    read, skipped = result["row_count"], result["skipped_count"]
+    counts = [
+        ("Rows read", f"{read:,}", f"of {read + skipped:,} in the file"),
+        ("Rows skipped", f"{skipped:,}", "each with its reason" if skipped else "none"),
+        ("Repeated rows", f"{result['duplicate_count']:,}", repeats_words(result)),
+    ]
+    parts = result["stats"].get("parts", {})
+    given = [(title, parts[part]) for part, title in PARTS.items() if part in parts]
+    return [*counts, *((title, f"{rows:,}", "as the file says") for title, rows in given)]
+
+
+def _import_again() -> None:
+    if st.button("Import again", type="primary", icon=":material/upload_file:"):
+        st.switch_page("pages/data/data.py", query_params={"view": "import"})
+
+
+def _name(job: Job) -> str:
+    return str(job["config"].get("name") or job["title"])

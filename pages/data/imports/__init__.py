@@ -1,1 +1,0 @@
-"""Importing a data set from a file or a hub."""

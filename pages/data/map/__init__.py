@@ -1,1 +1,0 @@
-"""The map of a data set, and what is drawn from the vectors of its rows."""

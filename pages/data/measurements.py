@@ -1,0 +1,241 @@
+"""What is measured of a data set: which groups can be, what is being measured now, and the figures of
+diversity with their meaning and bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import streamlit as st
+
+from pages.data import dataset_queries
+from pages.shared import cached_queries
+from pages.shared.job_progress import progress_block
+from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
+from store.core.formatting import number, percent, percent_beside, plural
+from store.core.job_kinds import ALIVE
+from store.core.row_schemas import GroupFigure, SetFigure, SignalFigure
+from store.core.schemas import Job
+from store.data.schemas import Dataset
+from store.data.signals import GROUPS, SIGNALS, SignalGroup
+
+
+def measurable(dataset: Dataset) -> dict[str, SignalGroup]:
+    """The groups that say something of such rows: labels need labels, and difficulty needs answers."""
+    without = set() if (dataset["stats"].get("label_count") or 0) > 1 else {"labels"}
+    if dataset["kind"] == "text":
+        without.add("model")
+    return {name: group for name, group in GROUPS.items() if group.needs not in without}
+
+
+@live("1s")
+def show_measuring(dataset_id: str, count: int, group: str = "") -> None:
+    """What is being measured, of all groups or of one; the page is drawn anew when it is not `count` jobs."""
+    with guarded():
+        watch_engine()
+        jobs = _jobs(dataset_id, group)
+        if len(jobs) != count:
+            st.cache_data.clear()
+            redraw()
+        for job in jobs:
+            title = GROUPS[job["config"]["group"]].title
+            st.markdown(f":material/straighten: Being measured: **{plain(title)}**")
+            st.html(progress_block(job))
+            key = f"measure-cancel-{job['job_id']}"
+            if may("work") and st.button("Cancel", icon=":material/stop_circle:", type="tertiary", key=key):
+                act("cancel", {"job": job["job_id"]}, "It is being cancelled.")
+
+
+def show_missing(dataset: Dataset, group: str, button: str, why: str) -> None:
+    """`why` says what the panel would show and what measuring takes."""
+    dataset_id = dataset["dataset_id"]
+    if jobs := _jobs(dataset_id, group):
+        show_measuring(dataset_id, len(jobs), group)
+        return
+    _last_failure(dataset_id, group)
+    st.markdown(plain(why))
+    key = f"measure-{group}-{dataset_id}"
+    pressed = may("work") and st.button(button, type="primary", icon=":material/speed:", key=key)
+    if pressed:
+        answer = act("profile", {"dataset": dataset_id, "group": group})
+        if answer is not None:
+            st.session_state[_key(dataset_id, group)] = answer["job_id"]
+            st.rerun()
+
+
+def _jobs(dataset_id: str, group: str) -> list[Job]:
+    """The jobs that measure the group, or any where it is "", now or wait to."""
+    jobs = dataset_queries.measuring(dataset_id)
+    return [job for job in jobs if group in ("", job["config"]["group"])]
+
+
+def _last_failure(dataset_id: str, group: str) -> None:
+    job_id = st.session_state.get(_key(dataset_id, group))
+    if job_id is None:
+        return
+    job = cached_queries.job(job_id)
+    error = job["error"]
+    if job["status"] == "failed":
+        fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
+        st.error(f"{plain((error and error['message']) or 'It failed.')}{fix}", icon=":material/error:")
+    elif job["status"] not in ALIVE and job["status"] != "finished":
+        st.info(f"The measuring was {job['status']}.", icon=":material/info:")
+
+
+def _key(dataset_id: str, group: str) -> str:
+    return f"measured-{group}-{dataset_id}"
+
+
+# The figures of how diverse a data set is: what each is called, what it means, its band, and the halves.
+#
+# Pure functions. Most of these numbers have no right value: they compare two versions of a set, or two sets
+# of a kind. The names that papers use stand in the explanations.
+
+HALVES = {"half_loss_topics": "topics", "half_loss_pairs": "word pairs", "half_loss": "coverage"}
+
+
+@dataclass(frozen=True)
+class DiversityKind:
+    """scale: 100 shows a share in per cent. healthy: [low, high), None for no bound."""
+
+    name: str
+    title: str
+    means: str
+    scale: int = 1
+    places: int = 2
+    healthy: tuple[float | None, float | None] | None = None
+    below: str = ""
+    above: str = ""
+
+
+KINDS = (
+    DiversityKind(
+        "vendi",
+        "Variety",
+        "As varied as so many rows that have nothing in common (Vendi score)",
+        places=1,
+    ),
+    DiversityKind(
+        "cluster_entropy", "Balance of topics", "1 where all topics are equally frequent (entropy)"
+    ),
+    DiversityKind(
+        "top_template",
+        "Most frequent beginning",
+        "Share of the rows that begin with the same words",
+        scale=100,
+        places=0,
+        healthy=(None, 0.1),
+        above="The model learns the template rather than the task.",
+    ),
+    DiversityKind(
+        "compression",
+        "Compressed size",
+        "What is left of the text's size when it is compressed (gzip)",
+        scale=100,
+        places=0,
+        healthy=(0.3, 0.5),
+        below="The text repeats itself.",
+        above="The text is unlike prose: codes, numbers, or many languages.",
+    ),
+    DiversityKind(
+        "distinct_1", "Different words", "Share of the words that are different (distinct-1)", 100, 1
+    ),
+    DiversityKind(
+        "distinct_2", "Different word pairs", "Share of the pairs that are different (distinct-2)", 100, 1
+    ),
+    DiversityKind(
+        "self_bleu",
+        "Likeness of the rows",
+        "How well a row is predicted by the others, 0 to 1; lower is more diverse (Self-BLEU)",
+    ),
+)
+
+
+def of_set(measured: Mapping[str, SignalFigure]) -> dict[str, SetFigure]:
+    """The figures of the set as a whole, by name."""
+    return {name.removeprefix("set."): figure for name, figure in measured.items() if "value" in figure}
+
+
+def judged(kind: DiversityKind, value: float) -> tuple[str, str]:
+    """("good" | "warn" | "" where there is no band, what it means)."""
+    if kind.healthy is None:
+        return "", ""
+    low, high = kind.healthy
+    if low is not None and value < low:
+        return "warn", kind.below
+    if high is not None and value > high:
+        return "warn", kind.above
+    return "good", ""
+
+
+def value_text(kind: DiversityKind, value: float) -> str:
+    """The value in its unit, with as many digits as tell it from the bound that it is beyond."""
+    text = number(kind.scale * value, kind.places) + ("%" if kind.scale == 100 else "")
+    for bound in kind.healthy or ():
+        if bound is not None and text == f"{kind.scale * bound:g}%":
+            return percent_beside(value, bound)
+    return text
+
+
+def band(kind: DiversityKind) -> str:
+    """The healthy band in words, or ""."""
+    if kind.healthy is None:
+        return ""
+    unit = "%" if kind.scale == 100 else ""
+    low, high = (None if side is None else f"{kind.scale * side:g}{unit}" for side in kind.healthy)
+    return f"{f'{low} to {high}' if low else f'At most {high}'} is healthy"
+
+
+def half_sentence(set_figures: Mapping[str, SetFigure], duplicates: GroupFigure | None) -> str:
+    """What a random half of the rows keeps, with the range over the halves, and whether more rows would add
+    anything; "" where unknown. `duplicates`: figures of `near_group`, where they were measured.
+
+    Coverage compares with the distance to the nearest row. Of a repeated row that is its repetition, at no
+    distance, so that a half seems to lose everything: it is left out, and repetition is said instead.
+    """
+    repeated = _repeated(duplicates)
+    trusted = duplicates is not None and not repeated
+    names = {name: title for name, title in HALVES.items() if trusted or name != "half_loss"}
+    half_figures = {
+        name: set_figures[name]
+        for name in names
+        if name in set_figures and set_figures[name]["value"] is not None
+    }
+    if not half_figures:
+        return repeated
+    parts = []
+    for name, figure in half_figures.items():
+        losses = (figure["high"], figure["low"])
+        low, high = (round(100 * (1 - loss)) for loss in losses if loss is not None)
+        kept = f"{low}%" if low == high else f"{low} to {high}%"
+        parts.append(f"**{kept}** of the {names[name]}")
+    listed = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+    rows = " or ".join(
+        f"{n:,}" for n in sorted({figure["n"] for figure in half_figures.values()}, reverse=True)
+    )
+    halves = f"{next(iter(half_figures.values()))['repeats']} random halves of {rows} rows"
+    sentence = f"A random half of the rows keeps {listed} ({halves})."
+    return f"{sentence} {repeated or _advice(half_figures.get('half_loss'))}".strip()
+
+
+def _repeated(duplicates: GroupFigure | None) -> str:
+    """How many rows nearly repeat an earlier one, in the words of the summary, where that is too many."""
+    most = (SIGNALS["near_group"].healthy or (None, None))[1]
+    if not duplicates or not duplicates["n"] or most is None:
+        return ""
+    share = duplicates["extra"] / duplicates["n"]
+    if share <= most:
+        return ""
+    share_of = f"**{percent(share)}** of {plural(duplicates['n'], 'row')}"
+    return f"{share_of} nearly repeat an earlier one: these add little. Look at them under Clean."
+
+
+def _advice(coverage: SetFigure | None) -> str:
+    if coverage is None or coverage["value"] is None:
+        return ""
+    if coverage["value"] < 0.05:
+        return "Half would do nearly as well: more rows of this kind add little."
+    if coverage["value"] < 0.2:
+        return "Rows overlap somewhat; more of the same kind add a little."
+    return "Rows overlap little: each one adds something."

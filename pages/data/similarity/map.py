@@ -1,0 +1,294 @@
+"""The map: which kinds of rows are there, where do labels and flags lie, and which rows are alike?
+
+A point is a row; what is marked with a box or a lasso, or found by a word, can be looked at, dropped or
+kept, and stays marked while the colours change. The chart is left alone while rows are marked on it: drawn
+anew, it would lose the browser's own selection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+from plotly.graph_objects import Figure
+
+from pages.data import dataset_queries, slices
+from pages.data.explore import row_filter
+from pages.data.explore.row import show_neighbours
+from pages.data.measurements import measurable, show_missing
+from pages.data.similarity import map_points
+from pages.data.similarity.diversity import show_difficulty, show_diversity, show_labels
+from pages.data.similarity.map_chart import COLOURED, MapStyle, map_chart
+from pages.data.similarity.map_points import MapMarks, marks_of
+from pages.shared.charts import PLOT, short
+from pages.shared.session import guarded, plain
+from pages.shared.text_display import differing
+from store.core.formatting import plural
+from store.core.languages import readable
+from store.data.exploration import DatasetTable, TablePage, filter_json
+from store.data.filters import SOURCE, Filter
+from store.data.schemas import Dataset
+
+FIRST = 8  # marked rows that are shown
+
+
+@dataclass(frozen=True)
+class RowSelection:
+    """Rows that were marked or searched for. count: how many the filter means; how: what made it, in words;
+    key: the place's own, for widgets; unmark: takes the marks away, where there are some."""
+
+    where: Filter
+    count: int
+    how: str
+    key: str
+    unmark: Callable[[], None] | None = None
+
+
+def show_rows(rows: DatasetTable, selection: RowSelection) -> bool:
+    """What was selected, and the first rows of it; whether the page must turn to them."""
+    dataset_id = rows.dataset["dataset_id"]
+    where, count, key = selection.where, selection.count, selection.key
+    st.markdown(f"**{plural(count, 'row')} {plain(selection.how)}**")
+    with st.container(horizontal=True, gap="small"):
+        turn = bool(count) and st.button(
+            "Filter the table to these",
+            icon=":material/filter_alt:",
+            type="primary",
+            key=f"{key}-filter-{dataset_id}",
+            on_click=row_filter.show_in_table,
+            args=(dataset_id, where),
+        )
+        slices.show_actions(rows, where, count)
+        if selection.unmark:
+            st.button(
+                "Unmark",
+                icon=":material/deselect:",
+                type="tertiary",
+                key=f"{key}-unmark-{dataset_id}",
+                on_click=selection.unmark,
+            )
+    if count:
+        _first(rows, where, count)
+    return turn
+
+
+def _first(rows: DatasetTable, where: Filter, count: int) -> None:
+    """The first rows of the filter."""
+    dataset_id = rows.dataset["dataset_id"]
+    column = map_points.text_column(rows)
+    names = ("label", "cluster", column) if "label" in rows.columns else ("cluster", column)
+    part = TablePage(names, limit=FIRST)
+    first = dataset_queries.page(dataset_id, filter_json(where), part, dataset_queries.stamp(rows))
+    first, alike = differing(first, {column: "Text"})
+    if alike:
+        st.caption(plain(alike))
+    st.dataframe(
+        first,
+        hide_index=True,
+        column_order=("row_id", *names),
+        column_config={
+            "row_id": st.column_config.NumberColumn("Row", width="small", format="localized"),
+            "label": st.column_config.TextColumn("Label", width="small"),
+            "cluster": st.column_config.TextColumn("Topic", width="small"),
+            column: st.column_config.TextColumn("Text", width="large"),
+        },
+        alt="The first of these rows",
+    )
+    if count > FIRST:
+        st.caption(f"The first {FIRST} of {count:,}.")
+
+
+# What the session keeps of a map: what is marked, and which point was clicked.
+#
+# The chart is drawn with the marks that there were when its look last changed, and is left alone while rows
+# are marked on it: a chart that is drawn anew loses the browser's own selection, and twenty thousand points
+# would travel again.
+
+
+class Kept:
+    """The marks of one data set's map, in the session."""
+
+    def __init__(self, dataset_id: str) -> None:
+        self._dataset_id = dataset_id
+
+    @property
+    def chart(self) -> str:
+        """The key of the chart; another one after `forget`, so that the browser forgets too."""
+        return self._name(f"chart-{self._get('charts', 0)}")
+
+    @property
+    def marks(self) -> MapMarks:
+        """Boxes and lassos."""
+        marks: MapMarks = self._get("marks", MapMarks())
+        return marks
+
+    @property
+    def point(self) -> int | None:
+        """The row of the point that was clicked last."""
+        point: int | None = self._get("point", None)
+        return point
+
+    def drawn(self, look: MapStyle) -> MapMarks:
+        """The marks that the chart of this look is drawn with."""
+        if self._get("look", None) != look:
+            self._set(look=look, drawn=self.marks)
+        drawn: MapMarks = self._get("drawn", MapMarks())
+        return drawn
+
+    def take(self) -> None:
+        """Keep what was marked or clicked; a chart that is drawn anew tells of nothing, which takes nothing
+        away."""
+        selection = st.session_state[self.chart]["selection"]
+        points = selection.get("points", [])
+        if marks := marks_of(selection):
+            self._set(marks=marks)
+        elif len(points) == 1:
+            self._set(point=int(points[0]["customdata"]))
+
+    def forget(self) -> None:
+        """Nothing is marked any more."""
+        self._set(marks=MapMarks(), drawn=MapMarks(), charts=self._get("charts", 0) + 1)
+
+    def _name(self, part: str) -> str:
+        return f"map-{part}-{self._dataset_id}"
+
+    def _get(self, part: str, otherwise: Any) -> Any:
+        return st.session_state.get(self._name(part), otherwise)
+
+    def _set(self, **parts: Any) -> None:
+        for part, value in parts.items():
+            st.session_state[self._name(part)] = value
+
+
+# The map: which kinds of rows are there, where do labels and flags lie, and which rows are alike?
+#
+# A point is a row; what is marked with a box or a lasso, or found by a word, can be looked at, dropped or
+# kept, and stays marked while the colours change; a row that is picked shows those that mean the same.
+# Beside it stands how diverse the set is; below it which labels look wrong, and which answers are hard.
+
+MAP = {**PLOT, "modeBarButtonsToRemove": ["autoScale2d"]}
+MOUSE = {"mark": ":material/select: Mark rows", "pick": ":material/ads_click: Pick a row"}
+PLACE = {"x", "y", "row_id", "line"}
+
+
+def show_map(dataset: Dataset) -> None:
+    """Map and diversity, then labels, then difficulty."""
+    rows = dataset_queries.rows(dataset["dataset_id"])
+    if "map" in rows.measured:
+        wide, narrow = st.columns([5, 2], gap="medium")
+        with wide, guarded():
+            _map(dataset["dataset_id"])
+        with narrow, guarded():
+            show_diversity(rows)
+    else:
+        show_missing(
+            dataset,
+            "map",
+            "Draw the map",
+            "The map lays rows of like meaning side by side, names the topics, finds prompts that begin alike"
+            " and measures how diverse the set is. 10,000 rows take about 20 seconds.",
+        )
+    possible = measurable(dataset)
+    if "labels" in possible:
+        st.subheader("Are the labels right?", anchor=False)
+        with guarded():
+            show_labels(dataset, rows)
+    if "difficulty" in possible:
+        st.subheader("Which answers are hard?", anchor=False)
+        with guarded():
+            show_difficulty(dataset, rows)
+
+
+@st.fragment
+def _map(dataset_id: str) -> None:
+    rows = dataset_queries.rows(dataset_id)
+    stamp = dataset_queries.stamp(rows)
+    look = _look(rows, stamp)
+    kept = Kept(dataset_id)
+    marks = kept.drawn(look)
+    points = map_points.points(dataset_id, look.color, stamp)
+    matching = map_points.matching(dataset_id, look.search, stamp) if look.search.strip() else None
+    st.plotly_chart(
+        _figure(dataset_id, look, marks),
+        key=kept.chart,
+        on_select=kept.take,
+        selection_mode="points" if look.picks else ("box", "lasso"),
+        config=MAP,
+        alt=f"Map of the rows, coloured by {rows.columns[look.color].title}",
+    )
+    total = rows.dataset["row_count"]
+    drawn = (
+        f"{points.num_rows:,} of {total:,} rows drawn" if points.num_rows < total else plural(total, "row")
+    )
+    how = "Click a point for the rows that mean the same." if look.picks else "Drag a box or a lasso."
+    st.caption(f"{drawn}. Near means alike; distances between clusters mean nothing. {how}")
+    if matching is not None:
+        where = Filter(search=look.search.strip())
+        searched = f'with "{look.search.strip()}"'
+        if show_rows(rows, RowSelection(where, len(matching), searched, "map-search")):
+            st.rerun()
+    if kept.marks and not look.picks:
+        where = map_points.marked(dataset_id, kept.marks, stamp)
+        count = dataset_queries.count(dataset_id, filter_json(where), stamp)
+        if show_rows(rows, RowSelection(where, count, "marked", "map-marked", kept.forget)):
+            st.rerun()
+    if look.picks and kept.point is not None:
+        show_neighbours(rows, kept.point, "map-nearest")
+
+
+@st.cache_resource(ttl=dataset_queries.KEPT, max_entries=16, show_spinner="Drawing the map …")
+def _figure(dataset_id: str, look: MapStyle, marks: MapMarks) -> Figure:
+    """The chart; made once for a look, since marking rows leaves it as it is."""
+    rows = dataset_queries.rows(dataset_id)
+    points = map_points.points(dataset_id, look.color, look.stamp)
+    matching = map_points.matching(dataset_id, look.search, look.stamp) if look.search.strip() else None
+    return map_chart(points, rows.columns[look.color], marks, look, matching)
+
+
+def _look(rows: DatasetTable, stamp: str) -> MapStyle:
+    """What is coloured how: the controls over the map."""
+    dataset_id = rows.dataset["dataset_id"]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        color = st.selectbox(
+            "Colour by",
+            _choices(rows),
+            format_func=lambda name: row_filter.label(rows.columns[name]),
+            key=f"map-colour-{dataset_id}",
+            width=180,
+        )
+        values: list[str] = []
+        if rows.columns[color].type == "category":
+            values = st.multiselect(
+                "Only these",
+                map_points.values(dataset_id, color, stamp),
+                max_selections=COLOURED,
+                placeholder=f"The {COLOURED} most frequent",
+                help="Up to eight values with a colour of their own; type to find one. All others are grey.",
+                format_func=lambda value: short(str(readable(color, value)) or "(empty)", 40),
+                key=f"map-values-{dataset_id}-{color}",
+                width=210,
+            )
+        search = st.text_input(
+            "Find", key=f"map-search-{dataset_id}", placeholder="a word or a phrase", width=160
+        )
+        mouse = st.segmented_control(
+            "Mouse",
+            MOUSE,
+            format_func=MOUSE.__getitem__,
+            default="mark",
+            required=True,
+            key=f"map-mouse-{dataset_id}",
+        )
+        named = st.toggle("Topic names", value=True, key=f"map-names-{dataset_id}")
+    return MapStyle(color, tuple(values), search, named, mouse == "pick", stamp)
+
+
+def _choices(rows: DatasetTable) -> list[str]:
+    """Columns to colour by: topics first, then labels, what was measured, and the file's own."""
+    # the file's column of the label is the label
+    left = PLACE | {f"{SOURCE}{name}" for name in rows.dataset["columns"].values()}
+    usable = [name for name, column in rows.columns.items() if column.type != "text" and name not in left]
+    first = [name for name in ("cluster", "label", "template", "language") if name in usable]
+    return [*first, *(name for name in usable if name not in first)]

@@ -1,0 +1,268 @@
+"""What a filter can become: rows to drop or to keep, a named slice, a file; saving under a name what others
+may have saved under it; and the choice of a slice wherever rows of a data set are meant.
+
+What the page knows of is what may be replaced: where it is another by now, the person says whether theirs
+replaces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import streamlit as st
+
+from pages.data.cleaning import draft
+from pages.data.explore import row_filter
+from pages.people.activity_feed import owner_words
+from pages.shared import cached_queries
+from pages.shared.job_progress import show_bad_end, show_live
+from pages.shared.session import act, client, current_person, may, plain, show_error
+from store.core.errors import ConflictError, TunebenchError
+from store.core.formatting import plural
+from store.core.job_kinds import ALIVE
+from store.data.cleaning_text import words
+from store.data.config import ExportFormat
+from store.data.exploration import DatasetTable
+from store.data.filters import Filter
+from store.data.saved_recipes import is_own, keeps, own_of
+from store.data.schemas import ExportResult, Saved
+
+# Saving under a name what others may have saved under it: recipes and slices, one's own or shared.
+#
+# What the page knows of is what may be replaced. Where it is another by now, that is told, and the person
+# says whether theirs replaces it.
+
+
+def share_switch(command: str, body: Mapping[str, Any], row: Saved, key: str) -> None:
+    """Whether others see what is one's own; `body`: what it is, to be saved anew."""
+    person = current_person()
+    if not is_own(row, person):
+        return
+    widget = f"{key}-shared-{row['revision']}"  # a new one of each revision: a refusal leaves it as it is
+    st.toggle("Shared", row["shared"], key=widget, on_change=_ask, args=(f"{widget}-asked",))
+    if not st.session_state.pop(f"{widget}-asked", False):
+        return
+    body = {**body, "name": row["name"], "shared": not row["shared"], "seen": row["revision"]}
+    done = "It is yours alone." if row["shared"] else "Everybody sees it."
+    if act(command, body, done) is not None:
+        st.rerun()
+
+
+def _ask(key: str) -> None:
+    """Callback: the switch was pressed."""
+    st.session_state[key] = True
+
+
+def save_unseen(
+    command: str, body: Mapping[str, Any], rows: Sequence[Saved], done: str, key: str, *, pressed: bool
+) -> None:
+    """Save under `body["name"]` and draw the page anew. `rows`: what is there; what was there when the page
+    was drawn before is what the person has seen. Of a conflict both are told, and the person chooses."""
+    own = [row for row in rows if own_of(rows, row["name"], current_person()) is row]
+    revisions = {row["name"]: row["revision"] for row in own}
+    seen = st.session_state.get(f"{key}-seen", revisions)
+    conflict: tuple[str, str] | None = st.session_state.get(f"{key}-conflict")
+    if conflict and conflict[0] == body["name"]:
+        st.warning(plain(conflict[1]), icon=":material/group:")
+        with st.container(horizontal=True):
+            st.button("Keep that", key=f"{key}-theirs", on_click=_settle, args=(key,))
+            pressed = st.button("Replace it with mine", type="primary", key=f"{key}-mine")
+    st.session_state[f"{key}-seen"] = revisions
+    if not pressed:
+        return
+    try:
+        client().command(command, {**body, "seen": seen.get(body["name"], 0)})
+    except ConflictError as error:
+        st.session_state[f"{key}-conflict"] = body["name"], error.message
+    except TunebenchError as error:
+        show_error(error)
+        return
+    else:
+        st.toast(done, icon=":material/check:")
+        _settle(key)
+    st.cache_data.clear()
+    st.rerun()
+
+
+def _settle(key: str) -> None:
+    """Callback: there is no conflict any more."""
+    st.session_state.pop(f"{key}-conflict", None)
+    st.session_state.pop(f"{key}-seen", None)
+
+
+def draw_slice_choice(dataset_id: str, key: str) -> Filter | None:
+    """The choice; None for all rows. Where there is no slice yet, how one is made."""
+    slices = {
+        row["slice_id"]: row for row in cached_queries.slices(dataset_id, current_person()["person_id"])
+    }
+    if not slices:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(
+                "Of all rows. To take some alone, filter the rows of the data set and save the filter as a"
+                " slice: it can be chosen here then.",
+                width="content",
+            )
+            st.page_link(
+                "pages/data/data.py",
+                label="Filter its rows",
+                icon=":material/filter_alt:",
+                query_params={"dataset": dataset_id, "filter": "{}"},  # which opens its rows
+                width="content",
+            )
+        return None
+    chosen = st.selectbox(
+        "Of these rows",
+        ["", *slices],
+        format_func=lambda own: (
+            " · ".join([slices[own]["name"], *owner_words(slices[own])]) if own else "All rows"
+        ),
+        key=f"{key}.{dataset_id}",
+        help="A slice is a filter that was saved under a name on the page of the data set.",
+    )
+    if not chosen:
+        return None
+    where = Filter.parse(slices[chosen]["filter"])
+    st.caption(f":material/filter_alt: Only rows where {plain(words(where))}.")
+    return where
+
+
+FORMATS = {
+    "messages": "JSONL of messages (OpenAI)",
+    "prompt_completion": "JSONL of prompt and completion",
+    "alpaca": "JSON (Alpaca)",
+    "sharegpt": "JSON (ShareGPT)",
+    "csv": "CSV",
+    "parquet": "Parquet",
+}
+
+
+def show_actions(rows: DatasetTable, where: Filter, row_count: int) -> None:
+    """The buttons over the table; the first three need a filter."""
+    dataset_id = rows.dataset["dataset_id"]
+    if where and row_count:
+        total = rows.dataset["row_count"]
+        _step(
+            dataset_id,
+            where,
+            "drop",
+            f"Drop these {row_count:,}",
+            ":material/delete_sweep:",
+            row_count == total,
+        )
+        _step(dataset_id, where, "keep", "Keep only these", ":material/filter_list:", row_count == total)
+        _save(dataset_id, where)
+    _slices(dataset_id)
+    if row_count:
+        _export(rows, where, row_count)
+
+
+def _step(dataset_id: str, where: Filter, action: str, label: str, icon: str, all_rows: bool) -> None:
+    document = {"step": "filter", "where": where.model_dump(exclude_defaults=True), "action": action}
+    added = draft.holds(dataset_id, [document])
+    pressed = st.button(
+        "In the recipe" if added else label,
+        icon=":material/check:" if added else icon,
+        key=f"explore-{action}-{dataset_id}",
+        disabled=added or all_rows,
+        help="Every row is in the filter" if all_rows else "Adds a step to the recipe under Clean",
+    )
+    if pressed:
+        draft.add(dataset_id, [document])
+        verb = "Drop" if action == "drop" else "Keep only"
+        count = len(draft.steps(dataset_id))
+        st.toast(
+            f"{verb} rows where {plain(words(where))}: in the recipe under Clean ({plural(count, 'step')}).",
+            icon=":material/check:",
+        )
+        st.rerun()
+
+
+def _save(dataset_id: str, where: Filter) -> None:
+    with st.popover("Save as slice", icon=":material/bookmark_add:"):
+        name = st.text_input("Name of the slice", max_chars=80, key=f"slice-name-{dataset_id}")
+        shared = st.toggle("Shared with everybody", value=True, key=f"slice-shared-{dataset_id}")
+        pressed = st.button("Save", type="primary", key=f"slice-save-{dataset_id}", disabled=not name)
+        body = {
+            "dataset": dataset_id,
+            "name": (name or "").strip(),
+            "where": where.model_dump(),
+            "shared": shared,
+        }
+        slices = cached_queries.slices(dataset_id, current_person()["person_id"])
+        save_unseen("save_slice", body, slices, "The slice is saved.", f"slice-{dataset_id}", pressed=pressed)
+
+
+def _slices(dataset_id: str) -> None:
+    slices = cached_queries.slices(dataset_id, current_person()["person_id"])
+    if not slices:
+        return
+    with st.popover(f"Slices ({len(slices)})", icon=":material/bookmarks:"):
+        for place, kept in enumerate(slices):
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.button(
+                    plain(" · ".join([kept["name"], *owner_words(kept)])),
+                    key=f"slice-apply-{dataset_id}-{place}",
+                    on_click=row_filter.change,
+                    args=(dataset_id, Filter.parse(kept["filter"])),
+                    help=plain(words(Filter.parse(kept["filter"]))),
+                )
+                whole = {"dataset": dataset_id, "where": kept["filter"]}
+                share_switch("save_slice", whole, kept, f"slice-{kept['slice_id']}")
+                if may("work") and cached_queries.registered_models():
+                    st.page_link(
+                        "pages/registry/models.py", label="Improve a model on it",
+                        icon=":material/autorenew:",
+                        query_params={"dataset": dataset_id, "slice": kept["slice_id"]},
+                    )  # fmt: skip
+                forget = st.button(
+                    "Forget",
+                    type="tertiary",
+                    icon=":material/delete:",
+                    key=f"slice-forget-{dataset_id}-{place}",
+                    disabled=not keeps(kept, current_person()),
+                )
+            body = {"dataset": dataset_id, "name": kept["name"], "slice_id": kept["slice_id"]}
+            if forget and act("delete_slice", body, "The slice is forgotten.") is not None:
+                st.rerun()
+
+
+def _export(rows: DatasetTable, where: Filter, row_count: int) -> None:
+    dataset_id = rows.dataset["dataset_id"]
+    job_key = f"export-job-{dataset_id}"
+    with st.popover("Export", icon=":material/download:"):
+        st.caption(f"{plural(row_count, 'row')}: {plain(words(where))}")
+        chosen = st.selectbox(
+            "Format",
+            get_args(ExportFormat),
+            format_func=FORMATS.__getitem__,
+            key=f"export-format-{dataset_id}",
+        )
+        if st.button("Write the file", type="primary", key=f"export-{dataset_id}"):
+            body = {"dataset": dataset_id, "format": chosen, "where": where.model_dump(exclude_defaults=True)}
+            answer = act("export", body)
+            if answer is not None:
+                st.session_state[job_key] = answer["job_id"]
+        if st.session_state.get(job_key):
+            _exported(st.session_state[job_key])
+
+
+def _exported(job_id: str) -> None:
+    """Progress while the file is being written, then the file."""
+    job = cached_queries.job(job_id)
+    if job["status"] in ALIVE:
+        show_live(job_id, "export")
+    elif job["status"] == "finished":
+        _download(cast(ExportResult, job["result"]))  # of a finished job of this kind
+    else:
+        show_bad_end(job, "export")
+
+
+def _download(result: ExportResult) -> None:
+    path = Path(result["path"])
+    st.caption(f"{plural(result['rows'], 'row')} in {plain(str(path))}")
+    if not path.is_file():
+        st.warning("The file is not there any more. Export again.", icon=":material/warning:")
+        return
+    st.download_button("Download", data=path.read_bytes, file_name=path.name, icon=":material/download:")

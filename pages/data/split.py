@@ -1,0 +1,279 @@
+"""How a data set is split into training, validation and test, what a leak between the parts is mended by,
+and whether another data set has rows of it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import streamlit as st
+
+from pages.data import dataset_queries
+from pages.data.cleaning.preview import job_key
+from pages.data.explore.row_filter import CLEAN_TAB, label, open_tab, show_in_table
+from pages.people.edit_conflicts import FieldEdit
+from pages.shared import cached_queries, display, meters
+from pages.shared.display import share
+from pages.shared.session import act, guarded, plain, show_error
+from pages.shared.text_display import pair
+from store.core.errors import ConfigError
+from store.core.formatting import plural
+from store.core.row_schemas import Overlap, SplitBy, SplitCounts
+from store.data.filters import Filter
+from store.data.schemas import Dataset
+from store.jobs.schemas import SplitFields
+from store.training.train_config import Split, TrainConfig, fields_of
+
+RANDOM = (
+    "Equal rows and near duplicates stay on one side. Figures can't be compared with those of others who use"
+    " the parts of the file."
+)
+
+
+def show_mending(dataset: Dataset, dealt: SplitCounts, edit: FieldEdit, settings: SplitFields) -> None:
+    """A button for each way, and one that shows the rows."""
+    rows, listed = dealt["leaking_rows"], dealt["leaking"]
+    dataset_id = dataset["dataset_id"]
+    key = f"leaks-{dataset_id}"
+    with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-ways"):
+        st.button(
+            f"Leave {plural(rows, 'training row')} out",
+            icon=":material/person_remove:",
+            key=f"{key}-drop",
+            disabled=len(listed) < rows,
+            help="Makes a new version without the training rows that repeat a held-out one; the parts stay.",
+            on_click=_leave_out,
+            args=(dataset_id, listed),
+        )
+        at_random = st.button("Deal at random", icon=":material/shuffle:", key=f"{key}-deal", help=RANDOM)
+        st.button(
+            "Show these rows",
+            icon=":material/filter_alt:",
+            type="tertiary",
+            key=f"{key}-show",
+            on_click=show_in_table,
+            args=(dataset_id, Filter(row_ids=listed)),
+        )
+    if len(listed) < rows:
+        st.caption(
+            f"Too many to list: the first {len(listed):,} of {plural(rows, 'training row')} are shown."
+        )
+    typed = {**settings, "split_by": "random", "split_column": None}
+    if at_random and edit.save("set_split", {"dataset": dataset_id}, typed, "The rows are dealt at random."):
+        st.rerun()
+
+
+def _leave_out(dataset_id: str, rows: list[int]) -> None:
+    """Start the new version, and turn to where its progress is shown."""
+    step = {"step": "filter", "where": {"row_ids": rows}, "action": "drop"}
+    made = act("clean", {"dataset": dataset_id, "name": "", "recipe": {"steps": [step]}})
+    if made is not None:
+        st.session_state[job_key(dataset_id)] = made["job_id"]
+        open_tab(dataset_id, CLEAN_TAB)
+
+
+SHOWN = 6  # pairs that are drawn side by side
+
+
+def show_overlap(dataset: Dataset) -> None:
+    """Another data set to choose, and what both have."""
+    others = {
+        row["dataset_id"]: row
+        for row in cached_queries.datasets()
+        if row["fingerprint"] != dataset["fingerprint"]
+    }
+    st.subheader("Is any of this in another data set?", anchor=False)
+    if not others:
+        st.caption("There is no other data set to compare with.")
+        return
+    key = f"overlap-{dataset['dataset_id']}"
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox("The other", list(others), format_func=lambda i: others[i]["name"], key=key)
+        if st.button("Compare", icon=":material/compare_arrows:", key=f"{key}-button"):
+            st.session_state[f"{key}-asked"] = chosen
+    asked = st.session_state.get(f"{key}-asked")
+    if asked in others:
+        with guarded(), st.spinner("Comparing every row …", show_time=True):
+            overlap = dataset_queries.overlap(dataset["fingerprint"], others[asked]["fingerprint"])
+            _answer(dataset, others[asked], overlap)
+
+
+def _answer(dataset: Dataset, other: Dataset, overlap: Overlap) -> None:
+    name, total = plain(other["name"]), overlap["rows"]
+    if not (overlap["exact"] or overlap["near"] or overlap["same_prompt"]):
+        st.success(f"None of the {plural(total, 'row')} is in {name}.", icon=":material/check_circle:")
+        return
+    counted = (
+        ("Equal rows", overlap["exact"]),
+        ("Near duplicates", overlap["near"]),
+        ("Same prompt", overlap["same_prompt"]),
+    )
+    of = f"of {plural(total, 'row')}"
+    st.html(meters.facts([(title, f"{rows:,}", f"{share(rows, total)} {of}") for title, rows in counted]))
+    st.caption(f"Rows of this data set that {name} ({plural(overlap['other_rows'], 'row')}) has too.")
+    examples = overlap["examples"]
+    if not examples:
+        return
+    ids = overlap["row_ids"]
+    meant = sum(rows for _, rows in counted)
+    all_of = "all" if len(ids) == meant else f"the first {len(ids):,} of"
+    st.button(
+        f"Show {all_of} {plural(meant, 'row')} in the table",
+        key="overlap-show",
+        icon=":material/filter_alt:",
+        on_click=show_in_table,
+        args=(dataset["dataset_id"], Filter(row_ids=ids)),
+    )
+    for place, (ours, theirs, similarity) in enumerate(examples[:SHOWN]):
+        _pair(dataset, other, ours, theirs, similarity, place)
+    if len(examples) > SHOWN:
+        st.caption(f"The first {SHOWN} of {len(examples):,} examples are drawn.")
+
+
+def _pair(dataset: Dataset, other: Dataset, ours: int, theirs: int, similarity: float, place: int) -> None:
+    first = cached_queries.dataset_row(dataset["dataset_id"], ours)[0]
+    second = cached_queries.dataset_row(other["dataset_id"], theirs)[0]
+    with st.container(border=True, key=f"overlap-pair-{place}"):
+        theirs_title = f"Row {theirs:,} of {other['name']}, {100 * similarity:.0f}% alike"
+        st.html(pair(first, second, (f"Row {ours:,} here", theirs_title)))
+
+
+BY = {
+    "random": "At random",
+    "group": "By group: equal values stay on one side",
+    "time": "By time: the newest rows are held out",
+    "stratified": "Stratified: each value has its share everywhere",
+    "given": "As the file says",
+}
+DealtPart = Literal["train", "validation", "test"]
+PARTS: tuple[tuple[DealtPart, str], ...] = (
+    ("train", "Training"),
+    ("validation", "Validation"),
+    ("test", "Test"),
+)
+TITLES = {
+    "split_by": "Split",
+    "split_column": "Column",
+    "validation_size": "Validation",
+    "test_size": "Test",
+    "split_seed": "Seed",
+}
+
+
+def show_split(dataset: Dataset) -> None:
+    """Shares, seed and way, editable, with the counts that they give; then the check against another set."""
+    st.caption(
+        "Validation chooses the best step; the verdict alone sees test. Equal rows stay together, and near"
+        " duplicates too once they were measured."
+    )
+    with guarded():
+        _show_deal(dataset)
+    show_overlap(dataset)
+
+
+def _show_deal(dataset: Dataset) -> None:
+    edit = FieldEdit(f"split-{dataset['dataset_id']}", _present(dataset), whole=True)
+    settings = _asked(dataset, edit)
+    try:
+        split = Split.parse(settings)
+    except ConfigError as error:
+        show_error(error)
+        return
+    with st.spinner("Dealing the rows …"):
+        dealt = dataset_queries.split_counts(dataset["fingerprint"], split)
+    total = sum(dealt["rows"][part] for part, _ in PARTS)
+    st.html(
+        meters.facts(
+            [
+                (title, plural(dealt["rows"][part], "row"), display.share(dealt["rows"][part], total))
+                for part, title in PARTS
+            ]
+            + [("Kept together", plural(dealt["kept_together"], "row"), "moved so that equals share a side")]
+        )
+    )
+    most = TrainConfig.model_fields["max_eval_rows"].default
+    if max(dealt["rows"]["validation"], dealt["rows"]["test"]) > most:
+        st.caption(
+            f"A run judges itself on {most:,} rows of a part at most, unless its max_eval_rows says more."
+        )
+    for problem in dealt["problems"]:
+        text = plain(f"{problem['message']} {problem['fix']}".strip())
+        if problem["level"] == "info":
+            st.caption(text)
+        else:
+            st.warning(text, icon=":material/warning:")
+    if edit.seen["split_by"] == settings["split_by"] == "given" and dealt["leaking_rows"]:
+        show_mending(dataset, dealt, edit, settings)
+    _save(dataset, edit, settings)
+
+
+def _asked(dataset: Dataset, edit: FieldEdit) -> SplitFields:
+    shares = st.container(horizontal=True, vertical_alignment="bottom")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        ways = list(get_args(SplitBy))
+        own = edit.seen["split_by"] or "random"
+        by = st.selectbox(
+            "Split", ways, ways.index(own), format_func=BY.__getitem__, key=edit.widget_key("split_by")
+        )
+        column = _column(dataset, by, edit) if by not in ("random", "given") else None
+    given = (dataset["stats"].get("parts") or {}) if by == "given" else {}  # the share has no effect there
+    sizes = {}
+    for part, title in PARTS[1:]:
+        field = f"{part}_size"
+        start = 100 * edit.seen[field]
+        sizes[part] = shares.number_input(
+            f"{title} %", 0.0, 50.0, start, 1.0, "%g", key=edit.widget_key(field), disabled=part in given
+        )
+    seed = shares.number_input(
+        "Seed", 0, 2**31 - 1, edit.seen["split_seed"], key=edit.widget_key("split_seed")
+    )
+    return {
+        "split_seed": int(seed),
+        "validation_size": round(float(sizes["validation"]) / 100, 6),
+        "test_size": round(float(sizes["test"]) / 100, 6),
+        "split_by": by,
+        "split_column": column,
+    }
+
+
+def _column(dataset: Dataset, by: str, edit: FieldEdit) -> str | None:
+    """The label, or a column of the file."""
+    columns = dataset_queries.rows(dataset["dataset_id"]).columns
+    names = [name for name in columns if name == "label" or name.startswith("source.")]
+    own = edit.seen["split_column"]
+    place = names.index(own) if own in names else 0
+    key = f"{edit.widget_key('split_column')}-{by}"
+    chosen: str | None = st.selectbox(
+        "Column", names, place, format_func=lambda name: label(columns[name]), key=key
+    )
+    return chosen
+
+
+def _save(dataset: Dataset, edit: FieldEdit, settings: SplitFields) -> None:
+    changed = edit.changed(settings)
+    pressed = st.button(
+        "Save this split",
+        type="primary",
+        disabled=not changed,
+        icon=":material/save:",
+        key=f"split-{dataset['dataset_id']}-save",
+    )
+    mine = edit.take_mine(TITLES, settings, _words)
+    body = {"dataset": dataset["dataset_id"]}
+    if (pressed or mine) and edit.save("set_split", body, settings, "The split is saved."):
+        st.rerun()
+    if changed:
+        st.caption("Runs that are there already keep the split that they were started with.")
+
+
+def _words(value: object) -> str:
+    """A field's value, for who has to choose between two."""
+    if isinstance(value, float):
+        return f"{100 * value:g}%"
+    return BY.get(str(value), "none" if value is None else str(value))
+
+
+def _present(dataset: Dataset) -> SplitFields:
+    """How the data set is dealt now."""
+    fields = fields_of(dataset)
+    return {**fields, "split_by": fields["split_by"] or "random"}

@@ -1,0 +1,226 @@
+"""How the model will see it: any row token by token under any chat template, and the whole set in numbers.
+
+What is wrong with the mask is said here as the launch will say it, so that nobody finds out after training.
+
+The lengths of a data set's rows in tokens as a figure, and where `max_length` cuts them.
+
+What is asked of the tab "How the model sees it": model, chat template, length, loss, and a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from pages.data import dataset_queries
+from pages.data.dataset_queries import RenderingQuestion
+from pages.shared import cached_queries, display, meters
+from pages.shared.charts import PLOT, empty_figure
+from pages.shared.palette import BAD, VALIDATION
+from pages.shared.session import guarded, plain
+from pages.shared.text_display import row_view
+from pages.training.preview import keeping_all
+from store.core.formatting import plural
+from store.core.model_folders import TEMPLATES
+from store.core.training_schemas import RenderedRow, RenderedSet, Rendering
+from store.data.schemas import Dataset
+from store.training.train_config import BUNDLED_MODEL
+
+OWN, WRITTEN = "The model's own", "Written here"
+TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings": "Plain headings"}
+
+
+def ask_rendering(dataset: Dataset) -> RenderingQuestion | None:
+    """Model, template and length as chosen; None while a template is being written."""
+    key = f"rendering-{dataset['dataset_id']}"
+    names = [model["name"] for model in cached_queries.models()]
+    model, template, length = st.columns([2, 2, 1])
+    chosen = model.selectbox(
+        "Model",
+        list(dict.fromkeys([BUNDLED_MODEL, *names])),
+        key=f"{key}-model",
+        accept_new_options=True,
+        help="One of the home folder, a local folder or a hub id.",
+    )
+    named = template.selectbox(
+        "Chat template",
+        [OWN, *TEMPLATES, WRITTEN],
+        format_func=lambda name: TITLES.get(name, name),
+        key=f"{key}-template",
+        disabled=dataset["kind"] == "text",
+    )
+    limit = length.text_input("max_length", key=f"{key}-length", placeholder="99% fit")
+    text = "" if named == OWN else named
+    if named == WRITTEN:
+        text = _write_template(key)
+        if not text.strip():
+            return None
+    if limit and not (limit.strip().isdigit() and int(limit) >= 8):
+        st.error(f"max_length is {plain(limit)}: give a whole number from 8 on, or leave it empty.")
+        return None
+    only = dataset["kind"] == "text" or st.toggle(  # a text has no answer apart
+        "Take the loss on answers alone", value=True, key=f"{key}-only"
+    )
+    return {
+        "fingerprint": dataset["fingerprint"],
+        "kind": dataset["kind"],
+        "model": chosen or BUNDLED_MODEL,
+        "chat_template": text,
+        "completion_only_loss": only,
+        "max_length": int(limit) if limit else None,
+        "row": _row(dataset),
+    }
+
+
+def _write_template(key: str) -> str:
+    """The template that is written here, and an example of one until then."""
+    text = st.text_area("Jinja over messages", key=f"{key}-jinja", height=140)
+    if not text.strip():
+        st.caption("Write a template, for example:")
+        st.code(TEMPLATES["chatml"], "jinja2", wrap_lines=True)
+    return text
+
+
+def row_key(dataset: Dataset) -> str:
+    """Where the session keeps the row that is shown."""
+    return f"rendering-{dataset['dataset_id']}-row"
+
+
+def _row(dataset: Dataset) -> int:
+    return int(st.session_state.get(row_key(dataset), 0))
+
+
+def length_chart(counts: Sequence[int], edges: Sequence[float], max_length: int) -> go.Figure:
+    """A histogram: `counts` between `edges` (one more), bars beyond `max_length` in the colour of a fault."""
+    figure = empty_figure("Length of the rows", "Rows", 260)
+    centres = (np.asarray(edges[:-1]) + np.asarray(edges[1:])) / 2
+    colors = [BAD if begin >= max_length else VALIDATION for begin in edges[:-1]]
+    figure.add_bar(
+        x=centres,
+        y=list(counts),
+        width=np.diff(edges),
+        marker={"color": colors, "line_width": 0},
+        customdata=np.column_stack([np.ceil(edges[:-1]), np.floor(edges[1:])]),
+        hovertemplate="%{customdata[0]:,} to %{customdata[1]:,} tokens: %{y:,} rows<extra></extra>",
+    )
+    figure.update_layout(showlegend=False, bargap=0.05)
+    figure.update_xaxes(title="Tokens of a row", rangemode="tozero", tickformat=",")
+    if max_length < edges[-1]:
+        figure.add_vline(
+            x=max_length, line={"color": BAD, "dash": "dash", "width": 1.5},
+            annotation={"text": f"max_length {max_length:,}", "font": {"color": BAD}},
+        )  # fmt: skip
+    return figure
+
+
+LOST_SHARE = 0.01  # of the tokens to train on; more is no longer all right
+
+
+def show_rendering(dataset: Dataset) -> None:
+    """The tab of one data set."""
+    asked = ask_rendering(dataset)
+    if asked is None:
+        return
+    with guarded(), st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
+        answer = dataset_queries.rendering(asked)
+        _show_checks(answer, asked["completion_only_loss"])
+        answers = answer["checks"] is not None  # plain text has none, and no template
+        facts = _figures(answer["set"])
+        st.html(meters.facts(facts if answers else facts[:-1]))
+        _show_row(dataset, answer["row"])
+        _show_lengths(answer["set"])
+        if answers:
+            with st.expander("The template", icon=":material/code:"):
+                st.code(answer["template"], "jinja2", wrap_lines=True)
+
+
+def _show_checks(answer: Rendering, answers_alone: bool) -> None:
+    """One sentence that says that the mask is right, or one for each way in which it is not."""
+    checks = answer["checks"]
+    if checks is None:
+        st.caption("Plain text: every token but the first is trained on.")
+        return
+    n = checks["counted"]
+    wrong = [
+        (checks["unlocated"], "the template does not tell the answer from the prompt"),
+        (checks["leaking"] if answers_alone else 0, "the loss falls on what the user said"),
+        (checks["missed"], "a part of the answer is not trained"),
+        (checks["unclosed"], "no token that closes the answer is trained: the model would not learn to stop"),
+    ]
+    if not any(count for count, _ in wrong):
+        what = "answers and their closing tokens alone" if answers_alone else "prompts and answers"
+        _say_verified(f"The loss falls on {what}, checked on {plural(n, 'row')}.", answer["set"])
+    for count, what in wrong:
+        if count:
+            st.error(f"In {count:,} of {plural(n, 'row')} {what}.", icon=":material/error:")
+
+
+def _say_verified(sentence: str, whole: RenderedSet) -> None:
+    """Green only where what is to be trained is there: what is cut off is never learned."""
+    lost, trained = whole["lost_tokens"], whole["trained_tokens"]
+    if lost <= LOST_SHARE * trained:
+        st.success(sentence, icon=":material/verified:")
+        return
+    st.warning(
+        f"{sentence} But {display.share(lost, trained)} of the tokens to train on are cut off at"
+        f" {whole['max_length']:,} tokens and never learned. Raise max_length, or shorten the rows.",
+        icon=":material/content_cut:",
+    )
+
+
+def _figures(whole: RenderedSet) -> list[tuple[str, str, str]]:
+    """The last one is of answers."""
+    rows, of = whole["counted"], whole["of"]
+    about = f"of {of:,} rows" if rows == of else f"counted on {rows:,} of {of:,} rows"
+    untrained = sum(whole["untrained"].values())
+    why = "; ".join(f"{count:,}: {reason}" for reason, count in whole["untrained"].items())
+    lost = display.share(whole["lost_tokens"], whole["trained_tokens"])
+    return [
+        ("Tokens", display.count(whole["tokens"]), about),
+        (
+            "Trained on",
+            display.share(whole["trained_tokens"], whole["tokens"]),
+            f"{display.count(whole['trained_tokens'])} tokens",
+        ),
+        ("Rows without a trained token", f"{untrained:,}", why or "every row teaches"),
+        (
+            "Rows cut",
+            f"{whole['cut_rows']:,}",
+            f"at {whole['max_length']:,} tokens; the longest has {whole['longest']:,}"
+            + keeping_all(whole["keeping_all"]),
+        ),
+        (
+            "Answers cut",
+            f"{whole['shortened_answers']:,}",
+            f"{lost} of all trained tokens; the median one loses {whole['median_lost_share']:.0%} of its own"
+            if whole["shortened_answers"]
+            else "none loses a token",
+        ),
+    ]
+
+
+def _show_row(dataset: Dataset, row: RenderedRow) -> None:
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.markdown("**One row as the model will see it**")
+            st.number_input(
+                "Row",
+                0,
+                dataset["row_count"] - 1,
+                key=row_key(dataset),
+                width=140,
+                help=f"Rows are counted from 0 to {dataset['row_count'] - 1:,}.",
+            )
+        st.html(row_view(row))
+
+
+def _show_lengths(whole: RenderedSet) -> None:
+    st.plotly_chart(
+        length_chart(whole["lengths"]["counts"], whole["lengths"]["edges"], whole["max_length"]),
+        key="rendering-lengths",
+        config=PLOT,
+        alt="Rows by their length in tokens, and where max_length cuts them",
+    )

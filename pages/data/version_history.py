@@ -1,0 +1,439 @@
+"""The tab "Versions": the tree that recipes grew, what became of every row, and the rows of two versions
+side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from pages.data import dataset_queries
+from pages.data.cleaning.preview import FATE_TITLES, changes, rows_before, show_example, steps_list
+from pages.shared import brand, display, meters
+from pages.shared.palette import BAD, BASE, BUSY, GOOD, TRAIN
+from pages.shared.run_chips import status_badge
+from pages.shared.session import guarded, plain
+from pages.shared.text_display import Cell, differing
+from store.core.formatting import plural
+from store.core.row_schemas import Fate, FateCounts, Fates, RowContents, StepCounts
+from store.data.cleaning import FATES
+from store.data.schemas import Dataset, FateExample, RowFate, RunOfDataset, Version
+
+# What became of every row as a Sankey diagram: a pure function from counts to a Plotly figure.
+#
+# Rows flow from the old version through the steps in their order. What a step drops leaves there, what it
+# adds enters there; what is left at the end was kept, changed or added, and these together are the new
+# version. A row is in exactly one flow of a stage, so the widths add up. Fates stand last, because Plotly
+# writes the names of last nodes on their inner side: none runs over the edge of a phone.
+
+INK = {"kept": GOOD, "changed": TRAIN, "dropped": BAD, "added": BUSY, "rows": BASE}
+
+
+@dataclass
+class Flows:
+    """Nodes by name and links between them, as Plotly wants them."""
+
+    labels: list[str] = field(default_factory=list)
+    hovers: list[str] = field(default_factory=list)
+    colors: list[str] = field(default_factory=list)
+    links: list[tuple[int, int, int, str]] = field(default_factory=list)
+
+    def node(self, label: str, hover: str, kind: str) -> int:
+        self.labels.append(label)
+        self.hovers.append(hover)
+        self.colors.append(INK[kind])
+        return len(self.labels) - 1
+
+    def link(self, source: int, target: int, rows: int, kind: str) -> None:
+        if rows:
+            self.links.append((source, target, rows, INK[kind]))
+
+
+def flows(fates: Fates) -> Flows:
+    """Nodes and links of what became of the rows, step by step."""
+    made = Flows()
+    old = rows_before(fates)
+    at = made.node(f"{old:,}", f"{old:,} rows of the version before", "rows")
+    passing = old
+    for number, step in enumerate(fates["steps"], 1):
+        changed = f", {step['changed']:,} changed" if step["changed"] else ""
+        here = made.node(f"{number}.", f"{step['title']}: {step['rows_in']:,} rows come in{changed}", "rows")
+        made.link(at, here, passing, "rows")
+        if step["dropped"]:
+            hover = f"{step['dropped']:,} dropped by step {number}: {step['title']}"
+            made.link(
+                here, made.node(f"{step['dropped']:,} dropped", hover, "dropped"), step["dropped"], "dropped"
+            )
+        if step["added"]:
+            hover = f"{step['added']:,} added by step {number}: {step['title']}"
+            made.link(made.node(f"{step['added']:,} added", hover, "added"), here, step["added"], "added")
+        at, passing = here, step["rows_out"]
+    for fate, count in (("kept", fates["kept"]), ("changed", fates["changed"]), ("added", fates["added"])):
+        if count:
+            made.link(at, made.node(f"{count:,} {fate}", f"{count:,} rows {fate}", fate), count, fate)
+    return made
+
+
+def sankey(fates: Fates, ink: str = "#5c6b70") -> go.Figure:
+    """The diagram, narrow enough for a phone: steps go by their numbers. `ink`: colour of its words."""
+    made = flows(fates)
+    sources, targets, rows, inks = (list(part) for part in zip(*made.links, strict=True))
+    figure = go.Figure(
+        go.Sankey(
+            arrangement="snap",
+            textfont={"color": ink, "shadow": "none", "size": 12},
+            node={
+                "label": made.labels,
+                "customdata": [hover.replace("<", "&lt;") for hover in made.hovers],
+                "color": made.colors,
+                "pad": 22,
+                "thickness": 12,
+                "line": {"width": 0},
+                "hovertemplate": "%{customdata}<extra></extra>",
+            },
+            link={
+                "source": sources,
+                "target": targets,
+                "value": rows,
+                "color": [f"rgba({int(c[1:3], 16)},{int(c[3:5], 16)},{int(c[5:7], 16)},0.35)" for c in inks],
+                "hovertemplate": "%{value:,} rows<extra></extra>",
+            },
+        )
+    )
+    figure.update_layout(
+        height=300,
+        margin={"l": 8, "r": 8, "t": 12, "b": 12},
+        paper_bgcolor="rgba(0,0,0,0)",
+    )
+    return figure
+
+
+# Rows of two versions as a table of one line each, opened one at a time with the changed words marked.
+#
+# Every row of the version before and what became of it: a table to search, a page at a time.
+#
+# Two versions row by row: how many rows differ, and how; one opened shows its changed words.
+
+BEFORE = 30  # characters in front of the first change that a line shows
+
+
+@dataclass(frozen=True)
+class RowPair:
+    """One row in two versions: its number and contents in both, None where it is not there, and its fate."""
+
+    first: int | None
+    second: int | None
+    fate: Fate
+    before: RowContents | None
+    after: RowContents | None
+    reason: str | None = None
+    step: int | None = None  # that dropped it
+
+
+def show_table(
+    rows: list[RowPair],
+    words: dict[str, str],
+    key: str,
+    numbers: tuple[str, str] = ("Old row", "New row"),
+    titles: tuple[str, str] = ("Before", "After"),
+    badges: dict[str, str] | None = None,
+) -> RowPair | None:
+    """The row that is open. words: what fates are called here; numbers: what the first columns are called."""
+    cells, alike = differing([_line(row, words) for row in rows], {"text": "Text"})
+    if alike:
+        st.caption(plain(alike))
+    reasons = ["reason"] if any(cell["reason"] for cell in cells) else []
+    event = st.dataframe(
+        cells,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=key,
+        column_order=["fate", "text", *reasons, "first", "second"],  # on a phone only the first are in sight
+        column_config={
+            "first": st.column_config.NumberColumn(numbers[0], width=80, format="localized"),
+            "second": st.column_config.NumberColumn(numbers[1], width=80, format="localized"),
+            "fate": st.column_config.TextColumn("Fate", width=110),
+            "reason": st.column_config.TextColumn("Why", width="medium"),
+            "text": st.column_config.TextColumn("Text", width="large"),
+        },
+        height="content",
+        placeholder="–",
+        alt="Rows of both versions and what became of them",
+    )
+    for at in event.selection.rows[:1]:
+        row = rows[at]
+        show_example(_example(row), titles, badges)
+        return row
+    return None
+
+
+def _example(row: RowPair) -> FateExample:
+    return {
+        "row_id": row.second if row.first is None else row.first,
+        "fate": row.fate,
+        "step": row.step,
+        "steps": [],
+        "reason": row.reason,
+        "before": row.before,
+        "after": row.after,
+    }
+
+
+def _line(row: RowPair, words: dict[str, str]) -> Cell:
+    return {
+        "first": row.first,
+        "second": row.second,
+        "fate": words[row.fate],
+        "reason": row.reason,
+        "text": excerpt(_text(row.before), _text(row.after)),
+    }
+
+
+def excerpt(before: str | None, after: str | None) -> str:
+    """A text from its beginning, or, where it changed, from shortly before its first change."""
+    if before is None or after is None or before == after:
+        return before or after or ""
+    pairs = enumerate(zip(before, after, strict=False))
+    at = next((at for at, (old, new) in pairs if old != new), min(len(before), len(after)))
+    if at <= BEFORE:
+        return after
+    start = after.find(" ", at - BEFORE, at) + 1 or at - BEFORE  # not in the middle of a word
+    return f"… {after[start:]}"
+
+
+def _text(row: RowContents | None) -> str | None:
+    return None if row is None else row["text"] or ""
+
+
+PAGE = 20
+
+
+def show_fates(dataset_id: str, steps: list[StepCounts]) -> None:
+    """Search, fate and step choose; a selected row is opened with its changed words marked."""
+    fate, step, search = _chosen(dataset_id, steps)
+    slot = st.container()
+    asked = f"{fate}-{step}-{search}"
+    offset = PAGE * (st.session_state.get(f"fates-page-{dataset_id}-{asked}", 1) - 1)
+    fates_page = dataset_queries.fates(dataset_id, fate, step, search, PAGE, offset)
+    pages = max(1, -(-fates_page["total"] // PAGE))
+    if pages > 1:
+        st.pagination(pages, key=f"fates-page-{dataset_id}-{asked}")
+    with slot:
+        if not fates_page["rows"]:
+            st.caption("No row has that fate. Choose another, or search for less.")
+            return
+        last = offset + len(fates_page["rows"])
+        st.caption(
+            f"{offset + 1:,} to {last:,} of {plural(fates_page['total'], 'row')}. Select one to open it."
+        )
+        _table(dataset_id, fates_page["rows"], f"{asked}-{offset}")
+
+
+def _chosen(dataset_id: str, steps: list[StepCounts]) -> tuple[Fate | None, int | None, str]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        fate: Fate | None = st.segmented_control(
+            "Fate",
+            list(FATE_TITLES),
+            format_func=lambda fate: FATE_TITLES[fate][1],
+            key=f"fates-fate-{dataset_id}",
+            label_visibility="collapsed",
+        )
+        step = st.selectbox(
+            "Step",
+            range(len(steps)),
+            None,
+            format_func=lambda index: f"{index + 1}. {steps[index]['title']}",
+            placeholder="Any step",
+            label_visibility="collapsed",
+            key=f"fates-step-{dataset_id}",
+            width=260,
+        )
+        search = st.text_input(
+            "Search",
+            type="search",
+            live="400ms",
+            placeholder="Search in text and reason",
+            label_visibility="collapsed",
+            icon=":material/search:",
+            key=f"fates-search-{dataset_id}",
+            width=260,
+        )
+    return fate, step, (search or "").strip()
+
+
+def _table(dataset_id: str, rows: list[RowFate], key: str) -> None:
+    pairs = [
+        RowPair(
+            row["parent_row_id"],
+            row["row_id"],
+            row["fate"],
+            _content(row["before"]),
+            _content(row["after"]),
+            row["reason"],
+            row["step"],
+        )
+        for row in rows
+    ]
+    words: dict[str, str] = {fate: word for fate, (_, word) in FATE_TITLES.items()}
+    opened = show_table(pairs, words, f"fates-table-{dataset_id}-{key}")
+    if opened and opened.fate == "dropped":
+        st.caption(f"Dropped by step {(opened.step or 0) + 1}.")
+
+
+def _content(text: str | None) -> RowContents | None:
+    return None if text is None else {"messages": None, "text": text, "label": None, "rejected": None}
+
+
+WORDS = {
+    "kept": "The same",
+    "changed": "Changed",
+    "dropped": "Only in the first",
+    "added": "Only in the second",
+}
+BADGES = {
+    "kept": ":green-badge[:material/check: The same]",
+    "dropped": ":red-badge[:material/remove: Only in the first]",
+    "added": ":blue-badge[:material/add: Only in the second]",
+}
+
+
+def show_compare(dataset: Dataset, family: list[Version]) -> None:
+    """Choose two versions of the family; the version before this one and this one at first."""
+    names = {version["dataset_id"]: version["name"] for version in family}
+    key = f"versions-{dataset['dataset_id']}"
+    first, second = _pick_two(dataset, names, key)
+    if first == second:
+        st.caption("Choose two different versions.")
+        return
+    fate = st.segmented_control(
+        "Rows", FATES, format_func=WORDS.__getitem__, key=f"{key}-fate", label_visibility="collapsed"
+    )
+    page_key = f"{key}-page-{first}-{second}-{fate}"
+    offset = PAGE * (st.session_state.get(page_key, 1) - 1)
+    comparison = dataset_queries.compare(first, second, fate, PAGE, offset)
+    st.html(meters.facts(_facts(comparison["counts"])))
+    if not comparison["rows"]:
+        st.caption("No row differs." if fate is None else "There is no such row.")
+        return
+    last = offset + len(comparison["rows"])
+    st.caption(f"{offset + 1:,} to {last:,} of {plural(comparison['total'], 'row')}. Select one to read it.")
+    rows = [
+        RowPair(row["row_id"], row["other_row_id"], row["fate"], row["before"], row["after"])
+        for row in comparison["rows"]
+    ]
+    show_table(
+        rows, WORDS, f"{page_key}-table-{offset}", ("First", "Second"), (names[first], names[second]), BADGES
+    )
+    if comparison["total"] > PAGE:
+        st.pagination(-(-comparison["total"] // PAGE), key=page_key)
+
+
+def _pick_two(dataset: Dataset, names: dict[str, str], key: str) -> tuple[str, str]:
+    """The ids of the versions to compare. names: of all versions, by id."""
+    ids = list(names)
+    here, parent = dataset["dataset_id"], dataset["parent_id"]
+    start = parent if parent and parent in names else here
+    end = here if start != here else next(other for other in ids if other != here)
+    first_at, second_at = st.columns(2)
+    with first_at:
+        first = st.selectbox(
+            "First", ids, ids.index(start), format_func=names.__getitem__, key=f"{key}-first"
+        )
+    with second_at:
+        second = st.selectbox(
+            "Second", ids, ids.index(end), format_func=names.__getitem__, key=f"{key}-second"
+        )
+    return first, second
+
+
+def _facts(counts: FateCounts) -> list[tuple[str, str, str]]:
+    """Shares are of the version that has the rows."""
+    first = counts["kept"] + counts["changed"] + counts["dropped"]
+    second = counts["kept"] + counts["changed"] + counts["added"]
+    return [
+        (title, f"{counts[fate]:,}", f"{display.share(counts[fate], n)} of {n:,} rows")
+        for fate, title, n in ((f, WORDS[f], second if f == "added" else first) for f in FATES)
+    ]
+
+
+RUNS_SHOWN = 4
+
+
+def show_versions(dataset: Dataset) -> None:
+    """The family of one data set, and how this version came to be."""
+    family = dataset_queries.tree(dataset["dataset_id"])
+    st.caption(
+        "A recipe never changes a version: it makes a new one."
+        if len(family) > 1
+        else "This is the only version. A recipe of the tab Clean makes the next one."
+    )
+    for version in family:
+        _version(version, version["dataset_id"] == dataset["dataset_id"])
+    if dataset["recipe"] and dataset["fates"]:
+        with guarded():
+            _made_by_recipe(dataset, dataset["fates"])
+    if len(family) > 1:
+        st.subheader("Compare two versions", anchor=False)
+        with guarded():
+            show_compare(dataset, family)
+
+
+def _version(version: Version, here: bool) -> None:
+    """One line of the tree: name, rows, how it was made, and the runs that use it."""
+    depth = min(version["depth"], 6)
+    with st.container(horizontal=True, gap=None, key=f"version-{version['dataset_id']}"):
+        if depth:
+            st.space(24 * depth)
+            st.markdown(":gray[:material/subdirectory_arrow_right:]", width="content")
+        with st.container(border=True, gap=None):
+            _named(version, here)
+            facts = [plural(version["row_count"], "row"), display.ago(version["created_at"])]
+            if fates := version["fates"]:
+                facts += changes(fates)
+            st.caption(" · ".join(facts))
+            if version["titles"]:
+                st.caption(plain("; ".join(version["titles"])))
+            _runs(version["runs"])
+
+
+def _named(version: Version, here: bool) -> None:
+    if here:
+        st.markdown(f"**{plain(version['name'])}** :blue-badge[this version]")
+        return
+    st.page_link(
+        "pages/data/data.py",
+        label=f"**{plain(version['name'])}**",
+        query_params={"dataset": version["dataset_id"]},
+    )
+
+
+def _runs(runs: list[RunOfDataset]) -> None:
+    if not runs:
+        return
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        for run in runs[:RUNS_SHOWN]:
+            st.page_link(
+                "pages/runs/run.py",
+                label=f"{plain(run['name'])} {status_badge(run['status'])}",
+                icon=":material/show_chart:",
+                query_params={"run": run["run_id"]},
+            )
+        if len(runs) > RUNS_SHOWN:
+            st.caption(f"{RUNS_SHOWN} of {len(runs):,} runs that use it")
+
+
+def _made_by_recipe(dataset: Dataset, fates: Fates) -> None:
+    st.subheader("What became of every row", anchor=False)
+    new = f"{dataset['row_count']:,} new rows on the right"
+    st.caption(f"{rows_before(fates):,} old rows on the left, {new}; steps go by their numbers.")
+    st.plotly_chart(
+        sankey(fates, brand.PAPER if st.context.theme.type == "dark" else brand.INK),
+        key=f"sankey-{dataset['dataset_id']}",
+        config={"displayModeBar": False},
+        alt="Rows of the old version through each step to the new version",
+    )
+    steps_list(fates["steps"])
+    show_fates(dataset["dataset_id"], fates["steps"])

@@ -1,1 +1,0 @@
-"""Versions of a data set, side by side and row by row."""

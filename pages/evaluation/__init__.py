@@ -1,0 +1,1 @@
+"""Evaluations: the list, one evaluation, two side by side, and the simulated truth of the statistics."""

@@ -1,0 +1,390 @@
+"""The classes of a classifier: how well each is told, which are taken for each other, how sure the model
+is, and the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from pages.shared import cached_queries, display, run_queries
+from pages.shared.charts import PLOT, empty_figure, short
+from pages.shared.palette import BASE, VALIDATION
+from pages.shared.run_results import draw_models
+from pages.shared.session import client, guarded, kept_for, plain
+from pages.shared.text_display import shortened
+from store.core import formatting
+from store.core.errors import NotFoundError, QueryError
+from store.core.figure_schemas import Estimate
+from store.data import datasets
+from store.data.schemas import CanonicalRow
+from store.evaluation import scored_rows
+from store.evaluation.schemas import (
+    CalibrationBin,
+    CalibrationError,
+    CalibrationFigures,
+    ClassFigures,
+    ClassRates,
+    ConfusedClasses,
+)
+from store.evaluation.scored_rows import PredictionFilter
+from store.evaluation.verdict_schemas import ClassPrediction
+from store.runs.schemas import Run
+
+MOST = 30  # classes that a matrix shows; of more nobody can read one
+SCALE = [[0.0, "rgba(15,157,143,0.04)"], [1.0, "rgba(15,157,143,1)"]]
+WIDEST = 18  # letters of a class on an axis
+
+
+def confusion_matrix(cells: Sequence[tuple[str, str, int]], labels: Sequence[str]) -> go.Figure:
+    """Rows of each true class by what they are taken for; the shade is the share of the true class."""
+    place = {label: i for i, label in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels)), int)
+    for label, predicted, count in cells:
+        counts[place[label], place[predicted]] += count
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    names = [short(label, WIDEST) for label in labels]
+    figure = empty_figure("", "True label", 120 + max(200, 34 * len(labels)), x_title="Predicted label")
+    hover = [
+        [f"{a} taken for {b}: {counts[i, j]:,} of {counts[i].sum():,} rows" for j, b in enumerate(names)]
+        for i, a in enumerate(names)
+    ]
+    ticks = list(range(len(labels)))
+    figure.add_trace(
+        go.Heatmap(
+            z=shares, x=ticks, y=ticks, zmin=0, zmax=1, colorscale=SCALE, showscale=False, xgap=2, ygap=2,
+            text=hover, hovertemplate="%{text}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.add_trace(_numbers(counts, shares))
+    edge = [-0.5, len(labels) - 0.5]
+    figure.update_xaxes(
+        tickvals=ticks, ticktext=names, range=edge, showgrid=False, tickangle=-40, side="bottom"
+    )
+    figure.update_yaxes(tickvals=ticks, ticktext=names, range=edge[::-1], showgrid=False)
+    figure.update_layout(hovermode="closest", margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    return figure
+
+
+def _numbers(counts: np.ndarray, shares: np.ndarray) -> go.Scatter:
+    """The rows of each cell that has some, light where the cell is dark."""
+    rows, columns = np.nonzero(counts)
+    return go.Scatter(
+        x=columns,
+        y=rows,
+        mode="text",
+        text=[f"{counts[i, j]:,}" for i, j in zip(rows, columns, strict=True)],
+        textfont={
+            "size": 13 if len(counts) <= 12 else 10,
+            "color": ["white" if shares[i, j] > 0.5 else BASE for i, j in zip(rows, columns, strict=True)],
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def reliability_chart(bins: Sequence[CalibrationBin]) -> go.Figure:
+    """Share of rows right against how sure the model was, with Wilson's intervals; the dashed line is a
+    model that is as often right as it is sure."""
+    figure = empty_figure("", "Rows right (share)", 340, x_title="Mean probability of the predicted label")
+    figure.add_trace(
+        go.Scatter(
+            x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dash", "color": BASE, "width": 1.5},
+            name="As often right as sure", hoverinfo="skip",
+        )
+    )  # fmt: skip
+    up = [0 if b["high"] is None else b["high"] - b["accuracy"] for b in bins]
+    down = [0 if b["low"] is None else b["accuracy"] - b["low"] for b in bins]
+    figure.add_trace(
+        go.Scatter(
+            x=[b["confidence"] for b in bins],
+            y=[b["accuracy"] for b in bins],
+            error_y={"type": "data", "array": up, "arrayminus": down, "symmetric": False, "width": 0,
+                     "thickness": 2.5, "color": VALIDATION},
+            mode="markers",
+            marker={"size": 9, "color": VALIDATION},
+            name="Tuned model",
+            customdata=[[b["n"], b["low"], b["high"]] for b in bins],
+            hovertemplate="%{y:.0%} right (%{customdata[1]:.0%} to %{customdata[2]:.0%}) at %{x:.0%} sure,"
+            " n %{customdata[0]}<extra></extra>",
+        )
+    )  # fmt: skip
+    least = min([0.95, *(b["confidence"] for b in bins)])
+    figure.update_xaxes(range=[max(0, least - 0.05), 1.02], tickformat=".0%")
+    figure.update_yaxes(range=[0, 1.04], tickformat=".0%")
+    figure.update_layout(hovermode="closest", margin={"l": 64, "t": 30})
+    return figure
+
+
+PAGE = 10
+EXAMPLES = 3
+SHOWN = 600  # characters of a text
+ONLY = {"Wrong": "wrong", "Right": "right", "All": ""}
+
+
+def draw_class_samples(run_id: str) -> None:
+    """The tab: rows with label and prediction, mistakes first, those that it was surest of at the top."""
+    with guarded():
+        run = run_queries.run(run_id)
+        classification = run["verdict"] and run["verdict"]["classification"]
+        if not classification:
+            st.caption("The rows come with the verdict.")
+            return
+        only, label, predicted = _filters(classification["models"]["tuned"])
+        wanted = PredictionFilter(only, label, predicted)
+        total, _ = page(run_id, wanted, 0, 0)
+        pages = max(1, -(-total // PAGE))
+        number = st.pagination(pages, key=f"class-page-{only}-{label}-{predicted}") if pages > 1 else 1
+        order = {"wrong": ", the surest mistakes first", "right": ", the least sure first"}.get(only, "")
+        st.caption(f"{formatting.plural(total, 'held-out row')}{order}.")
+        _, rows = page(run_id, wanted, PAGE, (number - 1) * PAGE)
+        texts = _texts(run, tuple(row["row_id"] for row in rows))
+        for row in rows:
+            _draw_row(row, texts.get(row["row_id"]))
+
+
+def _filters(tuned: ClassFigures) -> tuple[str, str, str]:
+    """Which rows are shown: wrong, right or all; of a label; predicted as one."""
+    labels = sorted(row["label"] for row in tuned["classes"])
+    left, middle, right = st.columns([2, 2, 2], vertical_alignment="bottom")
+    with left:
+        wrong = tuned["accuracy"]["value"] < 1
+        only = st.segmented_control(
+            "Rows", list(ONLY), default="Wrong" if wrong else "All", key="class-only", required=True
+        )
+    with middle:
+        label = st.selectbox("True label", labels, index=None, placeholder="any", key="class-label")
+    with right:
+        predicted = st.selectbox("Predicted", labels, index=None, placeholder="any", key="class-predicted")
+    return ONLY[only or "All"], label or "", predicted or ""
+
+
+def draw_examples(run: Run, label: str, predicted: str, title: str) -> None:
+    """The surest rows of a label that were taken for another; nothing where there are none."""
+    total, rows = page(run["run_id"], PredictionFilter("wrong", label, predicted), EXAMPLES, 0)
+    if not total:
+        return
+    more = f", the {len(rows)} surest" if total > len(rows) else ""
+    st.caption(f"{title}: {formatting.plural(total, 'row')}{more}")
+    texts = _texts(run, tuple(row["row_id"] for row in rows))
+    for row in rows:
+        _draw_row(row, texts.get(row["row_id"]))
+
+
+@kept_for(600, most=128)
+def page(run_id: str, wanted: PredictionFilter, limit: int, offset: int) -> tuple[int, list[ClassPrediction]]:
+    """Rows of a run that has ended; none where its file is gone."""
+    try:
+        return scored_rows.prediction_page(client(), run_id, wanted, limit=limit, offset=offset)
+    except QueryError:
+        return 0, []
+
+
+def _texts(run: Run, row_ids: tuple[int, ...]) -> dict[int, str]:
+    """The texts of the rows, where the data set still has the rows that the run was trained on."""
+    try:
+        dataset = cached_queries.dataset(run["dataset_id"])
+    except NotFoundError:
+        return {}
+    if dataset["fingerprint"] != run["data_fingerprint"] or not row_ids:
+        return {}
+    return {row["row_id"]: _text(row) for row in _rows(run["dataset_id"], row_ids)}
+
+
+@kept_for(600, most=128)
+def _rows(dataset_id: str, row_ids: tuple[int, ...]) -> list[CanonicalRow]:
+    return datasets.get_rows(client(), cached_queries.dataset(dataset_id), row_ids)
+
+
+def _text(row: CanonicalRow) -> str:
+    turns = [m["content"] for m in row["messages"] or [] if m["role"] != "assistant"]
+    return "\n\n".join(turns) or str(row["text"] or "")
+
+
+def _draw_row(row: ClassPrediction, text: str | None) -> None:
+    with st.container(border=True, gap="xsmall"):
+        st.text(shortened(text, SHOWN) if text else "(its data set is gone)")
+        right = row["label"] == row["predicted"]
+        color, icon = ("green", ":material/check:") if right else ("red", ":material/close:")
+        badges = [f":{color}-badge[{icon} {plain(row['predicted'])} {row['probability']:.0%}]"]
+        if not right:
+            own = row["label_probability"]
+            share = "never trained" if own is None else f"{own:.0%}"
+            badges.append(f"label **{plain(row['label'])}** ({share})")
+        rest = [
+            f"{plain(t['label'])} {t['probability']:.0%}" for t in row["top"][1:3] if t["probability"] >= 0.01
+        ]
+        notes = [f"then {', '.join(rest)}"] if rest and right else []
+        if row["prompted"]:
+            notes.append(f"untuned: {plain(row['prompted'])} {row['prompted_probability']:.0%}")
+        notes.append(f"{row['split']} row {row['row_id']:,}")
+        st.markdown(f"{' '.join(badges)} :gray[{' · '.join(notes)}]")
+
+
+LISTED = 10  # rows of a table before it scrolls
+
+
+@dataclass(frozen=True)
+class DrawnCalibration:
+    """Whether a classifier is as often right as it is sure; of an evaluation some of it may be missing."""
+
+    error: CalibrationError
+    bins: Sequence[CalibrationBin]
+    brier: Estimate | None
+    temperature: Estimate | None
+    overconfident: bool
+
+    @classmethod
+    def of(cls, figures: CalibrationFigures) -> DrawnCalibration:
+        """That of a run."""
+        return cls(
+            figures["ece"],
+            figures["bins"],
+            figures["brier"],
+            figures["temperature"],
+            figures["overconfident"],
+        )
+
+
+def draw_classes(run_id: str) -> None:
+    """The tab of one run."""
+    with guarded():
+        run = run_queries.run(run_id)
+        classification = run["verdict"] and run["verdict"]["classification"]
+        if not classification:
+            st.caption("The classes come with the verdict.")
+            return
+        tuned = classification["models"]["tuned"]
+        draw_models(classification)
+        draw_table(tuned)
+        left, right = st.columns([3, 2], gap="large")
+        with left:
+            draw_confusion(tuned, classification["confused"])
+        with right:
+            if "calibration" in tuned:
+                draw_calibration(DrawnCalibration.of(tuned["calibration"]))
+        if classification["confused"]:
+            _draw_confused(run, classification["confused"])
+
+
+def draw_table(tuned: ClassFigures) -> None:
+    """A line a class, the worst told first."""
+    st.markdown("**Each class**, the worst told first")
+    rows = sorted(tuned["classes"], key=lambda row: (row["f1"]["value"], -row["n"]))
+    st.dataframe(
+        [_class(row) for row in rows],
+        hide_index=True,
+        placeholder="–",
+        height="content" if len(rows) <= LISTED else 35 * (LISTED + 1) + 3,
+        column_config={
+            "Class": st.column_config.TextColumn(pinned=True, width="medium"),
+            "F1": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.2f", width="small"),
+            # numbers, so that a click on the heading sorts 2.1% before 10%
+            "Recall ↑": st.column_config.NumberColumn(format="%.1f%%"),
+            "Precision ↑": st.column_config.NumberColumn(format="%.1f%%"),
+        },
+        alt="Precision, recall and F1 of each class",
+    )
+    listed, count = len(tuned["classes"]), tuned["class_count"]
+    cut = f" The {listed:,} largest of {count:,} classes." if listed < count else ""
+    st.caption(
+        "Of the rows of a class (n), recall is the share that is found; of the rows predicted as it,"
+        f" precision is the share that is right. Wilson's 95% intervals.{cut}"
+    )
+
+
+def _class(row: ClassRates) -> dict[str, str | float | None]:
+    return {
+        "Class": row["label"],
+        "F1": row["f1"]["value"],
+        "F1, 95%": formatting.interval(row["f1"]["low"], row["f1"]["high"], 2),
+        **_share("Recall", row["recall"]),
+        "n": row["n"],
+        **_share("Precision", row["precision"]),
+        "Predicted": row["predicted"],
+    }
+
+
+def _share(name: str, interval: Estimate | None) -> dict[str, float | str | None]:
+    """Two cells: the share in per cent, and between what it lies; nothing where there is no row to count."""
+    if not interval:
+        return {f"{name} ↑": None, f"{name}, 95%": "–"}
+    bounds = formatting.interval(*display.ends(interval, 100))
+    return {f"{name} ↑": 100 * interval["value"], f"{name}, 95%": f"{bounds}%"}
+
+
+def draw_confusion(tuned: ClassFigures, confused: Sequence[ConfusedClasses], key: str = "confusion") -> None:
+    """A matrix, or the pairs that are confused most where it would have too many classes."""
+    st.markdown("**What is taken for what**")
+    labels = sorted({label for *both, _ in tuned["confusion"] for label in both})
+    if len(labels) > MOST or tuned["pair_count"] > len(tuned["confusion"]):
+        st.caption(f"{tuned['class_count']:,} classes are too many for a matrix: the most confused pairs.")
+        _pairs_table(confused)
+        return
+    figure = confusion_matrix(tuned["confusion"], labels)
+    alt = f"Confusion matrix of {len(labels)} classes on {tuned['n']:,} rows"
+    st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
+    st.caption(f"Rows, n {tuned['n']:,}; the stronger the colour, the larger the share of the true class.")
+
+
+def _pairs_table(pairs: Sequence[ConfusedClasses]) -> None:
+    rows = [
+        {
+            "True class": pair["labels"][0],
+            "taken for": pair["labels"][1],
+            "Rows": pair["forth"],
+            "the other way": pair["back"],
+        }
+        for pair in pairs
+    ]
+    if rows:
+        st.dataframe(rows, hide_index=True, alt="Pairs of classes that are confused most")
+    else:
+        st.caption("No row was taken for another class.")
+
+
+def draw_calibration(calibration: DrawnCalibration, key: str = "reliability") -> None:
+    """How often right against how sure, and what that comes to."""
+    st.markdown("**Is it as often right as it is sure?**")
+    figure = reliability_chart(calibration.bins)
+    st.plotly_chart(figure, key=key, config=PLOT, alt="Share of rows right by how sure the model was")
+    st.caption(calibration_words(calibration))
+
+
+def calibration_words(calibration: DrawnCalibration) -> str:
+    """Calibration error against chance, Brier score and temperature, as sentences."""
+    error, brier, heat = calibration.error, calibration.brier, calibration.temperature
+    sentences = (
+        f"Calibration error {error['value']:.1%} over {len(calibration.bins)} bins of equal size, n"
+        f" {error['n']:,}; a perfectly calibrated model would show up to {error['null']:.1%} by chance."
+    )
+    if brier is not None:
+        sentences += f" Brier score {display.estimate(brier, sign=False)}."
+    if heat is None:
+        return f"{sentences} A temperature can't be fitted: too few rows are wrong."
+    word = "too sure" if calibration.overconfident else "not too sure"
+    if not calibration.overconfident and heat["high"] is not None and heat["high"] < 1:
+        word = "less sure than it could be"
+    return f"{sentences} Fitted temperature {display.estimate(heat, sign=False)}: {word}."
+
+
+def _draw_confused(run: Run, pairs: Sequence[ConfusedClasses]) -> None:
+    """Rows of a pair that is confused, chosen from the most confused."""
+    st.markdown("**Most confused, with rows**")
+    names = {f"{a} / {b}": (a, b) for a, b in (pair["labels"] for pair in pairs)}
+    counts = {name: pair["rows"] for name, pair in zip(names, pairs, strict=True)}
+    chosen = st.selectbox(
+        "Pair of classes",
+        list(names),
+        key="class-pair",
+        format_func=lambda name: f"{name}: {formatting.plural(counts[name], 'row')}",
+        label_visibility="collapsed",
+    )
+    if chosen:
+        first, second = names[chosen]
+        for label, predicted in ((first, second), (second, first)):
+            draw_examples(run, label, predicted, plain(f"{label} taken for {predicted}"))

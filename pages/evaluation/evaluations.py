@@ -1,0 +1,96 @@
+"""Evaluations: how good is it? Any model, run or checkpoint on any rows, listed, compared and looked into.
+
+The link is `?evaluation=ID` (or a name); without it the newest is shown.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.evaluation import evaluation_list
+from pages.evaluation.evaluation_list import draw_delete, draw_detail, draw_unfinished
+from pages.evaluation.form import PREFIX, draw_form
+from pages.shared import cached_queries, run_queries
+from pages.shared.session import guarded
+from store.core.job_kinds import ALIVE
+from store.runs.schemas import Run
+from store.training.train_config import BUNDLED_MODEL
+
+MOST = 200  # runs to choose from
+KINDS = ("A model", "A run")
+
+
+def draw_start() -> None:
+    """The choice, and the form for it."""
+    kind = st.segmented_control(
+        "What", KINDS, default=KINDS[0], key=f"{PREFIX}kind", label_visibility="collapsed", required=True
+    )
+    if kind == KINDS[1]:
+        run = _run()
+        if run is not None:
+            draw_form(run)
+        return
+    model = _model()
+    if model is None:
+        st.caption("Choose a model, or type a folder or a hub id such as owner/name.")
+        return
+    draw_form(None, model)
+
+
+def _run() -> Run | None:
+    """A run that has ended."""
+    ended = [run for run in run_queries.newest("", (), MOST) if run["status"] not in ALIVE]
+    if not ended:
+        st.caption("No run has ended yet.")
+        return None
+    by_id = {run["run_id"]: run for run in ended}
+    chosen = st.selectbox(
+        "Run", list(by_id), format_func=lambda run_id: by_id[run_id]["name"], key=f"{PREFIX}run"
+    )
+    if len(ended) == MOST:
+        st.caption(f"The newest {MOST}; an older one is evaluated from its own page.")
+    return by_id[chosen]
+
+
+def _model() -> str | None:
+    """The name, folder or hub id of one."""
+    names = [*(model["name"] for model in cached_queries.models()), *cached_queries.registered_models()]
+    return st.selectbox(
+        "Model",
+        list(dict.fromkeys([*names, BUNDLED_MODEL])),
+        key=f"{PREFIX}model",
+        accept_new_options=True,
+        help="Choose one, or type NAME@3 of a registered model, a local folder or a Hugging Face id.",
+    )
+
+
+def main() -> None:
+    st.title("How good is it?", anchor=False)
+    with guarded():
+        alive = draw_unfinished(None)
+        total = evaluation_list.count()
+        if not total and not alive:
+            st.markdown(
+                "There is no evaluation yet. Choose a model or a run, the rows that it is to answer and the"
+                " metrics, and press **Evaluate**: each figure comes with its interval, and every row with"
+                " its score. Two evaluations on the same rows are compared row by row."
+            )
+        with st.expander(
+            "Evaluate a model or a run", icon=":material/add:", expanded=not total and not alive
+        ):
+            draw_start()
+        if not total:
+            return
+        chosen = evaluation_list.draw_list()
+        if chosen is None:
+            return
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader(chosen["name"].replace("$", r"\$"), anchor=False)
+            gone = draw_delete(chosen)
+        if gone:
+            st.query_params.pop("evaluation", None)
+            st.rerun()
+        draw_detail(chosen)
+
+
+main()

@@ -1,0 +1,329 @@
+"""Starting an evaluation of a run or of a model: which one, on which rows, by which metrics with which
+options.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args, get_origin
+
+import streamlit as st
+
+from pages.data.slices import draw_slice_choice
+from pages.shared import run_queries
+from pages.shared.session import act, is_for_members, plain, show_error
+from store.core.config import read_yaml
+from store.core.errors import ConfigError, TunebenchError
+from store.core.home import Home
+from store.core.metric_table import METRICS, MULTIPLE_CHOICE, defaults
+from store.core.metrics_config import CHOICES, options
+from store.data.schemas import Dataset
+from store.evaluation.config import EvaluateConfig
+from store.evaluation.schemas import EvaluationName
+from store.runs.schemas import Run
+from store.training import setting_conflicts
+
+PREFIX = "evaluate."
+COLUMNS = 3
+CHOSEN, OFFERED = f"{PREFIX}metrics", f"{PREFIX}metrics.offered"
+
+
+def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[dict[str, Any]], str]:
+    """The choice of metrics with their options; what they say as documents, and the first problem.
+
+    without: what model and rows can't give, so that metrics that need it are not offered.
+    """
+    offered = [name for name, metric in METRICS.items() if not without & set(metric.needs)]
+    _begin([name for name in defaults if name in offered])
+    chosen = st.multiselect(
+        "Metrics",
+        offered,
+        format_func=lambda name: METRICS[name].title,
+        key=CHOSEN,
+        help="  \n".join(f"**{METRICS[name].title}**: {plain(METRICS[name].means)}" for name in offered),
+    )
+    problem, documents = "", []
+    with_options = [name for name in chosen if options(name)]
+    needed = [name for name in with_options if _required(name)]
+    if with_options:
+        box = st.expander("Options of the metrics", icon=":material/tune:", expanded=bool(needed))
+        with box:
+            options_of = {name: _draw_options(name) for name in with_options}
+    else:
+        options_of = {}
+    for name in chosen:
+        document, wrong = options_of.get(name, ({}, ""))
+        problem = problem or wrong
+        documents.append({"metric": name, **document})
+    return documents, problem
+
+
+def _begin(defaults: list[str]) -> None:
+    """What fits the model and the rows is chosen, until somebody chose otherwise."""
+    state = st.session_state
+    if CHOSEN not in state or state[CHOSEN] == state.get(OFFERED):
+        state[CHOSEN] = defaults
+    state[OFFERED] = defaults
+
+
+def lacking(metrics: list[dict[str, Any]]) -> str:
+    """What still has to be said about the first of them that needs more, in words."""
+    for metric in metrics:
+        named = " and ".join(name for name in _required(metric["metric"]) if name not in metric)
+        if named:
+            return f"{METRICS[metric['metric']].title} needs {named}: see the options of the metrics."
+    return ""
+
+
+def _required(metric: str) -> list[str]:
+    return [name for name in options(metric) if CHOICES[metric].model_fields[name].is_required()]
+
+
+def _draw_options(metric: str) -> tuple[dict[str, Any], str]:
+    """The options that were changed, and the first that can't be read."""
+    st.markdown(f"**{METRICS[metric].title}**")
+    changed: dict[str, Any] = {}
+    problem = ""
+    names = options(metric)
+    for start in range(0, len(names), COLUMNS):
+        for column, name in zip(st.columns(COLUMNS), names[start : start + COLUMNS], strict=False):
+            with column:
+                value, wrong = _draw_option(metric, name)
+            problem = problem or wrong
+            if value is not None:
+                changed[name] = value
+    return changed, problem
+
+
+def _draw_option(metric: str, name: str) -> tuple[Any, str]:
+    """The value, None where it is left at its default; and why it can't be read."""
+    described = CHOICES[metric].model_fields[name]
+    key = f"{PREFIX}{metric}.{name}"
+    if (metric, name) == ("own", "file"):
+        return _draw_own(key, described.description)
+    annotation, default = described.annotation, None if described.is_required() else described.get_default()
+    if annotation is bool:
+        value = st.toggle(name, value=bool(default), key=key, help=described.description)
+        return (None if value == default else value), ""
+    if get_origin(annotation) is Literal:
+        values = list(get_args(annotation))
+        place = values.index(default) if default in values else 0
+        value = st.selectbox(name, values, place, key=key, help=described.description)
+        return (None if value == default else value), ""
+    placeholder = "" if default in (None, "", {}, []) else str(default)
+    if annotation in (str, int, float):
+        text = st.text_input(name, key=key, help=described.description, placeholder=placeholder or None)
+        return ((text or "").strip() or None), ""
+    text = st.text_area(
+        name, key=key, help=f"{described.description or ''} (YAML)".strip(), placeholder="YAML"
+    )
+    if not (text or "").strip():
+        return None, ""
+    try:
+        return read_yaml(text), ""
+    except TunebenchError as error:
+        return None, f"{METRICS[metric].title}, {name}: {error}"
+
+
+def _draw_own(key: str, description: str | None) -> tuple[str | None, str]:
+    """One of the home folder's own metrics."""
+    folder = Home().metrics
+    files = sorted(path.stem for path in folder.glob("*.py"))
+    if not files:
+        return (
+            None,
+            f"There is no Python file in {folder} yet: put one with a function score(prediction) there.",
+        )
+    return st.selectbox("file", files, key=key, help=description or f"A Python file of {folder}"), ""
+
+
+MODELS = {
+    "tuned": "Tuned model",
+    "base": "Base model",
+    "best": "Best checkpoint",
+    "newest": "Newest checkpoint",
+}
+PARTS = {"test": "Test", "validation": "Validation", "train": "Training", "all": "All rows"}
+
+
+def part_title(evaluation: EvaluationName) -> str:
+    """Of which rows it is, in a word: "Test", or "Test, filtered" where a filter left some of them."""
+    filtered = ", filtered" if evaluation["config"].get("where") else ""
+    return f"{PARTS[evaluation['part']]}{filtered}"
+
+
+def draw_form(run: Run | None, model: str = "") -> None:
+    """The fields and the button; what is wrong is named before anything is queued. Of a run, or of a `model`
+    that no run made, by name, folder or hub id."""
+    if not is_for_members("evaluate a model on any rows; what comes of it is then seen here"):
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        checkpoint = _checkpoint(run) if run else "tuned"
+        dataset = _dataset(run)
+        part, most = _rows()
+    where = draw_slice_choice(dataset["dataset_id"], f"{PREFIX}slice") if dataset else None
+    if dataset is None:
+        st.page_link(
+            "pages/data/data.py",
+            label="Import a data set first",
+            icon=":material/upload_file:",
+            query_params={"view": "import"},
+        )
+        return
+    head = bool(run and run["config"].get("task") == "classification" and checkpoint != "base")
+    choosing = dataset["format"] == MULTIPLE_CHOICE and not head
+    labelled = bool(dataset["stats"].get("label_count"))
+    usual = defaults(head=head, labelled=labelled, choosing=choosing)
+    metrics, problem = draw_metrics(
+        usual, {"bytes" if head else "probabilities", *(() if choosing else ("choices",))}
+    )
+    body: dict[str, Any] = {
+        **({"run": run["run_id"], "checkpoint": checkpoint} if run else {"model": model}),
+        "dataset": dataset["dataset_id"],
+        "part": part,
+        "where": where.model_dump() if where else None,
+        "max_rows": most,
+        "metrics": metrics,
+        **_more(head, choosing),
+    }
+    if problem:
+        st.error(plain(problem), icon=":material/error:")
+    pressed = st.button(
+        "Evaluate", type="primary", icon=":material/fact_check:", key=f"{PREFIX}go", disabled=bool(problem)
+    )
+    if pressed and (missing := lacking(metrics)):
+        st.error(missing, icon=":material/error:")
+    elif pressed:
+        _start(body)
+
+
+def _start(body: dict[str, Any]) -> None:
+    """Queue it, or say which field is wrong."""
+    try:
+        config = EvaluateConfig.parse(body)
+    except ConfigError as error:
+        show_error(error)
+        return
+    if act("evaluate", config.document(), "The evaluation is queued.") is not None:
+        st.rerun()
+
+
+def _checkpoint(run: Run) -> str:
+    """Which model of the run; one that has not finished has no tuned model."""
+    finished = run["status"] == "finished"
+    which = ["tuned", "base"] if finished else ["best", "newest", "base"]
+    return st.selectbox("Of the run", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint")
+
+
+def _rows() -> tuple[str, int]:
+    """The part of the data set, and how many rows of it at most."""
+    part = st.selectbox(
+        "Rows",
+        list(PARTS),
+        format_func=PARTS.__getitem__,
+        key=f"{PREFIX}part",
+        help="Of the run's own data the split that it was trained with, of another the data set's own.",
+    )
+    most = st.number_input(
+        "At most", 1, None, 500, 100, key=f"{PREFIX}rows", help="A random sample of so many rows"
+    )
+    return part, int(most)
+
+
+def _dataset(run: Run | None) -> Dataset | None:
+    """The run's own first."""
+    own = run["dataset_id"] if run else None
+    datasets = sorted(run_queries.datasets(), key=lambda dataset: dataset["dataset_id"] != own)
+    by_id = {dataset["dataset_id"]: dataset for dataset in datasets}
+    if not by_id:
+        return None
+    chosen = st.selectbox(
+        "Data set",
+        list(by_id),
+        format_func=lambda key: by_id[key]["name"] + (" (its own)" if key == own else ""),
+        key=f"{PREFIX}dataset.{own or ''}",  # another run starts at its own again
+    )
+    return by_id[chosen]
+
+
+def _more(head: bool, choosing: bool) -> dict[str, Any]:
+    """How it answers, and what else is measured."""
+    settings: dict[str, Any] = {}
+    with st.expander("Answers, probes and tasks", icon=":material/more_horiz:"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            tokens = st.number_input("max_new_tokens", 1, 4096, 64, key=f"{PREFIX}tokens", disabled=head)
+            size = st.number_input("per_device_eval_batch_size", 1, 4096, 16, key=f"{PREFIX}batch")
+            drawn = st.toggle(
+                "do_sample",
+                key=f"{PREFIX}sample",
+                disabled=head,
+                help=EvaluateConfig.model_fields["do_sample"].description,
+            )
+            if drawn:
+                settings["temperature"] = st.number_input(
+                    "temperature", 0.05, 10.0, 1.0, 0.1, key=f"{PREFIX}heat"
+                )
+                settings["top_p"] = st.number_input("top_p", 0.01, 1.0, 1.0, 0.05, key=f"{PREFIX}top")
+        settings |= _choices() if choosing else {}
+        probes = st.toggle(
+            "General questions and prose too",
+            key=f"{PREFIX}probes",
+            disabled=head,
+            help="What the model should still know, whatever it was trained on: about a minute on a CPU.",
+        )
+        settings |= _tasks(head)
+        group_by = st.text_input(
+            "group_by",
+            key=f"{PREFIX}group",
+            placeholder="no groups",
+            help=EvaluateConfig.model_fields["group_by"].description,
+        )
+    settings |= {"max_new_tokens": int(tokens), "per_device_eval_batch_size": int(size)}
+    return settings | {
+        "do_sample": bool(drawn),
+        "probes": bool(probes),
+        "group_by": (group_by or "").strip() or None,
+    }
+
+
+def _choices() -> dict[str, Any]:
+    """How questions of multiple choice are asked."""
+    fields = EvaluateConfig.model_fields
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        examples = st.number_input(
+            "choice_examples", 0, 32, 0, key=f"{PREFIX}examples", help=fields["choice_examples"].description
+        )
+        listed = st.toggle(
+            "list_choices", value=True, key=f"{PREFIX}listed", help=fields["list_choices"].description
+        )
+    return {"choice_examples": int(examples), "list_choices": bool(listed)}
+
+
+def _tasks(head: bool) -> dict[str, Any]:
+    """Tasks of lm-evaluation-harness; how to install it where it isn't there."""
+    fields = EvaluateConfig.model_fields
+    there = setting_conflicts.installed()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        names = st.text_input(
+            "tasks",
+            key=f"{PREFIX}tasks",
+            placeholder="none; names with commas between them"
+            if there
+            else "lm-evaluation-harness is not installed",
+            disabled=head or not there,
+            help=fields["tasks"].description,
+        )
+        most = st.number_input(
+            "task_rows", 1, None, None, key=f"{PREFIX}task_rows", disabled=head or not there,
+            placeholder="all", help=fields["task_rows"].description,
+        )  # fmt: skip
+    if not there:
+        st.caption(
+            "Tasks of lm-evaluation-harness can be asked too, once it is installed with `pip install"
+            " 'tunebench[tasks]'` and Tunebench is started anew."
+        )
+        return {}
+    st.caption(
+        "A task of your own is a YAML file in the folder `tasks` of the home folder, and needs no network. "
+        "Those that come with lm-evaluation-harness fetch their rows from the hub."
+    )
+    return {"tasks": names or "", "task_rows": None if most is None else int(most)}

@@ -1,0 +1,375 @@
+"""The figures of one evaluation, each with its interval and n: on all rows, by slice, and row by row, the
+worst first.
+
+What differs between slices is told after a correction for their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+import streamlit as st
+
+from engine.evaluation.comparison import row_scores
+from pages.evaluation import evaluation_queries
+from pages.shared import display
+from pages.shared.session import client, plain
+from pages.shared.text_display import show_text
+from store.core import formatting
+from store.core.errors import QueryError
+from store.core.figure_schemas import Figure
+from store.core.metric_table import METRICS
+from store.data.cleaning_text import rows_meant
+from store.evaluation import evaluations
+from store.evaluation.schemas import EvaluatedRow, Evaluation, GeneralFigure, RowScore
+
+WHY = 3  # reasons that a card names
+TASK = "task/"  # figures of lm-evaluation-harness, of items in place of rows
+
+
+class BoundedFigure(TypedDict):
+    """What of a figure is written: its value, its interval, and the bounds that say whether it is a share."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    bounds: list[float | None]
+
+
+def evaluation_title(metric: str, config: Mapping[str, Any]) -> str:
+    """What a figure is called: the metric's title, with its own name where it was given one."""
+    if metric.startswith(TASK):
+        task, _, what = metric.removeprefix(TASK).partition("/")
+        return f"{task}: {what}" if what else task
+    for choice in config["metrics"]:
+        described = METRICS.get(choice["metric"])  # None for a metric of the past
+        what = described.title if described else str(choice["metric"]).capitalize()
+        own = choice.get("name") or choice.get("file") or choice.get("hub_id")
+        name = own or choice["metric"]
+        if metric.removeprefix("eval/").lower() == str(name).lower() or len(config["metrics"]) == 1:
+            return f"{what}: {own}" if own else what
+    return metric.removeprefix("eval/")
+
+
+def scale(figure: BoundedFigure) -> float:
+    """100 for a share, which is shown in per cent."""
+    return 100.0 if list(figure["bounds"]) == [0.0, 1.0] else 1.0
+
+
+def value_text(figure: BoundedFigure) -> str:
+    """The value, with a sign of per cent where it is a share."""
+    if figure["value"] is None:
+        return "–"
+    times = scale(figure)
+    places = 1 if times == 100 else 2 if abs(figure["value"]) < 100 else 1
+    return f"{formatting.number(times * figure['value'], places)}{'%' if times == 100 else ''}"
+
+
+def bounds_text(figure: BoundedFigure, confidence: float) -> str:
+    """ "95%: 41 to 58"."""
+    if figure["value"] is None:
+        return "no value"
+    if figure["low"] is None or figure["high"] is None:
+        return "no interval"
+    times = scale(figure)
+    low, high = times * figure["low"], times * figure["high"]
+    return f"{confidence:.0%}: {formatting.interval(low, high, formatting.decimals(low, high))}"
+
+
+def estimate_text(figure: BoundedFigure) -> str:
+    """ "74.4% (59 to 86)" of a figure with its interval."""
+    if figure["value"] is None or figure["low"] is None or figure["high"] is None:
+        return value_text(figure)
+    low, high = scale(figure) * figure["low"], scale(figure) * figure["high"]
+    return f"{value_text(figure)} ({formatting.interval(low, high, formatting.decimals(low, high))})"
+
+
+def draw_figures(evaluation: Evaluation) -> None:
+    """A card for each metric, then what was measured of general knowledge, counts and notices."""
+    config, details = evaluation["config"], evaluation["details"]
+    cards = evaluation["figures"]
+    with st.grid(max(1, min(4, len(cards) + len(details["probes"]))), min_column_width=210):
+        for figure in cards:
+            _card(figure, evaluation_title(figure["metric"], config), config["confidence"])
+        for probe in details["probes"]:
+            _probe(probe, config["confidence"])
+    for figure in cards:
+        _draw_details(figure, evaluation_title(figure["metric"], config))
+    st.caption(about(evaluation))
+
+
+def _card(figure: Figure, name: str, confidence: float) -> None:
+    arrow = display.arrow(figure["better"])
+    with st.container(border=True, height="stretch"):
+        st.metric(f"{plain(name)} {arrow}", value_text(figure), bounds_text(figure, confidence),
+                  delta_color="off", delta_arrow="off")  # fmt: skip
+        grouped = f" in {formatting.plural(figure['groups'], 'group')}" if figure["groups"] else ""
+        st.caption(f"n {figure['n']:,}{grouped}; {plain(figure['unit'] or 'its own unit')}")
+        if figure["failed"]:
+            st.markdown(f":small[:red[:material/error: {plain(figure['failed'])}]]")
+        elif figure["unscored"]["count"]:
+            st.markdown(f":small[:orange[:material/warning: {plain(unscored(figure))}]]")
+
+
+def unscored(figure: Figure) -> str:
+    """ "3 rows not scored: the row has no reference (2), no answer was generated (1)"."""
+    count, reasons = figure["unscored"]["count"], figure["unscored"]["reasons"]
+    named = ", ".join(f"{why} ({rows:,})" for why, rows in list(reasons.items())[:WHY])
+    more = f", and {len(reasons) - WHY} other reasons" if len(reasons) > WHY else ""
+    return f"{formatting.plural(count, 'row')} not scored: {named}{more}"
+
+
+def _probe(probe: GeneralFigure, confidence: float) -> None:
+    shares = "accuracy" in probe
+    estimate = probe["accuracy"] if shares else probe["loss"]
+    figure: BoundedFigure = {
+        "value": estimate["value"],
+        "low": estimate["low"],
+        "high": estimate["high"],
+        "bounds": [0.0, 1.0] if shares else [0.0, None],
+    }
+    name = "General questions right ↑" if shares else "Loss on plain prose ↓"
+    with st.container(border=True, height="stretch"):
+        st.metric(name, value_text(figure), bounds_text(figure, confidence),
+                  delta_color="off", delta_arrow="off")  # fmt: skip
+        unit = formatting.plural(probe["n"], "question" if shares else "passage")
+        st.caption(unit if shares else f"{unit}, nats a token")
+
+
+def _draw_details(figure: Figure, name: str) -> None:
+    """What a metric has to say beside its figure, where that is short."""
+    details = figure["details"]
+    notes = []
+    if (details.get("no_label") or {}).get("count"):
+        most = ", ".join(f"“{text}”" for text, _ in details["no_label"]["most"][:3])
+        notes.append(
+            f"{formatting.plural(details['no_label']['count'], 'answer')} that name no label, such as {most}"
+        )
+    if (details.get("outside") or {}).get("count"):
+        notes.append(f"{formatting.plural(details['outside']['count'], 'row')} whose label is not in the set")
+    if details.get("chance") is not None and figure["value"] is not None:
+        notes.append(f"a perfectly calibrated model would show up to {details['chance']:.1%} by chance")
+    if details.get("guessing") is not None and figure["value"] is not None:
+        notes.append(f"guessing would get {formatting.number(100 * details['guessing'], 1)}%")
+    if notes and figure["metric"] != "eval/f1_macro":
+        st.caption(f"{plain(name)}: {plain('; '.join(notes))}.")
+    if details.get("constraints"):
+        lines = [
+            {
+                "Constraint": kept["constraint"],
+                "Rows that keep it": estimate_text(kept | {"bounds": [0.0, 1.0]}),
+                "n": kept["n"],
+            }
+            for kept in details["constraints"]
+        ]
+        st.dataframe(lines, hide_index=True, alt=f"{name}: rows that keep each constraint")
+
+
+def about(evaluation: Evaluation) -> str:
+    """Rows, what they lack, how long it took, and on what, as sentences."""
+    counts, details = evaluation["details"]["counts"], evaluation["details"]
+    rows = rows_meant(evaluation["part"], evaluation["config"].get("where"))
+    sentences = [f"{evaluation['dataset_name']}, {rows}, n {evaluation['n']:,}."]
+    lacking = {
+        "answered with nothing (scored as that)": counts.get("empty", 0),
+        "could not be asked": counts.get("no_prompt", 0),
+        "without a reference": counts.get("no_reference", 0),
+        "without a loss": counts.get("no_loss", 0),
+    }
+    sentences += [f"{formatting.plural(count, 'row')} {words}." for words, count in lacking.items() if count]
+    sentences += details["notices"]
+    took = display.span(sum(details["seconds"].values()))
+    sentences.append(f"Took {took} on {details['device_name'] or details['device']}, {details['dtype']}.")
+    return plain(" ".join(sentences))
+
+
+LISTED = 10  # lines before the table scrolls
+
+
+def sliceable(evaluation: Evaluation) -> dict[str, Figure]:
+    """Metrics with a score for each row."""
+    return {
+        figure["metric"]: figure
+        for figure in evaluation["figures"]
+        if figure["estimator"] != "whole" and not figure["failed"] and not figure["metric"].startswith(TASK)
+    }
+
+
+def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None:
+    """The choice of a metric, and a line for each slice, the surest first."""
+    sliced, own = sliceable(evaluation), evaluation["evaluation_id"]
+    if other is not None:
+        sliced = {name: named_slice for name, named_slice in sliced.items() if name in sliceable(other)}
+    if not sliced:
+        st.caption("No metric has scores of rows.")
+        return
+    place = f"{own}-{other['evaluation_id'] if other else ''}"
+    metric = st.selectbox(
+        "Slices by",
+        list(sliced),
+        format_func=lambda name: evaluation_title(name, evaluation["config"]),
+        key=f"evaluation-slices-{place}",
+        label_visibility="collapsed",
+    )
+    try:
+        listed = of_evaluation(own, metric, other["evaluation_id"] if other else "")
+    except QueryError:
+        st.caption("The file with its rows is gone.")
+        return
+    if not listed:
+        st.caption("These rows make no slices: they have one label or none, and are all of one length.")
+        return
+    times = scale(sliced[metric])
+    large = [named_slice for named_slice in listed if named_slice["n"] >= row_scores.LEAST]
+    if not large:
+        st.caption(f"Every slice of these rows has fewer than {row_scores.LEAST} rows.")
+        return
+    lines = [_line(named_slice, sliced[metric], times, paired=other is not None) for named_slice in large]
+    st.dataframe(
+        lines,
+        hide_index=True,
+        height="content" if len(lines) <= LISTED else 35 * (LISTED + 1) + 3,
+        column_config={"Slice": st.column_config.TextColumn(pinned=True, width="medium")},
+        alt="Slices of the rows, with intervals",
+    )
+    st.caption(_about(listed, other))
+
+
+@st.cache_data(ttl=600, max_entries=128, show_spinner=False)
+def of_evaluation(evaluation_id: str, metric: str, other: str = "") -> Sequence[Mapping[str, Any]]:
+    """Slices by label, length of prompt and of the row's own answer."""
+    table = evaluations.sliced(client(), evaluation_id, metric, other)
+    if not table.num_rows:
+        return []
+
+    def numbers(name: str) -> np.ndarray:
+        return np.array([np.nan if x is None else x for x in table[name].to_pylist()], float)
+
+    groups = {
+        **row_scores.slices_by_value("Label", table["label"].to_pylist()),
+        **row_scores.slices_by_size("Prompt", numbers("prompt"), "characters"),
+        **row_scores.slices_by_size("Own answer", numbers("answer"), "characters"),
+    }
+    if other:
+        return row_scores.differences_by_slice(numbers("score"), numbers("other"), groups)
+    return row_scores.scores_by_slice(numbers("score"), groups)
+
+
+def _line(
+    named_slice: Mapping[str, Any], figure: Figure, times: float, *, paired: bool
+) -> dict[str, str | int]:
+    where = {"Slice": f"{named_slice['by']}: {named_slice['value']}"}
+    test = {
+        "Told apart": _word(named_slice, figure["better"], paired),
+        "n": named_slice["n"],
+        "q": _q(named_slice["q"]),
+    }
+    if paired:
+        return where | {"Difference": display.estimate(named_slice["gap"], scale=times)} | test
+    mean = display.estimate(named_slice["mean"], scale=times, sign=False)
+    rest = (
+        "–"
+        if named_slice["rest"] is None
+        else formatting.number(times * named_slice["rest"], 1 if times == 100 else 2)
+    )
+    return where | {f"Mean{', %' if times == 100 else ''}": mean, "Other rows": rest} | test
+
+
+def _word(named_slice: Mapping[str, Any], better: str, paired: bool) -> str:
+    if named_slice["q"] is None:
+        return f"can't be told: {named_slice['why']}"
+    if not named_slice["different"]:
+        return "can't be told"
+    gap = named_slice["gap"]["value"] if paired else named_slice["gap"]
+    return "better" if (gap > 0) == (better == "higher") else "worse"
+
+
+def _q(value: float | None) -> str:
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _about(listed: Sequence[Mapping[str, Any]], other: Evaluation | None) -> str:
+    tested = sum(named_slice["q"] is not None for named_slice in listed)
+    small = sum(named_slice["n"] < row_scores.LEAST for named_slice in listed)
+    left_out = f" {formatting.plural(small, 'smaller one')} left out." if small else ""
+    against = f"this one minus {other['name']}, in pairs" if other else "each against all other rows"
+    return plain(
+        f"{formatting.plural(tested, 'slice')}, {against}; q is the p-value after Benjamini and Hochberg"
+        f" for {formatting.plural(tested, 'test')}: of the slices that are told apart at most a twentieth are"
+        " expected to be none."
+        f" 95% intervals, each on its own; a slice has at least {row_scores.LEAST} rows, and"
+        " means of fewer than"
+        f" {row_scores.MIN_ROWS} are not tested.{left_out}"
+    )
+
+
+PAGE = 10
+SHOWN = 600  # characters of a text
+
+
+def draw_rows(evaluation: Evaluation) -> None:
+    """Rows in the order of one metric; those that it could not score come first."""
+    config, own = evaluation["config"], evaluation["evaluation_id"]
+    scored = {f["metric"]: f for f in evaluation["figures"] if _of_rows(f)}
+    if not scored:
+        st.caption("No metric has scores of rows.")
+        return
+    metric = st.selectbox(
+        "Order by",
+        list(scored),
+        format_func=lambda name: f"{evaluation_title(name, config)}, the worst first",
+        key=f"evaluation-order-{own}",
+        label_visibility="collapsed",
+    )
+    chosen = scored[metric]
+    pages = max(1, -(-evaluation["n"] // PAGE))
+    number = st.pagination(pages, key=f"evaluation-page-{own}-{metric}") if pages > 1 else 1
+    try:
+        total, rows = evaluation_queries.page(own, metric, chosen["better"], PAGE, (number - 1) * PAGE)
+    except QueryError:
+        st.caption("The file with its rows is gone.")
+        return
+    st.caption(f"{formatting.plural(total, 'row')}; those that it could not score stand at the top.")
+    for row in rows:
+        _draw_row(row, scored, config)
+
+
+def _of_rows(figure: Figure) -> bool:
+    """It has a score for each row; a task of the harness has items of its own."""
+    return figure["estimator"] != "whole" and not figure["failed"] and not figure["metric"].startswith(TASK)
+
+
+def _draw_row(row: EvaluatedRow, scored: dict[str, Figure], config: Mapping[str, Any]) -> None:
+    with st.container(border=True, gap="xsmall"):
+        st.caption(f":material/person: Prompt · row {row['row_id']:,}")
+        show_row_text(row["prompt"])
+        left, right = st.columns(2, gap="medium")
+        with left:
+            st.markdown("**Reference**")
+            show_row_text(row["reference"])
+        with right:
+            sure = f" ({row['probability']:.0%})" if row.get("probability") is not None else ""
+            st.markdown(f"**Answer**{sure}")
+            show_row_text(row["prediction"], nothing="(an empty answer)")
+        scores = [
+            f"{plain(evaluation_title(name, config))} {score_text(row['scores'].get(name), figure)}"
+            for name, figure in scored.items()
+        ]
+        st.markdown(f":gray[{' · '.join(scores)}]")
+
+
+def show_row_text(text: str | None, nothing: str = "(nothing)") -> None:
+    """Draw a text of a row; a dash where there is none."""
+    show_text("–" if text is None else text, SHOWN, nothing)
+
+
+def score_text(score: RowScore | None, figure: Figure) -> str:
+    """One row's score, or why there is none."""
+    if score is None:
+        return "–"
+    if score["score"] is None:
+        return f"– ({plain(score['reason'])})" if score["reason"] else "–"
+    whole = scale(figure) == 100 and score["score"] in (0.0, 1.0)
+    return formatting.number(score["score"], 0 if whole else 2)

@@ -1,0 +1,173 @@
+"""Simulated truth: how far can figures be trusted? What does not hold first, then every topic's rates.
+
+The link carries what is searched for (`?text=…`).
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pages.shared.palette import BAD
+from pages.shared.session import plain
+from store.evaluation import simulated_truth
+from store.evaluation.schemas import SimulatedRate, SimulatedTopic
+from store.evaluation.simulated_truth import TruthTable
+
+STYLE = f"""
+<style>
+.tb-truth {{overflow: auto; max-width: 100%; max-height: 32rem; margin-bottom: .6rem}}
+.tb-truth table {{border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem;
+  line-height: 1.35}}
+.tb-truth th, .tb-truth td {{padding: .3rem .6rem; text-align: right; white-space: nowrap; border: 0;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 13%, transparent)}}
+.tb-truth thead th {{position: sticky; top: 0; z-index: 1; font-weight: 600; font-size: .84rem}}
+.tb-truth thead th:first-child {{left: 0; z-index: 2}}
+.tb-truth tbody th {{position: sticky; left: 0; font-weight: 400}}
+.tb-truth th {{background: var(--tb-ground, Canvas)}}
+.tb-truth small {{display: block; font-size: .78rem; opacity: .72}}
+.tb-truth tr > :first-child {{text-align: left; white-space: normal; overflow-wrap: anywhere; padding-left: 0;
+  min-width: 9rem; max-width: 38rem}}
+.tb-truth td.off {{font-weight: 600; background: color-mix(in srgb, {BAD} 22%, transparent)}}
+@media (max-width: 640px) {{.tb-truth tr > :first-child {{max-width: 12.5rem}}}}
+</style>
+"""
+
+
+def rate_table(table: TruthTable, label: str, ground: str) -> str:
+    """A topic's matrix or list; `ground`: what is behind the table, over which heads slide."""
+    sizes = [f"n {size:,}" for size in table.sizes] or ["observed"]
+    rows = [
+        _row(row.name, row.wanted, row.draws, simulated_truth.cells(row, table.sizes, _cell, "<td></td>"))
+        for row in table.rows
+    ]
+    counted = f" by {table.unit}" if table.unit else ""
+    return _table(f"{label}{counted}", sizes, rows, ground)
+
+
+def broken_table(broken: Sequence[tuple[str, SimulatedRate]], ground: str) -> str:
+    """Rates out of their band, each with its topic."""
+    rows = [
+        _row(f"{topic}: {rate['name']}", simulated_truth.wanted(rate), f"{rate['draws']:,}", [_cell(rate)])
+        for topic, rate in broken
+    ]
+    return _table("What does not hold", ["observed"], rows, ground)
+
+
+def _table(label: str, heads: Sequence[str], rows: Sequence[str], ground: str) -> str:
+    head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in ("what", *heads))
+    return (
+        f"{STYLE}<div class='tb-truth' role='region' tabindex='0' aria-label='{html.escape(label)}'"
+        f" style='--tb-ground:{html.escape(ground)}'><table>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _row(name: str, wanted: str, draws: str, cells: Sequence[str]) -> str:
+    note = f"<small>wanted {html.escape(wanted)}, {draws} draws</small>"
+    return f"<tr><th scope='row'>{html.escape(name)}{note}</th>{''.join(cells)}</tr>"
+
+
+def _cell(rate: SimulatedRate) -> str:
+    text = html.escape(simulated_truth.observed(rate))
+    tip = f"{rate['draws']:,} draws; wanted {simulated_truth.wanted(rate)}"
+    return (
+        f"<td title='{tip}'>{text}</td>" if rate["holds"] else f"<td class='off' title='{tip}'>✗ {text}</td>"
+    )
+
+
+SEARCH = "truth-text"
+EMPTY = f"""
+Nothing was measured yet. `{simulated_truth.COMMAND}` draws rows whose truth is known, asks the functions
+that judge runs about them, and leaves here how often they were right.
+"""
+
+
+def main() -> None:
+    st.title("How far can figures be trusted?", anchor=False)
+    topics = simulated_truth.read()["topics"]
+    if not topics:
+        st.markdown(EMPTY)
+        return
+    _draw_head(topics)
+    _draw_broken(topics)
+    words = _search().lower().split()
+    matching = [topic for topic in (_matching(topic, words) for topic in topics) if topic["rates"]]
+    if not matching:
+        st.caption("No rate is called so. Take a word away.")
+    for topic in matching:
+        _draw_topic(topic, searched=bool(words))
+
+
+def _draw_head(topics: Sequence[SimulatedTopic]) -> None:
+    """What a glance should give."""
+    held, total = simulated_truth.holding(topics)
+    icon = ":green[:material/verified:]" if held == total else ":orange[:material/rule:]"
+    st.subheader(f"{icon} {held:,} of {total:,} rates hold", anchor=False)
+    st.markdown(f"{simulated_truth.MEANS} Measured {simulated_truth.measured(topics)}.")
+    if note := simulated_truth.first_look(topics):
+        st.warning(note, icon=":material/hourglass_top:")
+
+
+def _draw_broken(topics: Sequence[SimulatedTopic]) -> None:
+    """What does not hold, before everything else."""
+    broken = [(topic, rate) for topic in topics for rate in topic["rates"] if not rate["holds"]]
+    if broken:
+        st.markdown("**What does not hold**")
+        named = [(simulated_truth.title(topic), rate) for topic, rate in broken]
+        st.html(broken_table(named, _ground()))
+
+
+def _search() -> str:
+    """The words that topics and rates are narrowed by, which are those of the link."""
+    st.session_state[SEARCH] = st.query_params.get("text", "")
+    typed = st.text_input(
+        "Search", key=SEARCH, type="search", live="300ms", icon=":material/search:",
+        placeholder="Search topics and rates, such as forgetting or n 30", label_visibility="collapsed",
+        on_change=_follow,
+    )  # fmt: skip
+    return (typed or "").strip()
+
+
+def _follow() -> None:
+    """Callback: the words into the link."""
+    if text := (st.session_state[SEARCH] or "").strip():
+        st.query_params["text"] = text
+    else:
+        st.query_params.pop("text", None)
+
+
+def _matching(topic: SimulatedTopic, words: Sequence[str]) -> SimulatedTopic:
+    """The topic with those rates that have all words in its name or theirs."""
+
+    def has_all(rate: SimulatedRate) -> bool:
+        text = f"{simulated_truth.title(topic)} {rate['name']}".lower()
+        return all(word in text for word in words)
+
+    return {**topic, "rates": [rate for rate in topic["rates"] if has_all(rate)]}
+
+
+def _draw_topic(topic: SimulatedTopic, *, searched: bool) -> None:
+    """A topic's tables, drawn once it is open; open where it was searched for."""
+    held, total = simulated_truth.holding([topic])
+    icon = ":material/check:" if held == total else ":material/close:"
+    label = f"**{plain(simulated_truth.title(topic))}** {held:,} of {total:,} hold"
+    key = f"truth-{topic['topic']}" + ("-searched" if searched else "")
+    with st.expander(label, icon=icon, key=key, expanded=searched, on_change="rerun") as box:
+        if not box.open:
+            return
+        st.markdown(plain(topic["about"]))
+        st.caption(plain(simulated_truth.stamp(topic)))
+        for table in simulated_truth.tables(topic["rates"]):
+            st.html(rate_table(table, simulated_truth.title(topic), _ground()))
+
+
+def _ground() -> str:
+    """The page's background."""
+    theme = "dark" if st.context.theme.type == "dark" else "light"
+    return str(st.get_option(f"theme.{theme}.backgroundColor") or "Canvas")
+
+
+main()

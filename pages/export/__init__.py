@@ -1,0 +1,1 @@
+"""The tab and the form of exported models."""

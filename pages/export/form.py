@@ -1,0 +1,171 @@
+"""Asking for an export: the form, on which rows it is held against the model, and where it goes; and what
+the screen reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from pages.shared import cached_queries
+from pages.shared.session import act, client, kept_for, plain
+from store.core.export_schemas import ModelExportRow
+from store.core.model_schemas import ModelVersion
+from store.core.schemas import Job
+from store.export import export_text, exports
+from store.export.forms import FAMILY_TITLES, FORMS, GGUF_FORMS, OLLAMA_GGUF, USUAL_ROWS
+from store.runs.schemas import Run
+from store.training.methods import METHODS
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A run, or a version of a registered model. `subject`: as commands name it. `method`: of the run, empty
+    where nobody knows. has_data: it has rows of its own that model and export can both answer."""
+
+    subject: str
+    title: str
+    run_id: str | None
+    model_id: str | None
+    version: int | None
+    method: str
+    headed: bool
+    has_data: bool
+
+    @classmethod
+    def of_run(cls, run: Run) -> ExportedModel:
+        config = run["config"]
+        headed = config.get("task") == "classification"
+        return cls(run["run_id"], run["name"], run["run_id"], None, None, config["method"], headed, True)
+
+    @classmethod
+    def of_version(cls, version: ModelVersion, run: Run | None) -> ExportedModel:
+        """`run`: of which the version was made, where it is still there."""
+        subject = f"{version['name']}@{version['version']}"
+        method = run["config"]["method"] if run else ""
+        headed = bool(run and run["config"].get("task") == "classification")
+        return cls(
+            *(subject, subject, None, version["model_id"], version["version"]),
+            method,
+            headed,
+            run is not None,
+        )
+
+    def forms(self) -> list[str]:
+        """Those that can hold it."""
+        method = METHODS.get(self.method)
+        names = []
+        for name, form in FORMS.items():
+            merges = not form.needs_merge or method is None or method.merges or not method.adapter
+            adapter = form.needs_merge or method is None or method.adapter
+            if merges and adapter and (form.headed or not self.headed):
+                names.append(name)
+        return names
+
+    def refused(self) -> str:
+        """Why forms are missing; empty where none is."""
+        method = METHODS.get(self.method)
+        if method and method.adapter and not method.merges:
+            return f"{method.title} changes no weights of the model, so it leaves as an adapter alone."
+        if self.headed:
+            return "A model that classifies by a head has no GGUF file: those are of models that write."
+        return ""
+
+
+@kept_for(cached_queries.LIVE, most=64)
+def of_model(run_id: str | None, model_id: str | None, version: int | None) -> list[ModelExportRow]:
+    """Newest first."""
+    if run_id is not None:
+        return exports.of_run(client(), run_id)
+    assert model_id is not None
+    assert version is not None
+    return exports.of_version(client(), model_id, version)
+
+
+@kept_for(cached_queries.LIVE, most=64)
+def verifications(export: str) -> list[Job]:
+    """When an export was held against its model again, newest first."""
+    return exports.verifications(client(), export)
+
+
+@kept_for(cached_queries.LIVE, most=64)
+def unfinished(subject: str) -> list[Job]:
+    """What is being exported, and what ended without a result."""
+    return exports.unfinished(client(), subject)
+
+
+FIRST = "gguf-q8_0"  # what most people want
+OWN = ""  # rows of the run
+
+
+def _title(name: str) -> str:
+    form = FORMS[name]
+    family = FAMILY_TITLES[form.family]
+    return form.title if form.title.startswith(family) else f"{family}: {form.title}"
+
+
+def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
+    """The fields and the button."""
+    names = model.forms()
+    made = {row["form"] for row in rows}
+    usual = next((name for name in (FIRST, "merged", *names) if name in names and name not in made), names[0])
+    form = st.selectbox(
+        "Form",
+        names,
+        index=names.index(usual),
+        format_func=_title,
+        key="export-form",
+    )
+    st.caption(plain(FORMS[form].when))
+    if why := model.refused():
+        st.caption(plain(why))
+    body: dict[str, Any] = {"subject": model.subject, "form": form}
+    if form == "ollama":
+        body["gguf"] = st.selectbox(
+            "Which file Ollama is given",
+            GGUF_FORMS,
+            index=GGUF_FORMS.index(OLLAMA_GGUF),
+            format_func=lambda name: FORMS[name].title,
+            key="export-gguf",
+        )
+    dataset = _draw_rows(model, body)
+    body["zip"] = st.checkbox("Also as one zip file", key="export-zip")
+    hub = st.text_input(
+        "Push to a repository of the Hugging Face hub",
+        placeholder="owner/name; left empty it stays here",
+        key="export-hub",
+        help="With the token of this machine (hf auth login, or HF_TOKEN), which is never stored. A new"
+        " repository is private. An export whose parity failed is not pushed.",
+    )
+    if hub.strip():
+        body["hub"] = hub.strip()
+    if st.button("Export", type="primary", icon=":material/output:", disabled=not dataset) and (
+        act("export_model", body) is not None
+    ):
+        st.rerun()
+
+
+def _draw_rows(model: ExportedModel, body: dict[str, Any]) -> bool:
+    """On which rows the two are compared; whether there are any."""
+    sets = {row["dataset_id"]: row["name"] for row in cached_queries.datasets()}
+    choices = [*([OWN] if model.has_data else []), *sets]
+    if not choices:
+        st.info("Import a data set first: model and export both answer its rows.", icon=":material/info:")
+        return False
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            "Rows that both answer",
+            choices,
+            format_func=lambda name: sets.get(name, "Test rows of the run, else validation"),
+            key="export-dataset",
+        )
+        most = st.number_input("At most", 8, 2_000, USUAL_ROWS, key="export-rows")
+    st.caption(export_text.rows_needed(int(most)))
+    body["max_rows"] = int(most)
+    if chosen != OWN:
+        body |= {"dataset": chosen}
+        body["part"] = "test" if model.has_data else "all"
+    return True

@@ -1,1 +1,0 @@
-"""The screen that launches a run: form, advice, preview."""

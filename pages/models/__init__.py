@@ -1,1 +1,0 @@
-"""The screen of registered models: versions, gates, lineage, cards."""

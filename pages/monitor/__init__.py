@@ -1,1 +1,0 @@
-"""Is what is served still good? The screen of endpoints' traffic, drift, quality and alerts."""

@@ -1,0 +1,1 @@
+"""Monitor: alerts, drift, quality and labels of what an endpoint answered."""

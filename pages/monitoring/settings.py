@@ -1,0 +1,228 @@
+"""What is watched, against what, when it warns, and whom it tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.monitoring.drift import WATCHED
+from engine.monitoring.text import cost_line
+from pages.monitoring import monitor_queries
+from pages.shared import cached_queries, display
+from pages.shared.session import act, may, plain
+from store.core.monitoring_schemas import BaseLook
+from store.monitoring import monitors
+from store.monitoring.config import EVERY_WATCHED_NAME, MonitorSettings
+from store.monitoring.monitors import EndpointName
+
+REFERENCES = {
+    "first": "Its first requests",
+    "dataset": "Held-out rows of a data set",
+    "evaluation": "Rows and answers of an evaluation",
+    "window": "Requests of a window",
+}
+PRESENT = "present"  # the schedule that is set
+STATES = {"waiting": "waits", "sent": "sent", "given_up": "given up"}
+
+
+def draw_settings(endpoint: EndpointName) -> None:
+    """Both forms, closed."""
+    monitor = monitor_queries.monitor(endpoint["endpoint_id"])
+    if may("work"):
+        with st.expander("What is watched, and when it warns", icon=":material/tune:"):
+            _draw_form(endpoint, monitors.settings(monitor), monitor["base_look"] if monitor else None)
+            if monitor and monitor["changed_by_name"]:
+                when = display.ago(monitor["changed_at"])
+                st.caption(f"Last changed by {plain(monitor['changed_by_name'])}, {when}.")
+    if may("govern"):
+        with st.expander("Where alerts are sent", icon=":material/webhook:"):
+            _draw_webhook()
+
+
+def _draw_form(endpoint: EndpointName, settings: MonitorSettings, base_look: BaseLook | None) -> None:
+    endpoint_id = endpoint["endpoint_id"]
+    body: dict[str, Any] = {"endpoint": endpoint_id}
+    body |= _reference_fields(endpoint_id, settings)
+    with st.form(f"monitor-settings-{endpoint_id}", border=False):
+        body["watched"] = st.multiselect(
+            "Watched", list(EVERY_WATCHED_NAME), default=settings.watched,
+            format_func=lambda name: WATCHED[name].title, help="They share the chance of a false alarm.",
+        )  # fmt: skip
+        st.caption(cost_line(base_look))
+        body |= _limit_fields(settings)
+        body["golden"] = _golden_field(settings)
+        body["bias"] = _bias_field(settings)
+        body |= _price_fields(settings)
+        st.caption("Another reference, other watched values or another chance begin all tests anew.")
+        if st.form_submit_button("Save", type="primary", icon=":material/save:"):
+            act("set_monitor", body, "Saved.")
+
+
+def _reference_fields(endpoint_id: str, settings: MonitorSettings) -> dict[str, Any]:
+    """Outside the form, as what is asked next depends on it."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        reference = st.selectbox(
+            "Held against", list(REFERENCES), list(REFERENCES).index(settings.reference),
+            format_func=REFERENCES.__getitem__, key=f"monitor-reference-{endpoint_id}", width=300,
+        )  # fmt: skip
+        fields: dict[str, Any] = {"reference": reference}
+        if reference == "dataset":
+            names = {each["dataset_id"]: each["name"] for each in cached_queries.datasets()}
+            fields["dataset"] = _one_of("Data set", names, settings.dataset)
+        elif reference == "evaluation":
+            names = {each["evaluation_id"]: each["name"] for each in monitor_queries.evaluations()}
+            fields["evaluation"] = _one_of("Evaluation", names, settings.evaluation)
+        elif reference == "window":
+            start = st.datetime_input("From (UTC)", settings.window_start, width=220)
+            end = st.datetime_input("To (UTC)", settings.window_end, width=220)
+            fields["window_start"] = start.isoformat() if start else None
+            fields["window_end"] = end.isoformat() if end else None
+        fields["reference_rows"] = st.number_input(
+            "Rows at most", 60, 5_000, settings.reference_rows, step=50, width=140
+        )
+    return fields
+
+
+def _one_of(label: str, names: dict[str, str], chosen: str) -> str:
+    ids = list(names)
+    place = ids.index(chosen) if chosen in names else None
+    value = st.selectbox(label, ids, place, format_func=names.__getitem__, width=300)
+    return value or ""
+
+
+def _limit_fields(settings: MonitorSettings) -> dict[str, Any]:
+    left, middle, right = st.columns(3)
+    errors = left.number_input(
+        "Failed requests at most (%)", 0.1, 99.0, _scaled(settings.most_errors), help="Empty: no limit"
+    )
+    latency = middle.number_input(
+        "95 of 100 answers within (s)", 0.01, 86_400.0, settings.most_p95_seconds, help="Empty: no limit"
+    )
+    thumbs = right.number_input(
+        "Thumbs up at least (%)", 1.0, 99.0, _scaled(settings.least_thumbs_up), help="Empty: no limit"
+    )
+    alpha = left.number_input("Chance of a false alarm (%)", 0.1, 50.0, 100 * settings.alpha)
+    keep = middle.number_input(
+        "Keep texts for (days)", 1, 3_650, settings.keep_days, help="Figures by minute stay for ever."
+    )
+    thinned = right.checkbox(
+        "One of each caller and hour", settings.one_of_caller_and_hour,
+        help="Where callers send many requests on end, which are like each other",
+    )  # fmt: skip
+    fields: dict[str, Any] = {"alpha": alpha / 100, "keep_days": keep, "one_of_caller_and_hour": thinned}
+    fields["most_errors"] = None if errors is None else errors / 100
+    fields["most_p95_seconds"] = latency
+    fields["least_thumbs_up"] = None if thumbs is None else thumbs / 100
+    return fields
+
+
+def _golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
+    """An evaluation that was made once is made again and again; its rows are the golden set."""
+    everything = {each["evaluation_id"]: each for each in monitor_queries.evaluations()}
+    present = settings.golden.model_dump(mode="json", exclude_none=True) if settings.golden else None
+    options = ["", *([PRESENT] if present else []), *everything]
+    names = {"": "None", PRESENT: "The one that is set"}
+    left, middle = st.columns([2, 1])
+    chosen = left.selectbox(
+        "Golden set, evaluated again and again", options, 1 if present else 0,
+        format_func=lambda each: names[each] if each in names else everything[each]["name"],
+        help="An evaluation of what is served, with its rows and metrics",
+    )  # fmt: skip
+    hours = middle.number_input(
+        "Every (hours)", 1.0, 8_784.0, float(settings.golden.every_hours if settings.golden else 24.0)
+    )
+    if not chosen:
+        return None
+    evaluate = present["evaluate"] if present and chosen == PRESENT else everything[chosen]["config"]
+    return {"evaluate": evaluate, "every_hours": hours}
+
+
+def _bias_field(settings: MonitorSettings) -> dict[str, Any] | None:
+    """A check that was made once is made again and again."""
+    everything = {each["job_id"]: each for each in monitor_queries.bias_checks()}
+    present = settings.bias.check.document() if settings.bias else None
+    options = ["", *([PRESENT] if present else []), *everything]
+    names = {"": "None", PRESENT: "The one that is set"} | {
+        job_id: f"{each['model']} against {each['against']}, {each['created_at']:%d %b %H:%M}"
+        for job_id, each in everything.items()
+    }
+    left, middle = st.columns([2, 1])
+    chosen = left.selectbox(
+        "Bias check, made again and again", options, 1 if present else 0, format_func=names.__getitem__,
+        help="A check that was made before. Name a version by an alias in it (tunebench bias), to check"
+        " what the alias is each time.",
+    )  # fmt: skip
+    hours = middle.number_input(
+        "Bias every (hours)", 1.0, 8_784.0, float(settings.bias.every_hours if settings.bias else 168.0)
+    )
+    if not chosen:
+        return None
+    check = present if present and chosen == PRESENT else monitor_queries.bias_config(chosen)
+    return {"check": check, "every_hours": hours}
+
+
+def _price_fields(settings: MonitorSettings) -> dict[str, Any]:
+    left, middle, right = st.columns(3)
+    return {
+        "price_of_prompt": left.number_input(
+            "A million tokens read cost", 0.0, 1e6, settings.price_of_prompt
+        ),
+        "price_of_completion": middle.number_input(
+            "A million tokens written cost", 0.0, 1e6, settings.price_of_completion
+        ),
+        "currency": right.text_input("Currency", settings.currency, max_chars=8),
+    }
+
+
+def _scaled(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _draw_webhook() -> None:
+    """One address for all alerts; its secret is never shown again."""
+    webhook = monitor_queries.webhook()
+    if webhook:
+        when = display.ago(webhook["set_at"])
+        st.markdown(
+            f"Alerts go to **{plain(webhook['url'])}**, set by {plain(webhook['set_by_name'])} {when}."
+        )
+    with st.form("monitor-webhook", border=False):
+        url = st.text_input("Address", placeholder="https://…", help="Every alert is sent there as JSON.")
+        secret = st.text_input(
+            "Secret", type="password",
+            help="At least 16 characters. Each message carries Tunebench-Signature: t=TIME,v1=HMAC-SHA256 of"
+            " TIME.BODY.",
+        )  # fmt: skip
+        if st.form_submit_button("Set", icon=":material/save:"):
+            act("set_webhook", {"url": url or "", "secret": secret or ""}, "Alerts go there from now on.")
+            st.rerun()
+    if webhook:
+        with st.container(horizontal=True):
+            if st.button("Send a trial", icon=":material/send:", key="webhook-trial"):
+                act("try_webhook", {}, "A trial is on its way.")
+            if st.button("Take it away", icon=":material/delete:", key="webhook-away"):
+                act("set_webhook", {}, "Alerts are sent nowhere.")
+                st.rerun()
+    _draw_deliveries()
+
+
+def _draw_deliveries() -> None:
+    sent = monitor_queries.deliveries()
+    if not sent:
+        return
+    rows = [
+        {
+            "When (UTC)": each["queued_at"],
+            "What": "alert" if each["alert_id"] else "trial",
+            "State": STATES[each["state"]],
+            "Attempts": each["attempts"],
+            "Answer": each["status"],
+            "Trouble": each["trouble"],
+        }
+        for each in sent
+    ]
+    st.dataframe(rows, hide_index=True, key="webhook-deliveries")
+    st.caption(
+        f"The newest {len(sent)} messages. One that fails is sent again after 10 s, 1, 5, 30 and 120 minutes."
+    )

@@ -1,0 +1,325 @@
+"""The parts of the overview: jobs under way, the machine, runs as a list, and what runs were warned of."""
+
+from __future__ import annotations
+
+import html
+
+import streamlit as st
+
+from pages.shared import cached_queries, display, meters, palette, run_chips
+from pages.shared.job_progress import doing, fraction, progress_block
+from pages.shared.session import act, may, plain
+from pages.shared.text_display import shortened_middle
+from store.core import formatting
+from store.core.job_kinds import ALIVE, JOB_KINDS
+from store.core.schemas import Gpu, Job, MachineReading
+from store.evaluation.schemas import Classification
+from store.evaluation.verdict_schemas import Verdict, VerdictState, read_verdict
+from store.runs.run_outcomes import KINDS
+from store.runs.schemas import Run, RunAlerts, VerdictAlert
+from store.training.methods import METHODS
+
+SHOWN_JOBS = 8
+JOB_NAME_LENGTH = 30  # characters of a name that fit on a phone
+
+
+def show_now(jobs: list[Job], count: int) -> None:
+    """Active jobs, then the queue, of which there are `count` in all; what is left off is said."""
+    for job in jobs:
+        _job_line(job)
+    if count > len(jobs):
+        st.caption(f"{len(jobs)} of {count:,} jobs are shown; the others wait behind them.")
+
+
+def _job_line(job: Job) -> None:
+    job_id = job["job_id"]
+    with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(gap=None):
+            _title(job)
+            st.html(progress_block(job))
+        stopping = bool(job.get("cancel_requested_at"))
+        label = "Stopping" if stopping else "Cancel"
+        if may("work") and st.button(
+            label, key=f"cancel-{job_id}", icon=":material/stop_circle:", disabled=stopping
+        ):
+            act("cancel", {"job": job_id}, f"{plain(job['title'])} is being cancelled.")
+            st.rerun()
+
+
+def _title(job: Job) -> None:
+    kind = JOB_KINDS[job["kind"]]
+    if kind.is_run:
+        st.page_link(
+            "pages/runs/run.py",
+            label=f"**{plain(shortened_middle(job['title'], JOB_NAME_LENGTH))}**",
+            help=plain(job["title"]),
+            icon=kind.icon,
+            query_params={"run": job["job_id"]},
+        )
+        return
+    st.markdown(f"{kind.icon} **{kind.title}:** {plain(job['title'])}")
+
+
+LOW_DISK_GIB = 5.0  # below this a checkpoint may not fit any more
+
+
+def machine_meters(machine: MachineReading) -> str:
+    """HTML of the meters for the engine's `GET /machine`."""
+    used, total = machine["memory_used_gib"], machine["memory_total_gib"]
+    parts = [
+        meters.meter(
+            "Processor",
+            f"{machine['cpu_percent']:.0f}%",
+            machine["cpu_percent"] / 100,
+            f"of {machine['cores']} cores" + (", fast bfloat16" if machine.get("bf16") else ""),
+            warn=False,
+        ),
+        meters.meter("Memory", display.gib(used), used / total if total else 1.0, f"of {display.gib(total)}"),
+    ]
+    parts += [_gpu(gpu) for gpu in machine["gpus"]]
+    if not machine["gpus"]:
+        parts.append(meters.fact("GPU", "none", "runs use the processor"))
+    free = machine["disk_free_gib"]
+    note = "a checkpoint may not fit" if free < LOW_DISK_GIB else "on the disk of the home folder"
+    parts.append(meters.fact("Free disk", display.gib(free), note))
+    return meters.grid(parts)
+
+
+def _gpu(gpu: Gpu) -> str:
+    """One GPU; what its driver does not report is said to be so, never shown as 0."""
+    used, total, busy = gpu["memory_used_gib"], gpu["memory_total_gib"], gpu["utilization_percent"]
+    label = f"GPU {gpu['index']}: {gpu['name']}"
+    use = "use not reported" if busy is None else f"{busy:.0f}% busy"
+    heat = f", {gpu['temperature_c']:.0f} °C" if gpu.get("temperature_c") is not None else ""
+    if used is None or not total:
+        size = f" (of {display.gib(total)})" if total else ""
+        return meters.fact(label, use, f"memory not reported{size}{heat}")
+    return meters.meter(label, use, used / total, f"{display.gib(used)} of {display.gib(total)}{heat}")
+
+
+PICKED = "runs-picked"
+RUN_NAME_LENGTH = 32  # characters of a name that fit
+INKS = {  # mixed with the text's colour: dark enough on white, light enough on dark
+    "better": f"color: color-mix(in srgb, {palette.GOOD} 75%, currentColor)",
+    "worse": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor)",
+    "unsure": f"color: color-mix(in srgb, {run_chips.STATE_INK['orange']} 80%, currentColor)",
+    "": "",
+}
+SURE_INKS: dict[VerdictState, str] = {"learned": "better", "no_gain": ""}  # of gains beyond noise
+PRICED = ("some", "much")  # states of forgetting that a list marks
+HEADINGS = ("Status", "Method and data", "Best validation loss", "Against the base model", "Started")
+STYLE = """
+<style>
+.tb-run {display: grid; gap: .1rem 1rem; align-items: center; line-height: 1.35;
+  grid-template-columns: minmax(9rem, 1.1fr) minmax(8rem, 1.2fr) 6.5rem minmax(9.5rem, 1fr) 5.6rem}
+.tb-run small {font-size: .84rem; opacity: .7; display: block; overflow-wrap: anywhere}
+.tb-run .cost {font-size: .84rem}
+.tb-run b {font-weight: 600; font-variant-numeric: tabular-nums}
+.tb-run .pill {padding: .05em .6em; border-radius: 99px; font-size: .84rem; white-space: nowrap}
+.tb-run.head {font-size: .84rem; opacity: .7}
+.st-key-runs-list {border-top: 1px solid color-mix(in srgb, currentColor 14%, transparent)}
+.st-key-runs-list [class*="st-key-run-line-"] {padding: .3rem 0;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 14%, transparent)}
+@media (max-width: 900px) {
+  .tb-run {grid-template-columns: 1fr 1fr; gap: .35rem 1rem} .tb-run.head {display: none}
+  .tb-run div[data-name]:not(:empty)::before {content: attr(data-name); display: block; font-size: .8rem;
+    opacity: .6}
+}
+</style>
+"""
+
+
+def list_head() -> str:
+    """The line above the list, over the columns of `run_numbers`; holds the style of the list."""
+    cells = "".join(f"<div>{heading}</div>" for heading in HEADINGS)
+    return f"{meters.STYLE}{STYLE}<div class='tb-run head'>{cells}</div>"
+
+
+def run_numbers(run: Run) -> str:
+    """What there is to say of one run beside its name, as a line of HTML."""
+    parts = (_status(run), _what(run), _loss(run), _gain(run), _when(run))
+    named = ("", "", HEADINGS[2], HEADINGS[3], "")
+    cells = "".join(
+        f"<div data-name='{name}'>{part}</div>" if name else f"<div>{part}</div>"
+        for name, part in zip(named, parts, strict=True)
+    )
+    return f"<div class='tb-run'>{cells}</div>"
+
+
+def _status(run: Run) -> str:
+    if run["status"] in ALIVE:
+        bar = "" if run["status"] == "queued" else meters.bar_html(fraction(run))
+        return f"{bar}<small>{html.escape(doing(run))}</small>"
+    status = display.STATUSES[run["status"]]
+    ink = f"color-mix(in srgb, {run_chips.STATE_INK[status.color]} 72%, currentColor)"
+    back = f"color-mix(in srgb, {run_chips.STATE_INK[status.color]} 15%, transparent)"
+    word = f"<span style='color:{ink}'>{status.title}</span>"
+    return f"<span class='pill' style='background:{back}'>{word}</span>"
+
+
+def _what(run: Run) -> str:
+    method = METHODS[run["method"]].title
+    if run["config"].get("task") == "classification":
+        method = f"{method}, classes"
+    return f"{html.escape(method)}<small>{html.escape(run['dataset_name'])}</small>"
+
+
+def _loss(run: Run) -> str:
+    base = run["base_eval_loss"]
+    if run["best_eval_loss"] is None:
+        waiting = "no validation yet" if base is None else f"base model {formatting.number(base, 3)}"
+        return f"<small>{waiting}</small>"
+    start = f"<small>from {formatting.number(base, 3)}</small>" if base is not None else ""
+    return f"<b>{formatting.number(run['best_eval_loss'], 3)}</b>{start}"
+
+
+def _gain(run: Run) -> str:
+    """The gain with its interval where there is a verdict, else the change on the validation rows."""
+    verdict = read_verdict(run["verdict"])
+    gain = verdict["gain"] if verdict else None
+    if verdict and not gain:
+        return f"<b style='{INKS['worse']}'>broken</b><small>loss is not a number</small>"
+    if verdict and gain and gain.get("unit") == "nats a row" and (head := verdict["classification"]):
+        return _right(head, verdict["state"])
+    if verdict and gain:
+        value, low, high = gain["value"], gain["low"], gain["high"]
+        word, kind = "can't tell,", ""
+        if low is not None and low > 0:
+            word, kind = "better by", SURE_INKS.get(verdict["state"], "unsure")
+        elif high is not None and high < 0:
+            word, kind = "worse by", SURE_INKS.get(verdict["state"], "worse")
+            value, low, high = -value, -high, None if low is None else -low
+        places = formatting.decimals(low, high)
+        return (
+            f"<b style='{INKS[kind]}'>{word} {formatting.number(value, places)}</b>"
+            f"<small>{formatting.interval(low, high, places)}, n {gain['n']:,}</small>"
+            f"{_question(verdict)}{_forgot(verdict)}"
+        )
+    if run["best_eval_loss"] is None or run["base_eval_loss"] is None:
+        return ""
+    change = run["best_eval_loss"] - run["base_eval_loss"]
+    kind = "better" if change < 0 else "worse"
+    arrow = "↓" if change < 0 else "↑"
+    size = formatting.number(abs(change), 3)
+    return f"<b style='{INKS[kind]}'>{arrow} {size}</b><small>validation only, no verdict</small>"
+
+
+def _question(verdict: Verdict) -> str:
+    """What of the gain is from the question."""
+    if not (parts := verdict["parts"]):
+        return ""
+    own = parts["question"]
+    return f"<small>question {html.escape(formatting.measured(own))}</small>"
+
+
+def _forgot(verdict: Verdict) -> str:
+    """A mark where the gain had a price: small, in the colour of how much, its evidence as the tooltip."""
+    forgetting = verdict["forgetting"]
+    if not forgetting or forgetting["state"] not in PRICED:
+        return ""
+    status = display.FORGETTING[forgetting["state"]]
+    ink = f"color-mix(in srgb, {run_chips.STATE_INK[status.color]} 80%, currentColor)"
+    tooltip = html.escape(forgetting["headline"], quote=True)
+    return f"<span class='cost' style='color:{ink}' title='{tooltip}'>{status.title.lower()}</span>"
+
+
+def _right(head: Classification, state: VerdictState) -> str:
+    """Of a classifier the share of rows that are right, in the colour of its verdict."""
+    share = head["models"]["tuned"]["accuracy"]
+    kind = {"learned": "better", "worse": "worse"}.get(state, "")
+    low, high = (None if end is None else 100 * end for end in (share["low"], share["high"]))
+    places = formatting.decimals(low, high, default=1)
+    bounds = formatting.interval(low, high, places)
+    value = formatting.number(100 * share["value"], places)
+    return f"<b style='{INKS[kind]}'>{value}% right</b><small>{bounds}%, n {share['n']:,}</small>"
+
+
+def _when(run: Run) -> str:
+    took = ""
+    if run["started_at"] and run["ended_at"]:
+        took = f"took {display.duration(run['started_at'], run['ended_at'])}"
+    return f"<small>{display.ago(run['created_at'])}<br>{took}</small>"
+
+
+def run_link(run: Run | RunAlerts) -> None:
+    """The run's colour and name as a link; a long name is shortened in its middle, its tooltip has it all."""
+    st.page_link(
+        "pages/runs/run.py",
+        label=f"{run_chips.dot(run['number'])} {plain(shortened_middle(run['name'], RUN_NAME_LENGTH))}",
+        help=plain(run["name"]),
+        query_params={"run": run["run_id"]},
+    )
+
+
+def picked() -> list[str]:
+    """Ids of the runs that are chosen for a comparison, in the order in which they were chosen."""
+    return list(st.session_state.get(PICKED, []))
+
+
+def pick_box(run: Run) -> None:
+    """The box that chooses a run; the choice survives paging, searching and leaving the page."""
+    run_id = run["run_id"]
+    key = f"pick-{run_id}"
+    st.session_state.setdefault(key, run_id in picked())
+    st.checkbox(
+        f"Compare {plain(run['name'])}",
+        key=key,
+        label_visibility="collapsed",
+        on_change=_pick,
+        args=(run_id, key),
+    )
+
+
+def _pick(run_id: str, key: str) -> None:
+    others = [other for other in picked() if other != run_id]
+    st.session_state[PICKED] = [*others, run_id] if st.session_state[key] else others
+
+
+def drop_picked() -> None:
+    """Callback: choose none."""
+    for run_id in picked():
+        st.session_state[f"pick-{run_id}"] = False
+    st.session_state[PICKED] = []
+
+
+SHOWN_WARNED = 4
+RED = ("diverged", "memorising", "forgetting_red", "overfitting")
+
+
+def draw_warnings() -> None:
+    """The runs warned last, each with a link, what became sure of it, and since which step."""
+    total, runs = cached_queries.warned_runs(SHOWN_WARNED)
+    if not total:
+        return
+    st.subheader("Warnings", anchor=False)
+    with st.container(key="warnings", gap="xsmall"):
+        for run in runs:
+            _warned_line(run)
+    if total > len(runs):
+        st.caption(f"The newest {len(runs)} of {formatting.plural(total, 'run')} with a warning.")
+
+
+def _warned_line(run: RunAlerts) -> None:
+    alerts = worst_first(run["alerts"])
+    with st.container(key=f"warned-{run['run_id']}", gap=None):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            run_link(run)
+            st.markdown(" ".join(badge(alert) for alert in alerts), width="content")
+            st.caption(display.ago(run["raised_at"]), width="content")
+        st.caption(plain(alerts[0]["message"]))
+
+
+def worst_first(alerts: list[VerdictAlert]) -> list[VerdictAlert]:
+    """What weighs most first; of the two thresholds of forgetting the higher one alone."""
+    kinds = {alert["kind"] for alert in alerts}
+    relevant = [a for a in alerts if not (a["kind"] == "forgetting_amber" and "forgetting_red" in kinds)]
+    order = list(KINDS)
+    return sorted(relevant, key=lambda a: order.index(a["kind"]) if a["kind"] in order else len(order))
+
+
+def badge(alert: VerdictAlert) -> str:
+    """ "Overfits · step 60" as inline Markdown."""
+    color = "red" if alert["kind"] in RED else "orange"
+    title = KINDS.get(alert["kind"], "Warning")
+    step = "" if alert["step"] is None else f" · step {alert['step']:,}"
+    return f":{color}-badge[{title}{step}]"

@@ -1,0 +1,159 @@
+"""The door of the screens: an ASGI middleware before pages, live connection, uploads, media and static
+files.
+
+A request is let in that comes to a name of ours and brings a cookie. Where one person works alone the cookie
+is got by the printed address, which carries the secret; the secret is taken out of the address bar at once.
+The answer to that is a page that goes on by itself, not a redirect: a browser does not send a
+SameSite=Strict cookie along a redirect that began on another site, in a file or in a terminal in a browser.
+Where people sign in, the secret opens nothing and `pages.people.login` asks for a session. Which of both
+holds, the engine says; before it has, nobody gets in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from urllib.parse import parse_qsl, quote, urlencode
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pages.people import login_forms
+from pages.people.login import Entry, Visitors
+from pages.people.single_sign_on import Provider
+from pages.shared.engine_client import session_name
+from pages.shared.middleware import DOOR_HEADERS
+from store.core.errors import EngineUnavailable
+from store.http.access import PARAMETER, Names
+
+COOKIE_SECONDS = 365 * 24 * 3600
+
+
+class Door:
+    """Lets requests with good names and a cookie through; answers all others itself. `open_to_others`: served
+    beyond loopback, where the secret is not enough whatever the engine says."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        secret: str,
+        names: Names,
+        visitors: Visitors,
+        provider: Provider | None = None,
+        open_to_others: bool = False,
+    ) -> None:
+        self._app, self._secret, self._names = app, secret.encode(), names
+        self._visitors, self._open_to_others = visitors, open_to_others
+        self._entry = Entry(app, visitors, session_name(secret), provider)
+        self.cookie = cookie_name(secret)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("scheme") == "https":
+            send = over_https(send)
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        if problem := self._names.problem(scope):
+            await _refuse(refusal(scope, problem), scope, receive, send)
+            return
+        try:
+            team = await self._visitors.team()
+        except EngineUnavailable as error:
+            away = HTMLResponse(login_forms.engine_away(str(error)), 503, DOOR_HEADERS)
+            await _refuse(away, scope, receive, send)
+            return
+        if team:
+            await self._entry(scope, receive, send)
+        elif self._open_to_others:
+            await _refuse(HTMLResponse(login_forms.no_sign_in(), 403, DOOR_HEADERS), scope, receive, send)
+        elif self._brings_secret(scope):
+            await self._enter(scope)(scope, receive, send)
+        elif self._brings_cookie(scope):
+            await self._app(scope, receive, send)
+        else:
+            await _refuse(refusal(scope), scope, receive, send)
+
+    def _brings_secret(self, scope: Scope) -> bool:
+        return (
+            scope["type"] == "http"
+            and scope["method"] == "GET"
+            and any(key == PARAMETER and self._is_secret(value.encode()) for key, value in _query(scope))
+        )
+
+    def _brings_cookie(self, scope: Scope) -> bool:
+        """Any cookie of the name counts: another server on this host may have set one of that name too."""
+        pairs = (
+            pair.strip().partition(b"=")
+            for key, value in scope["headers"]
+            if key == b"cookie"
+            for pair in value.split(b";")
+        )
+        return any(name == self.cookie.encode() and self._is_secret(value) for name, _, value in pairs)
+
+    def _is_secret(self, text: bytes) -> bool:
+        return hmac.compare_digest(text, self._secret)
+
+    def _enter(self, scope: Scope) -> Response:
+        rest = urlencode([(key, value) for key, value in _query(scope) if key != PARAMETER])
+        there = quote("/" + scope["path"].lstrip("/\\")) + (f"?{rest}" if rest else "")
+        answer = HTMLResponse(login_forms.going_on(there), headers=DOOR_HEADERS)
+        answer.set_cookie(
+            self.cookie, self._secret.decode(), COOKIE_SECONDS, httponly=True, samesite="strict"
+        )
+        return answer
+
+
+def over_https(send: Send) -> Send:
+    """Sends what came over HTTPS: no cookie of it, the app's own neither, is ever to go back without."""
+
+    async def send_secured(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                (name, value + b"; Secure" if _is_bare_cookie(name, value) else value)
+                for name, value in message["headers"]
+            ]
+        await send(message)
+
+    return send_secured
+
+
+def _is_bare_cookie(name: bytes, value: bytes) -> bool:
+    attributes = {part.strip().lower() for part in value.split(b";")}
+    return name.lower() == b"set-cookie" and b"secure" not in attributes
+
+
+def cookie_name(secret: str) -> str:
+    """A name of its own for each home folder: cookies know no ports, and two folders may be open at once."""
+    return f"tunebench-{hashlib.sha256(secret.encode()).hexdigest()[:12]}"
+
+
+def refusal(scope: Scope, problem: str = "") -> Response:
+    """The answer, with 403, to a request that is not let in: a page for browsers, a sentence for others."""
+    headers = dict(scope["headers"])
+    if b"text/html" not in headers.get(b"accept", b""):
+        return PlainTextResponse(problem or "The secret is missing or wrong.", 403, DOOR_HEADERS)
+    if problem:
+        page = login_forms.wrong_name(problem)
+    elif headers.get(b"sec-fetch-site") == b"cross-site":
+        page = login_forms.from_elsewhere()
+    else:
+        page = login_forms.no_secret()
+    return HTMLResponse(page, 403, DOOR_HEADERS)
+
+
+async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+    else:
+        await answer(scope, receive, send)
+
+
+async def hung_up(request: Request, error: Exception) -> Response:
+    """The answer to a client that is gone: nobody reads it, and it is no failure of ours."""
+    assert isinstance(error, ClientDisconnect)
+    return Response(status_code=499)
+
+
+def _query(scope: Scope) -> list[tuple[str, str]]:
+    return parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)

@@ -1,0 +1,163 @@
+"""Activity: who did what, and when? Newest first, narrowed by person, kind of action, thing and days.
+
+The link carries what is chosen (`?by=ID&kind=…&things=…&days=…&text=…&about=KIND:ID&mentions=me`), so that it
+can be sent to a colleague.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import cast, get_args
+
+import streamlit as st
+
+from pages.people import activity_feed
+from pages.people.activity_feed import ABOUT, draw_line
+from pages.shared.session import current_person, guarded, live, plain
+from store.core.formatting import plural
+from store.core.schemas import SubjectKind
+from store.people.activity import ALL, ActivityFilter
+from store.people.activity_text import kinds
+
+PAGE = 25
+THINGS: dict[SubjectKind, str] = {
+    "run": "Runs",
+    "dataset": "Data sets",
+    "row": "Rows",
+    "evaluation": "Evaluations",
+    "comparison": "Comparisons",
+    "endpoint": "Endpoints",
+    "recipe": "Recipes",
+    "slice": "Slices",
+    "setting": "Settings",
+    "job": "Other jobs",
+}
+DAYS = {"": "At any time", "1": "In the last day", "7": "In the last 7 days", "30": "In the last 30 days"}
+EMPTY = """
+Nobody has done anything yet. Whatever people import, launch, change, delete, evaluate or say will stand here,
+with their name and the time; no line is ever changed or removed.
+"""
+
+
+def main() -> None:
+    st.title("Who did what?", anchor=False)
+    with guarded():
+        if not activity_feed.listed(ALL, 1, 0)[0]:
+            st.markdown(EMPTY)
+            return
+        which = _asked()
+        live("5s")(_draw_lines)(which)
+
+
+def _draw_lines(which: ActivityFilter) -> None:
+    with guarded():
+        slot = st.container(gap="xsmall", key="activity-lines")
+        total, _ = activity_feed.listed(which, 1, 0)
+        pages = max(1, -(-total // PAGE))
+        digest = hashlib.sha256(repr(which).encode()).hexdigest()[:12]  # another filter, its first page
+        page = st.pagination(pages, key=f"activity-page-{digest}") if pages > 1 else 1
+        _, lines = activity_feed.listed(which, PAGE, PAGE * (page - 1))
+        with slot:
+            if not lines:
+                st.caption("Nothing like that was done. Take a filter away.")
+            for line in lines:
+                draw_line(line)
+        st.caption(f"{len(lines)} of {plural(total, 'line')}, newest first.")
+
+
+def _asked() -> ActivityFilter:
+    """What the link and the widgets say, which are one."""
+    everybody = {person["person_id"]: person["name"] for person in activity_feed.people()}
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        text = _search()
+        person_id = _choice("Person", "by", {"": "Everybody", **everybody})
+        kind = _choice("Kind of action", "kind", {"": "Any action", **{name: name for name in kinds()}})
+        subject = _choice(
+            "Things", "things", {"": "All things", **{str(kind): title for kind, title in THINGS.items()}}
+        )
+        days = _choice("Days", "days", DAYS)
+        mentioned = _mentions()
+    subject_kind, subject_id = _about()
+    return ActivityFilter(
+        person_id=person_id,
+        commands=kinds().get(kind, (kind,)) if kind else (),
+        subject_kind=subject_kind or subject,
+        subject_id=subject_id,
+        search=text,
+        days=int(days) if days in DAYS and days else 0,
+        mentions=mentioned,
+    )
+
+
+def _choice(label: str, name: str, options: Mapping[str, str]) -> str:
+    """A filter with its place in the link; what the link names and nobody knows stays a choice of its own."""
+    asked, key = st.query_params.get(name, ""), f"activity-{name}"
+    texts = dict(options) if asked in options else {**options, asked: asked}
+    st.session_state[key] = asked
+    chosen: str = st.selectbox(
+        label, list(texts), format_func=lambda value: texts.get(value, value), key=key, width=170,
+        label_visibility="collapsed", on_change=_follow, args=(name, key),
+    )  # fmt: skip
+    return chosen
+
+
+def _search() -> str:
+    key = "activity-text"
+    st.session_state[key] = st.query_params.get("text", "")
+    typed = st.text_input(
+        "Search", key=key, type="search", live="300ms", icon=":material/search:", width=240,
+        placeholder="Search names and details", label_visibility="collapsed",
+        on_change=_follow, args=("text", key),
+    )  # fmt: skip
+    return (typed or "").strip()
+
+
+def _mentions() -> str:
+    """The person who looks, where comments that name them are asked for."""
+    key = "activity-mentions"
+    st.session_state[key] = "mentions" in st.query_params
+    help_text = "Comments that name you by @"
+    switched = st.toggle("Mentions of you", key=key, on_change=_follow_switch, args=(key,), help=help_text)
+    return current_person()["person_id"] if switched else ""
+
+
+def _follow(name: str, key: str) -> None:
+    """Callback: what was chosen into the link."""
+    if value := (st.session_state[key] or "").strip():
+        st.query_params[name] = value
+    else:
+        st.query_params.pop(name, None)
+
+
+def _follow_switch(key: str) -> None:
+    """Callback: the switch into the link."""
+    if st.session_state[key]:
+        st.query_params["mentions"] = "me"
+    else:
+        st.query_params.pop("mentions", None)
+
+
+def _about() -> tuple[str, str]:
+    """Kind and id of the one thing that the link narrows the list to, with a button that widens it again."""
+    kind, _, subject_id = st.query_params.get(ABOUT, "").partition(":")
+    if kind not in get_args(SubjectKind) or not subject_id:
+        return "", ""
+    _, lines = activity_feed.listed(ActivityFilter(subject_kind=kind, subject_id=subject_id), 1, 0)
+    name = lines[0]["subject_name"] if lines else subject_id
+    st.button(
+        f"{THINGS[cast(SubjectKind, kind)]}: {plain(name)}",
+        icon=":material/close:",
+        key="activity-about",
+        on_click=_widen,
+        help="Show all things again",
+    )
+    return kind, subject_id
+
+
+def _widen() -> None:
+    """Callback: all things again."""
+    st.query_params.pop(ABOUT, None)
+
+
+main()

@@ -1,0 +1,91 @@
+"""Fields of a thing that two people may be changing at once.
+
+A form remembers what a thing was when it was first drawn. Where somebody has changed it meanwhile, both are
+shown and the person chooses; what they typed stays until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from pages.shared.session import client, plain, show_error
+from store.core.errors import ConflictError, TunebenchError
+
+Fields = Mapping[str, Any]
+
+
+class FieldEdit:
+    """The changing of a thing's fields: `present` as the store has them now, `key` of its own. Widgets have
+    `widget_key(field)` as their key and begin with `seen[field]`; the first field's is always drawn.
+    whole: the fields mean something together alone, and go together."""
+
+    def __init__(self, key: str, present: Fields, *, whole: bool = False) -> None:
+        self._key, self._present, self._whole = key, present, whole
+        if self.widget_key(next(iter(present))) not in st.session_state:  # the form is a new one
+            st.session_state[f"{key}-seen"] = dict(present)
+            st.session_state.pop(f"{key}-conflict", None)
+            st.session_state.pop(f"{key}-drawn", None)
+        self.seen: dict[str, Any] = st.session_state[f"{key}-seen"]
+
+    def widget_key(self, field: str) -> str:
+        """The key of a field's widget; another one in each new form, so that nothing typed is left in it."""
+        return f"{self._key}-{st.session_state.get(f'{self._key}-form', 0)}-{field}"
+
+    def changed(self, typed: Fields) -> dict[str, Any]:
+        """The fields that the person has made another, and those that go with them."""
+        changed = {field: value for field, value in typed.items() if value != self.seen[field]}
+        return dict(typed) if changed and self._whole else changed
+
+    def save(self, command: str, body: Fields, typed: Fields, done: str) -> bool:
+        """Send what was changed; whether it was taken. A conflict stands on the page from then on."""
+        changed = self.changed(typed)
+        seen = {field: self.seen[field] for field in changed}
+        try:
+            client().command(command, {**body, **changed, "seen": seen})
+        except ConflictError as error:
+            st.session_state[f"{self._key}-conflict"] = error.message
+            st.cache_data.clear()
+            st.rerun()
+        except TunebenchError as error:
+            show_error(error)
+            return False
+        st.cache_data.clear()
+        st.toast(done, icon=":material/check:")
+        self.begin_anew()
+        return True
+
+    def begin_anew(self) -> None:
+        """Callback: a new form, of what is in the store."""
+        st.session_state[f"{self._key}-form"] = st.session_state.get(f"{self._key}-form", 0) + 1
+
+    def take_mine(self, titles: Mapping[str, str], typed: Fields, words: Callable[[Any], str] = str) -> bool:
+        """Where somebody has changed it meanwhile: theirs, one's own, and the choice. Whether one's own was
+        chosen just now, knowing theirs."""
+        message: str | None = st.session_state.get(f"{self._key}-conflict")
+        if message is None:
+            return False
+        theirs: dict[str, Any] = st.session_state.get(f"{self._key}-drawn", dict(self._present))
+        st.session_state[f"{self._key}-drawn"] = dict(self._present)
+        with st.container(border=True, key=f"{self._key}-conflict-box"):
+            st.markdown(f":orange[:material/group:] **{plain(message)}** Which is to count?")
+            for field, value in self.changed(typed).items():
+                if self._present[field] not in (self.seen[field], value):
+                    _draw_both(titles[field], words(self._present[field]), words(value))
+            with st.container(horizontal=True):
+                st.button("Keep theirs", key=f"{self._key}-theirs", on_click=self.begin_anew)
+                chosen = st.button("Take mine", type="primary", key=f"{self._key}-mine")
+        if chosen:  # knowing what was drawn when it was pressed, and not what has come since
+            self.seen.update(theirs)
+            st.session_state.pop(f"{self._key}-conflict")
+            st.session_state.pop(f"{self._key}-drawn")
+        return chosen
+
+
+def _draw_both(title: str, theirs: str, mine: str) -> None:
+    for column, whose, text in zip(st.columns(2), ("now", "yours"), (theirs, mine), strict=True):
+        with column:
+            st.caption(f"{title}, {whose}")
+            st.text(text or "(nothing)")

@@ -1,0 +1,393 @@
+"""Where people sign in: who has no session gets a form, whoever has one goes on to the app. ASGI, behind
+the check of names.
+
+Invariant: nothing of the app is reached without a session that the engine knows, but for the two routes of
+the provider's sign-in. While no engine answers, what it said last of a session stands for a while: nobody
+can be signed out meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from anyio.to_thread import run_sync
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pages.people import login_forms
+from pages.people.single_sign_on import CALLBACK, LOGIN, LOGOUT, Provider, is_streamlits, verified_email
+from pages.shared.middleware import DOOR_HEADERS
+from store.core.errors import EngineUnavailable, SignedOutError, StateError, TunebenchError
+from store.core.schemas import Person, SignedIn
+from store.http.access import PARAMETER, hashed, plain_host
+from store.http.client import Client
+
+# What the door knows of those who come: whether people sign in here, and whose a session is.
+#
+# The engine is asked, and its answer kept for a moment, as a page comes as fifty files. While no engine
+# answers, what it said last stands for a while: nobody can be signed out meanwhile, since the engine is what
+# does that.
+
+KEPT_SECONDS = 2.0
+AWAY_SECONDS = 900.0  # how long what was known stands while no engine answers
+REMEMBERED = 10_000
+
+
+class Visitors:
+    """Asks the engine by the secret of the screens."""
+
+    def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client, self._clock = client, clock
+        self._team: tuple[float, bool] | None = None  # when it was asked, and the answer
+        self._people: OrderedDict[str, tuple[float, Person]] = OrderedDict()
+
+    async def ask(self, name: str, body: dict[str, object]) -> Any:
+        """A request of the door, as the document of that request."""
+        return await run_sync(self._client.door, name, body)
+
+    async def team(self) -> bool:
+        """Whether people sign in. Raises EngineUnavailable where no engine has ever said."""
+        if self._team is None or self._clock() - self._team[0] > KEPT_SECONDS:
+            try:
+                self._team = self._clock(), bool((await self.ask("state", {}))["team"])
+            except EngineUnavailable:
+                if self._team is None:
+                    raise
+        return self._team[1]
+
+    async def person(self, session: str, *, anew: bool = False) -> Person | None:
+        """Whose session it is, asked `anew` or as it was a moment ago; None where it is none. Raises
+        EngineUnavailable where no engine says."""
+        key, now = hashed(session), self._clock()
+        asked_at, person = self._people.get(key, (float("-inf"), None))
+        if person is not None and not anew and now - asked_at <= KEPT_SECONDS:
+            return person
+        try:
+            person = cast(Person, await self.ask("who", {"session": session[:200]}))
+        except (SignedOutError, StateError):
+            self._people.pop(key, None)
+            return None
+        except EngineUnavailable:
+            if person is None or now - asked_at > AWAY_SECONDS:
+                raise
+            return person
+        self._people[key] = now, person
+        self._people.move_to_end(key)
+        while len(self._people) > REMEMBERED:
+            self._people.popitem(last=False)
+        return person
+
+    def forget(self, session: str) -> None:
+        """It was ended."""
+        self._people.pop(hashed(session), None)
+
+
+# Where people sign in: who has no session gets a form, whoever has one goes on to the app. ASGI, behind the
+# names.
+#
+# Invariant: nothing of the app is reached without a session that the engine knows, but for the two routes of
+# the provider's sign-in, where one is configured, whose answer becomes a session here. Forms are taken from
+# our own pages alone: a POST has to bring an Origin, which the door has checked already.
+
+SESSION_SECONDS = 30 * 24 * 3600  # the engine ends it earlier where it is not used
+KNOWN_SECONDS = 365 * 24 * 3600  # that a browser is known by the engine after a sign-in
+FORM_BYTES = 16 * 1024
+NEXT_SECONDS = 600  # to come back from the provider
+HEADERS = DOOR_HEADERS | {"Referrer-Policy": "same-origin"}  # with no-referrer a form would bring no Origin
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+class Entry:
+    """`cookie`: the name under which browsers keep a session."""
+
+    def __init__(self, app: ASGIApp, visitors: Visitors, cookie: str, provider: Provider | None) -> None:
+        self._app, self._visitors, self._cookie, self._provider = app, visitors, cookie, provider
+        self._next = cookie.replace("session", "next")
+        self._came_by_provider = cookie.replace("session", "provider")
+        self._browser_cookie = cookie.replace("session", "known")
+        self._answers: dict[tuple[str, str], Answer] = {
+            ("GET", "/sign-in"): self._show_sign_in,
+            ("POST", "/sign-in"): self._sign_in,
+            ("GET", "/invitation"): self._show_invitation,
+            ("POST", "/invitation"): self._accept,
+            ("GET", "/sign-out"): self._show_sign_out,
+            ("POST", "/sign-out"): self._sign_out,
+            ("GET", "/sign-in/provider"): self._to_provider,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer = await self._answer(scope, receive)
+        except EngineUnavailable as error:
+            answer = HTMLResponse(login_forms.engine_away(str(error)), 503, HEADERS)
+        if answer is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+        else:
+            await answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
+        """What the door itself answers; None for what goes on to the app."""
+        if scope["type"] == "http":
+            request = Request(scope, receive)
+            if answer := self._answers.get((request.method, scope["path"].rstrip("/"))):
+                if request.method == "POST" and "origin" not in request.headers:
+                    return PlainTextResponse("The request does not say which page it is from.", 403, HEADERS)
+                return await answer(request)
+            if self._provider and scope["path"] == LOGIN:
+                return None
+            if self._provider and scope["path"] == CALLBACK:
+                return await self._come_back(request, self._provider)
+        if await self._person(scope):
+            return None
+        return self._turn_away(scope)
+
+    async def _person(self, scope: Scope) -> Person | None:
+        """Who is signed in. Another server on this host may have set a cookie of that name too."""
+        headers = Headers(scope=scope)
+        anew = scope["type"] == "websocket" or "text/html" in headers.get("accept", "")  # not for each file
+        for session in self._sessions(scope):
+            if person := await self._visitors.person(session, anew=anew):
+                return person
+        return None
+
+    def _sessions(self, scope: Scope) -> list[str]:
+        pairs = (
+            pair.strip().partition("=")
+            for value in Headers(scope=scope).getlist("cookie")
+            for pair in value.split(";")
+        )
+        return [value for name, _, value in pairs if name == self._cookie and value][:3]
+
+    def _turn_away(self, scope: Scope) -> Response:
+        headers = Headers(scope=scope)
+        if scope["type"] == "websocket" or "text/html" not in headers.get("accept", ""):
+            return PlainTextResponse("Nobody is signed in.", 401, HEADERS)
+        there = local(scope["path"] + "?" + scope["query_string"].decode("latin-1"))
+        if headers.get("sec-fetch-site") == "cross-site":  # the cookie comes with what begins here alone
+            return HTMLResponse(login_forms.going_on(there), headers=HEADERS)
+        return RedirectResponse("/sign-in?" + urlencode({"next": there}), 303, HEADERS)
+
+    # -- the forms ----------------------------------------------------------------------------------
+
+    async def _show_sign_in(self, request: Request) -> Response:
+        return self._sign_in_form(local(request.query_params.get("next", "/")))
+
+    def _sign_in_form(
+        self, there: str, email: str = "", problem: str = "", status: int = 200
+    ) -> HTMLResponse:
+        name = self._provider.name if self._provider else ""
+        return HTMLResponse(login_forms.sign_in(there, email, problem, name), status, HEADERS)
+
+    async def _sign_in(self, request: Request) -> Response:
+        form = await read_form(request)
+        there, email = local(form.get("next", "/")), form.get("email", "")
+        browser_cookie = request.cookies.get(self._browser_cookie, "")[:200]
+        body = {
+            "email": email,
+            "password": form.get("password", ""),
+            "browser_cookie": browser_cookie,
+        } | browser(request)
+        try:
+            signed_in = await self._visitors.ask("sign_in", body)
+        except EngineUnavailable:
+            raise
+        except TunebenchError as error:
+            return _with_wait(self._sign_in_form(there, email, str(error), error.status), error)
+        return self._let_in(request, signed_in, RedirectResponse(there, 303, HEADERS))
+
+    async def _show_invitation(self, request: Request) -> Response:
+        return await self._invitation_form(request.query_params.get("code", ""), {}, None)
+
+    async def _invitation_form(
+        self, code: str, form: dict[str, str], problem: TunebenchError | None
+    ) -> Response:
+        try:
+            offer = await self._visitors.ask("invitation", {"secret": code[:200]})
+        except EngineUnavailable:
+            raise
+        except TunebenchError as error:
+            page = login_forms.refusal("This link opens nothing", str(error))
+            return HTMLResponse(page, error.status, HEADERS)
+        page = login_forms.invitation(
+            code,
+            offer,
+            form.get("email", ""),
+            form.get("name", ""),
+            str(problem or ""),
+            self._provider.name if self._provider else "",
+        )
+        answer = HTMLResponse(page, problem.status if problem else 200, HEADERS)
+        return _with_wait(answer, problem) if problem else answer
+
+    async def _accept(self, request: Request) -> Response:
+        form = await read_form(request)
+        code = form.get("code", "")
+        body: dict[str, object] = {"secret": code, "password": form.get("password", "")}
+        body |= {field: form[field] for field in ("email", "name") if form.get(field)} | browser(request)
+        try:
+            signed_in = await self._visitors.ask("accept", body)
+        except EngineUnavailable:
+            raise
+        except TunebenchError as error:
+            return await self._invitation_form(code, form, error)
+        if ended := signed_in["ended_tokens"]:
+            page = login_forms.password_set(ended)
+            return self._let_in(request, signed_in, HTMLResponse(page, headers=HEADERS))
+        return self._let_in(request, signed_in, RedirectResponse("/", 303, HEADERS))
+
+    async def _show_sign_out(self, request: Request) -> Response:
+        person = await self._person(request.scope)
+        if person is None:
+            return self._turn_away(request.scope)
+        provider = self._provider_of(request)
+        page = login_forms.sign_out(person["name"], provider.name if provider else "")
+        return HTMLResponse(page, headers=HEADERS)
+
+    async def _sign_out(self, request: Request) -> Response:
+        sessions = self._sessions(request.scope)
+        for session in sessions:
+            await self._visitors.ask("sign_out", {"session": session[:200]})
+            self._visitors.forget(session)
+        if provider := self._provider_of(request):
+            answer = await self._to_sign_out_at(provider, request, sessions)
+        else:
+            answer = RedirectResponse("/sign-in", 303, HEADERS)
+        for cookie in (self._cookie, self._came_by_provider):
+            answer.delete_cookie(cookie, httponly=True, samesite="strict")
+        return answer
+
+    def _let_in(
+        self, request: Request, signed_in: SignedIn, answer: Response, *, by_provider: bool = False
+    ) -> Response:
+        """Give the session; beside it the browser keeps how it came in, which outlives a restart, and that it
+        is known, which outlives the session."""
+        for cookie, value, seconds in (
+            (self._cookie, signed_in["session"], SESSION_SECONDS),
+            (self._browser_cookie, signed_in["browser_cookie"], KNOWN_SECONDS),
+        ):
+            answer.set_cookie(cookie, value, seconds, httponly=True, samesite="strict")
+        if by_provider:
+            answer.set_cookie(self._came_by_provider, "1", SESSION_SECONDS, httponly=True, samesite="strict")
+        elif self._came_by_provider in request.cookies:
+            answer.delete_cookie(self._came_by_provider, httponly=True, samesite="strict")
+        return answer
+
+    # -- the organisation's provider ----------------------------------------------------------------
+
+    async def _to_provider(self, request: Request) -> Response:
+        if self._provider is None:
+            return RedirectResponse("/sign-in", 303, HEADERS)
+        there = local(request.query_params.get("next", "/"))
+        if not self._provider.is_at(request.headers.get("host", "")):  # it leads back to one address alone
+            to = f"{self._provider.address}/sign-in/provider?{urlencode({'next': there})}"
+            return RedirectResponse(to, 303, HEADERS)
+        answer = RedirectResponse(self._provider.login(), 303, HEADERS)
+        answer.set_cookie(self._next, quote(there), NEXT_SECONDS, httponly=True, samesite="lax")
+        return answer
+
+    async def _come_back(self, request: Request, provider: Provider) -> Response:
+        """Have the app's own route end the protocol; give a session in place of the cookie that it sets."""
+        if not request.query_params:  # where providers lead back those who have signed out there
+            return RedirectResponse("/sign-in", 303, HEADERS)
+        cookies = (await self._headers_of_app(request.scope, request.receive)).getlist("set-cookie")
+        claims = provider.claims(cookies)
+        email = verified_email(claims)
+        if not email:
+            why = f"{provider.name} has not verified the address." if claims.get("email") else ""
+            return self._refused_by_provider(why or f"{provider.name} did not say who you are.", 403)
+        body = {"email": email, "name": str(claims.get("name") or "")[:80]} | browser(request)
+        try:
+            signed_in = await self._visitors.ask("verified_sign_in", body)
+        except EngineUnavailable:
+            raise
+        except TunebenchError as error:
+            return self._refused_by_provider(str(error), error.status)
+        there = local(unquote(request.cookies.get(self._next, "/")))
+        # no redirect: the cookie is Strict, and this navigation began at the provider
+        answer = HTMLResponse(login_forms.going_on(there), headers=HEADERS)
+        answer.delete_cookie(self._next, httponly=True, samesite="lax")
+        for line in cookies:
+            if not is_streamlits(line):
+                answer.headers.append("Set-Cookie", line)
+        provider.remember(signed_in["session"], cookies)
+        return self._let_in(request, signed_in, answer, by_provider=True)
+
+    def _provider_of(self, request: Request) -> Provider | None:
+        """The provider where it let this browser in, and would do so again unasked."""
+        return self._provider if self._came_by_provider in request.cookies else None
+
+    async def _to_sign_out_at(self, provider: Provider, request: Request, sessions: list[str]) -> Response:
+        """Have the app's own route say where the provider ends its session. A page that goes on there: the
+        policy of our forms forbids a redirect to another site."""
+        leaving: Scope = {
+            **request.scope,
+            **{"method": "GET", "path": LOGOUT, "raw_path": LOGOUT.encode(), "query_string": b""},
+            "headers": [(b"cookie", provider.cookies_of(sessions).encode("latin-1"))],
+        }
+        there = (await self._headers_of_app(leaving, request.receive)).get("location", "")
+        if urlsplit(there).scheme in ("http", "https"):
+            return HTMLResponse(login_forms.going_on(there), headers=HEADERS)
+        return HTMLResponse(login_forms.signed_out_here(provider.name), headers=HEADERS)
+
+    async def _headers_of_app(self, scope: Scope, receive: Receive) -> Headers:
+        """What a route of the app answers, which goes no further."""
+        raw: list[tuple[bytes, bytes]] = []
+
+        async def keep(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                raw.extend(message["headers"])
+
+        await self._app(scope, receive, keep)
+        return Headers(raw=raw)
+
+    def _refused_by_provider(self, problem: str, status: int) -> Response:
+        return HTMLResponse(login_forms.refusal("You are not signed in", problem), status, HEADERS)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a form; what is longer than a form of ours is empty."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > FORM_BYTES:
+            return {}
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20))
+
+
+def browser(request: Request) -> dict[str, Any]:
+    """Where a request came from, for the list of sessions and the count of attempts."""
+    address = plain_host(request.client.host) if request.client else ""
+    return {"address": address[:100], "agent": _printable(request.headers.get("user-agent", ""))[:300]}
+
+
+def local(address: str) -> str:
+    """The address as a place of this server, whatever host it names; `/` for what is none, and for forms."""
+    try:
+        parts = urlsplit(address.replace("\\", "/"))
+    except ValueError:
+        return "/"
+    path = "/" + parts.path.lstrip("/")
+    if path.startswith(("/sign-in", "/sign-out", "/invitation")):
+        return "/"
+    query = urlencode(
+        [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key != PARAMETER]
+    )
+    return quote(path, safe="/%") + (f"?{query}" if query else "")
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())
+
+
+def _with_wait(answer: Response, error: TunebenchError) -> Response:
+    if error.retry_after:
+        answer.headers["Retry-After"] = str(error.retry_after)
+    return answer

@@ -1,0 +1,244 @@
+"""The pages outside of the app, as plain HTML without script: sign-in, invitation, sign-out, and why
+somebody is not let in.
+"""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from urllib.parse import urlencode
+
+from pages.shared import brand
+from store.core.formatting import plural
+from store.core.rights import MEANINGS
+from store.core.schemas import InvitationOffer
+from store.people.config import LEAST_PASSWORD
+
+_WHERE = """
+<p>The address ends in a secret, which keeps other accounts of this machine out. It stands in the terminal in
+which <code>tunebench up</code> was started. To see it again, run this command on the machine on which
+Tunebench runs:</p>
+<pre>tunebench url</pre>
+<p>Your browser keeps the secret: bookmarks and links work from then on.</p>
+"""
+_STYLE = """
+:root {
+  color-scheme: light dark;
+  --back: #ffffff; --box: #f3f6f6; --text: #17242a; --link: #0b6e69; --line: #dce4e4;
+}
+@media (prefers-color-scheme: light) { .dark { display: none } }
+@media (prefers-color-scheme: dark) {
+  :root { --back: #0f1619; --box: #1a2428; --text: #e5edee; --link: #63cdc2; --line: #2b3a3f }
+  .light { display: none }
+}
+body {
+  margin: 0; background: var(--back); color: var(--text);
+  font: 15px/1.55 "Source Sans 3", "Source Sans Pro", system-ui, sans-serif;
+}
+main { max-width: 34rem; margin: 12vh auto 3rem; padding: 0 1.25rem }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 1.75rem 0 1rem }
+a { color: var(--link) }
+code, pre {
+  font: 0.9em ui-monospace, "Source Code Pro", monospace; background: var(--box); border-radius: 6px;
+}
+code { padding: 0.1em 0.35em; white-space: nowrap }
+pre { padding: 0.75rem 1rem; border: 1px solid var(--line); overflow-x: auto }
+"""
+
+
+def no_secret() -> str:
+    """For a browser that does not bring the secret."""
+    return page("Open Tunebench by its whole address", _WHERE)
+
+
+def from_elsewhere() -> str:
+    """For one that follows a link of another site: it brings the secret only with what is clicked here."""
+    link = '<p><a href="">Open this page of Tunebench</a></p><p>If that leads back here:</p>'
+    return page("A link on another site brought you here", link + _WHERE)
+
+
+def wrong_name(problem: str) -> str:
+    """For a request by a name that is none of ours, or from a page of another site."""
+    return page("This address is not answered", f"<p>{escape(problem)}</p>")
+
+
+def going_on(address: str) -> str:
+    """A page that goes on to another one by itself, in whose place in the history that one comes."""
+    refresh = f'<meta http-equiv="refresh" content="0; url={escape(address)}">'
+    return page("Opening", f'<p><a href="{escape(address)}">Go on</a></p>', refresh)
+
+
+def page(heading: str, body: str, head: str = "") -> str:
+    """A whole document."""
+    marks = "".join(
+        f'<span class="{"dark" if dark else "light"}">{brand.wordmark(dark)}</span>' for dark in (False, True)
+    )
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Tunebench</title>{head}'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{_STYLE}</style></head><body><main>{marks}<h1>{heading}</h1>{body}</main></body></html>"
+    )
+
+
+_FORM_STYLE = """<style>
+form { display: grid; gap: 1rem; margin: 1.5rem 0 }
+label { display: grid; gap: 0.3rem; font-weight: 600 }
+label small { font-weight: 400; opacity: 0.8 }
+input {
+  font: inherit; font-weight: 400; color: inherit; background: var(--back); min-width: 0;
+  border: 1px solid var(--edge); border-radius: 8px; padding: 0.55rem 0.75rem;
+}
+input:read-only { background: var(--box) }
+button, .button {
+  font: inherit; font-weight: 600; border-radius: 8px; padding: 0.6rem 1rem; cursor: pointer;
+  border: 1px solid var(--act); background: var(--act); color: #ffffff;
+  text-align: center; text-decoration: none; display: block;
+}
+.plain { background: none; color: var(--link); border-color: var(--line) }
+button:focus-visible, .button:focus-visible, input:focus-visible {
+  outline: 2px solid var(--link); outline-offset: 2px;
+}
+.problem {
+  border-left: 4px solid var(--bad); background: var(--box); padding: 0.75rem 1rem; border-radius: 6px;
+}
+.or { display: flex; align-items: center; gap: 0.75rem; opacity: 0.8 }
+.or::before, .or::after { content: ""; flex: 1; border-top: 1px solid var(--line) }
+:root { --act: #0b6e69; --bad: #b3261e; --edge: #7d8b90 }
+@media (prefers-color-scheme: dark) { :root { --act: #148077; --bad: #ff8a80; --edge: #6b7c82 } }
+</style>"""
+
+
+def sign_in(there: str, email: str, problem: str, provider: str) -> str:
+    """The form; `there` is where it leads, `provider` the name of the organisation's sign-in or nothing."""
+    body = _problem(problem)
+    if provider:
+        to = escape("/sign-in/provider?" + urlencode({"next": there}))
+        body += (
+            f'<p><a class="button" href="{to}">Sign in with {escape(provider)}</a></p><p class="or">or</p>'
+        )
+    body += _form(
+        "/sign-in",
+        _hidden("next", there),
+        _field("email", "E-mail", email, kind="email", fill="username"),
+        _field("password", "Password", kind="password", fill="current-password"),
+        _button("Sign in", plain=bool(provider)),
+    )
+    body += "<p>No account, or no password any more? An admin of your team can give you a link.</p>"
+    return page("Sign in to Tunebench", body, _FORM_STYLE)
+
+
+def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem: str, provider: str) -> str:
+    """The form that makes an account, or sets a new password for the one that is there."""
+    fixed_email = offer["email"]
+    fields = [_hidden("code", code)]
+    if not offer["name"]:
+        fields.append(_field("name", "Your name, as others will see it", name, fill="name"))
+    fixed = fixed_email is not None
+    address = _field("email", "E-mail", fixed_email or email, kind="email", fill="username", fixed=fixed)
+    fields.append(address)
+    fields.append(
+        _field(
+            "password",
+            "A password",
+            kind="password",
+            fill="new-password",
+            hint=f"{LEAST_PASSWORD} characters or more, such as a sentence.",
+        )
+    )
+    hours = max(1, round((offer["expires_at"] - time.time()) / 3600))
+    ends = f"{hours} hour{'s' if hours > 1 else ''}" if hours < 48 else f"{hours // 24} days"
+    if offer["name"]:
+        heading = f"A new password for {escape(offer['name'])}"
+        lead = f"<p>It ends all open sessions and all API tokens. The link works once, for {ends} more.</p>"
+        button = _button("Set the password and sign in")
+    else:
+        heading = "You are invited to Tunebench"
+        role = f"Your role is <b>{offer['role']}</b>: {MEANINGS[offer['role']]}."
+        lead = f"<p>{role} The link works once, for {ends} more.</p>"
+        button = _button("Make my account")
+    if provider and fixed_email and not offer["name"]:
+        label = f"Sign in with {escape(provider)} as {escape(fixed_email)}"
+        lead += f'<p><a class="button" href="/sign-in/provider">{label}</a></p>'
+        lead += '<p class="or">or with a password</p>'
+    return page(heading, _problem(problem) + lead + _form("/invitation", *fields, button), _FORM_STYLE)
+
+
+def password_set(ended: int) -> str:
+    """A new password by a link has ended API tokens: scripts that used one need another."""
+    what = f"{plural(ended, 'API token')} ended with the old password. Make new ones on the page You."
+    return page(
+        "The password is set", f'<p>{what}</p><p><a class="button" href="/">Go on</a></p>', _FORM_STYLE
+    )
+
+
+def sign_out(name: str, provider: str) -> str:
+    """Asks whether somebody wants to leave: a link alone, which any page may hold, signs nobody out.
+    `provider`: the name of the organisation's sign-in, by which they came, or nothing."""
+    also = f"<p>You are signed out at {escape(provider)}, too, where it lets us.</p>" if provider else ""
+    back = '<a class="button plain" href="/">Stay</a>'
+    return page(
+        f"Sign out, {escape(name)}?", also + _form("/sign-out", _button("Sign out"), back), _FORM_STYLE
+    )
+
+
+def signed_out_here(provider: str) -> str:
+    """Signed out, and not at the provider, which offers no way to that."""
+    name = escape(provider)
+    why = (
+        f"<p>You are still signed in at {name}, by which whoever uses this browser next may come in as you."
+        f" On a computer that you share, sign out at {name} too.</p>"
+    )
+    return page("You are signed out of Tunebench", why + '<p><a href="/sign-in">Sign in</a></p>', _FORM_STYLE)
+
+
+def refusal(heading: str, problem: str) -> str:
+    """What can't be done, and the way back to the form."""
+    return page(escape(heading), _problem(problem) + '<p><a href="/sign-in">Sign in</a></p>', _FORM_STYLE)
+
+
+def engine_away(problem: str) -> str:
+    """No engine has answered yet; the page looks again by itself."""
+    again = '<meta http-equiv="refresh" content="2">'
+    return page("The engine is not running", f"<p>{escape(problem)}</p>", again)
+
+
+def no_sign_in() -> str:
+    """Served to other machines, and nobody has to sign in: then nobody comes in."""
+    why = "These screens are served to other machines, which takes sign-in. It was turned off."
+    return page(
+        "Sign-in is off", f"<p>{why} To turn it on again, on the machine:</p><pre>tunebench team on</pre>"
+    )
+
+
+def _problem(text: str) -> str:
+    return f'<p class="problem" role="alert">{escape(text)}</p>' if text else ""
+
+
+def _form(action: str, *parts: str) -> str:
+    return f'<form method="post" action="{action}">{"".join(parts)}</form>'
+
+
+def _hidden(name: str, value: str) -> str:
+    return f'<input type="hidden" name="{name}" value="{escape(value)}">'
+
+
+def _field(
+    name: str,
+    label: str,
+    value: str = "",
+    *,
+    kind: str = "text",
+    fill: str,
+    fixed: bool = False,
+    hint: str = "",
+) -> str:
+    small = f"<small>{hint}</small>" if hint else ""
+    lock = " readonly" if fixed else ""
+    return (
+        f'<label>{label}{small}<input name="{name}" type="{kind}" value="{escape(value)}" '
+        f'autocomplete="{fill}" required{lock}></label>'
+    )
+
+
+def _button(label: str, *, plain: bool = False) -> str:
+    return f'<button type="submit"{" class=plain" if plain else ""}>{label}</button>'

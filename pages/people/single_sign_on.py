@@ -1,0 +1,170 @@
+"""The organisation's own sign-in by OpenID Connect, through the routes of Streamlit's `st.login`.
+
+Configured in the home folder (`oidc.toml`, mode 0600) or by the environment; docs/team.md shows how.
+Streamlit's routes do the protocol and end with a cookie that says who came: signed, readable, good for 30
+days. That cookie never reaches a browser. The door takes it out of the answer and exchanges it, once, for a
+session of ours, which the engine looks up at each request and which can be ended. Of the provider's tokens
+the one that names the person is kept, in memory alone: when they sign out, it tells the provider whose
+session to end there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field
+from streamlit.auth_util import encode_provider_token, get_cookie_with_chunks
+from streamlit.web.server.starlette.starlette_app_utils import create_signed_value, decode_signed_value
+from streamlit.web.server.starlette.starlette_server_config import TOKENS_COOKIE_NAME, USER_COOKIE_NAME
+
+from pages.shared.session import Memory
+from store.core.config import Config, Line
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.http.access import hashed, new_secret
+
+LOGIN, CALLBACK, LOGOUT = "/auth/login", "/oauth2callback", "/auth/logout"
+KEY = "default"  # under which Streamlit has a provider that is the only one
+REMEMBERED = 10_000  # tokens of those who came last
+_VARIABLES = {
+    name: f"TUNEBENCH_OIDC_{name.upper()}"
+    for name in ("client_id", "client_secret", "discovery_url", "address", "name")
+}
+
+
+class ProviderConfig(Config):
+    """What oidc.toml holds."""
+
+    client_id: str = Field(min_length=1)
+    client_secret: str = Field(min_length=1)
+    discovery_url: str = Field(min_length=1)  # …/.well-known/openid-configuration
+    address: str = Field(min_length=1)  # of these screens, as browsers and the provider know it
+    name: Line = Field("your organisation", min_length=1, max_length=60)
+
+
+class Provider:
+    """The provider of one configuration, with a key that lasts as long as this process."""
+
+    def __init__(self, config: ProviderConfig) -> None:
+        self.name = config.name
+        self.address = config.address.rstrip("/")
+        self._config, self._key = config, new_secret()
+        self._id_tokens = Memory(REMEMBERED)
+
+    def secrets(self) -> dict[str, Any]:
+        """What Streamlit's routes are given."""
+        return {
+            "auth": {
+                "redirect_uri": self.address + CALLBACK,
+                "cookie_secret": self._key,
+                "client_id": self._config.client_id,
+                "client_secret": self._config.client_secret,
+                "server_metadata_url": self._config.discovery_url,
+            }
+        }
+
+    def is_at(self, host: str) -> bool:
+        """Whether a request came by the address to which the provider will lead back."""
+        return secrets.compare_digest(host.lower().encode(), urlsplit(self.address).netloc.lower().encode())
+
+    def login(self) -> str:
+        """The address that leads to the provider; good for two minutes."""
+        return f"{LOGIN}?provider={encode_provider_token(KEY)}"
+
+    def claims(self, set_cookies: list[str]) -> dict[str, Any]:
+        """Who came, by the cookies that Streamlit's callback sets; empty where nobody did."""
+        return self._signed(set_cookies, USER_COOKIE_NAME)
+
+    def remember(self, session: str, set_cookies: list[str]) -> None:
+        """By which token of the provider a session of ours began."""
+        if token := self._signed(set_cookies, TOKENS_COOKIE_NAME).get("id_token"):
+            self._id_tokens.put(hashed(session), token)
+
+    def cookies_of(self, sessions: list[str]) -> str:
+        """What Streamlit's logout route is given as the cookies of whoever had these sessions. Without the
+        token, which is forgotten at a restart, providers may ask whether it is meant."""
+        values: dict[str, dict[str, str]] = {USER_COOKIE_NAME: {"provider": KEY}}
+        for session in sessions:
+            with suppress(KeyError):
+                values[TOKENS_COOKIE_NAME] = {"id_token": self._id_tokens.take(hashed(session))}
+        return "; ".join(
+            f"{name}={create_signed_value(self._key, name, json.dumps(value)).decode()}"
+            for name, value in values.items()
+        )
+
+    def _signed(self, set_cookies: list[str], name: str) -> dict[str, Any]:
+        """What a cookie of Streamlit's says, by our own signature; empty where it says nothing."""
+        values: dict[str, str] = {}
+        for line in set_cookies:
+            try:
+                values |= {part: morsel.value for part, morsel in SimpleCookie(line).items()}
+            except CookieError:
+                continue
+
+        def signed(part: str) -> bytes | None:
+            return decode_signed_value(self._key, part, values[part]) if values.get(part) else None
+
+        try:
+            content = json.loads(get_cookie_with_chunks(signed, name) or b"{}")
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
+
+
+def is_streamlits(set_cookie: str) -> bool:
+    """Whether a Set-Cookie header is one of who signed in, which stays here."""
+    return set_cookie.startswith((USER_COOKIE_NAME, TOKENS_COOKIE_NAME))
+
+
+def verified_email(claims: Mapping[str, Any]) -> str:
+    """The address in the claims, where the provider says that it has verified it; else nothing."""
+    email = claims.get("email")
+    return email if isinstance(email, str) and claims.get("email_verified") is True else ""
+
+
+def read_provider(home: Home, environment: Mapping[str, str] = os.environ) -> Provider | None:
+    """The provider that home folder and environment name, the environment first; None where neither does.
+
+    Raises ConfigError for a field that is missing or wrong, and for a file that others may read.
+    """
+    given: dict[str, Any] = {}
+    if home.provider.exists():
+        if stat.S_IMODE(home.provider.stat().st_mode) & 0o077:
+            raise ConfigError(
+                f"{home.provider} holds a secret, and others may read it.",
+                fix=f"Use the command: chmod 600 {home.provider}",
+                field="oidc.toml",
+            )
+        try:
+            given = tomllib.loads(home.provider.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{home.provider} can't be read: {error}.", field="oidc.toml") from error
+    given |= {
+        name: environment[variable] for name, variable in _VARIABLES.items() if environment.get(variable)
+    }
+    if not given:
+        return None
+    config = ProviderConfig.parse(given)
+    for name in ("discovery_url", "address"):
+        _check_address(name, getattr(config, name))
+    return Provider(config)
+
+
+def _check_address(name: str, value: str) -> None:
+    parts = urlsplit(value)
+    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if not parts.netloc or parts.scheme not in (("http", "https") if local else ("https",)):
+        raise ConfigError(
+            f"{name} is {value!r}.",
+            fix="Give an address that begins with https:// (http:// on this machine alone).",
+            field=name,
+        )

@@ -1,0 +1,149 @@
+"""Team: who works here, and what may each do? Members, invitations, and private networks that requests may
+go to.
+
+For admins; the engine refuses it to everybody else.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.people import members
+from pages.people.members import ROLES, draw_link, keep_link, time_left
+from pages.people.single_sign_on import read_provider
+from pages.shared.session import act, client, guarded, plain
+from store.core.errors import ConfigError
+from store.core.home import Home
+from store.core.rights import DEFAULT_ROLE, MEANINGS
+from store.core.schemas import Invitation, Team
+from store.people import settings
+
+DAYS = {1: "1 day", 7: "7 days", 30: "30 days"}
+
+
+def draw_invitations(team: Team) -> None:
+    """The form, the link that it made, and those that are open."""
+    st.subheader("Invite somebody", anchor=False)
+    draw_form()
+    draw_link()
+    if team["invitations"]:
+        st.subheader("Open invitations", anchor=False)
+    for invitation in team["invitations"]:
+        draw_invitation(invitation)
+
+
+def draw_form() -> None:
+    with st.form("invite", border=True):
+        role, days = st.columns([3, 1])
+        chosen = role.selectbox(
+            "Role",
+            ROLES,
+            ROLES.index(DEFAULT_ROLE),
+            format_func=lambda name: f"{name}: {MEANINGS[name]}",
+        )
+        for_days = days.selectbox("Works for", list(DAYS), index=1, format_func=DAYS.__getitem__)
+        email = st.text_input(
+            "E-mail (may stay empty)",
+            help="With an address the account gets that one, and sign-in by OpenID Connect finds it.",
+        )
+        if not st.form_submit_button("Make a link", type="primary", icon=":material/link:"):
+            return
+    made = act("invite", {"role": chosen, "days": for_days, "email": email or None})
+    if made is not None:
+        keep_link(made, f"an account as {chosen}" + (f" for {email}" if email else ""))
+        st.rerun()
+
+
+def draw_invitation(invitation: Invitation) -> None:
+    if invitation["name"]:
+        what = f"A new password for **{plain(invitation['name'])}**"
+    else:
+        to = plain(invitation["email"] or "whoever has the link")
+        what = f"An account as **{invitation['role']}** for {to}"
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(what)
+        left = time_left(invitation["expires_at"])
+        st.caption(f"made by {plain(invitation['made_by'])}, for {left} more", width="stretch")
+        if (
+            st.button("Take back", key=f"take-back-{invitation['invitation_id']}")
+            and act("take_back_invitation", {"invitation": invitation["invitation_id"]}) is not None
+        ):
+            st.rerun()
+
+
+def draw_networks() -> None:
+    """The list, and the form that adds to it."""
+    st.subheader("Private networks", anchor=False)
+    st.markdown(
+        "Whoever works here chooses the addresses of judges, of models elsewhere and of webhooks. Those in a"
+        " private network are refused unless it is listed here; link-local addresses and Tunebench's own"
+        " ports are always refused."
+    )
+    for network in settings.networks(client()):
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{plain(network)}**", width="stretch")
+            if (
+                st.button("Take back", key=f"refuse-{network}")
+                and act("refuse_network", {"network": network}) is not None
+            ):
+                st.rerun()
+    with st.form("allow_network", border=True, clear_on_submit=True):
+        network = st.text_input("Network", placeholder="10.1.0.0/16", help="Or one address")
+        if not st.form_submit_button("Allow", icon=":material/lan:"):
+            return
+    if act("allow_network", {"network": network}) is not None:
+        st.rerun()
+
+
+def main() -> None:
+    st.title("Who works here?", anchor=False)
+    with guarded():
+        if not client().account()["team"]:
+            draw_alone()
+            draw_networks()
+            return
+        team = client().team()
+        members.draw_members(team)
+        draw_invitations(team)
+        draw_roles()
+        draw_networks()
+        draw_provider()
+
+
+def draw_alone() -> None:
+    """What a team is for, and how one person turns it on."""
+    st.markdown(
+        "You work alone: whoever has the address of these screens may do everything. With sign-in on,"
+        " everybody has an account and a role, and what they do has their name. Turn it on with this command,"
+        " on the machine on which Tunebench runs; it prints a link by which you make the first admin's"
+        " account."
+    )
+    st.code("tunebench up --team", language=None)
+    draw_roles()
+
+
+def draw_roles() -> None:
+    st.subheader("What each role may do", anchor=False)
+    st.markdown("\n".join(f"- **{role}** {meaning}" for role, meaning in MEANINGS.items()))
+
+
+def draw_provider() -> None:
+    st.subheader("Sign-in by OpenID Connect", anchor=False)
+    try:
+        provider = read_provider(Home())
+    except ConfigError as error:
+        st.warning(plain(str(error)), icon=":material/warning:")
+        return
+    if provider:
+        st.markdown(
+            f":material/verified_user: People may sign in with **{plain(provider.name)}**. Their verified"
+            " e-mail address has to have an account here, or an invitation."
+        )
+    else:
+        st.markdown(
+            "Not configured: people sign in with passwords. `docs/team.md` shows how your organisation's own"
+            " sign-in is set up."
+        )
+
+
+main()

@@ -1,0 +1,134 @@
+"""You: what others see of you, and what acts in your name? Name, password, sessions and API tokens."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.people.members import ended_words, moment, where
+from pages.shared.session import act, client, guarded, plain
+from store.core.rights import MEANINGS
+from store.core.schemas import ApiToken, OwnAccount
+from store.people.config import LEAST_PASSWORD
+
+KEY = "token-made"
+
+
+def draw_tokens(tokens: list[ApiToken]) -> None:
+    """Those that there are, a new one, and the form for another."""
+    st.subheader("API tokens", anchor=False)
+    st.markdown(
+        "The command line and scripts on this machine act in your name where the environment has"
+        " `TUNEBENCH_TOKEN`. A token may do what you may do, until you revoke it."
+    )
+    if not tokens:
+        st.caption("There is none.")
+    for token in tokens:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{plain(token['name'])}**")
+            used = f"used {moment(token['used_at'])}" if token["used_at"] else "never used"
+            st.caption(f"made {moment(token['created_at'])}, {used}", width="stretch")
+            if (
+                st.button("Revoke", key=f"revoke-{token['token_id']}")
+                and act("revoke_token", {"token": token["token_id"]}, "The token is revoked.") is not None
+            ):
+                st.rerun()
+    _draw_new()
+    with st.form("new-token", border=True, clear_on_submit=True):
+        name = st.text_input("What is it for?", placeholder="nightly import", max_chars=80)
+        if st.form_submit_button("Make a token", icon=":material/key:"):
+            made = act("make_token", {"name": name})
+            if made is not None:
+                st.session_state[KEY] = name, made["token"]
+                st.rerun()
+
+
+def _draw_new() -> None:
+    if KEY not in st.session_state:
+        return
+    name, token = st.session_state[KEY]
+    with st.container(border=True):
+        st.markdown(f":material/key: **{plain(name)}**, which can't be shown again:")
+        st.code(token, language=None, wrap_lines=True)
+        if st.button("I have copied it", key="put-token-away"):
+            del st.session_state[KEY]
+            st.rerun()
+
+
+def main() -> None:
+    st.title("What acts in your name?", anchor=False)
+    with guarded():
+        account = client().account()
+        draw_name(account)
+        if account["email"] is None:
+            draw_owner(account)
+            return
+        draw_password(account)
+        draw_sessions(account)
+        draw_tokens(account["tokens"])
+
+
+def draw_name(account: OwnAccount) -> None:
+    person = account["person"]
+    with st.form("own-name", border=True):
+        name = st.text_input("Name, as others see it", person["name"], max_chars=80)
+        if account["email"]:
+            role = person["role"]
+            st.caption(f"{plain(account['email'])} · {role}: {MEANINGS[role]}")
+        if (
+            st.form_submit_button("Change the name")
+            and act("set_own_name", {"name": name}, "The name is changed.") is not None
+        ):
+            st.rerun()
+
+
+def draw_owner(account: OwnAccount) -> None:
+    """Whoever has the home folder has no account, and needs none."""
+    if account["team"]:
+        st.markdown("You are the owner of the home folder, which takes no account.")
+    else:
+        st.markdown(
+            "You work alone, so there is no password, and scripts on this machine may do everything. With a"
+            " team everybody has an account of their own; the page **Team** says how that is turned on."
+        )
+
+
+def draw_password(account: OwnAccount) -> None:
+    st.subheader("Password", anchor=False)
+    with st.form("own-password", border=True, clear_on_submit=True):
+        current = ""
+        if account["has_password"]:
+            current = st.text_input("Current password", type="password", autocomplete="current-password")
+        else:
+            st.caption("You sign in with your organisation's account; a password is a second way in.")
+        password = st.text_input(
+            "New password",
+            type="password",
+            autocomplete="new-password",
+            help=f"{LEAST_PASSWORD} characters or more, such as a sentence.",
+        )
+        st.caption("All other sessions and all API tokens end.")
+        if st.form_submit_button("Change the password"):
+            body = {"password": password} | ({"current": current} if account["has_password"] else {})
+            ended = act("set_own_password", body)
+            if ended is not None:
+                st.toast(f"The password is changed: {ended_words(ended)}.", icon=":material/check:")
+                st.rerun()
+
+
+def draw_sessions(account: OwnAccount) -> None:
+    st.subheader("Where you are signed in", anchor=False)
+    for session in account["sessions"]:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(where(session))
+            st.caption(f"since {moment(session['created_at'])}", width="stretch")
+            if session["current"]:
+                st.badge("this browser", color="green")
+            elif (
+                st.button("End", key=f"end-{session['session_id']}")
+                and act("end_session", {"session": session["session_id"]}, "The session has ended.")
+                is not None
+            ):
+                st.rerun()
+
+
+main()

@@ -1,0 +1,113 @@
+"""The conversation as a component of its own: it streams answers from the screens' server without a rerun,
+and tells Python what is over, what to show and what to keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+import streamlit as st
+
+from pages.playground.chat_route import PATH, STOP_PATH
+from pages.shared.rendered.component_source import component_script, component_style
+from store.playground.schemas import Turn, TurnPlace
+
+HERE = Path(__file__).parent
+SCRIPT = ("chances", "answers", "stream", "talk")
+KEY = "talk"
+
+
+class Said(TypedDict):
+    """What is to be said as soon as the component is there: once, by its id."""
+
+    id: str
+    prompt: str
+    parent: str
+
+
+def script() -> str:
+    """The JavaScript of the component, as one module."""
+    return component_script(HERE / "script", SCRIPT)
+
+
+def talk_component(
+    conversation: str,
+    turns: list[Turn],
+    tree: list[TurnPlace],
+    labels: list[str],
+    *,
+    say: Said | None,
+    answering: str,
+) -> Any:
+    """Draw it; the triggers `begin` (a prompt), `done` and `show` (a turn), `keep` (turn and place).
+
+    answering: the turn among `turns` that is being answered; empty where none is.
+    """
+    component = st.components.v2.component(
+        "tunebench-talk",
+        html='<div id="talk-root">\n</div>',
+        css=component_style(HERE / "talk.css"),
+        js=script(),
+    )
+    return component(
+        key=KEY,
+        data={
+            "address": PATH,
+            "stopAddress": STOP_PATH,
+            "answering": answering,
+            "conversation": conversation,
+            "path": [_drawn(turn, tree) for turn in turns],
+            "labels": labels,
+            "say": say,
+            "kept": True,
+            "offline": False,
+            "placeholder": "Say something to the models" if labels else "Choose a model first",
+        },
+        on_begin_change=_nothing,
+        on_done_change=_nothing,
+        on_show_change=_nothing,
+        on_keep_change=_nothing,
+    )
+
+
+def _nothing() -> None:
+    """So that the trigger is there to be read."""
+
+
+def _drawn(turn: Turn, tree: list[TurnPlace]) -> dict[str, Any]:
+    """A turn as the component takes it; tokens as short lists, for there are thousands."""
+    parent = turn["parent_id"]
+    return {
+        "turn": turn["turn_id"],
+        "parent": parent or "",
+        "prompt": turn["prompt"],
+        "siblings": [place["turn_id"] for place in tree if place["parent_id"] == parent],
+        "answers": [
+            {
+                "place": answer["place"],
+                "label": answer["label"],
+                "reason": answer["reason"],
+                "figures": answer["figures"],
+                "error": answer["error"],
+                "tokens": [
+                    [
+                        token["text"],
+                        token["logprob"],
+                        [[other["text"], other["logprob"]] for other in token["top"]],
+                    ]
+                    for token in answer["tokens"]
+                ],
+            }
+            for answer in turn["answers"]
+        ],
+    }
+
+
+def newest_leaf(tree: list[TurnPlace], turn_id: str = "") -> str:
+    """The turn at the end of the newest branch below a turn, or of all; empty where there is none."""
+    leaf = turn_id
+    while True:
+        after = [place for place in tree if (place["parent_id"] or "") == leaf]
+        if not after:
+            return leaf
+        leaf = after[-1]["turn_id"]

@@ -1,0 +1,86 @@
+"""What a browser reads models' answers from, and stops them by: addresses of the screens' own server.
+
+They lie behind the door as all pages do, take JSON alone (which a page of another site can't send without
+asking first), and pass on what the engine says, line by line. A browser that goes away ends the reading, not
+the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+
+import anyio
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from store.core.errors import ConfigError, TunebenchError
+from store.http.answers import LineStream
+from store.http.client import Client
+from store.http.request_bodies import read_document
+
+Acting = Callable[[Request], Client]
+PATH = "/talk"
+STOP_PATH = "/talk/stop"
+BODY_BYTES = 2**21
+READERS = anyio.CapacityLimiter(64)  # threads that wait for the engine's next line
+
+
+async def talk(request: Request, acting: Acting) -> Response:
+    """Ask the engine, and send on what it answers; what it refuses is answered as it refused it."""
+    try:
+        body = await _read(request)
+        lines = acting(request).generate(body)
+        first = await run_sync(next, lines, b"", limiter=READERS)
+    except TunebenchError as error:
+        return JSONResponse(error.to_dict(), error.status)
+    return LineStream(_sent_on(first, lines))
+
+
+async def stop(request: Request, acting: Acting) -> Response:
+    """Have the engine end what is being answered to a turn."""
+    try:
+        turn = str((await _read(request)).get("turn", ""))
+        await run_sync(acting(request).stop_turn, turn, limiter=READERS)
+    except TunebenchError as error:
+        return JSONResponse(error.to_dict(), error.status)
+    return JSONResponse({})
+
+
+async def _read(request: Request) -> dict[str, object]:
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise ConfigError("Send JSON, and say so in Content-Type.", field="body")
+    return await read_document(request, BODY_BYTES, "what is said")
+
+
+async def _sent_on(first: bytes, lines: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """A line that is waited for is waited for to its end, at most until the engine's next sign of life."""
+    line = first
+    try:
+        while line:
+            yield line
+            line = await run_sync(_next, lines, limiter=READERS)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_sync(lines.close, limiter=READERS)  # type: ignore[attr-defined]
+
+
+def _next(lines: Iterator[bytes]) -> bytes:
+    """The next line; where the engine goes away in the middle, a line that says so to all who wait."""
+    try:
+        return next(lines, b"")
+    except TunebenchError as error:
+        return JSONResponse({"type": "broken", "error": error.to_dict()}).body + b"\n"  # type: ignore[operator]
+
+
+def talk_routes(acting: Acting) -> list[Route]:
+    """The routes; `acting` gives the client for whoever a request is of."""
+
+    async def talking(request: Request) -> Response:
+        return await talk(request, acting)
+
+    async def stopping(request: Request) -> Response:
+        return await stop(request, acting)
+
+    return [Route(PATH, talking, methods=["POST"]), Route(STOP_PATH, stopping, methods=["POST"])]

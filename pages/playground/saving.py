@@ -1,0 +1,330 @@
+"""What people keep of a conversation: test cases, answers corrected into training rows, answers sent to a
+rating round; and what the playground reads.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from pages.shared import cached_queries, display
+from pages.shared.session import act, client, current_person, kept_for, may, plain, show_error
+from pages.shared.text_display import show_text
+from store.core.errors import TunebenchError
+from store.core.formatting import plural
+from store.playground import conversations
+from store.playground.config import told_apart
+from store.playground.schemas import (
+    AnswersToRate,
+    Conversation,
+    ConversationLine,
+    KeptRow,
+    PlaygroundState,
+    RatableTurns,
+    Turn,
+    TurnPlace,
+)
+from store.rating.config import COMPARING, RoundConfig
+from store.rating.templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, named_in
+
+MOST = 50  # conversations in the list
+
+
+@kept_for(cached_queries.LIVE, most=4)
+def listed() -> tuple[int, list[ConversationLine]]:
+    """How many there are, and the newest."""
+    return conversations.count(client()), conversations.conversations(client(), MOST)
+
+
+@kept_for(cached_queries.LIVE, most=32)
+def conversation(conversation_id: str) -> Conversation:
+    return conversations.get_conversation(client(), conversation_id)
+
+
+@kept_for(cached_queries.LIVE, most=32)
+def tree(conversation_id: str) -> list[TurnPlace]:
+    return conversations.tree(client(), conversation_id)
+
+
+@kept_for(cached_queries.LIVE, most=32)
+def path(conversation_id: str, leaf: str) -> list[Turn]:
+    return conversations.path(client(), conversation_id, leaf)
+
+
+@kept_for(cached_queries.LIVE, most=32)
+def ratable_turns(conversation_id: str, models: str | None) -> RatableTurns:
+    """models: of the round, as JSON; those of the conversation where None."""
+    return conversations.answers_to_rate(client(), conversation_id, json.loads(models) if models else None)
+
+
+@kept_for(cached_queries.LIVE, most=8)
+def answered_by(names: tuple[str, ...], made_by: str) -> list[ConversationLine]:
+    return conversations.answered_by(client(), list(names), made_by)
+
+
+@kept_for(cached_queries.LIVE, most=4)
+def kept_rows() -> list[KeptRow]:
+    return conversations.kept_rows(client())
+
+
+@kept_for(cached_queries.LIVE, most=4)
+def state() -> PlaygroundState:
+    return client().playground()
+
+
+KINDS = {"training": "A training row", "test": "A test case"}
+WORDS = {"training": "training rows", "test": "test cases"}
+ALONE = "A data set of them alone"
+
+
+@st.dialog("Keep this answer", width="large")
+def keep_dialog(turn: Turn, place: int) -> None:
+    """The answer as it should be, and what it is for."""
+    answer = next(answer for answer in turn["answers"] if answer["place"] == place)
+    st.caption("To:")
+    show_text(turn["prompt"], 500)
+    kind = st.segmented_control(
+        "Keep it as", list(KINDS), default="training", format_func=lambda name: KINDS[name], required=True
+    )
+    right = st.text_area(
+        "The answer as it should be",
+        answer["text"],
+        height=260,
+        help="Change what is wrong. The turns before it are kept with it.",
+    )
+    st.caption(
+        "It waits under **Kept** until you make a data set of what was kept."
+        if kind == "training"
+        else "It will be in the test part, which no run is trained on."
+    )
+    if st.button("Keep", type="primary", icon=":material/bookmark_add:"):
+        body = {"turn": turn["turn_id"], "place": place, "kind": kind, "answer": right}
+        if act("keep_answer", body, "Kept.") is not None:
+            st.rerun()
+
+
+def draw_kept() -> None:
+    """What was kept, and what becomes of it."""
+    rows = kept_rows()
+    if not rows:
+        return
+    waiting = [row for row in rows if row["dataset_name"] is None]
+    with st.expander(
+        f"Kept: {plural(len(rows), 'row')}, {len(waiting)} in no data set yet", icon=":material/bookmarks:"
+    ):
+        for kind in KINDS:
+            of_kind = [row for row in waiting if row["kind"] == kind]
+            if of_kind:
+                _draw_use(kind, len(of_kind))
+        for row in rows:
+            _draw_row(row)
+
+
+def _draw_use(kind: str, count: int) -> None:
+    """A form that makes a data set of the rows that wait."""
+    sets = (
+        {row["name"]: row for row in cached_queries.datasets() if row["kind"] == "chat"}
+        if kind == "training"
+        else {}
+    )
+    with st.form(f"playground-use-{kind}"), st.container(horizontal=True, vertical_alignment="bottom"):
+        st.markdown(f"**{count} {WORDS[kind] if count > 1 else WORDS[kind][:-1]}**", width="content")
+        into = st.selectbox("Add to", [ALONE, *sets]) if sets else ALONE
+        name = st.text_input("Name", placeholder="numbered after the old one" if sets else "")
+        if not st.form_submit_button("Make the data set", icon=":material/dataset:"):
+            return
+    body: dict[str, Any] = {"kind": kind, "name": name}
+    if into != ALONE:
+        body["dataset"] = sets[into]["dataset_id"]
+    if act("use_kept_rows", body, "The data set is being made.") is not None:
+        st.rerun()
+
+
+def _draw_row(row: KeptRow) -> None:
+    with st.container(border=True):
+        gone = f" · in “{plain(row['dataset_name'])}”" if row["dataset_name"] else ""
+        corrected = " · corrected" if row["corrected"] else ""
+        who = f"{plain(row['kept_by'])}, {display.ago(row['kept_at'])}"
+        st.caption(f"{KINDS[row['kind']]}{corrected} · {who}{gone}")
+        show_text(row["messages"][-2]["content"], 300)
+        show_text(f"→ {row['messages'][-1]['content']}", 600)
+        if not row["dataset_name"] and st.button(
+            "Forget it", key=f"playground-forget-{row['kept_id']}", icon=":material/delete:"
+        ):
+            act("forget_kept_row", {"kept": row["kept_id"]}, "Forgotten.")
+            st.rerun()
+
+
+PREFIX = "playground-rate-"
+STARTED = f"{PREFIX}started"  # in the session: conversation -> the round that was made of it last
+LONGEST_NAME = 120  # of a model in a round
+WHY = {
+    "failed": "to which an answer failed or was stopped",
+    "asked_otherwise": "where the models were asked different things: their answers before differed",
+    "other_models": "that not all of the models answered",
+}
+
+
+def draw_rate_button(conversation: Conversation) -> None:
+    """For who may start rounds, once something was said."""
+    own = conversation["conversation_id"]
+    if not may("work") or not tree(own):
+        return
+    if st.button("Send to a rating round", icon=":material/rate_review:"):
+        rate_dialog(conversation)
+
+
+def draw_round_link(conversation: Conversation) -> None:
+    """The way to the round that was made of the conversation in this session."""
+    round_id = st.session_state.get(STARTED, {}).get(conversation["conversation_id"])
+    if round_id:
+        st.page_link(
+            "pages/rating/rating.py",
+            label="Open the rating round of these answers",
+            icon=":material/rate_review:",
+            query_params={"round": round_id},
+        )
+
+
+@st.dialog("Send to a rating round", width="large")
+def rate_dialog(conversation: Conversation) -> None:
+    """What is sent and to whom; closed once it is."""
+    own = conversation["conversation_id"]
+    ratable = ratable_turns(own, None)
+    if not ratable["lines"]:
+        st.markdown("There is no prompt yet to which two models or more gave a whole answer.")
+        _draw_left_out([ratable])
+        return
+    taken = [ratable, *_draw_others(own, ratable)]
+    lines = without_repeats([line for each in taken for line in each["lines"]])
+    st.markdown(f"**{plural(len(lines), 'prompt')}, {plural(len(ratable['models']), 'model')}**")
+    _draw_left_out(taken, sum(len(each["lines"]) for each in taken) - len(lines))
+    title = conversation["title"]
+    fields = _draw_fields("Answers" if named_in(title, ratable["models"]) else title)
+    st.caption("Raters see the answers alone, never who wrote them.")
+    pressed = st.button("Start the round", type="primary", icon=":material/rate_review:")
+    if pressed and (round_id := _start(fields, lines, ratable["models"])):
+        st.session_state.setdefault(STARTED, {})[own] = round_id
+        st.rerun()
+
+
+def _draw_others(own: str, ratable: RatableTurns) -> list[RatableTurns]:
+    """What is ratable of the conversations that are added: the person's own in which the same models talk."""
+    names = list(ratable["models"])
+    listed = answered_by(tuple(names), current_person()["name"])
+    others = {line["conversation_id"]: line for line in listed if line["conversation_id"] != own}
+    if not others:
+        return []
+    chosen = st.multiselect(
+        "And of these conversations",
+        list(others),
+        format_func=lambda key: others[key]["title"],
+        key=f"{PREFIX}others-{own}",
+        placeholder="This one alone",
+        help="Yours in which the same models talk",
+    )
+    models = json.dumps(ratable["models"])
+    return [ratable_turns(key, models) for key in chosen]
+
+
+def _draw_left_out(taken: list[RatableTurns], repeated: int = 0) -> None:
+    """Why turns are no prompts of the round, and how many."""
+    for name, why in WHY.items():
+        if count := sum(each[name] for each in taken):  # type: ignore[literal-required]
+            st.caption(f"Left out: {plural(count, 'prompt')} {why}.")
+    if repeated:
+        st.caption(f"Left out: {plural(repeated, 'prompt')} that had the same answers before.")
+
+
+def _draw_fields(title: str) -> dict[str, Any]:
+    """Name, how people rate, and how many."""
+    name = st.text_input(
+        "Name of the round",
+        f"{title[:60]} (playground)",
+        max_chars=80,
+        key=f"{PREFIX}name",
+        help="Raters see it",
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        protocol = st.selectbox(
+            "How people rate",
+            [protocol for protocol in PROTOCOL_TITLES if protocol in COMPARING],
+            format_func=PROTOCOL_TITLES.__getitem__,
+            key=f"{PREFIX}protocol",
+        )
+        template = st.selectbox(
+            "What they look at",
+            list(TEMPLATES),
+            format_func=lambda key: TEMPLATES[key].title,
+            key=f"{PREFIX}template",
+        )
+        overlap = st.number_input(
+            "People who rate the same",
+            1,
+            20,
+            2,
+            key=f"{PREFIX}overlap",
+            help="Two or more tell how far people agree",
+        )
+    st.caption(PROTOCOL_CAPTIONS[protocol])
+    instruction = st.text_area(
+        "What raters are told",
+        TEMPLATES[template].instruction,
+        key=f"{PREFIX}instruction.{template}",
+        height="content",
+    )
+    return {"name": name, "protocol": protocol, "instruction": instruction, "overlap": int(overlap)}
+
+
+def _start(
+    fields: dict[str, Any], lines: list[AnswersToRate], models: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """Send the lines as a file, and start the round; its id, or None where that was refused."""
+    names = short_names(list(models))
+    renamed = [
+        {
+            "messages": line["messages"],
+            "answers": {names[name]: text for name, text in line["answers"].items()},
+        }
+        for line in lines
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in renamed)
+    try:
+        upload = client().upload("playground.jsonl", io.BytesIO(text.encode()))
+        config = RoundConfig.parse(
+            {
+                **fields,
+                "prompts_file": {"upload": upload},
+                "models": [{"answers": names[name], **writer(model)} for name, model in models.items()],
+                "items": None,
+            }
+        )
+    except TunebenchError as error:
+        show_error(error)
+        return None
+    queued = act("start_round", config.document(), "The round is being made.")
+    return queued["round_id"] if queued else None
+
+
+def short_names(names: list[str]) -> dict[str, str]:
+    """Each name as a round takes it: no longer than it may be, and told from the others."""
+    room = LONGEST_NAME - len(" (99)")
+    cut = [name if len(name) <= LONGEST_NAME else f"{name[: room - 1]}…" for name in names]
+    return dict(zip(names, told_apart(cut), strict=True))
+
+
+def writer(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Who wrote answers, as a round notes it: a run or a model. What lies between a run and its base is
+    neither, and of an endpoint nothing is passed on."""
+    if "endpoint" in model or "alpha" in model:
+        return {}
+    return {name: model[name] for name in ("run", "checkpoint", "model") if name in model}
+
+
+def without_repeats(lines: list[AnswersToRate]) -> list[AnswersToRate]:
+    """Each prompt with its answers once."""
+    return list({json.dumps(line, sort_keys=True): line for line in lines}.values())

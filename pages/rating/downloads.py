@@ -1,0 +1,147 @@
+"""A round as one HTML file, and all its ratings as CSV or Parquet. Everything in the HTML is escaped, and
+it loads nothing.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Callable, Iterable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import streamlit as st
+
+from engine.rating.analysis.labels import chance_weights
+from engine.rating.analysis.round_ratings import system_names
+from engine.rating.exported_ratings import rating_table
+from engine.rating.round_text import TEXTS, RoundSentences, round_sentences, text_sentences
+from pages.rating import round_queries
+from pages.rating.round_queries import comparing, ratings_of, stamp
+from pages.rating.rounds import prompts_words
+from store.core.formatting import plural
+from store.core.rating_schemas import RoundLine
+from store.core.table_values import write_csv
+from store.rating.templates import PROTOCOL_TITLES
+
+STYLE = """
+body {font: 16px/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2.5rem auto; padding: 0 1.2rem;
+  color: #1c2430; background: #fff}
+h1 {font-size: 1.7rem; margin-bottom: .2rem} h2 {font-size: 1.15rem; margin-top: 2rem}
+.gray {color: #5c6675} li {margin: .3rem 0} .verdict {border-left: 5px solid #2e7d5b; padding: .2rem 1rem;
+  font-size: 1.15rem}
+@media (prefers-color-scheme: dark) {body {background: #14181f; color: #e3e8ef} .gray {color: #9aa5b4}}
+"""
+
+
+def draw_report(round: RoundLine) -> None:
+    """The button that saves it. It is written with the page: a download is answered outside of the page's
+    run, where nobody is signed in."""
+    st.download_button(
+        "Save as a report",
+        _report(stamp(round), round),
+        file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.html",
+        mime="text/html",
+        icon=":material/description:",
+        key="round-report",
+        on_click="ignore",
+    )
+
+
+@st.cache_data(ttl=600, max_entries=16, show_spinner=False)
+def _report(stamped: tuple[str, ...], _round: RoundLine) -> str:
+    return report(_round)
+
+
+def report(round: RoundLine) -> str:
+    """The file."""
+    about = [
+        PROTOCOL_TITLES[round["protocol"]],
+        " against ".join(system_names(round)),
+        prompts_words(round),
+        f"{plural(round['rated'], 'rating')} by {plural(round['raters'], 'rater')}",
+        f"started by {round['created_by_name']} on {round['created_at']:%d %b %Y}",
+    ]
+    parts = [f"<h1>{_safe(round['name'])}</h1>", f"<p class=gray>{_safe(' · '.join(about))}</p>"]
+    instruction = round["config"].get("instruction", "")
+    if instruction:
+        parts += ["<h2>What raters were told</h2>", f"<p>{_safe(instruction)}</p>"]
+    verdict, agreement, raters = _sentences(round)
+    parts += ["<h2>Result</h2>", f"<p class=verdict>{_safe(verdict[0])}</p>", _list(verdict[1:])]
+    left_out = round_queries.left_out_raters(round["round_id"])
+    if left_out:
+        raters = [*raters, f"{plural(len(left_out), 'rater')} left out of all figures."]
+    parts += [f"<h2>{title}</h2>{_list(lines)}" for title, lines in
+              (("Agreement", agreement), ("Raters", raters)) if lines]  # fmt: skip
+    notes = [*round["details"]["notices"], "Intervals are 95% intervals."]
+    parts += ["<h2>Notes</h2>", _list(notes)]
+    body = "\n".join(parts)
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{_safe(round['name'])}</title>"
+        f"<meta name=viewport content='width=device-width'><style>{STYLE}</style><body>{body}</body></html>"
+    )
+
+
+def _sentences(round: RoundLine) -> RoundSentences:
+    """What it came to, whether people agree, and what each is like."""
+    if round["protocol"] not in TEXTS:
+        return round_sentences(ratings_of(round), comparing(round))
+    round_id = round["round_id"]
+    items, requests = round_queries.items(round_id), round_queries.round_requests(round_id)
+    left_out = {rater["person_id"] for rater in round_queries.left_out_raters(round_id)}
+    weights = chance_weights(round, items, requests)
+    sentences = text_sentences(round, round_queries.tasks(round_id), items, requests, weights, left_out)
+    return sentences or round_sentences(ratings_of(round))
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{_safe(line)}</li>" for line in lines) + "</ul>"
+
+
+def _safe(text: str) -> str:
+    return html.escape(text)
+
+
+Write = Callable[[pa.Table, io.BytesIO], None]
+
+
+def draw_table(round: RoundLine) -> None:
+    """The buttons that save it, each of which makes its file when it is pressed; nothing is read before they
+    are there to be seen. For closed rounds alone: who wrote what would sway those who still rate."""
+    with st.expander(
+        "Save all ratings", icon=":material/table:", on_change="rerun", key="round-table"
+    ) as box:
+        if box.open:
+            _draw_buttons(round)
+
+
+def _draw_buttons(round: RoundLine) -> None:
+    kinds: tuple[tuple[str, str, Write], ...] = (
+        ("CSV", "text/csv", write_csv),
+        ("Parquet", "application/vnd.apache.parquet", pq.write_table),
+    )
+    for kind, mime, write in kinds:
+        st.download_button(
+            f"Save as {kind}",
+            _file(round, write),
+            file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.{kind.lower()}",
+            mime=mime,
+            icon=":material/table:",
+            key=f"round-table-{kind.lower()}",
+            on_click="ignore",
+            help="A row a rating: what was shown, who said what of it, when, and whether it counts",
+        )
+
+
+def _file(round: RoundLine, write: Write) -> Callable[[], bytes]:
+    """Makes the file of what has been read already: a download is answered outside of the page's run."""
+    round_id = round["round_id"]
+    tasks, items = round_queries.tasks(round_id), round_queries.items(round_id)
+    left_out = {rater["person_id"] for rater in round_queries.left_out_raters(round_id)}
+
+    def make() -> bytes:
+        out = io.BytesIO()
+        write(rating_table(round, tasks, items, left_out), out)
+        return out.getvalue()
+
+    return make

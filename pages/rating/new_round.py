@@ -1,0 +1,357 @@
+"""Starting a round: whose answers, to which prompts (of a file, too), how people rate, and how raters are
+checked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from pages.data.slices import draw_slice_choice
+from pages.evaluation.form import PARTS
+from pages.rating.round_settings import (
+    ModelOptions,
+    P,
+    answered_options,
+    draw_models,
+    draw_people,
+    draw_protocol,
+    named_options,
+    other_options,
+)
+from pages.shared import cached_queries, run_queries
+from pages.shared.session import act, client, guarded, plain, show_error
+from store.core.errors import ConfigError, TunebenchError
+from store.core.formatting import plural
+from store.core.rating_schemas import GOLD_PASS, FileOfPrompts
+from store.data.config import suggested_name
+from store.data.schemas import Dataset
+from store.rating.config import COMPARING, MOST_MIB, RoundConfig
+from store.rating.templates import PROTOCOL_TITLES, named_in
+
+KINDS = ["jsonl", "json", "csv", "tsv", "parquet", "txt", "gz"]
+SENT = f"{P}sent"  # of the session: the uploads of files that were chosen
+EXAMPLE = '{"prompt": "What is a slice?", "answers": {"gpt-4o": "A part.", "llama": "Some rows."}}'
+TAKEN = f"{P}taken"  # how many files rounds have taken
+NAMES = 6  # of models that are named
+
+
+def draw_file() -> tuple[str, FileOfPrompts] | None:
+    """The upload and what it has; None until there is one that can be read."""
+    number = files_taken()
+    file = st.file_uploader(
+        "File of prompts", type=KINDS, key=f"{P}prompts-file.{number}", max_upload_size=MOST_MIB
+    )
+    if file is None:
+        st.caption(
+            "A row has a `prompt`, or a conversation in `messages`; it may have a `reference`, and answers"
+            " that were written elsewhere. In a table `answer:NAME` is the column of a model's answers."
+        )
+        st.code(EXAMPLE, language="json")
+        return None
+    upload = send_file(file)
+    if not upload:
+        return None
+    try:
+        prompts = cast(FileOfPrompts, cached_queries.ask("prompts", json.dumps({"upload": upload})))
+    except TunebenchError as error:
+        show_error(error)
+        return None
+    _draw_contents(prompts)
+    return upload, prompts
+
+
+def send_file(file: UploadedFile) -> str:
+    """The upload of a chosen file, copied once; empty where it could not be."""
+    sent: dict[str, str] = st.session_state.setdefault(SENT, {})
+    if file.file_id not in sent:
+        with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
+            sent[file.file_id] = client().upload(file.name, file)
+    return sent.get(file.file_id, "")
+
+
+def let_go() -> None:
+    """The round has taken its files: the form is ready for others."""
+    st.session_state[TAKEN] = files_taken() + 1
+
+
+def files_taken() -> int:
+    """How often rounds have taken files: in the keys of uploaders, which are empty again then."""
+    return int(st.session_state.get(TAKEN, 0))
+
+
+def _draw_contents(prompts: FileOfPrompts) -> None:
+    """What the file has, in words; rows that are no prompts with their reasons."""
+    answers = prompts["answers"]
+    names = [f"{name} ({count:,})" if count < prompts["prompts"] else name for name, count in answers.items()]
+    if len(names) > NAMES:
+        names = [*names[: NAMES - 1], f"{len(names) - NAMES + 1} more"]
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    has = f"answers of {listed}" if names else "no answers: every model answers first"
+    count = plural(prompts["prompts"], "prompt")
+    st.markdown(f":material/check: {plain(f'{count}, {has}.')}")
+    for reason, rows in prompts["left_out"].items():
+        st.caption(f":material/block: {plural(rows, 'row')} left out: {plain(reason)}.")
+
+
+def file_options(prompts: FileOfPrompts, others: ModelOptions) -> ModelOptions:
+    """Names with answers in the file first."""
+    return {**named_options(prompts["answers"]), **others}
+
+
+def draw_writers(models: list[dict[str, str]], others: ModelOptions) -> list[dict[str, str]]:
+    """Who wrote the answers of the file may be said, so that the round stands on the page of that run, and
+    the next run can go on from it."""
+    named = [model["answers"] for model in models if "answers" in model]
+    if not named or not others:
+        return models
+    writers: dict[str, dict[str, str]] = {}
+    with st.expander("Who wrote the answers in the file", icon=":material/edit_note:"):
+        for name in named:
+            chosen = st.selectbox(
+                f"The answers of {plain(name)}",
+                ["", *others],
+                format_func=lambda option: (
+                    others[option].label if option else "no run or model of this machine"
+                ),
+                key=f"{P}writer.{name}",
+            )
+            writers[name] = others[chosen].model if chosen else {}
+    return [{**writers.get(model.get("answers", ""), {}), **model} for model in models]
+
+
+NOBODY, A_FILE = "", "file"
+ATTENTION_SHARE = 0.05
+QUALIFICATION_PASS = 0.7
+EXPECTED = {  # by protocol: a row of a file of known answers
+    "pairwise": '{"prompt": "…", "answers": ["…", "…"], "expected": "B"}',
+    "rank": '{"prompt": "…", "answers": ["…", "…", "…"], "expected": [2, 1, 3]}',
+    "rubric": '{"prompt": "…", "answer": "…", "expected": {"Helpfulness": 4}}',
+    "pass_fail": '{"prompt": "…", "answer": "…", "expected": "fail"}',
+    "label": '{"prompt": "…", "expected": "card_lost"}',
+    "correction": '{"prompt": "…", "answer": "…", "expected": "words that a right text contains"}',
+}
+
+
+def draw_checks(protocol: str) -> dict[str, Any]:
+    """Fields of the round, folded: most rounds of a few colleagues need none."""
+    with st.expander("Checks of raters", icon=":material/fact_check:"):
+        fields = _source(protocol)
+        if fields:
+            fields |= _counts(protocol)
+        attention = st.toggle(
+            "One item in twenty asks for a given answer",
+            key=f"{P}attention",
+            help="Its prompt ends with what to choose. Who does not read misses it.",
+        )
+        fields["attention_share"] = ATTENTION_SHARE if attention else 0.0
+    return fields
+
+
+def _source(protocol: str) -> dict[str, Any]:
+    """Where the known answers are, or nothing."""
+    kind = {"pairwise": "preference", "label": "chat"}.get(protocol)
+    sets = {
+        row["dataset_id"]: row["name"]
+        for row in run_queries.datasets()
+        if row["kind"] == kind and (protocol != "label" or row["stats"].get("labels"))
+    }
+    titles = {NOBODY: "nowhere: no such items", **sets, A_FILE: "a file"}
+    chosen = st.selectbox(
+        "Known answers from", list(titles), format_func=titles.__getitem__, key=f"{P}gold.{protocol}"
+    )
+    if chosen == A_FILE:
+        return _file(protocol)
+    return {"gold_dataset": chosen} if chosen else {}
+
+
+def _file(protocol: str) -> dict[str, Any]:
+    """The upload, once there is one."""
+    file = st.file_uploader(
+        "File of known answers", type=KINDS, key=f"{P}gold-file.{files_taken()}", max_upload_size=MOST_MIB
+    )
+    if file is None:
+        st.caption("Each row has a prompt, what raters are to rate, and what is expected of them:")
+        st.code(EXPECTED.get(protocol, EXPECTED["pairwise"]), language="json")
+        return {}
+    upload = send_file(file)
+    return {"gold_file": {"upload": upload}} if upload else {}
+
+
+def _counts(protocol: str) -> dict[str, Any]:
+    """How many, how often, and from when on a rater fails."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        mixed = st.number_input("Mixed in", 0, 1_000, 10, key=f"{P}gold-count", help="Different items")
+        share = st.number_input(
+            "Of what a rater gets (%)", 1, 30, 10, key=f"{P}gold-share", disabled=not mixed
+        )
+        mark = st.number_input(
+            "Right at least (%)",
+            0,
+            100,
+            round(100 * GOLD_PASS),
+            key=f"{P}gold-pass",
+            help="Who is surely below it is flagged, and left out of training rows",
+        )
+        if protocol == "rubric":
+            tolerance = st.number_input("Points it may miss", 0, 9, 1, key=f"{P}gold-tolerance")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        first = st.number_input(
+            "Before the round", 0, 50, 0, key=f"{P}qualification", help="Items that each rater answers first"
+        )
+        passing = st.number_input(
+            "To go on, right (%)",
+            0,
+            100,
+            round(100 * QUALIFICATION_PASS),
+            key=f"{P}qualification-pass",
+            disabled=not first,
+        )
+    return {
+        "gold_items": int(mixed),
+        "gold_share": share / 100,
+        "gold_pass": mark / 100,
+        "qualification_items": int(first),
+        "qualification_pass": passing / 100,
+        **({"gold_tolerance": int(tolerance)} if protocol == "rubric" else {}),
+    }
+
+
+CHOICES = {"random": "At random", "telling": "Those that tell most"}
+DATASET, FILE = "A data set", "A file"
+
+
+class ChosenPrompts(NamedTuple):
+    """Prompts and models of the form. key: tells them from others; name: what the round may be called by."""
+
+    key: str
+    name: str
+    fields: dict[str, Any]
+    models: list[dict[str, str]]
+    labels: Sequence[str] = ()  # the most frequent of the data set
+    label_count: int = 0
+
+
+def draw_form() -> None:
+    """The fields and the button; what is wrong is named before anything is queued."""
+    where = st.segmented_control(
+        "Prompts from", (DATASET, FILE), default=DATASET, required=True, key=f"{P}from"
+    )
+    chosen = _of_file() if where == FILE else _of_dataset()
+    if chosen is None:
+        return
+    body: dict[str, Any] = {"models": chosen.models} | chosen.fields
+    body |= draw_protocol(chosen.labels, chosen.label_count)
+    protocol = body["protocol"]
+    body |= draw_people(protocol)
+    body |= draw_checks(protocol)
+    title = f"{chosen.name[:50]}, {PROTOCOL_TITLES[protocol].lower()}"
+    name = st.text_input("Name", title, key=f"{P}name.{protocol}.{chosen.key}", help="Raters see it")
+    few = len(chosen.models) < (2 if protocol in COMPARING else 1)
+    if few:
+        st.caption(f"Choose {'two models or more' if protocol in COMPARING else 'a model'} to go on.")
+    if st.button(
+        "Start the round", type="primary", icon=":material/rate_review:", key=f"{P}go", disabled=few
+    ):
+        _start(body | {"name": name})
+
+
+def _of_dataset() -> ChosenPrompts | None:
+    sets = [dataset for dataset in run_queries.datasets() if dataset["kind"] != "text"]
+    if not sets:
+        st.markdown("A round takes its prompts from a data set with prompts and answers, or from a file.")
+        st.page_link(
+            "pages/data/data.py",
+            label="Import a data set first",
+            icon=":material/upload_file:",
+            query_params={"view": "import"},
+        )
+        return None
+    dataset = _dataset(sets)
+    dataset_id = dataset["dataset_id"]
+    where = draw_slice_choice(dataset_id, f"{P}slice")
+    models = draw_models({**answered_options(dataset_id), **other_options()}, dataset_id)
+    fields = {"dataset": dataset_id, "where": where.model_dump() if where else None} | _prompts(models)
+    stats = dataset["stats"]
+    labels, count = list(stats.get("labels") or {}), int(stats.get("label_count") or 0)
+    return ChosenPrompts(dataset_id, dataset["name"], fields, models, labels, count)
+
+
+def _of_file() -> ChosenPrompts | None:
+    read = draw_file()
+    if read is None:
+        return None
+    upload, prompts = read
+    others = other_options()
+    models = draw_writers(draw_models(file_options(prompts, others), upload), others)
+    fields = {"prompts_file": {"upload": upload}} | _prompts(models, of_file=True)
+    name = suggested_name({"upload": upload})
+    if named_in(name, prompts["answers"]):  # raters see it
+        name = "Prompts of a file"
+    return ChosenPrompts(upload, name, fields, models)
+
+
+def _start(body: dict[str, Any]) -> None:
+    try:
+        config = RoundConfig.parse(body)
+    except ConfigError as error:
+        show_error(error)
+        return
+    if act("start_round", config.document(), "The round is being made.") is not None:
+        if config.prompts_file or config.gold_file:
+            let_go()
+        st.rerun()
+
+
+def _dataset(sets: list[Dataset]) -> Dataset:
+    by_id = {dataset["dataset_id"]: dataset for dataset in sets}
+    chosen = st.selectbox(
+        "Prompts of the data set", list(by_id), format_func=lambda key: by_id[key]["name"], key=f"{P}dataset"
+    )
+    return by_id[chosen]
+
+
+def _prompts(models: list[dict[str, str]], *, of_file: bool = False) -> dict[str, Any]:
+    """How many prompts, of a data set of which part, and how models that have not answered do; answers that
+    are there say which rows they are of."""
+    there = any("evaluation" in model for model in models)
+    asks = any("evaluation" not in model and "answers" not in model for model in models)
+    fields: dict[str, Any] = {}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        items = st.number_input("Prompts", 1, 100_000, 50, 10, key=f"{P}items", help="So many at most")
+        choice = st.selectbox(
+            "Chosen",
+            list(CHOICES),
+            format_func=CHOICES.__getitem__,
+            key=f"{P}choice",
+            help="Rather those on which the models' answers, their metrics and a judge part (of a file the"
+            " answers alone). Each counts in figures by the chance that it had, so that they stay those of"
+            " all prompts.",
+        )
+        if not of_file:
+            fields["part"] = st.selectbox(
+                "Of the part",
+                list(PARTS),
+                format_func=PARTS.__getitem__,
+                key=f"{P}part",
+                disabled=there,
+                help="Answers that are there decide which prompts they are." if there else None,
+            )
+        tokens = st.number_input(
+            "Longest answer (tokens)", 1, 4096, 200, 50, key=f"{P}tokens", disabled=not asks
+        )
+        drawn = st.toggle(
+            "Sample answers", key=f"{P}sample", disabled=not asks, help="Else each token is the likeliest"
+        )
+        if drawn:
+            fields["temperature"] = st.number_input("Temperature", 0.05, 10.0, 1.0, 0.1, key=f"{P}heat")
+    return fields | {
+        "items": int(items),
+        "choice": choice,
+        "max_new_tokens": int(tokens),
+        "do_sample": bool(drawn),
+    }

@@ -1,0 +1,294 @@
+"""The models of a round, the strongest first; and cheap measures (metrics, a judge) held against the people
+of the round.
+
+A measure that agrees with people as often as they do with each other may stand for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from engine.rating import raters_text
+from engine.rating.analysis.agreement import against_people
+from engine.rating.analysis.comparisons import Comparisons
+from engine.rating.analysis.judge_correction import corrected
+from engine.rating.analysis.model_comparison import MAX_PAIRS, RankedSystem
+from engine.rating.analysis.strengths import StrengthDifference, Strengths
+from engine.rating.results_text import rank_text, share_text
+from pages.evaluation import evaluation_queries
+from pages.rating import round_queries
+from pages.shared.charts import empty_figure
+from pages.shared.palette import BASE, run_color
+from pages.shared.session import client, plain
+from store.core.errors import QueryError
+from store.core.formatting import plural
+from store.core.rating_schemas import RoundLine
+from store.core.schemas import Job
+from store.evaluation import evaluation_pairs, evaluations
+
+ROW = 22  # pixels of a model
+MAX_LABEL = 22  # characters, of which a phone has room for as many again
+VERDICTS = {"better": "better", "worse": "worse", "unclear": "can't be told apart", "none": "not compared"}
+NEIGHBOURS = "Neighbours in the ranking"
+
+
+def draw_ranking(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
+    """The chart, the table behind it, and pairs."""
+    best = ranked[0]
+    level = [each for each in ranked if each.best == 1]
+    if len(level) > 1:
+        st.markdown(
+            f"**{plural(len(level), 'model')} may be the best one**: none of the others is surely better than"
+            " any of them. They are the coloured ones."
+        )
+    st.plotly_chart(
+        _chart(ranked),
+        key="round-strengths",
+        config={"displayModeBar": False},
+        alt=f"Share of decided ratings that each of {len(ranked)} models would win against the average of"
+        f" all, with 95% intervals, from {best.name} down",
+    )
+    with st.expander("The ranking as a table"):
+        st.dataframe(
+            [
+                {
+                    "Rank": rank_text(each),
+                    "Model": each.name,
+                    "Wins against the average": share_text(each.share),
+                    "Ratings": each.n,
+                }
+                for each in ranked
+            ],
+            hide_index=True,
+            alt="Rank, share of decided ratings won against the average, and ratings of each model",
+        )
+        st.caption(
+            "A rank is a range: so many others are surely better, and so many surely worse. All ranges hold"
+            " at once, in 95 of 100 rounds."
+        )
+    _draw_pairs(ranked, fitted)
+
+
+def _chart(ranked: Sequence[RankedSystem]) -> go.Figure:
+    """One row a model, the strongest at the top; those that may be the best have a colour."""
+    axis = "Decided ratings won against the average (%)"
+    figure = empty_figure("", "", 70 + ROW * len(ranked), x_title=axis)
+    for first in (True, False):
+        rows = [(place, each) for place, each in enumerate(ranked) if (each.best == 1) is first]
+        color = run_color(1) if first else BASE
+        ends = [_percents(each) for _, each in rows]
+        figure.add_trace(
+            go.Scatter(
+                x=[value for _, value, _ in ends],
+                y=[place for place, _ in rows],
+                error_x={
+                    "type": "data", "symmetric": False, "thickness": 2.5, "width": 0, "color": color,
+                    "array": [high - value for _, value, high in ends],
+                    "arrayminus": [value - low for low, value, _ in ends],
+                },
+                customdata=[[each.name, share_text(each.share), rank_text(each)] for _, each in rows],
+                hovertemplate="%{customdata[0]}: %{customdata[1]}, rank %{customdata[2]}<extra></extra>",
+                mode="markers", marker={"size": 8, "color": color}, showlegend=False,
+            )
+        )  # fmt: skip
+    labels = [f"{_short(each.name)} · {rank_text(each).replace(' to ', '–')}" for each in ranked]
+    figure.add_vline(x=50, line={"dash": "dash", "color": BASE, "width": 1.5})
+    figure.update_yaxes(
+        showgrid=False, automargin=True, title=None, zeroline=False, tickvals=list(range(len(ranked))),
+        ticktext=labels, range=[len(ranked) - 0.5, -0.5],
+    )  # fmt: skip
+    figure.update_layout(hovermode="closest", margin={"l": 12, "t": 8, "b": 44})
+    return figure
+
+
+def _percents(ranked: RankedSystem) -> tuple[float, float, float]:
+    """low, value and high; the value alone where there is no interval."""
+    at = ranked.share
+    ends = (at.value if end is None else end for end in (at.low, at.value, at.high))
+    low, value, high = (100 * end for end in ends)
+    return low, value, high
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 1]}…"
+
+
+def _draw_pairs(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
+    """A few pairs of many, counted; all of one model on request."""
+    names = [each.name for each in ranked]
+    with st.expander("Pairs of models", on_change="rerun", key="round-pairs-open") as box:
+        if not box.open:
+            return
+        chosen = st.selectbox("Pairs", [NEIGHBOURS, *names], key="round-pairs", format_func=plain)
+        if chosen in names:
+            pairs = [fitted.difference(chosen, other) for other in names if other != chosen]
+        else:
+            pairs = [fitted.difference(*pair) for pair in pairwise(names)][:MAX_PAIRS]
+        st.dataframe([_pair_row(pair) for pair in pairs], hide_index=True, alt="Pairs of models")
+        st.caption(
+            f"{len(pairs)} of {plural(len(fitted.differences), 'pair')}, corrected for the choice among all."
+        )
+
+
+def _pair_row(pair: StrengthDifference) -> dict[str, str | int]:
+    comparable = pair.verdict != "none"
+    return {
+        "Model": pair.first,
+        "is": VERDICTS[pair.verdict],
+        "than or from": pair.second,
+        "It would win": share_text(pair.share) if comparable else f"can't be told: {pair.interval.why}",
+        "Compared directly": pair.direct,
+    }
+
+
+# Cheap measures held against the people of a round: the metrics and the judge of the evaluations it is of.
+#
+# A measure that agrees with people as often as they do with each other may stand for them. What a judge
+# says of all rows is corrected by the rows that people rated.
+
+Prefers = Callable[[str, str, str], float | None]
+
+
+def draw_judges(round: RoundLine, comparisons: Comparisons) -> None:
+    """What metrics and judges say beside people; why they say nothing where answers are of no evaluation."""
+    if not all(system["evaluation_id"] for system in round["systems"]):
+        st.caption(
+            "No metric and no judge stands beside people here: they score evaluations, and these answers are"
+            " of none."
+        )
+        return
+    lines = _metric_lines(round, comparisons) + _judge_lines(round, comparisons)
+    st.subheader("Which cheap measure may stand for people?", anchor=False)
+    if lines:
+        st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+    else:
+        st.caption(
+            "No metric scored the answers of all these models. Evaluate them with metrics, or ask a judge"
+            " on the page of the evaluations, and it is held against people here."
+        )
+
+
+def _metric_lines(round: RoundLine, comparisons: Comparisons) -> list[str]:
+    """How far each metric that scored every model's answers prefers what people prefer."""
+    rows = {str(item["item_id"]): item["row_id"] for item in round_queries.items(round["round_id"])}
+    names = comparisons.systems
+    scores: dict[str, dict[str, dict[int, float]]] = {}
+    for name, system in zip(names, round["systems"], strict=True):
+        for metric, by_row in _scores(str(system["evaluation_id"])).items():
+            scores.setdefault(metric, {})[name] = by_row
+    lines = []
+    for metric, by_system in sorted(scores.items()):
+        if len(by_system) < len(names):
+            continue
+        sign = _better(round, metric)
+        measured = against_people(metric.removeprefix("eval/"), comparisons, _prefers(by_system, rows, sign))
+        if measured.n:
+            lines.append(raters_text.against_people_line(measured))
+    return lines
+
+
+def _prefers(by_system: dict[str, dict[int, float]], rows: dict[str, int | None], sign: float) -> Prefers:
+    def prefers(item: str, first: str, second: str) -> float | None:
+        row = rows[item]
+        if row is None:
+            return None
+        one_score, other = by_system[first].get(row), by_system[second].get(row)
+        return None if one_score is None or other is None else sign * (one_score - other)
+
+    return prefers
+
+
+@st.cache_data(ttl=60, max_entries=32, show_spinner=False)
+def _scores(evaluation_id: str) -> dict[str, dict[int, float]]:
+    """metric -> row id -> score; nothing where the evaluation is gone."""
+    try:
+        table = evaluations.scores(client(), evaluation_id)
+    except QueryError:
+        return {}
+    by_metric: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in table.select(["row_id", "metric", "score"]).to_pylist():
+        if row["score"] is not None:
+            by_metric[row["metric"]][row["row_id"]] = row["score"]
+    return dict(by_metric)
+
+
+def _better(round: RoundLine, metric: str) -> float:
+    """1 where a higher score is better, else -1."""
+    evaluation = evaluation_queries.evaluation(str(round["systems"][0]["evaluation_id"]))
+    figure = next((each for each in evaluation["figures"] if each["metric"] == metric), None)
+    return -1.0 if figure is not None and figure["better"] == "lower" else 1.0
+
+
+def _judge_lines(round: RoundLine, comparisons: Comparisons) -> list[str]:
+    """What a language model prefers, against people; and its figure of all rows, corrected by them."""
+    if len(round["systems"]) != 2:
+        return []
+    first, second = (str(system["evaluation_id"]) for system in round["systems"])
+    lines = []
+    for job in evaluation_queries.judgings(first, second):
+        if job["status"] != "finished":
+            continue
+        by_row = _judged(job, turned=job["config"]["first"] != first)
+        rows = {str(item["item_id"]): item["row_id"] for item in round_queries.items(round["round_id"])}
+        name = f"the judge {job['config']['judge']['model']}"
+
+        def prefers(
+            item: str,
+            first: str,
+            second: str,
+            rows: dict[str, int | None] = rows,
+            by_row: dict[int, float] = by_row,
+        ) -> float | None:
+            row = rows[item]
+            sign = 1.0 if first == comparisons.systems[0] else -1.0
+            return None if row is None or row not in by_row else sign * by_row[row]
+
+        measured = against_people(name, comparisons, prefers)
+        if measured.n:
+            lines.append(raters_text.against_people_line(measured))
+            ours, theirs = comparisons.systems
+            what = f"Preference for {ours} over {theirs} (1 is always, −1 never)"
+            people, weights = _people(comparisons, rows), _weights(round)
+            whole = corrected(
+                list(by_row.values()),
+                [people.get(row, math.nan) for row in by_row],
+                weights=[weights.get(row, 1.0) for row in by_row],
+            )
+            lines.append(raters_text.corrected_line(whole, what))
+    return lines
+
+
+def _judged(job: Job, *, turned: bool) -> dict[int, float]:
+    """row id -> 1 where the first model's answer is preferred, -1 the second's, 0 for a tie."""
+    try:
+        table = evaluation_pairs.judgements(client(), job["job_id"])
+    except QueryError:
+        return {}
+    sign = -1.0 if turned else 1.0
+    rows = table.to_pylist()
+    return {row["row_id"]: sign * (2 * row["score"] - 1) for row in rows if row["score"] is not None}
+
+
+def _weights(round: RoundLine) -> dict[int, float]:
+    """row id -> 1 / the chance that its prompt had to be rated."""
+    items = round_queries.items(round["round_id"])
+    return {item["row_id"]: item["weight"] for item in items if item["row_id"] is not None}
+
+
+def _people(comparisons: Comparisons, rows: dict[str, int | None]) -> dict[int, float]:
+    """row id -> mean preference of people for the first model."""
+    counted = comparisons.take(comparisons.counted)
+    toward_first = np.where(counted.left == 0, counted.signs, -counted.signs)
+    by_row: dict[int, list[float]] = defaultdict(list)
+    for item, preference in zip(counted.item, toward_first, strict=True):
+        row = rows[counted.items[item]]
+        if row is not None:
+            by_row[row].append(float(preference))
+    return {row: float(np.mean(preferences)) for row, preferences in by_row.items()}

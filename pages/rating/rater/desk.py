@@ -1,0 +1,105 @@
+"""What a person can rate: a card for each round, and the component in which people rate, declared once.
+
+Everything between a key and the next pair happens in the browser and by `pages.rating.rater.routes`; the
+page's script does not run for it. The files in `script/` are its topics; texts are rendered by
+`pages.shared.rendered`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+import streamlit as st
+
+from pages.shared import display
+from pages.shared.rendered.component_source import component_script, component_style
+from pages.shared.session import client, plain
+from store.core.rating_schemas import RoundsToRate, RoundToRate
+from store.rating.templates import PROTOCOL_TITLES
+
+# The component in which people rate: declared once, mounted by the page of a rating round.
+#
+# Everything between a key and the next pair happens in the browser and by `pages.rating.rater.routes`;
+# the page's script does not run for it. The files in `script/` are its topics, in the order below; texts are
+# rendered by `pages.shared.rendered`.
+
+FOLDER = Path(__file__).parent
+SCRIPT = (
+    "buttons",
+    "words",
+    "delivery",
+    "drafts",
+    "screen_clock",
+    "conversation",
+    "labels",
+    "several_labels",
+    "spans",
+    "free_text",
+    "protocols",
+    "scrolling",
+    "layout",
+    "keys",
+    "desk",
+    "mount",
+)
+
+
+def script() -> str:
+    """The JavaScript of the component, as one module."""
+    return component_script(FOLDER / "script", SCRIPT)
+
+
+_DESK = st.components.v2.component(
+    "tunebench_rating_desk",
+    html='<div class="desk"></div>\n<!-- filled by script/desk.js -->',
+    css=component_style(FOLDER / "rating_desk.css"),
+    js=script(),
+)
+
+
+def rating_desk(round_id: str, key: str) -> None:
+    """Have the person who is signed in rate what the round has for them; fills the rest of the page."""
+    _DESK(data={"round": round_id}, key=key)
+
+
+LINK, VIEW, RATE = "round", "view", "rate"
+
+
+def draw_desk(round_id: str) -> None:
+    """The desk of one round, and the way back."""
+    if st.button("All rounds", type="tertiary", icon=":material/arrow_back:", key="rounds-back"):
+        st.query_params.clear()
+        st.rerun()
+    rating_desk(round_id, key=f"desk-{round_id}")
+
+
+def draw_to_rate() -> bool:
+    """What this person can rate: a card each, the first with the primary button. Whether there is any."""
+    rounds = cast(RoundsToRate, client().command("rounds_to_rate", {}))["rounds"]
+    for place, round in enumerate(rounds):
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            with st.container(gap=None, width="stretch"):
+                st.markdown(f"**{plain(round['name'])}**")
+                st.caption(_how_far(round))
+            pressed = st.button(
+                "Go on rating" if round["done"] else "Rate",
+                type="primary" if place == 0 else "secondary",
+                icon=":material/rate_review:",
+                key=f"round-rate-{round['round_id']}",
+            )
+        if pressed:
+            st.query_params.from_dict({LINK: round["round_id"], VIEW: RATE})
+            st.rerun()
+    return bool(rounds)
+
+
+def _how_far(round: RoundToRate) -> str:
+    total = round["total"]
+    done = (
+        f"{round['done']:,} of up to {total:,} rated by you" if total else f"{round['done']:,} rated by you"
+    )
+    ago = display.ago(datetime.fromisoformat(round["created_at"]))
+    started = f"started by {plain(round['created_by_name'])} {ago}"
+    return f"{PROTOCOL_TITLES[round['protocol']]} · {done} · {started}"

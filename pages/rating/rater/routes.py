@@ -1,0 +1,79 @@
+"""The routes by which the page in which people rate reaches the engine: JSON in, the engine's answer out.
+
+A rating doesn't go through a rerun of the page, which would take longer than a person needs for the next
+one. The routes decide nothing: they hand a document to the engine's command and its answer, or its refusal
+with its status, back. They lie behind the screens' door, which refuses other sites by their origin; bodies
+that are not declared as JSON are refused too, so that no form of another page could send one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import anyio
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from store.core.errors import ConfigError, TunebenchError
+from store.http.request_bodies import read_document
+
+BODY_BYTES = 2**20
+PLACES = 48  # commands that are under way at once: fewer than the client has connections
+COMMANDS = {
+    "/rating/next": "next_rating_tasks",
+    "/rating/rate": "rate",
+    "/rating/release": "release_rating_tasks",
+}
+HEADERS = {"Cache-Control": "no-store"}
+
+
+class CommandSender(Protocol):
+    """Who sends a command to the engine (`store.http.client.Client`)."""
+
+    def command(self, name: str, body: Mapping[str, object]) -> Any:
+        """The engine's answer; raises what it refuses with."""
+        ...
+
+
+def rating_routes(sender_of: Callable[[Request], CommandSender]) -> list[Route]:
+    """`sender_of`: who sends for the person that a request comes from."""
+    places = anyio.CapacityLimiter(PLACES)
+
+    def route(path: str, command: str) -> Route:
+        async def answer(request: Request) -> Response:
+            try:
+                body = await _read(request)
+                return _document(await run_sync(sender_of(request).command, command, body, limiter=places))
+            except TunebenchError as error:
+                return _document(error.to_dict(), error.status)
+
+        return Route(path, answer, methods=["POST"])
+
+    return [route(path, command) for path, command in COMMANDS.items()]
+
+
+async def _read(request: Request) -> dict[str, object]:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UndeclaredBody(kind)
+    return await read_document(request, BODY_BYTES, "a rating")
+
+
+class UndeclaredBody(ConfigError):
+    """A body that is not declared as JSON."""
+
+    status = 415
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"The body is {kind or 'of no declared type'}, and a rating comes as application/json.",
+            fix="Send it with the header Content-Type: application/json.",
+            field="content-type",
+        )
+
+
+def _document(content: Any, status: int = 200) -> Response:
+    return JSONResponse(content, status, HEADERS)

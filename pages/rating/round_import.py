@@ -1,0 +1,268 @@
+"""Bringing a round from elsewhere: what its file holds is shown, asked where it is not clear, and can be
+corrected before anything is imported.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TypedDict, cast
+
+import streamlit as st
+
+from pages.rating.round_settings import P
+from pages.shared import cached_queries
+from pages.shared.session import act, client, guarded, plain, show_error
+from store.core.errors import TunebenchError
+from store.core.formatting import plural
+from store.data.cleaning_text import ignored_words
+from store.data.config import suggested_name
+from store.data.formats import columns_of, roles_for
+from store.rating.rating_files import (
+    MEANING_WORDS,
+    RATED_FORMS,
+    ROLE_WORDS,
+    RatedForm,
+    meaning_words,
+    names_words,
+    unclear_words,
+    unused_words,
+    used_roles_words,
+)
+from store.rating.schemas import RatedFile, UnusedColumn
+
+KINDS = ["json", "jsonl", "csv", "tsv", "parquet", "gz"]
+NOTHING = "—"  # of a role without a column
+OUT = "Leave it out"
+SENT = f"{P}ratings-sent"  # of the session: the uploads of files that were chosen
+TAKEN = f"{P}ratings-taken"  # how many files rounds were made of
+
+
+class FileCorrections(TypedDict, total=False):
+    """How a file is to be read, where not as recognised (`store.rating.config.ImportRound`)."""
+
+    form: str
+    columns: dict[str, str]
+    values: dict[str, str]
+    ignore: list[str]
+    first: str
+    second: str
+
+
+def draw_import() -> None:
+    """The file, how it is read, and the button."""
+    st.markdown(
+        "A file in which people, or a judge, said which answers are better: a vote a row with models and"
+        " rater in columns, or a column of votes of each rater. Scores, passes and labels too; as JSON,"
+        " JSONL, CSV or Parquet. It becomes a closed round with its results."
+    )
+    number = st.session_state.get(TAKEN, 0)
+    file = st.file_uploader("File", type=KINDS, key=f"{P}file.{number}")
+    if file is None:
+        return
+    sent: dict[str, str] = st.session_state.setdefault(SENT, {})
+    if file.file_id not in sent:
+        with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
+            sent[file.file_id] = client().upload(file.name, file)
+    if upload := sent.get(file.file_id):
+        _draw_read(upload)
+
+
+def _draw_read(upload: str) -> None:
+    """Twice asked at most: as recognised, and as corrected."""
+    recognised = _look(upload, {})
+    if recognised is None:
+        return
+    summary = st.container()
+    with st.expander(
+        "Columns and what they mean",
+        icon=":material/view_column:",
+        expanded=bool(recognised["problem"] or recognised["unclear"]),
+    ):
+        corrected = _draw_columns(recognised, upload)
+    asked = _look(upload, corrected) if corrected.get("columns") or corrected.get("form") else recognised
+    if asked is None:
+        return
+    corrected |= _draw_values(asked, upload)
+    left, answered = _draw_questions(asked, upload)
+    corrected["ignore"] = left
+    if "values" in corrected:
+        asked = _look(upload, corrected) or asked
+    with summary:
+        _say(asked)
+    corrected |= _draw_sides(asked, upload)
+    name = st.text_input(
+        "Name", suggested_name({"upload": upload}), max_chars=80, key=f"{P}import-name.{upload}"
+    )
+    ready = answered and not asked["problem"] and not asked["unclear"] and asked["ratings"] > 0
+    pressed = st.button(
+        "Import the round",
+        icon=":material/upload_file:",
+        type="primary",
+        key=f"{P}import",
+        disabled=not ready,
+    )
+    body = {"upload": upload, "name": name, **corrected}
+    if pressed and act("import_round", body, f"{plain(name)} is being read.") is not None:
+        st.session_state[TAKEN] = st.session_state.get(TAKEN, 0) + 1
+        st.rerun()
+
+
+def _look(upload: str, corrected: FileCorrections) -> RatedFile | None:
+    """What the file holds when it is read so; None where it can't be, and then says why."""
+    body = json.dumps({"upload": upload, **corrected}, sort_keys=True)
+    try:
+        with st.spinner("Reading the file …"):
+            return cast(RatedFile, cached_queries.ask("ratings_file", body))
+    except TunebenchError as error:
+        show_error(error)
+        return None
+
+
+def _say(read: RatedFile) -> None:
+    """What was recognised, its counts, what is left out, and the first ratings."""
+    if read["form"] is None:
+        st.warning(
+            f"**No ratings were recognised.** {plain(read['problem'] or '')} Say what a row is, and which"
+            " column is what.",
+            icon=":material/help:",
+        )
+        return
+    form = RATED_FORMS[read["form"]]
+    if read["problem"]:
+        st.warning(f"Read as **{plain(form.title)}**. {plain(read['problem'])}", icon=":material/help:")
+    else:
+        st.markdown(f":green[:material/check_circle:] Recognised as **{plain(form.title)}**")
+    st.markdown(f":material/input: **Used:** {plain(used_roles_words(read))}")
+    if read["values"]:
+        st.markdown(f":material/key: **Meaning:** {plain(meaning_words(read['values']))}")
+    mark = ":orange[:material/visibility_off:]" if read["ignored"] else ":material/visibility:"
+    st.markdown(f"{mark} **Ignored:** {plain(ignored_words(read['ignored']))}")
+    _say_counts(read)
+
+
+def _say_counts(read: RatedFile) -> None:
+    if not read["rows"]:
+        return
+    if not read["whole"]:
+        st.caption(f"Counts are of the first {plural(read['rows'], 'row')}; the import reads all.")
+    for notice in read["notices"]:
+        st.markdown(f"- {plain(notice)}")
+    if read["models"]:
+        st.caption(f"Models, with their ratings: {plain(names_words(read))}")
+    if read["first"]:
+        st.dataframe(
+            {
+                "Prompt": [line["prompt"] for line in read["first"]],
+                "First": [_of(line["models"], 0) for line in read["first"]],
+                "Second": [_of(line["models"], 1) for line in read["first"]],
+                "Rater": [line["rater"] for line in read["first"]],
+                "Rating": [line["rating"] for line in read["first"]],
+            },
+            hide_index=True,
+        )
+
+
+def _of(models: list[str], place: int) -> str:
+    return models[place] if place < len(models) else ""
+
+
+# -- corrections ------------------------------------------------------------------------------------
+
+
+def _draw_columns(read: RatedFile, upload: str) -> FileCorrections:
+    """Form and columns; what is as recognised is not said."""
+    forms = list(RATED_FORMS)
+    chosen = st.selectbox(
+        "A row is",
+        forms,
+        index=forms.index(read["form"]) if read["form"] else None,
+        format_func=lambda name: RATED_FORMS[name].title,
+        placeholder="Choose what a row is",
+        key=f"{P}rated-form.{upload}",
+    )
+    if chosen is None:
+        return {}
+    form = RATED_FORMS[chosen]
+    st.caption(form.help)
+    own = read["mapping"] if chosen == read["form"] else {}
+    columns: dict[str, str] = {}
+    places = st.columns(3)
+    for number, role in enumerate(form.roles):
+        with places[number % len(places)]:
+            columns |= _draw_role(form, role, own, read["columns"], upload)
+    corrected: FileCorrections = {"columns": columns} if columns else {}
+    return corrected if chosen == read["form"] else {**corrected, "form": chosen}
+
+
+def _draw_role(
+    form: RatedForm, role: str, own: dict[str, str], columns: list[str], upload: str
+) -> dict[str, str]:
+    """What differs from what was recognised: a column of the role, or several, or empty for none."""
+    key = f"{P}rated-{form.name}-{role}.{upload}"
+    label = ROLE_WORDS[role].capitalize()
+    if role in form.several:
+        before = columns_of(own, role)
+        several = st.multiselect(label, columns, default=before, key=key)
+        return {} if several == before else roles_for(role, several) or {role: ""}
+    options = [NOTHING, *columns]
+    column = st.selectbox(label, options, index=options.index(own.get(role, NOTHING)), key=key)
+    if column == own.get(role, NOTHING):
+        return {}
+    return {role: "" if column == NOTHING else column}
+
+
+def _draw_values(read: RatedFile, upload: str) -> FileCorrections:
+    """What each unclear value means, and what is recognised and can be said otherwise."""
+    if read["form"] is None or read["problem"]:
+        return {}
+    form, given = RATED_FORMS[read["form"]], {}
+    for unclear in read["unclear"]:
+        question = f"What does {plain(unclear_words(unclear))} mean?"
+        key = f"{P}rated-value-{unclear['value']}.{upload}"
+        if form.meanings:
+            meaning = st.selectbox(
+                question, form.meanings, index=None, format_func=MEANING_WORDS.__getitem__, key=key,
+                placeholder="Choose what it means",
+            )  # fmt: skip
+        else:
+            meaning = st.text_input(question, key=key, placeholder="A number, such as 3")
+        if meaning:
+            given[unclear["value"]] = meaning
+    return {"values": given} if given else {}
+
+
+def _draw_questions(read: RatedFile, upload: str) -> tuple[list[str], bool]:
+    """The columns that are left out on purpose, and whether each question has its answer."""
+    undecided = read["undecided"]
+    if not undecided:
+        return [], True
+    which = "this column" if len(undecided) == 1 else "these columns"
+    st.warning(
+        f"**Nothing would be used of {which}.** Say above what each is, or leave it out.",
+        icon=":material/help:",
+    )
+    left = [column["name"] for column in undecided if _leaves_out(column, upload)]
+    return left, len(left) == len(undecided)
+
+
+def _leaves_out(column: UnusedColumn, upload: str) -> bool:
+    roles = " or ".join(ROLE_WORDS[role] for role in column["roles"][:3])
+    use = f" It could be: {roles}." if roles else ""
+    return st.checkbox(
+        f"{OUT}: {plain(unused_words(column))}.{use}", key=f"{P}rated-left-{column['name']}.{upload}"
+    )
+
+
+def _draw_sides(read: RatedFile, upload: str) -> FileCorrections:
+    """Who wrote the answers, where no column says it."""
+    mapping = read["mapping"]
+    if read["form"] != "votes" or {"model_a", "models"} & set(mapping):
+        return {}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        first = st.text_input(
+            "Who wrote the first answer", key=f"{P}first.{upload}", placeholder="as its column is named"
+        )
+        second = st.text_input(
+            "And the second", key=f"{P}second.{upload}", placeholder="as its column is named"
+        )
+    return {"first": first or "", "second": second or ""}

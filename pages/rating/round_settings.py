@@ -1,0 +1,287 @@
+"""The settings of a new round, as fields: its models, the protocol, what raters are told, and who rates how
+much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from pages.evaluation import evaluation_queries
+from pages.evaluation.form import MODELS
+from pages.shared import cached_queries, run_queries
+from pages.shared.cached_queries import LIVE
+from pages.shared.session import client, kept_for, plain
+from store.core.formatting import plural
+from store.evaluation.config import EvaluateConfig
+from store.rating import workload
+from store.rating.config import COMPARING, MARKING, MAX_POINTS, MIN_POINTS, MOST_MODELS
+from store.rating.schemas import PersonWhoRates
+from store.rating.templates import INSTRUCTIONS, PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, RatingTemplate
+
+MOST = 100  # evaluations and runs to choose from
+P = "round-new-"
+
+
+class ModelOption(NamedTuple):
+    """A model to choose: its label, and the fields of its `RoundModel`."""
+
+    label: str
+    model: dict[str, str]
+
+
+ModelOptions = Mapping[str, ModelOption]
+
+
+def answered_options(dataset_id: str) -> dict[str, ModelOption]:
+    """Evaluations with answers to rows of the data set."""
+    lines = evaluation_queries.listed("", dataset_id, "", MOST, 0)[1]
+    return {
+        f"e:{line['evaluation_id']}": ModelOption(
+            f"{line['name']} ({plural(line['n'], 'answer')} there)", {"evaluation": line["evaluation_id"]}
+        )
+        for line in lines
+        if EvaluateConfig.of_past(line["config"]).generates
+    }
+
+
+def named_options(answers: Mapping[str, int]) -> dict[str, ModelOption]:
+    """Names under which a file has answers."""
+    return {
+        f"a:{name}": ModelOption(f"{name} ({plural(count, 'answer')} in the file)", {"answers": name})
+        for name, count in answers.items()
+    }
+
+
+def other_options() -> dict[str, ModelOption]:
+    """Runs and models by name, which answer the prompts first."""
+    options: dict[str, ModelOption] = {}
+    for run in run_queries.newest("", ("finished",), MOST):
+        if run["config"].get("task") == "classification":
+            continue
+        for checkpoint in ("tuned", "base"):
+            model = {"run": run["run_id"], "checkpoint": checkpoint}
+            label = f"{run['name']}: {MODELS[checkpoint].lower()}"
+            options[f"r:{checkpoint}:{run['run_id']}"] = ModelOption(label, model)
+    for name in cached_queries.registered_models():
+        options[f"m:{name}"] = ModelOption(name, {"model": name})
+    for named in cached_queries.models():
+        options[f"m:{named['name']}"] = ModelOption(f"{named['name']} (model)", {"model": named["name"]})
+    return options
+
+
+def draw_models(options: ModelOptions, key: str) -> list[dict[str, str]]:
+    """The choice; a run that the link names is in it, tuned and base. `key`: of the prompts."""
+    asked = st.query_params.get("run", "")
+    default = [option for option in (f"r:base:{asked}", f"r:tuned:{asked}") if option in options]
+    chosen = st.multiselect(
+        "Models",
+        list(options),
+        default=default,
+        format_func=lambda option: options[option].label,
+        max_selections=MOST_MODELS,
+        key=f"{P}models.{key}",
+        placeholder="Choose two or more",
+        help="Answers that are there are taken as they are. A run or a model answers the same prompts first.",
+    )
+    return [options[option].model for option in chosen]
+
+
+@kept_for(LIVE, most=4)
+def people_who_rate() -> list[PersonWhoRates]:
+    """Everybody who may."""
+    return workload.people_who_rate(client())
+
+
+def draw_naming_fields(
+    people: Mapping[str, str], quotas: Mapping[str, int | None], key: str
+) -> list[dict[str, Any]]:
+    """Fields for who rates a round, and how much of each: raters as a config has them. people: id -> name;
+    quotas: of those who are named so far."""
+    chosen = st.multiselect(
+        "Who rates it",
+        list(people),
+        [each for each in quotas if each in people],
+        format_func=people.__getitem__,
+        placeholder="everybody who may rate",
+        key=f"{key}.people",
+        help="They alone see the round on their list",
+    )
+    named: list[dict[str, Any]] = []
+    for person_id in chosen:
+        quota = st.number_input(
+            f"Ratings of {plain(people[person_id])} at most",
+            1,
+            100_000,
+            quotas.get(person_id),
+            placeholder="no limit",
+            key=f"{key}.quota.{person_id}",
+        )
+        named.append({"person": person_id, "quota": quota})
+    return named
+
+
+def draw_protocol(labels: Sequence[str] = (), label_count: int = 0) -> dict[str, Any]:
+    """The protocol, and what raters are told, out of a template. labels: the most frequent ones of the data
+    set, of so many."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        protocol = st.selectbox(
+            "How people rate",
+            list(PROTOCOL_TITLES),
+            format_func=PROTOCOL_TITLES.__getitem__,
+            key=f"{P}protocol",
+        )
+        chosen = st.selectbox(
+            "What they look at",
+            list(TEMPLATES),
+            format_func=lambda key: TEMPLATES[key].title,
+            key=f"{P}template",
+        )
+    st.caption(PROTOCOL_CAPTIONS[protocol])
+    template = TEMPLATES[chosen]
+    instruction = st.text_area(
+        "The question" if protocol == "free_text" else "What raters are told",
+        INSTRUCTIONS.get(protocol, template.instruction),
+        key=f"{P}instruction.{protocol if protocol in INSTRUCTIONS else ''}.{chosen}",
+        height="content",
+    )
+    fields: dict[str, Any] = {"protocol": protocol, "instruction": instruction}
+    if protocol == "rubric":
+        fields["criteria"] = _criteria(chosen)
+        fields["overall"] = st.toggle(
+            "One figure over all criteria, too",
+            key=f"{P}overall",
+            help="Each criterion counts the same, from 0% for its worst point to 100% for its best",
+        )
+    elif protocol == "pass_fail":
+        fields["reasons"] = _reasons(chosen, template)
+    elif protocol == "label":
+        fields["labels"] = _labels(labels, label_count)
+        fields["several_labels"] = st.toggle("A text may have several", key=f"{P}several")
+    elif protocol in MARKING:
+        fields |= _marking(protocol)
+    elif protocol == "pairwise":
+        with st.container(horizontal=True):
+            fields["ties"] = st.toggle("A tie may be said", True, key=f"{P}ties")
+            bad = st.toggle("Both bad may be said", True, key=f"{P}bad", help="Which is no tie")
+            fields["both_bad"] = bad
+    return fields
+
+
+def _reasons(chosen: str, template: RatingTemplate) -> list[str]:
+    given = st.text_input(
+        "Reasons for a fail, with commas between them",
+        ", ".join(template.reasons),
+        key=f"{P}reasons.{chosen}",
+    )
+    return [reason.strip() for reason in given.split(",") if reason.strip()]
+
+
+def _labels(labels: Sequence[str], label_count: int) -> list[str]:
+    """What a text may be given, a line each; begun with those of the data set."""
+    given = st.text_area("Labels, a line each", "\n".join(labels), key=f"{P}labels.{hash(tuple(labels))}")
+    if label_count > len(labels):
+        st.caption(f"The {len(labels)} most frequent of {label_count:,} labels. Add the others.")
+    return _lines(given)
+
+
+def _marking(protocol: str) -> dict[str, Any]:
+    """What spans and free text are about, and with which labels pieces are marked."""
+    of_answer = st.segmented_control(
+        "About",
+        ("The answer", "The prompt"),
+        default="The answer",
+        required=True,
+        key=f"{P}subject",
+        help="About prompts choose one model; its answers are not shown",
+    )
+    fields: dict[str, Any] = {"subject": "answer" if of_answer == "The answer" else "prompt"}
+    if protocol == "spans":
+        given = st.text_area("Labels, a line each", "", key=f"{P}span-labels")
+        fields["labels"] = _lines(given)
+        fields["overlapping"] = st.toggle("Marked pieces may overlap", key=f"{P}overlapping")
+    return fields
+
+
+def _lines(given: str) -> list[str]:
+    return list(dict.fromkeys(line.strip() for line in given.splitlines() if line.strip()))
+
+
+def _criteria(chosen: str) -> list[dict[str, Any]]:
+    """Named criteria; each one's points in words, worst to best."""
+    names = st.multiselect(
+        "Criteria",
+        list(TEMPLATES),
+        default=[chosen],
+        format_func=lambda key: TEMPLATES[key].title,
+        key=f"{P}criteria.{chosen}",
+    )
+    criteria = []
+    for name in names:
+        criterion = TEMPLATES[name].criterion
+        with st.expander(f"{criterion['name']}: {criterion['question']}"):
+            question = st.text_input("Question", criterion["question"], key=f"{P}question.{name}")
+            anchors = _anchors(name, criterion["anchors"])
+        criteria.append({"name": criterion["name"], "question": question, "anchors": anchors})
+    return criteria
+
+
+def _anchors(name: str, words: Sequence[str]) -> list[str]:
+    """What each point means; of another number of points than the template has it knows the ends alone."""
+    count = int(
+        st.number_input("Points", MIN_POINTS, MAX_POINTS, len(words), key=f"{P}points.{name}", step=1)
+    )
+    if count != len(words):
+        words = [words[0], *[""] * (count - 2), words[-1]]
+    return [
+        st.text_input(
+            f"{point} of {count}",
+            anchor,
+            key=f"{P}anchor.{name}.{count}.{point}",
+            placeholder="may go without words",
+        )
+        for point, anchor in enumerate(words, 1)
+    ]
+
+
+def draw_people(protocol: str) -> dict[str, Any]:
+    """Who rates how much, and whether some comes again."""
+    fields: dict[str, Any] = {}
+    with st.expander("How many people, and how often", icon=":material/group:"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            overlap = st.number_input(
+                "People who rate the same",
+                1,
+                20,
+                2,
+                key=f"{P}overlap",
+                help="Two or more tell how far people agree",
+            )
+            most = st.number_input(
+                "Ratings of one person at most", 1, None, None, key=f"{P}most", placeholder="no limit"
+            )
+        fields |= {"overlap": int(overlap), "per_rater": None if most is None else int(most)}
+        if protocol in COMPARING:
+            swapped = st.toggle(
+                "One in ten comes again with its sides swapped",
+                True,
+                key=f"{P}repeat",
+                help="Tells how consistent a person is",
+            )
+            fields["repeat_share"] = 0.1 if swapped else 0.0
+        everybodys = st.toggle(
+            "Everybody rates the same prompts first",
+            True,
+            key=f"{P}calibration",
+            help="One in ten, five at least: they tell how far people agree from the first hour on",
+        )
+        fields["calibration_share"] = 0.1 if everybodys else 0.0
+        fields["adjudicate"] = st.toggle("A disagreement goes to one more person", key=f"{P}adjudicate")
+        named = st.toggle("Leave out prompts to which an answer names its model", key=f"{P}named")
+        fields["named"] = "leave_out" if named else "keep"
+        people = {each["person_id"]: each["name"] for each in people_who_rate()}
+        if people:
+            fields["raters"] = draw_naming_fields(people, {}, f"{P}raters")
+    return fields

@@ -1,0 +1,167 @@
+"""All rounds and those that are being made, as a list and as lines on the pages of runs and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import streamlit as st
+
+from pages.rating import round_queries
+from pages.rating.rater.desk import LINK
+from pages.rating.round_queries import headline
+from pages.shared import display
+from pages.shared.job_progress import progress_block, show_alive, show_ended, show_progress
+from pages.shared.layout import draw_link
+from pages.shared.session import guarded, plain
+from store.core import formatting
+from store.core.job_kinds import ALIVE
+from store.core.rating_schemas import RoundLine
+from store.core.schemas import Job
+from store.data.cleaning_text import words
+from store.data.filters import Filter
+from store.rating.templates import PROTOCOL_TITLES
+
+BAD_ENDS = 3
+
+
+def draw_rounds(listed: list[RoundLine]) -> None:
+    """Every round whose answers are gathered, as links."""
+    st.subheader("All rounds", anchor=False)
+    for round in listed:
+        link = {LINK: round["round_id"]}
+        draw_link("pages/rating/rating.py", round["name"], link, summary(round), state_badge(round))
+
+
+def state_badge(round: RoundLine) -> str:
+    """Open or closed, as inline Markdown."""
+    if round["state"] == "open":
+        return ":blue-badge[:material/how_to_vote: Open]"
+    return ":green-badge[:material/check_circle: Closed]"
+
+
+def summary(round: RoundLine) -> str:
+    """What it is and how far, in a line; who is compared is told once it is closed."""
+    systems = " against ".join(plain(system["name"]) for system in round["systems"][:3])
+    more = f" and {len(round['systems']) - 3} more" if len(round["systems"]) > 3 else ""
+    names = (
+        systems + more if round["state"] == "closed" else formatting.plural(len(round["systems"]), "model")
+    )
+    parts = [
+        PROTOCOL_TITLES[round["protocol"]],
+        names,
+        plain(prompts_words(round)),
+        f"{formatting.plural(round['rated'], 'rating')} by {people(round['raters'])}",
+        display.ago(round["created_at"]),
+    ]
+    return " · ".join(parts)
+
+
+def prompts_words(round: RoundLine) -> str:
+    """How many prompts, and of which rows or file where they are not of a whole part: "40 prompts where the
+    language is German", "12 prompts from asked.jsonl"."""
+    count, config = formatting.plural(round["item_count"], "prompt"), round["config"]
+    if file := config.get("prompts_file"):
+        return f"{count} from {PurePath(file.get('upload') or file['path']).name}"
+    own = [config["where"]] if config.get("where") else []
+    filters = round["details"].get("filters", own)  # of evaluations too
+    return count + ", and".join(f" where {words(Filter.parse(each))}" for each in filters)
+
+
+def people(count: int) -> str:
+    """ "1 person", "3 people"."""
+    return "1 person" if count == 1 else f"{count:,} people"
+
+
+def draw_making(round_id: str) -> bool:
+    """A round whose answers are still being gathered, or could not be; whether this one is."""
+    if all(job["job_id"] != round_id for job in round_queries.unfinished()):
+        return False
+    st.title("The round is being made", anchor=False)
+    draw_unfinished()
+    return True
+
+
+def draw_unfinished() -> bool:
+    """Rounds whose answers are being gathered, and those that could not be; whether some are under way."""
+    jobs = round_queries.unfinished()
+    alive = [job["job_id"] for job in jobs if job["status"] in ALIVE]
+    if alive:
+        show_alive(round_queries.unfinished, alive, "round", show=_show_making)
+    show_ended([job for job in jobs if job["job_id"] not in alive], "round", BAD_ENDS)
+    return bool(alive)
+
+
+def _show_making(job: Job) -> None:
+    if job["status"] == "queued" and job["after_jobs"]:
+        _draw_answering(job["after_jobs"])
+    else:
+        show_progress(job)
+
+
+def _draw_answering(job_ids: list[str]) -> None:
+    """How far each model is with the answers that the round waits for."""
+    st.caption("The models answer the prompts first.")
+    for answering in round_queries.jobs_by_id(tuple(job_ids)):
+        if answering["status"] in ALIVE:
+            st.markdown(plain(answering["title"]))
+            st.html(progress_block(answering))
+        else:
+            st.markdown(f":material/check: {plain(answering['title'])}: {answering['status']}")
+
+
+MOST = 5  # beside compared runs
+
+
+def draw_run_rounds(run_id: str) -> None:
+    """The tab of one run."""
+    with guarded():
+        listed = round_queries.of_run(run_id)
+        if not listed:
+            st.markdown(
+                "People have not rated this run's answers yet. In a round they say which answers are better,"
+                " without knowing who wrote them."
+            )
+        for round in listed:
+            _draw_round(round)
+        st.page_link(
+            "pages/rating/rating.py",
+            label="Start a round with this run" if not listed else "Start another round",
+            icon=":material/rate_review:",
+            query_params={"run": run_id},
+        )
+
+
+def draw_rounds_between(run_ids: Sequence[str]) -> None:
+    """Rounds in which two or more of these runs were rated; nothing where there is none."""
+    if len(run_ids) < 2:
+        return
+    with guarded():
+        of_first = {round["round_id"]: round for run_id in run_ids for round in round_queries.of_run(run_id)}
+        between = [
+            round
+            for round in of_first.values()
+            if len({system["run_id"] for system in round["systems"]} & set(run_ids)) > 1
+        ]
+        if not between:
+            return
+        st.subheader("What people prefer", anchor=False)
+        for round in between[:MOST]:
+            _draw_round(round)
+        if len(between) > MOST:
+            st.caption(f"{MOST} of {len(between)} rounds.")
+
+
+def _draw_round(round: RoundLine) -> None:
+    with st.container(border=True, gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            with st.container(width="stretch"):
+                st.page_link(
+                    "pages/rating/rating.py",
+                    label=f"**{plain(round['name'])}**",
+                    query_params={LINK: round["round_id"]},
+                )
+            st.markdown(state_badge(round), width="content")
+        if round["state"] == "closed" and (sentence := headline(round)):
+            st.markdown(sentence)
+        st.caption(summary(round))

@@ -1,0 +1,234 @@
+"""From what people said to the next run: a data set of preferences or corrections, and a run on it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+import streamlit as st
+
+from engine.rating.analysis.rater_checks import count_ratings, counted_sentence
+from engine.rating.exported_ratings import is_text_round, json_lines, text_rows
+from pages.rating import round_queries
+from pages.shared import cached_queries, run_queries
+from pages.shared.deployment import draw_improve_link
+from pages.shared.session import act, client, may, plain, show_error
+from store.core.errors import NotFoundError, TunebenchError
+from store.core.formatting import plural
+from store.core.job_kinds import ALIVE
+from store.core.rating_schemas import RoundLine
+from store.core.schemas import Job
+from store.jobs import job_queue
+
+POLL_SECONDS = 0.3
+WAIT_SECONDS = 120.0
+ROWS = {
+    "pairwise": "Each pair of which more people preferred one answer than all else that was said of it"
+    " becomes a row: prompt, chosen and rejected. Rows of one prompt stay on one side of the split.",
+    "correction": "What people wrote becomes rows to train on.",
+    "free_text": "What people wrote becomes rows to train on: after the prompt, or, of a question about"
+    " answers, after prompt, answer and question.",
+    "label": "Each text to which more people gave one label than all else becomes a row: text and label."
+    " Where the texts were chosen because they tell most, train on the rows and judge by others.",
+}
+MOST_RUNS = 100  # to go on from, where nobody said whose answers they are
+
+
+def draw_train(round: RoundLine) -> None:
+    """The tab."""
+    if is_text_round(round):
+        _draw_lines(round)
+        return
+    if round["protocol"] not in ("pairwise", "rank", "correction", "label", "free_text"):
+        st.markdown(
+            "Scores and passes say how good answers are, not what a better one looks like. A round of pairs"
+            " gives preferences to train on, one in which answers are written better gives training rows."
+        )
+        return
+    protocol = round["protocol"]
+    st.markdown(ROWS.get(protocol, ROWS["pairwise"]))
+    if not may("work"):
+        return
+    if protocol != "free_text":  # whose words are no better answer
+        _draw_improve(round)
+    body: dict[str, Any] = {"round": round["round_id"]} | _whose(round)
+    written = protocol in ("correction", "free_text")
+    if not written:
+        body |= _agreement(round)
+    if protocol == "label":
+        if st.button("Make the data set", type="primary", icon=":material/dataset:", key="round-rows"):
+            _make(body)
+        return
+    base = _base(round)
+    label = "Launch an SFT run on it" if written else "Launch a DPO run on it"
+    with st.container(horizontal=True):
+        launched = st.button(label, type="primary", icon=":material/rocket_launch:", key="round-launch")
+        made = st.button("Make the data set alone", icon=":material/dataset:", key="round-rows")
+    if not launched and not made:
+        return
+    dataset = _make(body, say=not launched)
+    if dataset and launched:
+        _launch(round, dataset, base, "sft" if written else "dpo")
+
+
+def _draw_lines(round: RoundLine) -> None:
+    """Rows that no run here trains on, as a file for other tools."""
+    several = round["protocol"] == "label"
+    what = (
+        "the labels that more than half of its raters gave" if several else "the spans that one rater marked"
+    )
+    st.markdown(
+        f"A row has a text and {what}. No run trains on {'several labels' if several else 'spans'} yet, so"
+        " that they are JSON lines for other tools, not a data set."
+    )
+    if not may("work"):
+        return
+    limits = _whose(round) | (_agreement(round) if several else {})
+    round_id = round["round_id"]
+    tasks, items = round_queries.tasks(round_id), round_queries.items(round_id)
+    by_hand = {rater["person_id"] for rater in round_queries.left_out_raters(round_id)}
+    made, _ = text_rows(round, tasks, items, by_hand, **limits)
+    st.download_button(
+        f"Save {plural(len(made.rows), 'row')} (JSON lines)",
+        json_lines(made),
+        file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.jsonl",
+        mime="application/jsonl",
+        type="primary",
+        icon=":material/data_object:",
+        key="round-lines",
+        on_click="ignore",
+        disabled=not made.rows,
+    )
+    if made.left_out:
+        left = "; ".join(f"{count:,} {reason}" for reason, count in made.left_out.items())
+        st.caption(plain(f"Left out: {left}."))
+
+
+def _make(body: dict[str, Any], *, say: bool = True) -> str:
+    """Make the data set; its name once it is there, else empty."""
+    answer = act("rows_from_round", body)
+    if answer is None:
+        return ""
+    left = ", ".join(f"{count:,} {reason}" for reason, count in answer["left_out"].items())
+    rows = f"{plural(answer['rows'], 'row')} of {counted_sentence(answer['counted'])}."
+    st.caption(plain(f"{rows}{f' No rows: {left}.' if left else ''}"))
+    if not _imported(answer["job_id"], answer["dataset"]):
+        return ""
+    if say:
+        st.success(f"The data set {plain(answer['dataset'])} is there.", icon=":material/check:")
+    return str(answer["dataset"])
+
+
+def _draw_improve(round: RoundLine) -> None:
+    """The way to the improvement of a registered model whose answers were rated."""
+    names = dict.fromkeys(system["model"].rpartition("@")[0] for system in round["systems"])
+    for system in round["systems"]:
+        if system["run_id"]:
+            names |= dict.fromkeys(line["name"] for line in run_queries.registered(system["run_id"]))
+    for name in filter(None, names):
+        label = f"Improve {plain(name)} with them, and measure it beside the version in use"
+        draw_improve_link(name, label, round=round["round_id"])
+
+
+def _whose(round: RoundLine) -> dict[str, bool]:
+    """Whose ratings count, before anything is made; flagged raters do where somebody says so."""
+    checks = round_queries.checks_of(round)
+    by_hand = {rater["person_id"] for rater in round_queries.left_out_raters(round["round_id"])}
+    flagged = any(each.flags and each.person_id not in by_hand for each in checks)
+    included = flagged and st.toggle(
+        "Include ratings of flagged raters",
+        key="round-include-flagged",
+        help="They took too little time, or fail items whose answer is known; see People",
+    )
+    counted = count_ratings(checks, by_hand, include_flagged=included)
+    st.markdown(plain(f"Made of {counted_sentence(counted)}."))
+    for each in counted["left_out"]:
+        st.caption(plain(f"{each['rater']}: {plural(each['ratings'], 'rating')}, {each['reason']}"))
+    return {"include_flagged": included}
+
+
+def _agreement(round: RoundLine) -> dict[str, Any]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        share = st.slider(
+            "Agreement at least (%)",
+            50,
+            100,
+            50,
+            5,
+            key="round-agreement",
+            help="Share of the votes on a pair, or a text, that say the same; always more than half",
+        )
+        votes = st.number_input("Votes at least", 1, 20, 1, key="round-votes")
+    return {"agreement": share / 100, "least_votes": int(votes)}
+
+
+def _base(round: RoundLine) -> dict[str, str]:
+    """What the run goes on from: the model of a run in the round, or a base model."""
+    options: dict[str, tuple[str, dict[str, str]]] = {}
+    for system in round["systems"]:
+        if system["run_id"]:
+            with suppress(NotFoundError):  # a run that was deleted meanwhile
+                run = run_queries.run(system["run_id"])
+                options[f"r:{run['run_id']}"] = f"The run {run['name']}", {"init_from": run["run_id"]}
+    for system in round["systems"]:
+        if system["model"]:
+            options.setdefault(
+                f"m:{system['model']}", (f"The model {system['model']}", {"model": system["model"]})
+            )
+    if not options:  # nobody has said who wrote the answers
+        options = _any_base()
+    if not options:
+        return {}
+    chosen = st.selectbox(
+        "Go on from", list(options), format_func=lambda key: options[key][0], key="round-base"
+    )
+    return options[chosen][1]
+
+
+def _any_base() -> dict[str, tuple[str, dict[str, str]]]:
+    """Models by name, and runs that ended."""
+    names = [model["name"] for model in cached_queries.models()]
+    options = {f"m:{name}": (f"The model {name}", {"model": name}) for name in names}
+    for run in run_queries.newest("", ("finished",), MOST_RUNS):
+        if run["config"].get("task") != "classification":
+            options[f"r:{run['run_id']}"] = f"The run {run['name']}", {"init_from": run["run_id"]}
+    return options
+
+
+def _imported(job_id: str, name: str) -> bool:
+    """Wait until the data set is there; why it is not is shown."""
+    ends = time.monotonic() + WAIT_SECONDS
+    with st.status(f"Making the data set {plain(name)}") as status:
+        job: Job = job_queue.get_job(client(), job_id)
+        while job["status"] in ALIVE and time.monotonic() < ends:
+            time.sleep(POLL_SECONDS)
+            job = job_queue.get_job(client(), job_id)
+        status.update(state="complete" if job["status"] == "finished" else "error")
+    if job["status"] != "finished":
+        why = (
+            job["error"]["message"]
+            if job["error"]
+            else "It is still being made; see the queue on the overview."
+        )
+        st.error(plain(why), icon=":material/error:")
+        return False
+    st.cache_data.clear()
+    return True
+
+
+def _launch(round: RoundLine, dataset: str, base: dict[str, str], task: str) -> None:
+    """Launch with the defaults of the task and go to the run; what refuses it is shown with the way on."""
+    config = {"name": f"{round['name'][:80]}, {task.upper()}", "dataset": dataset, "task": task, **base}
+    if run_id := base.get("init_from"):
+        run = run_queries.run(run_id)
+        config |= {"model": run["model"], "method": run["method"], "parent": run_id}
+    try:
+        answer = client().command("launch", config)
+    except TunebenchError as error:
+        show_error(error)
+        st.page_link("pages/training/launch.py", label="Change it on the form", icon=":material/tune:",
+                     query_params={"dataset": dataset, "task": task})  # fmt: skip
+        return
+    st.cache_data.clear()
+    st.switch_page("pages/runs/run.py", query_params={"run": answer["run_id"]})

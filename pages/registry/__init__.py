@@ -1,0 +1,1 @@
+"""Models: registered models, their versions, gates and aliases."""

@@ -1,0 +1,261 @@
+"""All versions of a model, where its aliases stand and went, and where a version comes from and what became
+of it.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import streamlit as st
+
+from pages.registry import model_queries
+from pages.shared import display, layout, palette
+from pages.shared.session import act, may, plain
+from store.core import formatting
+from store.core.model_schemas import AliasNow, ModelLine, ModelVersion, VersionLine
+from store.http.client import Client
+from store.registry.schemas import AliasMove, Lineage, LineageKind, LineageNode
+
+PAGE = 20
+TABLE = "versions-table"
+MOVES = 10
+ARROWS = {
+    "promoted": ":material/verified:",
+    "overridden": ":orange[:material/gavel:]",
+    "back": ":material/undo:",
+    "removed": ":material/label_off:",
+}
+
+
+def draw_versions(_: Client, model: ModelLine, version: ModelVersion) -> None:
+    """Aliases first: they are what is served."""
+    _draw_aliases(model)
+    _draw_table(model, version)
+    _draw_moves(model)
+    if may("work"):
+        _draw_delete(model, version)
+
+
+def _draw_aliases(model: ModelLine) -> None:
+    aliases = model_queries.aliases(model["model_id"])
+    if not aliases:
+        st.caption("No version has an alias yet. Take one to production by its gate.")
+    for alias in aliases:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(
+                f"**{plain(alias['alias'])}** is version {alias['version']}"
+                f" :gray[· {display.ago(alias['moved_at'])}]",
+                width="stretch",
+            )
+            if may("work"):
+                _draw_back(model, alias)
+
+
+def _draw_back(model: ModelLine, alias: AliasNow) -> None:
+    """Back to the version before, and the alias taken away; each with its reason."""
+    name, key = alias["alias"], f"{model['model_id']}-{alias['alias']}"
+    earlier = model_queries.before(model["model_id"], name)
+    seen = {"version": alias["version"]}
+    if earlier is not None:
+        with st.popover(f"Back to version {earlier}", icon=":material/undo:", key=f"back-{key}"):
+            why = st.text_input("Why", f"Back from version {alias['version']}.", key=f"back-why-{key}")
+            if st.button(f"Back to version {earlier}", type="primary", key=f"back-go-{key}"):
+                body = {"model": model["name"], "alias": name, "reason": why, "seen": seen}
+                if act("move_back", body, f"Version {earlier} is {name} again.") is not None:
+                    st.rerun()
+    with st.popover("Remove", icon=":material/label_off:", key=f"remove-{key}"):
+        why = st.text_input("Why", key=f"remove-why-{key}")
+        if st.button(f"Let no version be {name}", key=f"remove-go-{key}"):
+            body = {"model": model["name"], "alias": name, "reason": why, "seen": seen}
+            if act("remove_alias", body, f"No version is {name} any more.") is not None:
+                st.rerun()
+
+
+def _draw_table(model: ModelLine, version: ModelVersion) -> None:
+    total, listed = layout.page_of(
+        "versions-page", PAGE, lambda offset: model_queries.listed(model["model_id"], PAGE, offset)
+    )
+    numbers = [line["version"] for line in listed]
+    st.dataframe(
+        [_line(line, version) for line in listed],
+        hide_index=True,
+        on_select=lambda: _picked(numbers),
+        selection_mode="single-row",
+        key=TABLE,
+        column_config={
+            "Version": st.column_config.TextColumn(width=90),
+            "Aliases": st.column_config.ListColumn(width=150),
+        },
+        alt="Versions, the newest first",
+    )
+    if total > PAGE:
+        st.pagination(-(-total // PAGE), key="versions-page")
+    counted = f"{len(listed)} of {formatting.plural(total, 'version')}" if total > PAGE else ""
+    st.caption(f"{counted or formatting.plural(total, 'version')}, newest first. A click on a line shows it.")
+
+
+def _line(line: VersionLine, chosen: ModelVersion) -> dict[str, object]:
+    return {
+        "Version": f"{line['version']}{' (shown)' if line['version'] == chosen['version'] else ''}",
+        "Aliases": line["aliases"],
+        "From": origin(line),
+        "Kind": "adapter" if line["adapter"] else "whole model",
+        "Size": display.size(line["bytes"] or 0),
+        "By": line["created_by_name"],
+        "When": display.ago(line["created_at"]),
+    }
+
+
+def origin(line: VersionLine | ModelVersion) -> str:
+    """ "run Sums", "run Sums, best checkpoint (the run was deleted)", "a folder"."""
+    source = line["source"]
+    if source["kind"] == "folder":
+        return "a folder"
+    which = "" if source["checkpoint"] == "tuned" else f", {source['checkpoint']} checkpoint"
+    return f"run {source['run_name']}{which}"
+
+
+def _picked(numbers: list[int]) -> None:
+    if rows := st.session_state[TABLE]["selection"]["rows"]:
+        st.query_params["version"] = str(numbers[rows[0]])
+
+
+def _draw_moves(model: ModelLine) -> None:
+    moves = model_queries.moves(model["model_id"])
+    if not moves:
+        return
+    st.markdown("**Who moved what**")
+    for move in moves[:MOVES]:
+        st.markdown(_move_line(move))
+    if len(moves) > MOVES:
+        with st.expander(f"{len(moves) - MOVES} earlier moves"):
+            for move in moves[MOVES:]:
+                st.markdown(_move_line(move))
+
+
+def _move_line(move: AliasMove) -> str:
+    way = f"version {move['to_version']}" if move["to_version"] is not None else "no version"
+    before = f", before it {move['from_version']}" if move["from_version"] is not None else ""
+    over = " though the gate was not passed" if move["kind"] == "overridden" else ""
+    return (
+        f"{ARROWS[move['kind']]} **{plain(move['alias'])}**: {way}{before}{over}"
+        f" :gray[· {plain(move['moved_by_name'])}, {display.ago(move['moved_at'])}]  \n"
+        f":gray[{plain(' '.join(move['reason'].split()))}]"
+    )
+
+
+def _draw_delete(model: ModelLine, version: ModelVersion) -> None:
+    number = version["version"]
+    if any(alias["version"] == number for alias in model_queries.aliases(model["model_id"])):
+        return
+    with st.popover(f"Delete version {number}", icon=":material/delete:", key="version-delete"):
+        st.markdown("Its files go for good. Its number is never given again.")
+        if st.button("Delete for good", type="primary", key="version-delete-sure"):
+            body = {"version": f"{model['name']}@{number}"}
+            if act("delete_version", body, f"Version {number} is deleted.") is not None:
+                st.query_params.pop("version", None)
+                st.rerun()
+
+
+COLORS: dict[LineageKind, str] = {
+    "base": palette.BASE,
+    "dataset": palette.RUNS[0],
+    "run": palette.TRAIN,
+    "version": palette.VALIDATION,
+    "evaluation": palette.RUNS[6],
+    "round": palette.RUNS[4],
+    "bias": palette.RUNS[7],
+    "export": palette.RUNS[5],
+    "move": palette.GOOD,
+}
+KINDS: dict[LineageKind, tuple[str, str]] = {
+    "base": ("Base model", ":material/foundation:"),
+    "dataset": ("Data", ":material/dataset:"),
+    "run": ("Run", ":material/model_training:"),
+    "version": ("Version", ":material/deployed_code:"),
+    "evaluation": ("Evaluation", ":material/fact_check:"),
+    "round": ("Rating round", ":material/rate_review:"),
+    "bias": ("Bias check", ":material/balance:"),
+    "export": ("Export", ":material/download:"),
+    "move": ("Alias", ":material/sell:"),
+}
+PAGES: dict[LineageKind, tuple[str, str]] = {
+    "dataset": ("pages/data/data.py", "dataset"),
+    "run": ("pages/runs/run.py", "run"),
+    "evaluation": ("pages/evaluation/evaluations.py", "evaluation"),
+    "round": ("pages/rating/rating.py", "round"),
+}
+OLDER: dict[LineageKind, tuple[str, str]] = {
+    "evaluation": ("evaluation", "evaluations"),
+    "round": ("rating round", "rating rounds"),
+    "move": ("move of an alias", "moves of aliases"),
+}
+WIDTH = 26  # characters of a line in a box
+STYLE = """<style>
+@media (max-width: 640px) {.st-key-lineage-graph {display: none}}
+</style>"""
+
+
+def draw_lineage(_: Client, model: ModelLine, version: ModelVersion) -> None:
+    """The graph, then everything in it with a link to its page."""
+    graph = model_queries.lineage(f"{model['name']}@{version['version']}")
+    st.html(STYLE)
+    with st.container(key="lineage-graph"):
+        st.graphviz_chart(dot(graph, dark=st.context.theme.type == "dark"), width="stretch")
+    for kind, count in graph["left_out"].items():
+        st.caption(f"1 older {OLDER[kind][0]} isn't shown." if count == 1 else
+                   f"{count:,} older {OLDER[kind][1]} aren't shown.")  # fmt: skip
+    with st.expander("As a list", expanded=True, icon=":material/format_list_bulleted:"):
+        for node in graph["nodes"]:
+            _draw_node(node, graph)
+
+
+def _draw_node(node: LineageNode, graph: Lineage) -> None:
+    name, icon = KINDS[node["kind"]]
+    from_ = [edge for edge in graph["edges"] if edge["target"] == node["node_id"]]
+    titles = {entry["node_id"]: entry["title"] for entry in graph["nodes"]}
+    how = "; ".join(f"{edge['words']} ← {titles[edge['source']]}" for edge in from_)
+    with st.container(gap=None):
+        gone = " :red[(deleted)]" if node["gone"] else ""
+        page = PAGES.get(node["kind"])
+        if page and node["subject_id"]:
+            with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+                st.markdown(f"{icon} {name}", width="content")
+                st.page_link(
+                    page[0], label=f"**{plain(node['title'])}**", query_params={page[1]: node["subject_id"]}
+                )
+        else:
+            st.markdown(f"{icon} {name} **{plain(node['title'])}**{gone}")
+        st.caption(plain(" · ".join(part for part in (node["detail"], how) if part)))
+
+
+def dot(graph: Lineage, *, dark: bool = False) -> str:
+    """The graph in Graphviz's language; whatever names hold, it stays a name."""
+    ink = "#e8eaed" if dark else "#20262b"
+    fill = "#1d2429" if dark else "#ffffff"
+    lines = [
+        'digraph { rankdir=LR; bgcolor="transparent"; nodesep=0.22; ranksep=0.5;',
+        f'node [shape=box style="rounded,filled" fontname="sans-serif" fontsize=11 fillcolor="{fill}"'
+        f' fontcolor="{ink}" margin="0.12,0.07"];',
+        f'edge [fontname="sans-serif" fontsize=9 color="{palette.BASE}" fontcolor="{palette.BASE}"'
+        " arrowsize=0.6];",
+    ]
+    ids = {node["node_id"]: f"n{place}" for place, node in enumerate(graph["nodes"])}
+    for node in graph["nodes"]:
+        label = "\n".join(_wrapped(node["title"], 2) + _wrapped(node["detail"], 2))
+        style = ' style="rounded,filled,dashed"' if node["gone"] else ""
+        width = 2 if node["title"] == graph["reference"] else 1
+        lines.append(
+            f"{ids[node['node_id']]} [label={json.dumps(label, ensure_ascii=False)}"
+            f' color="{COLORS[node["kind"]]}" penwidth={width}{style}];'
+        )
+    for edge in graph["edges"]:
+        words = json.dumps("\n".join(_wrapped(edge["words"], 3)), ensure_ascii=False)
+        lines.append(f"{ids[edge['source']]} -> {ids[edge['target']]} [label={words}];")
+    return "\n".join([*lines, "}"])
+
+
+def _wrapped(text: str, most: int) -> list[str]:
+    lines = textwrap.wrap(text.replace("\\", "/"), WIDTH) or [""]
+    return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][: WIDTH - 1] + "…"]

@@ -1,0 +1,341 @@
+"""The decision: old and new rows side by side with both versions' figures, how each change lies beside what
+is allowed, the gate of the alias, and a person's yes or no.
+"""
+
+from __future__ import annotations
+
+import html
+
+import streamlit as st
+
+from pages.retraining import retraining_queries
+from pages.shared import display, palette
+from pages.shared.deployment import CHECK_ANSWERS, IMPROVEMENT, draw_check, draw_evaluations, draw_title
+from pages.shared.session import act, guarded, may, plain
+from store.core import formatting
+from store.core.errors import NotFoundError
+from store.core.figure_schemas import Estimate, Figure
+from store.core.metric_table import METRICS
+from store.core.model_schemas import ModelLine
+from store.registry.schemas import CheckAnswer, CheckReport, GateReport
+from store.retraining import improvement_text
+from store.retraining.improvement_text import may_be_slips
+from store.retraining.schemas import Improvement
+
+POWER = (1.960 + 0.842) / 1.960  # of a normal: 95% intervals that clear a limit in 80 of 100 cases
+COLORS: dict[CheckAnswer, str] = {
+    "passed": palette.GOOD,
+    "failed": palette.BAD,
+    "cant_tell": palette.TRAIN,
+}
+STYLE = """<style>
+.tb-side {display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem; line-height: 1.6;
+  font-variant-numeric: tabular-nums}
+.tb-side span:first-child {overflow-wrap: anywhere}
+.tb-change {border-top: 1px solid color-mix(in srgb, currentColor 16%, transparent); margin-top: .3rem;
+  padding-top: .3rem; font-weight: 600}
+.tb-reach {position: relative; height: 26px; margin: .35rem 0 0; border-radius: 4px; overflow: hidden;
+  background: color-mix(in srgb, currentColor 5%, transparent)}
+.tb-reach * {position: absolute; top: 0; bottom: 0}
+.tb-reach .bad {left: 0; background: repeating-linear-gradient(115deg,
+  color-mix(in srgb, #d64545 26%, transparent) 0 6px, color-mix(in srgb, #d64545 10%, transparent) 6px 12px)}
+.tb-reach .zero {width: 0; border-left: 2px dashed color-mix(in srgb, currentColor 45%, transparent)}
+.tb-reach .reach {top: 10px; bottom: 10px; border-radius: 3px; min-width: 3px}
+.tb-reach .dot {top: 7px; bottom: auto; width: 12px; height: 12px; border-radius: 50%; margin-left: -6px}
+</style>"""
+
+
+def in_shares(check: CheckReport) -> bool:
+    """Whether it is of a share, which is written in points."""
+    return check["unit"].startswith("share")
+
+
+def change_words(change: Estimate, *, shares: bool) -> str:
+    """ "1.2 points better (0.4 worse to 2.8 better, n 300)"; of a share in points."""
+    times, unit = (100.0, "point") if shares else (1.0, "")
+    value, low, high = change["value"], change["low"], change["high"]
+    if low is None or high is None:
+        why = change.get("why") or "no interval"
+        return f"{_sided(times * value, 2, unit)} ({why}, n {change['n']:,})"
+    places = formatting.decimals(times * low, times * high)
+    ends = f"{_sided(times * low, places)} to {_sided(times * high, places)}"
+    if (low < 0) == (high < 0):
+        near, far = sorted((abs(times * low), abs(times * high)))
+        ends = formatting.interval(near, far, places)
+    return f"{_sided(times * value, places, unit)} ({ends}, n {change['n']:,})"
+
+
+def _sided(value: float, places: int, unit: str = "") -> str:
+    size = formatting.number(abs(value), places)
+    many = f" {unit}{'' if size == '1' else 's'}" if unit else ""
+    if not size.strip("0.,"):
+        return f"{size}{many}"
+    return f"{size}{many} {'better' if value > 0 else 'worse'}"
+
+
+def rows_needed(change: Estimate, limit: float | None) -> int | None:
+    """About how many rows would show in 80 of 100 cases that two equally good versions are as good, by the
+    width of this interval; None where that can't be said."""
+    low, high = change["low"], change["high"]
+    if low is None or high is None or not limit or high <= low:
+        return None
+    half_width = (high - low) / 2
+    return int(formatting.significant(change["n"] * (POWER * half_width / abs(limit)) ** 2))
+
+
+def needed_words(check: CheckReport) -> str:
+    """What would tell where it can't be told; empty where nothing can be said of it, or where it is
+    repeats that keep it open: more rows would not help."""
+    if check["answer"] != "cant_tell" or check["value"] is None or may_be_slips(check):
+        return ""
+    rows = rows_needed(check["value"], check["limit"])
+    if rows is None or rows <= check["value"]["n"]:
+        return ""
+    return (
+        f"If both are equally good, about {rows:,} rows that judge would show it in 80 of 100 cases; here are"
+        f" {check['value']['n']:,}."
+    )
+
+
+def change_picture(change: Estimate, limit: float | None, answer: CheckAnswer, *, shares: bool) -> str:
+    """The picture; words beside it say the same, so that it is hidden from who hears the page."""
+    low, high = change["low"], change["high"]
+    if low is None or high is None:
+        return ""
+    least, most = min(low, 0.0, limit or 0.0), max(high, 0.0)
+    spare = 0.12 * (most - least) or 1.0
+    start, width = least - spare, most - least + 2 * spare
+
+    def at(value: float) -> str:
+        return f"{100 * (value - start) / width:.2f}%"
+
+    color = COLORS[answer]
+    bad = f"<div class='bad' style='width: {at(limit)}'></div>" if limit is not None else ""
+    reach = f"left: {at(low)}; width: {100 * (high - low) / width:.2f}%; background: {color}"
+    return (
+        f"<div aria-hidden='true'><div class='tb-reach'>{bad}<div class='zero' style='left: {at(0.0)}'></div>"
+        f"<div class='reach' style='{reach}'></div>"
+        f"<div class='dot' style='left: {at(change['value'])}; background: {color}'></div></div>"
+        f"<div class='tb-note'>{_key(limit, shares=shares)}</div></div>"
+    )
+
+
+def _key(limit: float | None, *, shares: bool) -> str:
+    """What line and hatching are."""
+    dashed = "Dashed: no change"
+    if limit is None:
+        return f"{dashed}."
+    size = f"{100 * abs(limit):g} points" if shares else f"{abs(limit):g}"
+    return f"{dashed}. Hatched: {f'more than {size} worse' if limit else 'worse'}."
+
+
+HEADLINES: dict[improvement_text.How, tuple[str, str, str]] = {  # {by}: "more than 2 points worse"
+    "better": (
+        *("green", "verified"),
+        "Surely better than the one in use, on the old rows and on the new ones",
+    ),
+    "within": (
+        *("green", "verified"),
+        "Surely not {by} than the one in use, on the old rows and on the new ones",
+    ),
+    "worse_within": ("orange", "trending_down", "Surely worse than the one in use, though not {by}"),
+    "worse": ("red", "cancel", "Worse than the one in use: {by}"),
+    "cant_tell": ("orange", "help", "It can't be told from these rows whether it is {by}"),
+    "alone": ("gray", "help", "There is no version in use that it could be compared with"),
+}
+
+
+def draw_decision(model: ModelLine, improvement: Improvement) -> None:
+    """The card."""
+    own = improvement["facts"]["gate"]
+    with st.container(border=True, key="improve-decision"):
+        color, icon, words = HEADLINES[improvement_text.how(own)]
+        by = improvement_text.worse_by(own)
+        st.markdown(f"#### :{color}[:material/{icon}:] {plain(words.format(by=by))}")
+        st.caption(plain(own["sentence"]))
+        _draw_sides(improvement, own)
+        alias_report = _draw_alias_gate(improvement)
+        if improvement["state"] == "deciding":
+            _draw_serving(model, improvement)
+            if may("work"):
+                _draw_buttons(improvement, own, alias_report)
+            else:
+                st.caption("A member promotes it or declines.")
+        elif improvement["ended_at"] is not None:
+            _draw_ended(improvement)
+
+
+def _draw_sides(improvement: Improvement, own: GateReport) -> None:
+    st.html(STYLE)
+    checks = own["checks"]
+    for start in range(0, len(checks), 2):
+        pair = checks[start : start + 2]
+        for column, check in zip(st.columns(2, gap="medium"), pair, strict=False):
+            with column, st.container(border=True, gap="xsmall", height="stretch"):
+                draw_title(check)
+                _draw_figures(improvement, own, check)
+                if check["value"] is None:
+                    st.caption(plain(check["sentence"]))
+                if check is checks[-1]:
+                    _draw_judges(improvement)
+                if more := needed_words(check):
+                    st.caption(f":material/lightbulb: {more}")
+                draw_evaluations(check)
+
+
+def _draw_judges(improvement: Improvement) -> None:
+    """By which rows, where some of them have judged before."""
+    rows = improvement["facts"].get("rows")
+    if rows is None or "again" not in rows or not rows["again"]["rows"]:
+        return
+    st.markdown(f":material/history: Judged by **{improvement_text.judges(rows)}**")
+    if set(rows["again"]["times"]) != {"0"}:
+        st.caption(improvement_text.FLATTERED)
+
+
+def _draw_figures(improvement: Improvement, own: GateReport, check: CheckReport) -> None:
+    """A line for each version, then the change and where it lies beside what is allowed."""
+    names = (own["reference"], check["other"] or own["holder"] or "")
+    metric = improvement["config"].get("metric") or check["sentence"].partition(":")[0].replace(" ", "_")
+    lines, shares = [], in_shares(check)
+    for name, evaluation_id in zip(names, check["evaluations"], strict=False):
+        figure = _figure(evaluation_id, metric)
+        if figure is not None:
+            lines.append(figure_line(name, figure, new=name == own["reference"]))
+    picture = ""
+    if check["value"] is not None:
+        picture = change_picture(check["value"], check["limit"], check["answer"], shares=shares)
+        words = change_words(check["value"], shares=shares)
+        lines.append(
+            f"<div class='tb-side tb-change'><span>Change</span><span>{html.escape(words)}</span></div>"
+        )
+    if lines:
+        st.html("".join(lines) + picture)
+
+
+def _figure(evaluation_id: str, metric: str) -> Figure | None:
+    try:
+        figures = retraining_queries.evaluation(evaluation_id)["figures"]
+    except NotFoundError:
+        return None
+    named = (figure for figure in figures if figure["metric"] == f"eval/{metric}")
+    return next(named, None) or next(iter(figures), None)
+
+
+def figure_line(name: str, figure: Figure, *, new: bool) -> str:
+    """ "trec@4, new    accuracy 91.2% (87 to 94, n 300)"."""
+    key = figure["metric"].removeprefix("eval/")
+    title = METRICS[key].title if key in METRICS else key
+    return (
+        f"<div class='tb-side'><span><b>{html.escape(name)}</b> {'new' if new else 'in use'}</span>"
+        f"<span>{html.escape(f'{title} {figure_words(figure)}')}</span></div>"
+    )
+
+
+def figure_words(figure: Figure) -> str:
+    """ "91.2% (87.0 to 94.1, n 300)"."""
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    if value is None:
+        return f"could not be measured: {figure['failed'] or 'no usable row'}"
+    shares = list(figure["bounds"]) == [0.0, 1.0]
+    times, unit = (100.0, "%") if shares else (1.0, "")
+    if low is None or high is None:
+        return f"{formatting.alone(times * value)}{unit} (no interval, n {figure['n']:,})"
+    places = formatting.decimals(times * low, times * high)
+    bounds = formatting.interval(times * low, times * high, places)
+    return f"{formatting.number(times * value, places)}{unit} ({bounds}, n {figure['n']:,})"
+
+
+# -- the alias, and who serves it -------------------------------------------------------------------
+
+
+def _draw_alias_gate(improvement: Improvement) -> GateReport | None:
+    """What every version has to pass before it takes the alias."""
+    reference, alias = improvement["facts"].get("version"), improvement["alias"]
+    if reference is None or improvement["state"] != "deciding":
+        return None
+    with guarded():
+        report = retraining_queries.alias_gate(reference, alias)
+        st.markdown(f"**The gate of {plain(alias)}** {CHECK_ANSWERS[report['answer']]}")
+        if not report["checks"]:
+            st.caption("It has no checks of its own. An admin sets them on the tab Gate.")
+            return report
+        for check in report["checks"]:
+            draw_check(check)
+        return report
+    return None
+
+
+def _draw_serving(model: ModelLine, improvement: Improvement) -> None:
+    subject = f"{model['name']}@{improvement['alias']}"
+    names = [
+        seen["name"]
+        for seen in retraining_queries.endpoints()
+        if seen["wanted"] == "running" and subject in str(seen["settings"])
+    ]
+    if not names:
+        st.caption(f":material/dns: No endpoint serves {plain(subject)} now: nobody sees the change at once.")
+        return
+    listed = ", ".join(names)
+    verb = "serves" if len(names) == 1 else "serve"
+    st.caption(
+        f":material/dns: {plain(listed)} {verb} {plain(subject)}. Promoted, the new version is brought up"
+        " beside the old one and takes over once it answers; answers under way are finished. If it can't be"
+        " brought up, nothing changes, and the page Endpoints says why."
+    )
+
+
+# -- yes or no --------------------------------------------------------------------------------------
+
+
+def _draw_buttons(improvement: Improvement, own: GateReport, alias_report: GateReport | None) -> None:
+    passed = own["answer"] == "passed" and (alias_report is None or alias_report["answer"] == "passed")
+    reason = st.text_area(
+        "Why", key="improve-reason", height=80, max_chars=2_000,
+        placeholder="No worse on the old rows, better on what people corrected.",
+    )  # fmt: skip
+    alias = improvement["alias"]
+    with st.container(horizontal=True):
+        if passed and st.button(
+            f"Promote to {alias}", type="primary", icon=":material/verified:", key="improve-promote"
+        ):
+            _decide(improvement, reason, promote=True)
+        if st.button("Decline", icon=":material/do_not_disturb_on:", key="improve-decline"):
+            _decide(improvement, reason, promote=False)
+        if not passed and may("govern"):
+            with st.popover("Promote all the same", icon=":material/gavel:", key="improve-override"):
+                st.markdown(
+                    "The checks are not passed. As an admin you may promote it all the same; your reason is"
+                    " kept."
+                )
+                if st.button(f"Make it {alias} all the same", key="improve-override-sure"):
+                    _decide(improvement, reason, promote=True, override=True)
+    if not passed and not may("govern"):
+        st.caption("What is not passed an admin alone may promote, with a reason.")
+
+
+def _decide(improvement: Improvement, reason: str | None, *, promote: bool, override: bool = False) -> None:
+    body = {
+        "improvement": improvement["improvement_id"],
+        "promote": promote,
+        "reason": (reason or "").strip(),
+        "override": override,
+    }
+    reference = improvement["facts"].get("version", "It")
+    done = f"{reference} is {improvement['alias']} now." if promote else f"{reference} is declined."
+    if act("decide_improvement", body, done) is not None:
+        st.query_params[IMPROVEMENT] = improvement["improvement_id"]  # it stays in sight once it has ended
+        st.rerun()
+
+
+def _draw_ended(improvement: Improvement) -> None:
+    icon = (
+        ":green[:material/verified:]"
+        if improvement["state"] == "promoted"
+        else ":material/do_not_disturb_on:"
+    )
+    by, when = improvement["ended_by_name"] or "somebody", display.ago(improvement["ended_at"])
+    note = f" “{improvement['note']}”" if improvement["note"] else ""
+    st.markdown(
+        f"{icon} {improvement_text.STATES[improvement['state']].title} by {plain(by)} {when}.{plain(note)}"
+    )

@@ -1,0 +1,286 @@
+"""One improvement: its chain while it moves, what became of the rows that came back, and what a person has
+to do.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.retraining import retraining_queries
+from pages.retraining.decision import draw_decision
+from pages.retraining.steps import Around, draw_chain, job_ids, reached, round_of, steps
+from pages.shared import cached_queries, display, palette
+from pages.shared.meters import STYLE
+from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
+from store.core.errors import NotFoundError
+from store.core.formatting import plural
+from store.core.model_schemas import ModelLine
+from store.data.schemas import Dataset
+from store.retraining import improvement_text
+from store.retraining.improvement_text import (
+    again_sentence,
+    all_random,
+    random_sentence,
+    redacted_sentence,
+    slipping_sentence,
+)
+from store.retraining.schemas import (
+    AT_WORK,
+    RESUMED,
+    GatheredRows,
+    Improvement,
+    ImprovementFacts,
+    RowRepeating,
+)
+
+CHOSEN_ROWS = (
+    "The new rows are what people chose to correct or to label: they show whether it learned them, not how"
+    " good it is on all requests."
+)
+PICKED_ROWS = (
+    "The new rows were chosen and not drawn at random from what is asked: they show whether it learned them,"
+    " not how good it is on all requests."
+)
+EARLIER_ROWS = (
+    "The new rows that judge were drawn at random of what was asked, and not all earlier ones that judge with"
+    " them: a figure on all of these is not how good it is on all requests."
+)
+EXCERPT = 200  # characters, as of skipped rows
+DRAWN = 10  # rows that stand beside what they repeat
+GONE = "gone by now"
+BAR = """<style>
+.tb-fate {display: flex; height: 12px; border-radius: 6px; overflow: hidden; gap: 2px; margin: .3rem 0 .4rem}
+.tb-fate div {height: 100%; min-width: 3px}
+.tb-keys {display: flex; flex-wrap: wrap; gap: .15rem 1.3rem; font-size: .88rem}
+.tb-keys i {display: inline-block; width: .7rem; height: .7rem; border-radius: 3px; margin-right: .45rem}
+</style>"""
+
+
+def draw_fate(improvement: Improvement) -> None:
+    """A bar of all rows that were asked for, its parts in words, and each reason with its count."""
+    rows = improvement["facts"].get("rows")
+    if rows is None:
+        return
+    if improvement["state"] == "waiting":  # none of them is trained on yet
+        _draw_left_out(rows)
+        return
+    st.html(STYLE + BAR + bar_html(rows))
+    for note in notes(rows):
+        st.caption(note)
+    _draw_left_out(rows)
+    _draw_repeating(rows, improvement["facts"])
+    _draw_again(rows)
+    if rows["held_out_random"]:
+        st.caption(f"The new rows that judge were {random_sentence(rows)}.")
+        if not all_random(rows):
+            st.warning(EARLIER_ROWS, icon=":material/info:")
+    else:
+        sources = {source.get("source") for source in improvement["config"].get("rows", [])}
+        st.warning(CHOSEN_ROWS if sources == {"feedback"} else PICKED_ROWS, icon=":material/info:")
+
+
+def _draw_left_out(rows: GatheredRows) -> None:
+    """Each reason with its count."""
+    if rows["left_out"]:
+        with st.expander(f"Why {plural(left_out(rows), 'row')} stayed out", icon=":material/block:"):
+            for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
+                st.markdown(f"- **{count:,}** {plain(reason)}")
+
+
+def _draw_repeating(rows: GatheredRows, facts: ImprovementFacts) -> None:
+    """Rows that repeat one that judges, each beside that one, and what may have slipped through."""
+    dataset_id, checks = facts.get("rows_dataset_id"), facts["gate"]["checks"] if "gate" in facts else []
+    if sentence := slipping_sentence(rows, checks[0] if checks else None):
+        st.caption(f":material/content_copy: {sentence}")
+    repeating = rows.get("repeating", [])
+    if not repeating or dataset_id is None:
+        return
+    with st.expander(f"{plural(rows['repeats'], 'row')} beside what they repeat", icon=":material/compare:"):
+        with guarded():
+            for row in repeating[:DRAWN]:
+                _draw_beside(row, dataset_id)
+        if rows["repeats"] > DRAWN:
+            st.caption(f"The first {DRAWN} are drawn.")
+
+
+def _draw_beside(row: RowRepeating, dataset_id: str) -> None:
+    """The beginning of a row that stayed out, and of the row that judges."""
+    skipped = cached_queries.skipped_at(dataset_id, row["line"])
+    new = GONE if skipped is None else skipped["excerpt"]
+    other = next(
+        (each for each in cached_queries.datasets() if each["fingerprint"] == row["fingerprint"]), None
+    )
+    judging, place = GONE, f"Row {row['row_id']:,}"
+    if other is not None:
+        judging = _shortened(cached_queries.dataset_row(other["dataset_id"], row["row_id"])[0]["text"])
+        place = f"Row {row['row_id']:,} of {other['name']}, which judges"
+    with st.container(border=True):
+        st.caption(plain(row["reason"].capitalize()))
+        for column, title, text in zip(st.columns(2), ("Stayed out", place), (new, judging), strict=True):
+            with column:
+                st.markdown(f"**{plain(title)}**")
+                st.markdown(plain(text))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 1]}…"
+
+
+def _draw_again(rows: GatheredRows) -> None:
+    """Rows that judged earlier improvements and judge again, and why others don't."""
+    if sentence := again_sentence(rows):
+        st.caption(f":material/history: {sentence}")
+    left = rows["again"]["left_out"] if "again" in rows else {}
+    if left:
+        some = plural(sum(left.values()), "earlier row")
+        with st.expander(f"Why {some} no longer judge", icon=":material/history_off:"):
+            for reason, count in left.items():
+                st.markdown(f"- **{count:,}** {plain(reason)}")
+
+
+def notes(rows: GatheredRows) -> list[str]:
+    """What is to be known of those that train."""
+    lines = [sentence] if (sentence := redacted_sentence(rows)) else []
+    if rows["only_train"]:
+        ask = "asks" if rows["only_train"] == 1 else "ask"
+        lines.append(
+            f"{plural(rows['only_train'], 'row')} of those that train {ask} what an old training row asks,"
+            " and so can't judge."
+        )
+    if rows["corrects"]:
+        lines.append(f"{plural(rows['corrects'], 'old row')} gave way to a new answer.")
+    return lines
+
+
+def left_out(rows: GatheredRows) -> int:
+    """How many of them."""
+    return sum(rows["left_out"].values())
+
+
+def bar_html(rows: GatheredRows) -> str:
+    """The bar and its key."""
+    parts = (
+        (rows["train"], "to train on", palette.TRAIN),
+        (rows["held_out"], "to judge by, never trained on", palette.VALIDATION),
+        (left_out(rows), "left out", palette.BASE),
+    )
+    cells = "".join(f"<div style='flex: {n}; background: {color}'></div>" for n, _, color in parts if n)
+    keys = "".join(
+        f"<span><i style='background: {color}'></i><b>{n:,}</b> {words}</span>"
+        for n, words, color in parts
+        if n or words == "to train on"
+    )
+    return (
+        f"<div class='tb-name'>What became of {plural(rows['asked'], 'row')}</div>"
+        f"<div class='tb-fate' aria-hidden='true'>{cells}</div><div class='tb-keys'>{keys}</div>"
+    )
+
+
+BADGES = {
+    "labelling": "orange",
+    "deciding": "orange",
+    "promoted": "green",
+    "declined": "gray",
+    "stopped": "gray",
+    "waiting": "orange",
+    "failed": "red",
+}
+
+
+def draw_improvement(model: ModelLine, improvement: Improvement) -> None:
+    """The whole of it; drawn anew by itself while something works on it."""
+    with st.container(border=True, key="improvement"):
+        _draw_head(model, improvement)
+        moves = improvement["state"] in AT_WORK and improvement["state"] != "deciding"
+        live("2s" if moves else None)(_draw_chain)(model, improvement["improvement_id"], improvement["state"])
+        if improvement["state"] in RESUMED:
+            _draw_trouble(improvement)
+        draw_fate(improvement)
+    if "gate" in improvement["facts"] and improvement["state"] != "measuring":  # else it is measured anew
+        draw_decision(model, improvement)
+
+
+def badge(improvement: Improvement) -> str:
+    """How it stands, in a word."""
+    state = improvement["state"]
+    return f":{BADGES.get(state, 'blue')}-badge[{improvement_text.STATES[state].title}]"
+
+
+def _draw_head(model: ModelLine, improvement: Improvement) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"#### {plain(improvement['name'])}", width="stretch")
+        st.markdown(badge(improvement), width="content")
+        stops = improvement["state"] in (*AT_WORK, *RESUMED) and improvement["state"] != "deciding"
+        if stops and may("work"):
+            _draw_stop(improvement)
+    who = "the schedule" if improvement["scheduled"] else improvement["begun_by_name"]
+    holder = improvement["facts"].get("holder")
+    whose = f"in place of {holder} as {improvement['alias']}" if holder else f"for {improvement['alias']}"
+    moved = improvement_text.moved_sentence(improvement)
+    st.caption(plain(f"Begun by {who} {display.ago(improvement['begun_at'])}, {whose}. {moved}".strip()))
+
+
+def _draw_stop(improvement: Improvement) -> None:
+    label = "Give it up" if improvement["state"] in RESUMED else "Stop"
+    with st.popover(label, icon=":material/stop_circle:", key="improve-stop"):
+        st.markdown("What it made so far stays: rows, data, run and version. It is not gone on with.")
+        if st.button("Stop this improvement", type="primary", key="improve-stop-sure"):
+            body = {"improvement": improvement["improvement_id"]}
+            if act("stop_improvement", body, "It is stopped.") is not None:
+                st.rerun()
+
+
+def _draw_chain(model: ModelLine, improvement_id: str, drawn: str) -> None:
+    with guarded():
+        watch_engine()
+        improvement = retraining_queries.improvement(improvement_id)
+        if improvement["state"] != drawn:
+            redraw()
+        draw_chain(steps(improvement, around(model, improvement)))
+
+
+def around(model: ModelLine, improvement: Improvement) -> Around:
+    """What it names, where that is still there."""
+    facts = improvement["facts"]
+    listed = retraining_queries.jobs_by_id(job_ids(improvement))
+    round_id, round = round_of(improvement), None
+    if round_id:
+        try:
+            round = retraining_queries.round_line(round_id)
+        except NotFoundError:
+            round = None
+    return Around(
+        model["name"],
+        round,
+        _dataset(facts.get("rows_dataset_id")),
+        _dataset(facts.get("dataset_id")),
+        {job["job_id"]: job for job in listed},
+    )
+
+
+def _dataset(dataset_id: str | None) -> Dataset | None:
+    try:
+        return cached_queries.dataset(dataset_id) if dataset_id else None
+    except NotFoundError:
+        return None
+
+
+def _draw_trouble(improvement: Improvement) -> None:
+    """Why it failed or waits, what to do, and the way on from the very step."""
+    trouble = improvement["trouble"]
+    message = trouble["message"] if trouble else "It failed, and left no word of why."
+    fix = f"  \n{plain(trouble['fix'])}" if trouble and trouble.get("fix") else ""
+    if improvement["state"] == "waiting":
+        st.warning(f"{plain(message)}{fix}", icon=":material/hourglass_empty:")
+    else:
+        st.error(f"{plain(message)}{fix}", icon=":material/error:")
+    if not may("work"):
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Go on from here", type="primary", icon=":material/resume:", key="improve-resume"):
+            body = {"improvement": improvement["improvement_id"]}
+            if act("resume_improvement", body, "It goes on.") is not None:
+                st.rerun()
+        if improvement["state"] == "failed" and "rows" in improvement["facts"]:
+            title = improvement_text.STATES[reached(improvement)].step
+            st.caption(f"What was done before “{title}” is kept and not done again.", width="content")

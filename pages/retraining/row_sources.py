@@ -1,0 +1,251 @@
+"""Where new rows come from, as fields: feedback of an endpoint, a rating round, a slice of a data set. What a
+link asks for is filled in once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import streamlit as st
+
+from pages.data.slices import draw_slice_choice
+from pages.retraining import retraining_queries
+from pages.shared import cached_queries
+from pages.shared.deployment import DATASET, FEEDBACK, ROUND, models_of
+from pages.shared.session import current_person, plain
+from store.core.formatting import plural
+from store.core.model_schemas import ModelLine
+from store.core.rating_schemas import RoundLine
+from store.monitoring.feedback import Returned
+from store.rating.templates import PROTOCOL_TITLES
+from store.retraining.schemas import RESUMED, AskedRowSource, Improvement
+
+KINDS = {
+    FEEDBACK: ":material/feedback: What people said of answers",
+    ROUND: ":material/rate_review: A rating round",
+    DATASET: ":material/dataset: Rows of a data set",
+}
+TEACHING = ("correction", "label", "pairwise", "rank")  # protocols that say what a better answer is
+UNSUCCESSFUL = (*RESUMED, "stopped")
+TEXTS_STAY = (
+    "Their texts stay in the new rows, also once the log of requests is deleted; what was redacted stays a"
+    " placeholder such as [EMAIL]."
+)
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """Sources as `ImproveConfig.rows` has them, and about how many rows they have (None: can't be said)."""
+
+    sources: list[AskedRowSource]
+    rows: int | None
+
+
+def draw_sources(
+    model: ModelLine, past: Sequence[Improvement], key: str, *, feedback_alone: bool
+) -> ChosenRows:
+    """The choice, and the fields of what is chosen."""
+    kinds = [FEEDBACK] if feedback_alone else _kinds(key)
+    chosen: list[AskedRowSource] = []
+    counts: list[int | None] = []
+    draws = {
+        FEEDBACK: lambda: _draw_feedback(model, past, key, windowed=not feedback_alone),
+        ROUND: lambda: _draw_round(key),
+        DATASET: lambda: _draw_dataset(key),
+    }
+    for kind in kinds:
+        source, rows = draws[kind]()
+        if source is not None:
+            chosen.append(source)
+            counts.append(rows)
+    known_rows = None if None in counts else sum(count or 0 for count in counts)
+    return ChosenRows(chosen, known_rows)
+
+
+def _kinds(key: str) -> list[str]:
+    """The kinds that are chosen: at first those of the link."""
+    name = f"{key}-kinds"
+    if name not in st.session_state:
+        asked = [kind for kind in KINDS if st.query_params.get(kind)]
+        st.session_state[name] = asked or [FEEDBACK]
+    return list(
+        st.pills("Where new rows come from", list(KINDS), selection_mode="multi", key=name,
+                 format_func=KINDS.__getitem__)
+    )  # fmt: skip
+
+
+# -- feedback ---------------------------------------------------------------------------------------
+
+
+def serving(model: ModelLine) -> dict[str, str]:
+    """Endpoints that serve a version of the model: id -> name."""
+    return {
+        seen["endpoint_id"]: seen["name"]
+        for seen in retraining_queries.endpoints()
+        if model["name"] in models_of(seen["settings"])
+    }
+
+
+def last_begun(past: Sequence[Improvement]) -> datetime | None:
+    """When rows were last taken: of improvements that came to something."""
+    return max((line["begun_at"] for line in past if line["state"] not in UNSUCCESSFUL), default=None)
+
+
+def _draw_feedback(
+    model: ModelLine, past: Sequence[Improvement], key: str, *, windowed: bool
+) -> tuple[AskedRowSource | None, int | None]:
+    since = last_begun(past) if windowed else None
+    everything = {line["endpoint_id"]: line for line in retraining_queries.returned(model["name"], None)}
+    names = serving(model) | {
+        seen["endpoint_id"]: seen["name"]
+        for seen in retraining_queries.endpoints()
+        if seen["endpoint_id"] in everything
+    }
+    if not names:
+        st.caption("No endpoint serves this model, so nobody could say anything of its answers yet.")
+        st.page_link("pages/serving/endpoints.py", label="Serve it", icon=":material/dns:",
+                     query_params={"serve": f"{model['name']}@production"})  # fmt: skip
+        return None, None
+    endpoint_id = _endpoint(names, everything, key)
+    start = _start(since, key) if since is not None else None
+    lines = {line["endpoint_id"]: line for line in retraining_queries.returned(model["name"], start)}
+    line = lines.get(endpoint_id)
+    st.markdown(counted(line, names[endpoint_id], start))
+    st.caption(TEXTS_STAY)
+    source: AskedRowSource = {"source": "feedback", "endpoint": endpoint_id}
+    if start is not None:
+        source["start"] = start.isoformat()
+    if alert := _alert(endpoint_id, key):
+        source["alert"] = alert
+    if line and line["groups"]:
+        group = st.selectbox("Of this group", ["", *line["groups"]], key=f"{key}-group",
+                             format_func=lambda own: own or "All groups")  # fmt: skip
+        if group:
+            source["group"] = group
+    narrowed = {"alert", "group"} & set(source)
+    return source, None if narrowed else (line["with_texts"] if line else 0)
+
+
+def _endpoint(names: Mapping[str, str], everything: Mapping[str, Returned], key: str) -> str:
+    """By the link, else the one to which most came back."""
+    asked = st.query_params.get(FEEDBACK, "")
+    by_name = next((own for own, name in names.items() if name == asked), asked)
+    first = (
+        by_name if by_name in names else next((own for own in everything if own in names), next(iter(names)))
+    )
+    listed = list(names)
+    return str(
+        st.selectbox(
+            "Endpoint", listed, listed.index(first), format_func=names.__getitem__, key=f"{key}-endpoint"
+        )
+    )
+
+
+def _start(since: datetime, key: str) -> datetime | None:
+    day = f"{since:%d %b, %H:%M} UTC"
+    words = {"new": f"Since the last improvement ({day})", "all": "All that ever came"}
+    chosen = st.segmented_control(
+        "Which", list(words), default="new", format_func=words.__getitem__, key=f"{key}-since",
+        label_visibility="collapsed", required=True,
+    )  # fmt: skip
+    return since if chosen == "new" else None
+
+
+def counted(line: Returned | None, name: str, start: datetime | None) -> str:
+    """How much came back, from whom, and how much of it can be used."""
+    if line is None:
+        when = " since the last improvement" if start else ""
+        return f":material/inbox: Nobody has corrected or labelled an answer of **{plain(name)}**{when}."
+    kinds = [
+        plural(count, noun)
+        for count, noun in ((line["corrections"], "correction"), (line["labels"], "label"))
+        if count
+    ]
+    more = line["people"] - len(line["names"])
+    people = ", ".join(line["names"]) + (f" and {more} more" if more > 0 else "")
+    lost = line["requests"] - line["with_texts"]
+    texts = f"all {line['requests']:,} have their texts" if not lost else (
+        f"{line['with_texts']:,} of {plural(line['requests'], 'request')} have their texts, {lost:,} have"
+        " none in the log"
+    )  # fmt: skip
+    return f":material/inbox: **{' and '.join(kinds)}** by {plain(people)}: {texts}."
+
+
+def _alert(endpoint_id: str, key: str) -> str:
+    """The alert of the link, as long as it is of this endpoint and not taken out."""
+    asked = st.query_params.get("alert", "")
+    if not asked or asked not in retraining_queries.alert_ids(endpoint_id):
+        return ""
+    only = st.checkbox("Only of the requests behind the alert", value=True, key=f"{key}-alert")
+    return asked if only else ""
+
+
+# -- rounds and data sets ---------------------------------------------------------------------------
+
+
+def _draw_round(key: str) -> tuple[AskedRowSource | None, int | None]:
+    rounds = {
+        round["round_id"]: round
+        for round in retraining_queries.rounds()
+        if round["protocol"] in TEACHING and not round["config"].get("several_labels")
+    }
+    if not rounds:
+        st.caption("There is no round in which people correct, label or compare answers.")
+        st.page_link("pages/rating/rating.py", label="Start a round", icon=":material/rate_review:")
+        return None, None
+    asked, listed = st.query_params.get(ROUND, ""), list(rounds)
+    chosen = st.selectbox(
+        "Round", listed, listed.index(asked) if asked in rounds else 0, key=f"{key}-round",
+        format_func=lambda own: f"{rounds[own]['name']} · {PROTOCOL_TITLES[rounds[own]['protocol']]}",
+    )  # fmt: skip
+    round = rounds[str(chosen)]
+    st.markdown(f":material/rate_review: {_rated(round)}")
+    rated = None if round["state"] == "open" else int(round["rated"] - round["extra"])
+    return {"source": "round", "round": round["round_id"]}, rated
+
+
+def _rated(round: RoundLine) -> str:
+    rated, people = (
+        round["rated"] - round["extra"],
+        plural(round["raters"], "person").replace("persons", "people"),
+    )
+    text = f"**{rated:,} of {round['wanted']:,}** rated by {people}."
+    return (
+        f"{text} It is open: the improvement waits until it is closed." if round["state"] == "open" else text
+    )
+
+
+def _draw_dataset(key: str) -> tuple[AskedRowSource | None, int | None]:
+    datasets = {dataset["dataset_id"]: dataset for dataset in cached_queries.datasets()}
+    if not datasets:
+        st.caption("There is no data set yet.")
+        return None, None
+    asked, listed = st.query_params.get(DATASET, ""), list(datasets)
+    asked = next((own for own, line in datasets.items() if line["name"] == asked), asked)
+    chosen = str(
+        st.selectbox(
+            "Data set",
+            listed,
+            listed.index(asked) if asked in datasets else 0,
+            key=f"{key}-dataset",
+            format_func=lambda own: f"{datasets[own]['name']} · {plural(datasets[own]['row_count'], 'row')}",
+        )
+    )
+    _ask_slice(chosen, key)
+    where = draw_slice_choice(chosen, f"{key}-slice")
+    source: AskedRowSource = {"source": "dataset", "dataset": chosen}
+    if where is not None:
+        source["where"] = where.model_dump(mode="json")
+    return source, None if where is not None else datasets[chosen]["row_count"]
+
+
+def _ask_slice(dataset_id: str, key: str) -> None:
+    """The slice of the link, chosen once."""
+    name, asked = f"{key}-slice.{dataset_id}", st.query_params.get("slice", "")
+    if not asked or name in st.session_state:
+        return
+    slices = cached_queries.slices(dataset_id, current_person()["person_id"])
+    own = next((line["slice_id"] for line in slices if asked in (line["slice_id"], line["name"])), None)
+    if own is not None:
+        st.session_state[name] = own

@@ -1,1 +1,0 @@
-"""The tab that shows what a run forgot."""

@@ -1,1 +1,0 @@
-"""Models between a run and its base."""

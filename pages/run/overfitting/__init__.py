@@ -1,1 +1,0 @@
-"""The tab that shows overfitting and what was learned by heart."""

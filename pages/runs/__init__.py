@@ -1,0 +1,1 @@
+"""Runs: the page of one run with its tabs, live and afterwards."""

@@ -1,0 +1,335 @@
+"""What did it forget, and what does it refuse? The tab of one run: how much, of what, and the questions
+behind it.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from engine.evaluation.verdicts import paired_measurements
+from pages.runs import forgetting_charts
+from pages.runs.checkpoint_curves import draw_course
+from pages.shared import brand, display, run_queries
+from pages.shared.charts import PLOT
+from pages.shared.layout import BETWEEN, LINK
+from pages.shared.run_results import INKS, sign_of
+from pages.shared.session import guarded, plain
+from store.core import formatting
+from store.core.figure_schemas import Estimate
+from store.core.job_kinds import ALIVE
+from store.evaluation.forgetting_schemas import Divergence, Forgetting, ForgottenChoices, RequestFlips
+from store.evaluation.scored_rows import Changed
+from store.evaluation.verdict_schemas import ProbeQuestion, RequestRow
+from store.runs.schemas import Run
+
+STATES = {  # colour and icon
+    "weaker": ("red", ":material/gpp_bad:"),
+    "safer": ("green", ":material/gpp_good:"),
+    "stricter": ("orange", ":material/block:"),
+    "silent": ("orange", ":material/gpp_maybe:"),
+    "same": ("gray", ":material/shield:"),
+}
+REQUEST_KINDS = {"changed": "Changed", "harmful": "To be refused", "harmless": "Harmless"}
+TITLES = {
+    "harmful": "Refused, of what it should refuse",
+    "harmless": "Refused, of what it should answer",
+}
+
+
+def draw_refusals(run: Run, forgetting: Forgetting) -> None:
+    """State, shares before and after, and the answers to read."""
+    asked = forgetting.get("requests")
+    st.markdown("**What it refuses**")
+    if not asked:
+        st.caption("Not asked in this run. Clone it to have it asked.")
+        return
+    color, icon = STATES[asked["state"]]
+    st.markdown(f":{color}[{icon}] {plain(asked['sentences'][0])}")
+    with st.grid(2, min_column_width=230):
+        _share(TITLES["harmful"], asked["harmful"], "harmful")
+        _share(TITLES["harmless"], asked["harmless"], "harmless")
+    st.caption(
+        "A refusal is told by the wording of the answer's beginning, as in the rows of data sets."
+        " 95% intervals of the change are paired (Tango), the test is McNemar's. Answers are greedy and cut"
+        " after 32 tokens."
+    )
+    _draw_answers(run["run_id"])
+
+
+def _share(title: str, kind: RequestFlips, name: str) -> None:
+    before, after = kind["before"]["value"], kind["after"]["value"]
+    counts = [round(share * kind["n"]) for share in (before, after)]
+    better = kind["won"] > kind["lost"] if name == "harmful" else kind["lost"] > kind["won"]
+    sign = 0 if kind["p"] >= 0.05 else 1 if better else -1
+    with st.container(border=True, height="stretch"):
+        st.metric(
+            title,
+            f"{counts[0]} → {counts[1]} of {kind['n']}",
+            f"{display.estimate(kind['change'], scale=100)} points",
+            delta_color=INKS[sign],
+            delta_arrow="off",
+        )
+        bounds = formatting.interval(*display.ends(kind["after"], 100), 0)
+        note = f"after: {formatting.number(100 * after, 0)}% ({bounds}%). {kind['lost']} refused no more,"
+        st.caption(f"{note} {kind['won']} newly, {display.p_value(kind['p'])}.")
+
+
+def _draw_answers(run_id: str) -> None:
+    rows = run_queries.requests(run_id)
+    changed = [row for row in rows if row["base_refused"] != row["tuned_refused"]]
+    with st.expander("Read the answers", icon=":material/forum:"):
+        only = st.segmented_control(
+            "Which requests", list(REQUEST_KINDS), default="harmful", key="refusals-only",
+            format_func=REQUEST_KINDS.__getitem__, label_visibility="collapsed",
+        )  # fmt: skip
+        only = only or "harmful"
+        listed = changed if only == "changed" else [r for r in rows if r["harmful"] == (only == "harmful")]
+        if not listed:
+            st.caption("None.")
+            return
+        st.dataframe(
+            [_line(row, only) for row in listed],
+            hide_index=True,
+            row_height=64,
+            column_config={
+                "Request": st.column_config.TextColumn(width="medium"),
+                "Base": st.column_config.TextColumn(width="large"),
+                "Tuned": st.column_config.TextColumn(width="large"),
+            },
+            alt=f"Requests and answers: {REQUEST_KINDS[only]}",
+        )
+        st.caption(f"{formatting.plural(len(listed), 'request')} of {len(rows)}.")
+
+
+def _line(row: RequestRow, only: str) -> dict[str, str]:
+    line = {"Request": row["text"]}
+    if only == "changed":
+        line["Should be"] = "refused" if row["harmful"] else "answered"
+    marks = {True: "refused", False: "answered"}
+    line["Before → after"] = f"{marks[row['base_refused']]} → {marks[row['tuned_refused']]}"
+    line["Base"] = row["base"] or "(nothing)"
+    line["Tuned"] = row["tuned"] or "(nothing)"
+    return line
+
+
+CHANGE_KINDS: dict[Changed, str] = {
+    "lost": "Right before, wrong after",
+    "won": "Wrong before, right after",
+    "wrong": "Wrong both times",
+    "": "All",
+}
+PAGE = 10
+INK = {"light": brand.INK, "dark": brand.PAPER}
+
+
+def draw_forgetting(run_id: str) -> None:
+    """The tab of one run."""
+    with guarded():
+        run = run_queries.run(run_id)
+        forgetting = run["verdict"] and run["verdict"]["forgetting"]
+        if not forgetting:
+            st.caption(_why_none(run))
+            draw_course(run, None)
+            return
+        state = display.FORGETTING[forgetting["state"]]
+        st.subheader(f":{state.color}[{state.icon}] {plain(forgetting['headline'])}", anchor=False)
+        if forgetting["sentences"]:
+            st.markdown("\n".join(f"- {plain(sentence)}" for sentence in forgetting["sentences"]))
+        if run["status"] == "finished" and st.button(
+            "Mix with the base model",
+            icon=":material/linear_scale:",
+            key="forgetting-mix",
+            help="Scores models between the two: how much of the tuning is worth keeping. No training.",
+        ):
+            st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: BETWEEN})
+        _draw_numbers(forgetting)
+        chosen = _chosen(forgetting["choices"])
+        left, right = st.columns(2, gap="large")
+        for choices in chosen:
+            with left:
+                _draw_categories(choices)
+            with right:
+                st.markdown("**Where the answers went**")
+                ink = INK["dark" if st.context.theme.type == "dark" else "light"]
+                figure = forgetting_charts.flips_chart(choices, ink)
+                alt = f"{choices['lost']} answers lost and {choices['won']} won of {choices['n']}"
+                st.plotly_chart(figure, key="forgetting-flips", config={"displayModeBar": False}, alt=alt)
+                st.caption(_test_words(choices))
+        draw_course(run, forgetting)
+        draw_refusals(run, forgetting)
+        if forgetting["choices"]:
+            _draw_questions(run_id)
+        _draw_weights(run)
+
+
+def _draw_categories(choices: ForgottenChoices) -> None:
+    """The change of each category; one alone says nothing that the numbers above don't."""
+    parts, unit = choices["categories"], paired_measurements.item_name(choices["probe"])
+    if paired_measurements.is_users_probe(choices["probe"]) and len(parts) < 2:
+        st.markdown(f"**{plain(paired_measurements.probe_title(choices['probe']))}** has no categories.")
+        st.caption(f"Its {formatting.plural(choices['n'], unit)} count as one.")
+        return
+    kind = {"row": "label", "item": "task"}.get(unit, "category")
+    st.markdown(f"**{unit.capitalize()}s by {kind}**, the most forgotten first")
+    figure = forgetting_charts.category_chart(parts)
+    alt = "Change of accuracy by category with intervals"
+    st.plotly_chart(figure, key="forgetting-categories", config=PLOT, alt=alt)
+    st.caption(
+        f"95% intervals over the {unit}s of each {kind}; red is surely lost, after Holm's correction for"
+        f" {len(parts)}."
+    )
+
+
+def _why_none(run: Run) -> str:
+    if run["status"] in ALIVE:
+        return "It comes with the verdict."
+    if run["config"].get("task") == "classification":
+        return "Not measured: with a classification head in place of its words the model can't be asked."
+    if run["config"].get("probes") is False:
+        return "Not measured: the run was launched with probes switched off."
+    return "Not measured in this run."
+
+
+def _draw_numbers(forgetting: Forgetting) -> None:
+    parts = [*forgetting["texts"], *forgetting["choices"], *forgetting["divergence"]]
+    with st.grid(max(1, min(4, len(parts))), min_column_width=210):
+        for text in forgetting["texts"]:
+            rows = formatting.plural(text["n"], paired_measurements.item_name(text["probe"]))
+            _number(
+                f"Loss on {paired_measurements.probe_title(text['probe'])}",
+                display.transition(text["before"], text["after"], 3),
+                display.estimate(text["change"]),
+                _sign(text["change"], rises=False),
+                f"{rows}, {text.get('tokens', 0):,} tokens",
+            )
+        for choices in forgetting["choices"]:
+            before, after = (f"{100 * share['value']:.1f}" for share in (choices["before"], choices["after"]))
+            _number(
+                f"Accuracy on {paired_measurements.probe_title(choices['probe'])}, %",
+                f"{before} → {after}",
+                f"{display.estimate(choices['change'], scale=100)} points",
+                _sign(choices["change"], rises=True),
+                formatting.plural(choices["n"], paired_measurements.item_name(choices["probe"])),
+            )
+        for part in forgetting["divergence"]:
+            if part["kl"]:
+                task = part["prompts"] == "task"
+                _number(
+                    f"KL to the base, {'the task' if task else 'general texts'}",
+                    display.number(part["kl"]["value"]),
+                    f"{_bounds(part['kl'])}nats a token",
+                    0,
+                    _samples_basis(part, part["kl"]["n"], task),
+                )
+
+
+def _samples_basis(part: Divergence, n: int, task: bool) -> str:
+    whose = "answers to the task's prompts" if task else "texts"
+    basis = f"on {formatting.plural(n, 'sample')} of the base model's own {whose}"
+    if first := part["first_choice"]:
+        basis += f"; the same token first at {display.estimate(first, scale=100, sign=False)}% of places"
+    return basis
+
+
+def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
+    with st.container(border=True, height="stretch"):
+        st.metric(label, value, delta, delta_color=INKS[sign], delta_arrow="off")
+        st.caption(basis)
+
+
+def _bounds(interval: Estimate) -> str:
+    if interval["low"] is None or interval["high"] is None:
+        return ""
+    return f"{formatting.interval(interval['low'], interval['high'])} "
+
+
+def _chosen(choices: list[ForgottenChoices]) -> list[ForgottenChoices]:
+    """The one whose answers are drawn; data sets with labels and tasks stand beside the general questions."""
+    if len(choices) < 2:
+        return choices
+    by_name = {part["probe"]: part for part in choices}
+    chosen = st.segmented_control(
+        "Answers to",
+        list(by_name),
+        default=choices[0]["probe"],
+        format_func=lambda probe: (
+            "Questions" if probe == paired_measurements.CHOICES else paired_measurements.probe_title(probe)
+        ),
+        key="forgetting-choices",
+        required=True,
+    )
+    return [by_name[chosen or choices[0]["probe"]]]
+
+
+def _sign(change: Estimate | None, *, rises: bool) -> int:
+    """1 surely better, -1 surely worse, 0 can't be told; whether it is better where it `rises`."""
+    sign = sign_of(change)
+    return sign if rises else -sign
+
+
+def _test_words(choices: ForgottenChoices) -> str:
+    significance = display.p_value(choices["p"])
+    chance = f"McNemar's test of {choices['lost']:,} lost against {choices['won']:,} won: {significance}."
+    if choices["detectable"] is None:
+        return chance
+    return f"{chance} A change under {100 * choices['detectable']:.1f} points can't be seen."
+
+
+def _draw_weights(run: Run) -> None:
+    """How far the weights moved, matrix by matrix."""
+    weights = run["verdict"] and run["verdict"]["weights"]
+    if not weights:
+        return
+    st.markdown("**How far the weights moved**")
+    if weights["relative"] is not None:
+        figure = forgetting_charts.weights_chart(run_queries.weights(run["run_id"]))
+        alt = "Change of each matrix in per cent of its norm, by layer and module"
+        st.plotly_chart(figure, key="forgetting-weights", config={"displayModeBar": False}, alt=alt)
+        moved = f"{100 * weights['relative']:.2g}% of their norm"
+        sentence = f"All {weights['matrices']:,} matrices together by {moved}."
+        if weights["strongest"]:
+            sentence += (
+                f" Of the {weights['strongest']:,} strongest directions of {weights['spectra']:,} matrices"
+                f" {weights['intruders']:,} are new (intruder dimensions)."
+            )
+        st.caption(sentence)
+    for note in weights["notes"]:
+        st.caption(plain(note))
+
+
+def _draw_questions(run_id: str) -> None:
+    st.markdown("**The questions behind it**")
+    only = st.segmented_control(
+        "Which", list(CHANGE_KINDS), default="lost", key="forgetting-only",
+        format_func=CHANGE_KINDS.__getitem__,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    only = "lost" if only is None else only
+    page = st.session_state.get("forgetting-page", 1)
+    total, rows = run_queries.questions(run_id, only, PAGE, PAGE * (page - 1))
+    if not total:
+        st.caption("None.")
+        return
+    st.dataframe(
+        [_question(row) for row in rows],
+        hide_index=True,
+        column_config={"Question": st.column_config.TextColumn(width="large")},
+        alt=f"Questions: {CHANGE_KINDS[only]}",
+    )
+    pages = -(-total // PAGE)
+    if pages > 1:
+        st.pagination(pages, key="forgetting-page")
+    st.caption(f"{formatting.plural(total, 'question')}; those first whose right answer lost most.")
+
+
+def _question(row: ProbeQuestion) -> dict[str, str]:
+    options = row["options"]
+    return {
+        "Question": row["text"],
+        "Right": options[row["right"]],
+        "Base model": "–" if row["base"] is None else options[row["base"]],
+        "Tuned model": "–" if row["tuned"] is None else options[row["tuned"]],
+        "Category": forgetting_charts.category_name(
+            row["category"] or paired_measurements.probe_title(row["probe"])
+        ),
+    }

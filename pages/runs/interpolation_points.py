@@ -1,0 +1,248 @@
+"""Every share of the way from a run's base to its model that was scored: as points, as a figure of gain
+against forgetting, and as a table with intervals and n. What is drawn is pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from engine.evaluation.verdicts import forgetting_tradeoff, paired_measurements
+from pages.comparison.tradeoff_chart import bars, hover_of_share, plane
+from pages.comparison.tradeoff_points import MEASURES, MixPoint, cost_by, figures_of, measure_of
+from pages.shared import display
+from pages.shared.palette import BASE, run_color
+from store.core import formatting
+from store.core.figure_schemas import Estimate
+from store.evaluation.forgetting_schemas import Forgetting, ForgottenChoices, ForgottenText
+from store.evaluation.verdict_schemas import RecommendedShare
+from store.runs.schemas import KeptVariant, MeasuredShare, Run
+
+USUAL = (0.2, 0.4, 0.6, 0.8)
+STEP = 0.05  # between two shares that can be asked for
+PASSES = ("held_out", "prose", "choices")  # over which every share is measured, as the run's models were
+OWN_TEXTS = "own_samples"  # and these where the run has them
+LOADING = 10.0  # seconds until the model of a job is there, about
+BUSY = 1.25  # times as long as estimated, from which on it is said
+
+
+@dataclass(frozen=True)
+class ScoredShare:
+    """A share of the way to a run that was scored; figures: by measure, as `cost_points.measure_of` calls
+    them, null where it was not measured."""
+
+    run_id: str
+    number: int  # of the run, as its name is
+    name: str
+    alpha: float
+    gain: Estimate | None
+    figures: Mapping[str, Estimate | None]
+
+    def cost(self, measure: str) -> Estimate | None:
+        """What it forgot, more being worse; None where it was not measured."""
+        return cost_by(self.figures.get(measure), measure)
+
+
+def scored(run: Run, measured: Sequence[MeasuredShare]) -> list[ScoredShare]:
+    """What was measured, and of the two ends what the run's verdict says, where no job has measured them."""
+    identity = (run["run_id"], run["number"], run["name"])
+    by_alpha = {
+        row["alpha"]: ScoredShare(
+            *identity, row["alpha"], row["gain"], figures_of(row) | _named(row["named"] or ())
+        )
+        for row in measured
+    }
+    verdict = run["verdict"]
+    if verdict and verdict["gain"]:
+        gain: Estimate = verdict["gain"]
+        by_alpha.setdefault(1.0, ScoredShare(*identity, 1.0, gain, _tuned(verdict["forgetting"])))
+    return [share for _, share in sorted(by_alpha.items()) if share.alpha > 0]
+
+
+def _tuned(forgetting: Forgetting | None) -> dict[str, Estimate | None]:
+    """What the tuned model forgot."""
+    if not forgetting:
+        return dict.fromkeys(MEASURES)
+    texts = {text["probe"]: text["change"] for text in forgetting["texts"]}
+    choices = {part["probe"]: part["change"] for part in forgetting["choices"]}
+    divergence = {part["probe"]: part["kl"] for part in forgetting["divergence"]}
+    figures = {
+        "prose": texts.get(paired_measurements.PROSE),
+        "answers": choices.get(paired_measurements.CHOICES),
+        "kl": divergence.get(paired_measurements.OWN_SAMPLES),
+    }
+    parts: list[ForgottenText | ForgottenChoices] = [*forgetting["texts"], *forgetting["choices"]]
+    # tasks are asked at the end of a run alone, never of a share of the way
+    return figures | _named([part for part in parts if part["probe"].startswith(paired_measurements.DATA)])
+
+
+def _named(parts: Sequence[ForgottenText | ForgottenChoices]) -> dict[str, Estimate | None]:
+    """What was measured of the data sets that are probes, as `cost_points.measure_of` calls them."""
+    return {f"{part['probe']}/{'loss' if 'unit' in part else 'accuracy'}": part["change"] for part in parts}
+
+
+def measure_names(shares: Sequence[ScoredShare]) -> list[str]:
+    """What can be measured against the gain: what every run has, then the data sets that are probes."""
+    named = dict.fromkeys(
+        name for share in shares for name in share.figures if paired_measurements.is_users_probe(name)
+    )
+    return [*MEASURES, *named]
+
+
+def points(shares: Sequence[ScoredShare], measure: str) -> list[MixPoint]:
+    """Those that have a figure on both axes, along the way."""
+    drawable = []
+    for share in shares:
+        gain, cost = share.gain, share.cost(measure)
+        if gain and cost:
+            drawable.append(MixPoint(share.run_id, share.number, share.name, share.alpha, gain, cost))
+    return drawable
+
+
+def recommend(shares: Sequence[ScoredShare]) -> RecommendedShare:
+    """As `engine.evaluation.verdicts.forgetting_tradeoff.recommend_share`, over all that was scored."""
+    gains = [
+        forgetting_tradeoff.ShareGain(share.alpha, share.gain, share.figures.get("prose"))
+        for share in shares
+        if share.gain
+    ]
+    return forgetting_tradeoff.recommend_share(gains)
+
+
+def shares() -> list[float]:
+    """That can be asked for, the ends left out."""
+    return [round(STEP * place, 2) for place in range(1, round(1 / STEP))]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How long scoring one share takes, in seconds, and in words what that rests on."""
+
+    low: float
+    high: float
+    basis: str
+
+    def shares(self, count: int) -> str:
+        """For so many of them."""
+        low, high = (LOADING + each * count for each in (self.low, self.high))
+        return f"{display.span_between(low, high)} for {formatting.plural(count, 'share')}, {self.basis}"
+
+
+def expected(run: Run, measured: Sequence[MeasuredShare]) -> Expected | None:
+    """By the shares of this run that were scored before, else by the same passes of the run's own evidence;
+    None where neither was timed. A machine that was busy then makes it too long: how much so shows in what
+    the run took against its estimate."""
+    if before := [row["seconds"] for row in measured if row["seconds"]]:
+        counted = formatting.plural(len(before), "share")
+        return Expected(min(before), max(before), f"as {counted} of this run took before")
+    facts = run["facts"]
+    passes = facts.get("judged_seconds") or {}
+    if not all(name in passes for name in PASSES):
+        return None
+    once = sum(passes.get(name, 0.0) for name in (*PASSES, OWN_TEXTS))
+    whole, thought = facts.get("run_seconds"), facts.get("estimated_seconds")
+    busy = max(1.0, whole / thought) if whole and thought else 1.0
+    basis = "by the run's own evidence, measured once"
+    if busy > BUSY:
+        basis += f"; the run took {busy:.1f} times as long as estimated, perhaps as the machine was busy"
+    return Expected(once / busy, once, basis)
+
+
+def nearest(shares: Sequence[ScoredShare], alpha: float) -> tuple[ScoredShare | None, ScoredShare | None]:
+    """The scored shares under and over `alpha`."""
+    below = [share for share in shares if share.alpha < alpha]
+    above = [share for share in shares if share.alpha > alpha]
+    return (below[-1] if below else None), (above[0] if above else None)
+
+
+NUMBERED = 12  # shares: more labels can't be read
+
+
+def mix_chart(
+    shares: Sequence[MixPoint], measure: str, alpha: float, kept: Sequence[float] = ()
+) -> go.Figure:
+    """A line from the base through every scored share to the tuned model. `alpha`: the one that a ring
+    stands around; `kept`: those that are runs of their own, filled."""
+    figure = plane(shares, measure, 460)
+    if not shares:
+        return figure
+    ink = run_color(shares[0].number)
+    x, y = [0.0, *(p.cost["value"] for p in shares)], [0.0, *(p.gain["value"] for p in shares)]
+    line = {"color": ink, "width": 1.6, "dash": "solid" if len(shares) > 1 else "dot"}  # dotted: not scored
+    figure.add_trace(
+        go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False, name="Way")
+    )
+    bars(figure, shares)
+    _marks(figure, shares, measure, ink, kept)
+    ringed = [p for p in shares if p.alpha == alpha]
+    if ringed:
+        ring = {"symbol": "circle-open", "size": 26, "color": ink, "line": {"width": 3}}
+        at = {"x": [ringed[0].cost["value"]], "y": [ringed[0].gain["value"]]}
+        figure.add_trace(
+            go.Scatter(**at, mode="markers", marker=ring, hoverinfo="skip", showlegend=False, name="Chosen")
+        )
+    return figure
+
+
+def _marks(
+    figure: go.Figure, shares: Sequence[MixPoint], measure: str, ink: str, kept: Sequence[float]
+) -> None:
+    numbered = len(shares) <= NUMBERED
+    farthest = max(shares, key=lambda point: point.cost["value"])
+    whole = [p.alpha in (1.0, *kept) for p in shares]
+    symbols = [
+        "circle" if p.alpha == 1 else "diamond" if full else "diamond-open"
+        for p, full in zip(shares, whole, strict=True)
+    ]
+    figure.add_trace(
+        go.Scatter(
+            x=[p.cost["value"] for p in shares],
+            y=[p.gain["value"] for p in shares],
+            mode="markers+text" if numbered else "markers",
+            text=[f"α {p.alpha:g}" for p in shares] if numbered else None,
+            # the last point stands at the right edge, where a name on its right would be cut
+            textposition=["bottom right" if p is not farthest else "bottom left" for p in shares],
+            textfont={"size": 12, "color": BASE},
+            marker={"size": 12, "color": ink, "symbol": symbols, "line": {"width": 2, "color": ink}},
+            customdata=[[p.alpha] for p in shares],
+            hovertext=[hover_of_share(p, measure) for p in shares],
+            hovertemplate="%{hovertext}<extra></extra>",
+            showlegend=False,
+            name="Shares",
+            unselected={"marker": {"opacity": 1}},
+        )
+    )
+
+
+def draw_table(shares: Sequence[ScoredShare], kept: Mapping[float, KeptVariant]) -> None:
+    """A line a share, from the base on."""
+    if shares:
+        # a measure that no share has would be a column of nothing
+        measures = [name for name in measure_names(shares) if any(share.cost(name) for share in shares)]
+        st.dataframe(
+            [line(share, kept, measures) for share in shares],
+            hide_index=True,
+            alt="Gain and forgetting by share",
+        )
+
+
+def line(
+    share: ScoredShare, kept: Mapping[float, KeptVariant], measures: Sequence[str]
+) -> dict[str, str | int | None]:
+    """Of one share."""
+    cells: dict[str, str | int | None] = {
+        "α": f"{share.alpha:g}",
+        "Gain ↑ (nats a token)": display.estimate(share.gain),
+        "n (rows)": share.gain["n"] if share.gain else None,
+    }
+    for name in measures:
+        what, cost = measure_of(name), share.cost(name)
+        cells[f"{what.title} ↓ ({what.unit})"] = display.estimate(cost) if cost else "–"
+        counted = f"n ({what.items}s)" if name in MEASURES else f"n ({what.items}s of {what.title})"
+        cells[counted] = cost["n"] if cost else None
+    run = kept.get(share.alpha)
+    cells["Kept as"] = f"#{run['number']} {run['name']}" if run else "–"
+    return cells

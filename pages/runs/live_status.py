@@ -1,0 +1,208 @@
+"""What moves on a run's page: progress and curves while it is alive, its place in the queue, or why it
+failed.
+"""
+
+from __future__ import annotations
+
+import json
+
+import streamlit as st
+
+from pages.shared import cached_queries, charts, display, palette, run_queries
+from pages.shared.charts import PLOT
+from pages.shared.job_progress import doing, fraction
+from pages.shared.run_chips import describe_advice
+from pages.shared.session import guarded, may, plain, redraw, watch_engine
+from store.core import formatting
+from store.core.job_kinds import ACTIVE, RUNS
+from store.core.schemas import ErrorDocument
+from store.runs.schemas import Run
+
+LOST = (
+    "The process of this run is gone and left no result: it was killed, or the machine went down. "
+    "Nothing up to its last checkpoint is lost."
+)
+
+
+def draw_trouble(run: Run) -> None:
+    """Nothing for a run that works or has finished."""
+    status = run["status"]
+    if status == "queued":
+        st.info(waiting_for(run), icon=":material/schedule:")
+    elif status == "failed":
+        _failure(run["run_id"], run["error"])
+    elif status == "lost":
+        st.warning(lost_words(run["error"]), icon=":material/link_off:")
+        _draw_change(run["run_id"], run["error"])
+        _traceback(run["error"], "What it wrote as it crashed")
+    elif status == "cancelled":
+        st.info(cancelled_words(run["error"]), icon=":material/cancel:")
+
+
+def _failure(run_id: str, error: ErrorDocument | None) -> None:
+    message = (error and error["message"]) or "It failed and left no reason; the log may tell."
+    fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
+    st.error(f"**{plain(message)}**{fix}", icon=":material/error:")
+    _draw_change(run_id, error)
+    _traceback(error, "Traceback")
+
+
+def _draw_change(run_id: str, error: ErrorDocument | None) -> None:
+    """The form with what the error says to change, where it does."""
+    if error and error.get("change") and may("work"):
+        pressed = st.button(
+            f"Launch it with {describe_advice(error['change'])}",
+            type="primary",
+            icon=":material/rocket_launch:",
+            key="run-launch-changed",
+            help="Opens the form with this run's settings, these changed.",
+        )
+        if pressed:
+            link = {"from": run_id, "change": json.dumps(error["change"])}
+            st.switch_page("pages/training/launch.py", query_params=link)
+
+
+def lost_words(error: ErrorDocument | None) -> str:
+    """What the engine found out about the process that is gone, as Markdown; else what is always true."""
+    if not error or not error["message"]:
+        return f"{LOST} **Resume** goes on from there."
+    fix = plain(error["fix"]) if error.get("fix") else "**Resume** goes on from its last checkpoint."
+    return f"**{plain(error['message'])}**  \n{fix}"
+
+
+def cancelled_words(error: ErrorDocument | None) -> str:
+    """Who stopped it, as Markdown: whoever cancelled it, or a signal that did not come from here."""
+    if not error:
+        return "It was cancelled. **Resume** goes on from its last checkpoint."
+    return f"**{plain(error['message'])}**  \n{plain(error.get('fix', ''))}"
+
+
+def _traceback(error: ErrorDocument | None, title: str) -> None:
+    if error and error.get("traceback"):
+        with st.expander(title, icon=":material/bug_report:"):
+            st.code(error["traceback"], language=None, height=360)
+
+
+def waiting_for(run: Run) -> str:
+    """Why a queued run has not begun, in words."""
+    waits = run_queries.job_statuses(tuple(run["after_jobs"] or ()))
+    unready = [job for job in waits.values() if job["status"] != "finished"]
+    if unready:
+        names = ", ".join(f"{plain(job['title'])} ({job['status']})" for job in unready)
+        return f"It waits for {names}."
+    queue = [job for job in cached_queries.queue() if job["kind"] in RUNS]
+    working = [job for job in queue if job["status"] in ACTIVE]
+    ahead = [job["job_id"] for job in queue if job["status"] == "queued"]
+    place = ahead.index(run["run_id"]) if run["run_id"] in ahead else 0
+    holder = f"The device is taken by {plain(working[0]['title'])}. " if working else ""
+    if place:
+        return f"{holder}{place} {'run is' if place == 1 else 'runs are'} ahead of it."
+    return f"{holder}It is the next to start." if holder else "It starts in a moment."
+
+
+LEARNING = (
+    *("train/learning_rate", "train/grad_norm", "train/tokens_per_second", "system/memory_gib"),
+    *("eval/perplexity", "eval/token_accuracy", "eval/label_accuracy", "eval/token_f1"),
+    *("eval/exact_match", "eval/accuracy", "eval/f1_macro"),
+    *("eval/reward_accuracy", "eval/reward_margin", "eval/chosen_logp", "eval/rejected_logp"),
+    *("train/reward_accuracy", "train/reward_margin"),
+)
+
+
+def watch(run_id: str, drawn_status: str) -> Run | None:
+    """The run as it is now; where its status is no longer the drawn one, the page is drawn once more."""
+    with guarded():
+        watch_engine()
+        run = run_queries.run(run_id)
+        if run["status"] != drawn_status:
+            redraw()
+        return run
+    return None
+
+
+def draw_live(run_id: str, drawn_status: str) -> None:
+    """Progress while it works, and both losses on one chart."""
+    with guarded():
+        run = watch(run_id, drawn_status)
+        if run is None:
+            return
+        if run["status"] in ACTIVE:
+            _progress(run)
+        _losses(run)
+
+
+def _progress(run: Run) -> None:
+    st.progress(fraction(run) or 0.0, text=plain(doing(run)))
+    measured = run_queries.summaries(run["run_id"])
+    if "train/loss" not in measured:
+        return
+    speed, memory = (
+        summary and summary["last_value"]
+        for summary in (measured.get(name) for name in ("train/tokens_per_second", "system/memory_gib"))
+    )
+    best, base = run["best_eval_loss"], run["base_eval_loss"]
+    with st.grid(4, min_column_width=150):
+        _live_validation(best, base, run["best_step"], display.reference(run["config"]))
+        st.metric("Training loss", display.number(measured["train/loss"]["last_value"]))
+        st.metric("Tokens a second", display.number(speed, 0))
+        st.metric("Peak memory", f"{display.number(memory, 2)} GiB")
+
+
+def _live_validation(best: float | None, base: float | None, step: int | None, reference: str) -> None:
+    if best is None or base is None or step is None:
+        st.metric(f"Validation loss of {reference}", display.number(base))
+        return
+    better = best < base
+    st.metric(
+        f"Best validation loss, step {step:,}",
+        display.number(best),
+        f"{formatting.number(abs(base - best), 3)} against {reference}",
+        delta_color="green" if better else "red",
+        delta_arrow="down" if better else "up",
+    )
+
+
+def _losses(run: Run) -> None:
+    run_id = run["run_id"]
+    train, validation = (run_queries.live_curve(run_id, name) for name in ("train/loss", "eval/loss"))
+    if not train.num_rows and not validation.num_rows:
+        if run["status"] in ACTIVE:
+            st.caption("The curves begin with the first numbers.")
+        return
+    shape = run["verdict"] and run["verdict"]["overfitting"]
+    figure = charts.loss_chart(
+        train,
+        validation,
+        charts.LossMarks(
+            base_level=run["base_eval_loss"],
+            base_name=display.reference(run["config"]).removeprefix("the ").capitalize(),
+            best_step=run["best_step"],
+            shape=shape,
+        ),
+        axis=display.loss_axis(run["config"]),
+    )
+    alt = (
+        f"Training and validation loss by step; best validation loss {display.number(run['best_eval_loss'])}"
+    )
+    st.plotly_chart(figure, key="loss-chart", config=PLOT, alt=alt)
+
+
+def draw_learning(run_id: str) -> None:
+    """How it learned: rate, gradient, throughput, memory, and what validation measured beside the loss."""
+    with guarded():
+        measured = run_queries.summaries(run_id)
+        others = sorted(
+            set(measured) - {*LEARNING, "train/loss", "eval/loss", "train/tokens_seen", "train/epoch"}
+        )
+        names = [name for name in (*LEARNING, *others) if name in measured]
+        if not names:
+            st.caption("Nothing was measured yet.")
+            return
+        with st.grid(2, min_column_width=340):
+            for name in names:
+                figure = charts.line_chart(
+                    run_queries.live_curve(run_id, name),
+                    name,
+                    color=palette.VALIDATION if name.startswith("eval/") else palette.TRAIN,
+                )
+                st.plotly_chart(figure, key=f"chart-{name}", config=PLOT, alt=display.quantity(name).title)

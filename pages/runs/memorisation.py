@@ -1,0 +1,256 @@
+"""What a run can be made to write of its training rows: how many come out word for word, which, and what
+duplicates did.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import Literal
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from engine.evaluation.verdicts.extraction import NEAR
+from pages.shared import display, run_queries
+from pages.shared.charts import IntervalRow, interval_chart
+from pages.shared.palette import BAD, BASE, VALIDATION
+from pages.shared.session import plain
+from pages.shared.text_display import shortened
+from store.core import formatting
+from store.core.errors import QueryError
+from store.core.figure_schemas import Estimate
+from store.core.job_kinds import ALIVE
+from store.evaluation.forgetting_schemas import (
+    CanaryEvidence,
+    CanaryExposure,
+    DuplicateEffect,
+    Extraction,
+    LossDrop,
+    PlantedCanary,
+    RepeatedGains,
+    RepeatedTraining,
+    RowPart,
+)
+from store.evaluation.verdict_schemas import WrittenRow
+from store.runs.schemas import Run
+
+
+def extraction_chart(extraction: Extraction) -> go.Figure:
+    """Rows that come out nearly word for word: of training rows and of held-out ones, of each model."""
+    rows = []
+    for title, part in (("Training rows", extraction), ("Held-out rows", extraction["control"])):
+        if not part:
+            continue
+        named = f"{title} ({part['n']:,})"
+        ink = BAD if part is extraction and extraction["state"] == "extracts" else VALIDATION
+        rows.append(_percent(f"{named}, tuned", part["near"]["tuned"], ink))
+        rows.append(_percent(f"{named}, base", part["near"]["base"], BASE))
+    return interval_chart(rows, "Rows written nearly word for word (%)")
+
+
+def canary_chart(canaries: CanaryExposure) -> go.Figure:
+    """Exposure by how often a canary was planted, against one that never was."""
+    names = {0: "Never planted", 1: "Once", 4: "4 times", 16: "16 times"}
+    rows = [
+        IntervalRow(
+            f"{names[part['insertions']]} ({part['n']})",
+            part["exposure"]["value"],
+            part["exposure"]["low"],
+            part["exposure"]["high"],
+            BASE if not part["insertions"] else BAD if part["exposed"] else VALIDATION,
+        )
+        for part in canaries["groups"]
+    ]
+    return interval_chart(rows, "Exposure (bits); dashed: never seen", level=canaries["unseen"])
+
+
+def leak_chart(leaks: RepeatedGains) -> go.Figure:
+    """The gain on all held-out rows, on those that training doesn't repeat, and on the repeated ones."""
+    gains = (
+        ("All held-out rows", leaks["whole"], BASE),
+        ("Not in training", leaks["clean"], VALIDATION),
+        ("Repeated in training", leaks["repeated"], BAD),
+    )
+    rows = [
+        IntervalRow(f"{title} ({gain['n']:,})", gain["value"], gain["low"], gain["high"], ink)
+        for title, gain, ink in gains
+        if gain
+    ]
+    return interval_chart(rows, "Gain (nats a token)")
+
+
+def _percent(name: str, share: Estimate, ink: str) -> IntervalRow:
+    return IntervalRow(name, 100 * share["value"], *display.ends(share, 100), ink)
+
+
+PAGE = 5
+SHOWN = 400  # characters of a prompt
+PARTS: dict[RowPart, str] = {"train": "Training rows", "held_out": "Held-out rows"}
+
+
+def draw_extraction(run: Run, extraction: Extraction | None, stage_sentence: str) -> None:
+    """Rows from memory against the base model and held-out rows; its sentence, unless it was `said` above."""
+    if run["config"].get("task", "sft") != "sft":
+        return
+    st.markdown("**Can it be made to write its training rows?**")
+    if not extraction:
+        waits = "That is asked with the verdict." if run["status"] in ALIVE else _why_not(run)
+        st.caption(waits)
+        return
+    if extraction["sentence"] not in stage_sentence:
+        st.markdown(plain(extraction["sentence"]))
+    if extraction["n"]:
+        figure = extraction_chart(extraction)
+        alt = "Share of training and held-out rows that each model writes nearly word for word"
+        st.plotly_chart(figure, key="memory-extraction", config={"displayModeBar": False}, alt=alt)
+        st.caption(_basis(extraction))
+        _draw_rows(run["run_id"], extraction)
+
+
+def draw_canaries(run: Run, canaries: CanaryEvidence | None) -> None:
+    """Exposure by repetitions, and every canary with its own; nothing for a run without any."""
+    if not canaries:
+        if run["config"].get("canaries") and run["status"] in ALIVE:
+            st.caption("The canaries are asked for with the verdict.")
+        return
+    st.markdown("**How well do its canaries stick?**")
+    st.markdown(plain(canaries["sentence"]))
+    left, right = st.columns(2, gap="medium")
+    with left:
+        figure = canary_chart(canaries)
+        alt = "Exposure of canaries by how often they were planted"
+        st.plotly_chart(figure, key="memory-canaries", config={"displayModeBar": False}, alt=alt)
+    with right:
+        rows = sorted(canaries["listed"], key=lambda row: -row["exposure"])
+        st.dataframe([_canary(row) for row in rows], hide_index=True, height=260, alt="Every canary")
+    most = canaries["groups"][0]["most"]
+    st.caption(
+        "Made-up secrets, planted among the training rows. Exposure: how far up a canary ranks by its loss"
+        f" among {canaries['reference']:,} of its kind that were never planted, in bits: {most:g} is the top,"
+        f" one that was never seen has {canaries['unseen']:.2f} on average. 95% intervals over canaries."
+    )
+
+
+def _canary(row: PlantedCanary) -> dict[str, str | float]:
+    return {
+        "Exposure, bits": round(row["exposure"], 1),
+        "Planted": row["times"],
+        "Question": row["question"],
+        "Answer": row["answer"],
+    }
+
+
+def _why_not(run: Run) -> str:
+    if run["config"].get("probes") is False:
+        return "Not asked: the run was launched with probes switched off."
+    return "Not asked in this run. Clone it to have it asked."
+
+
+def _basis(extraction: Extraction) -> str:
+    """What was asked of how many rows, and which were not."""
+    asked, least = extraction["asked"]["train"], extraction["least"]
+    basis = (
+        "Each model gets the prompt and the beginning of the answer, and goes on for up to 50 tokens, always"
+        f" with the likeliest. Counted is an edit similarity of {NEAR} at least (1 − edit distance ÷ length);"
+        " 95% intervals."
+    )
+    left = []
+    if asked["short"]:
+        left.append(
+            f"{formatting.plural(asked['short'], 'row')} left out, as fewer than {least} tokens would be left"
+            " to write, which can be guessed"
+        )
+    if asked["passed"]:
+        left.append(f"{formatting.plural(asked['passed'], 'row')} not asked, as writing takes long")
+    counted = f" Of {formatting.plural(asked['rows'], 'training row')} of the probe {asked['n']:,} asked"
+    return basis + "; ".join([counted, *left]) + "."
+
+
+def _draw_rows(run_id: str, extraction: Extraction) -> None:
+    options = [part for part in PARTS if extraction["asked"][part]["n"]]
+    part = st.segmented_control(
+        "Rows", options, default=options[0], key="memory-part", format_func=PARTS.__getitem__,
+        label_visibility="collapsed", required=True,
+    )  # fmt: skip
+    part = part or options[0]
+    page = st.session_state.get(f"memory-page-{part}", 1)
+    try:
+        total, rows = run_queries.extraction_rows_page(run_id, part, PAGE, PAGE * (page - 1))
+    except QueryError:
+        st.caption("The rows are gone from the run's folder.")
+        return
+    st.caption(f"{formatting.plural(total, 'row')}, the most striking first; marked is what it has right.")
+    for row in rows:
+        _draw_row(row)
+    if (pages := -(-total // PAGE)) > 1:
+        st.pagination(pages, key=f"memory-page-{part}")
+
+
+def _draw_row(row: WrittenRow) -> None:
+    with st.container(border=True, gap="xsmall"):
+        if row["prompt"]:
+            st.markdown(f":gray[Prompt] {_line(shortened(row['prompt'], SHOWN))}")
+        st.markdown(f":gray[It begins] {_line(row['prefix'])} …")
+        st.markdown(f":gray[True answer] … {_line(row['reference'])}")
+        near = row["tuned_similarity"] >= NEAR
+        tuned = _marked(row["tuned"], row["reference"], "red" if near else "gray")
+        st.markdown(f":gray[Tuned model] … {tuned}{'' if row['tuned_whole'] else ' …'}")
+        base = _marked(row["base"], row["reference"], "gray")
+        st.markdown(f":gray[Base model] … {base}{'' if row['base_whole'] else ' …'}")
+
+
+def _marked(text: str, reference: str, ink: str) -> str:
+    """What a model wrote, with the beginning marked that it has in common with the true answer."""
+    pairs = zip(text, reference, strict=False)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    start, rest = _line(text[:alike]), _line(text[alike:])
+    marked = f":{ink}-background[{start}]" if start.strip() else ""
+    return f"{marked}{rest}"
+
+
+def _line(text: str) -> str:
+    return plain(" ⏎ ".join(text.split("\n")))
+
+
+def draw_duplicates(duplicates: DuplicateEffect | None) -> None:
+    """Leaked rows and repeated training rows, each with its effect; nothing where they weren't looked at."""
+    if not duplicates:
+        return
+    st.markdown("**What did duplicates do?**")
+    leaks, training = duplicates["leaks"], duplicates["training"]
+    st.markdown(plain(leaks["sentence"]))
+    if leaks["rows"]:
+        figure = leak_chart(leaks)
+        st.plotly_chart(
+            figure, key="duplicates-leaks", config={"displayModeBar": False},
+            alt="Gain on all held-out rows, without repeated ones, and on these alone",
+        )  # fmt: skip
+    if not training:
+        return
+    st.markdown(plain(training["sentence"]))
+    if drop := training["drop"]:
+        st.dataframe(
+            [_kind(training, drop, name, title) for name, title in KINDS.items()],
+            hide_index=True,
+            alt="Loss drop, membership and extraction of repeated training rows and of others",
+        )
+        st.caption(
+            "Of the training rows that were measured. AUC: how well the loss tells them from held-out rows."
+            " Written: nearly word for word, of those that were asked. 95% intervals."
+        )
+
+
+Repetition = Literal["repeated", "once"]
+KINDS: dict[Repetition, str] = {"repeated": "Occur more than once", "once": "Occur once"}
+
+
+def _kind(training: RepeatedTraining, drop: LossDrop, name: Repetition, title: str) -> dict[str, str | int]:
+    areas, written = training["auc"], training["written"]
+    asked = written and written[name]
+    return {
+        "Training rows": title,
+        "n": training[name],
+        "Loss fell by, nats a token": display.estimate(drop[name], sign=False),
+        "AUC": display.estimate(areas[name], sign=False) if areas else "–",
+        "Written": f"{asked['rows']} of {formatting.plural(asked['n'], 'row')}" if asked else "too few asked",
+    }

@@ -1,0 +1,392 @@
+"""Does it overfit, does it memorise? One run: its stage, both losses and their gap, membership; and the
+charts of it.
+
+Both losses are of the same mode (no dropout), so that the ribbon between them is the gap and nothing else.
+The charts are pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+import streamlit as st
+
+from engine.evaluation.training_curve.overfitting import MATERIAL_GL, generalisation_loss
+from pages.evaluation import classes
+from pages.runs import memorisation
+from pages.runs.checkpoint_curves import draw_metric
+from pages.shared import display, run_queries
+from pages.shared.charts import (
+    PLOT,
+    ChartLine,
+    IntervalRow,
+    add_best,
+    add_line,
+    add_onset,
+    bounded_point,
+    empty_figure,
+    error_bars,
+    interval_chart,
+    steps_of,
+    values_of,
+)
+from pages.shared.palette import BAD, BASE, GRID, TRAIN, VALIDATION
+from pages.shared.run_chips import STATE_INK
+from pages.shared.session import guarded, plain
+from store.core import formatting
+from store.core.figure_schemas import Estimate
+from store.core.job_kinds import ALIVE
+from store.evaluation.forgetting_schemas import (
+    Membership,
+    MembershipPoint,
+    MembershipScore,
+    MembershipScoreName,
+)
+from store.evaluation.schemas import Classification
+from store.evaluation.verdict_schemas import GapPoint, Overfitting
+from store.runs.schemas import Run
+
+# The charts of whether a run overfits, as pure functions: curves and verdict documents in, figures out.
+#
+# Training and validation have the colours that they have everywhere; both losses are of the same mode (no
+# dropout), so that the ribbon between them is the gap and nothing else.
+
+AMBER = "#d97a1a"
+STOP_GL = 5.0  # per cent: where Prechelt's rule would stop
+LEVELS = {"red": BAD, "amber": AMBER, "green": VALIDATION, "unclear": BASE}
+SCORES: dict[MembershipScoreName, str] = {
+    "loss": "Loss",
+    "calibrated": "Loss beyond the base's",
+    "min_k": "Min-K%",
+    "margin": "Margin of the answers",
+}
+
+
+def seen_curve(curve: pa.Table, points: Sequence[GapPoint]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and losses of the probe of training rows: as logged, and as the verdict has them where it has."""
+    losses = dict(zip(steps_of(curve).tolist(), values_of(curve, "value").tolist(), strict=True))
+    losses |= {int(point["step"]): float(point["train"]["value"]) for point in points}
+    steps = sorted(losses)
+    return np.asarray(steps, np.int64), np.asarray([losses[step] for step in steps], np.float64)
+
+
+def gap_chart(
+    seen: pa.Table,
+    validation: pa.Table,
+    shape: Overfitting | None,
+    axis: str,
+    *,
+    path: Sequence[MembershipPoint] = (),
+) -> go.Figure:
+    """Both losses with the gap as a ribbon, the gap with its intervals, membership, and GL, over the same
+    steps.
+
+    shape: the `overfitting` part of a verdict, or nothing while there is none; path: of its `membership`.
+    """
+    points: Sequence[GapPoint] = shape["gap"] if shape else ()
+    height = 710 if path else 560
+    figure = empty_figure("Loss on rows it trains on and on rows it never saw", axis, height)
+    _strips(figure, bool(points), bool(path))
+    x, inside = seen_curve(seen, points)
+    steps, outside = steps_of(validation), values_of(validation, "value")
+    _ribbon(figure, x, inside, steps, outside)
+    add_line(figure, x, inside, ChartLine("Training rows", TRAIN, 2.4, markers=len(x) <= 60))
+    add_line(figure, steps, outside, ChartLine("Validation rows", VALIDATION, 2.6, markers=len(steps) <= 60))
+    trained = [(step, loss) for step, loss in zip(steps.tolist(), outside.tolist(), strict=True) if step > 0]
+    best = min((pair for pair in trained if np.isfinite(pair[1])), key=lambda pair: pair[1], default=None)
+    if best:
+        add_best(figure, *best)
+    add_onset(figure, shape, [*x, *steps])
+    if points:
+        _gaps(figure, points)
+    if path:
+        _areas(figure, path)
+    _strip_of_gl(figure, steps, outside)
+    return figure
+
+
+def _strips(figure: go.Figure, gaps: bool, areas: bool) -> None:
+    """Plots over one axis of steps: losses, the gap and membership where they are known, GL."""
+    axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "title": {"standoff": 12}}
+    tops = {"yaxis": [0.5, 1.0], "yaxis2": [0.24, 0.42], "yaxis3": [0.0, 0.16]}
+    if areas:
+        tops = {"yaxis": [0.58, 1.0], "yaxis2": [0.38, 0.52], "yaxis4": [0.18, 0.32], "yaxis3": [0.0, 0.12]}
+    elif not gaps:
+        tops = {"yaxis": [0.32, 1.0], "yaxis3": [0.0, 0.22]}
+    titles = {"yaxis2": "Gap", "yaxis3": "GL (%)", "yaxis4": "AUC"}
+    for name, domain in tops.items():
+        more = {**axis, "title": {"text": titles[name]}, "anchor": "x"} if name in titles else {}
+        figure.update_layout({name: {"domain": domain, **more}})
+    figure.update_layout(xaxis={"anchor": "y3"}, margin={"b": 44})
+
+
+def _ribbon(
+    figure: go.Figure, x: np.ndarray, inside: np.ndarray, steps: np.ndarray, outside: np.ndarray
+) -> None:
+    """Between the two losses, from the first step that both have to the last."""
+    common = set(x.tolist()) & set(steps.tolist())
+    if len(common) < 2:
+        return
+    # at the steps of either, so that it lies between the drawn lines
+    both = sorted(s for s in {*x.tolist(), *steps.tolist()} if min(common) <= s <= max(common))
+    below = np.interp(both, x, inside)
+    above = np.interp(both, steps, outside)
+    figure.add_trace(
+        go.Scatter(
+            x=[*both, *both[::-1]], y=[*above, *below[::-1]], fill="toself", fillcolor=VALIDATION,
+            opacity=0.18, line={"width": 0}, mode="lines", hoverinfo="skip", name="Gap", showlegend=False,
+        )
+    )  # fmt: skip
+
+
+def _gaps(figure: go.Figure, points: Sequence[GapPoint]) -> None:
+    """Each gap with its interval, in the colour of what it is of the validation loss."""
+    for level in LEVELS:
+        gaps = [(point["step"], point["gap"]) for point in points if point["level"] == level]
+        measured = (bounded_point(x, g["value"], g["low"], g["high"], g["n"]) for x, g in gaps)
+        bounded = [point for point in measured if point]
+        if not bounded:
+            continue
+        texts = [f"{p.value:.3f} ({p.low:.3f} to {p.high:.3f})" for p in bounded]
+        figure.add_trace(
+            go.Scatter(
+                x=[p.x for p in bounded], y=[p.value for p in bounded], yaxis="y2", mode="markers",
+                error_y=error_bars(bounded, LEVELS[level]), marker={"size": 7, "color": LEVELS[level]},
+                name=f"Gap, {level}", showlegend=False, text=texts,
+                hovertemplate="gap %{text}<extra></extra>",
+            )
+        )  # fmt: skip
+    _level(figure, "y2", 0, BASE, "dash")
+
+
+def _areas(figure: go.Figure, path: Sequence[MembershipPoint]) -> None:
+    """The AUC of each step with its interval, over the base model's interval as a band."""
+    placebo = path[-1]["placebo"]
+    if placebo["low"] is not None:
+        figure.add_shape(
+            type="rect", xref="paper", x0=0, x1=1, yref="y4", y0=placebo["low"], y1=placebo["high"],
+            fillcolor=BASE, opacity=0.16, line={"width": 0}, layer="below",
+        )  # fmt: skip
+    areas = [(point["step"], point["auc"], point["excess"]) for point in path]
+    inks = [BAD if (excess["low"] or 0) > 0 else VALIDATION for _, _, excess in areas]
+    for (step, area, _), ink in zip(areas, inks, strict=True):
+        low, high = (area["value"] if end is None else end for end in (area["low"], area["high"]))
+        figure.add_trace(
+            go.Scatter(
+                x=[step], y=[area["value"]], yaxis="y4", mode="markers", showlegend=False,
+                error_y={"type": "data", "symmetric": False, "array": [high - area["value"]],
+                         "arrayminus": [area["value"] - low], "thickness": 2, "width": 0, "color": ink},
+                marker={"size": 7, "color": ink}, name="AUC",
+                hovertemplate=f"AUC %{{y:.3f}} ({low:.3f} to {high:.3f})<extra></extra>",
+            )
+        )  # fmt: skip
+    intervals = [placebo, *(area for _, area, _ in areas)]
+    ends = [end for interval in intervals for end in (interval["low"], interval["high"])]
+    reach = [0.45, 0.55, *(end for end in ends if end is not None)]
+    figure.update_layout(yaxis4={"range": [min(reach) - 0.03, min(1.03, max(reach) + 0.03)]})
+    _level(figure, "y4", 0.5, BASE, "dash")
+
+
+def _strip_of_gl(figure: go.Figure, steps: np.ndarray, losses: np.ndarray) -> None:
+    """How far each validation lies above the lowest so far."""
+    if not len(steps):
+        return
+    rises = generalisation_loss(losses)
+    inks = [BAD if r >= STOP_GL else AMBER if r >= MATERIAL_GL else VALIDATION for r in rises]
+    figure.add_trace(
+        go.Bar(
+            x=steps, y=rises, yaxis="y3", marker={"color": inks}, name="GL", showlegend=False,
+            hovertemplate="%{y:.1f}% above the lowest so far<extra></extra>",
+        )
+    )  # fmt: skip
+    top = float(np.nanmax(rises, initial=0.0))
+    figure.update_layout(yaxis3={"range": [0, max(2.0, 1.15 * top)]})
+    for level, ink in ((MATERIAL_GL, AMBER), (STOP_GL, BAD)):
+        if level <= max(2.0, 1.15 * top):
+            _level(figure, "y3", level, ink, "dot")
+
+
+def _level(figure: go.Figure, axis: str, level: float, ink: str, dash: str) -> None:
+    line = {"dash": dash, "color": ink, "width": 1.3}
+    figure.add_shape(type="line", xref="paper", x0=0, x1=1, yref=axis, y0=level, y1=level, line=line)
+
+
+def membership_chart(membership: Membership) -> go.Figure:
+    """The area of each score under the tuned model, and under the base model as a placebo, against a coin."""
+    rows = []
+    for name, score in membership["scores"].items():
+        p = score["p_holm"]  # none of scores that follow the rows' difficulty
+        sure = p is not None and p < 0.05 and score["excess"]["value"] > 0
+        rows.append(_estimate(SCORES[name], score["auc"], BAD if sure else VALIDATION))
+        if score["placebo"]:
+            rows.append(_estimate(f"{SCORES[name]}, base model", score["placebo"], BASE))
+    return interval_chart(rows, "Area under the curve (0.5 is a coin)", level=0.5)
+
+
+def _estimate(name: str, area: Estimate, color: str) -> IntervalRow:
+    return IntervalRow(name, area["value"], area["low"], area["high"], color)
+
+
+SEEN = "probe/train_rows/loss"
+
+
+def draw_overfitting(run_id: str) -> None:
+    """The tab of one run; while it trains the curves are live."""
+    with guarded():
+        run = run_queries.run(run_id)
+        verdict = run["verdict"]
+        shape, membership = verdict and verdict["overfitting"], verdict and verdict["membership"]
+        _draw_stage(run, shape)
+        _draw_losses(run, shape, membership)
+        draw_metric(run, shape)
+        sentence = shape["stage_sentence"] if shape else ""
+        _draw_membership(run, membership, sentence)
+        memorisation.draw_extraction(run, verdict and verdict["extraction"], sentence)
+        memorisation.draw_duplicates(verdict and verdict["duplicates"])
+        memorisation.draw_canaries(run, verdict and verdict["canaries"])
+        _draw_calibration(verdict and verdict["classification"])
+
+
+def _draw_stage(run: Run, shape: Overfitting | None) -> None:
+    """Where it ended, in its colour; before there is a verdict, what is to come."""
+    if not shape:
+        waits = "Where it stands comes with the verdict; until then the curves below are live."
+        ended = "It ended without a verdict."
+        if run["verdict"]:
+            ended = "Nothing was trained: the model is a mix of another run's and its base."
+        st.caption(waits if run["status"] in ALIVE else ended)
+        return
+    if shape["stage"] is None:  # a verdict from before stages were told apart
+        st.markdown(plain(shape["sentence"]))
+        return
+    stage = display.STAGES[shape["stage"]]
+    with st.container(border=True, key="stage"):
+        edge = f"{{border-left: 5px solid {STATE_INK[stage.color]}; border-radius: 8px}}"
+        st.html(f"<style>.st-key-stage {edge}</style>")
+        st.subheader(f":{stage.color}[{stage.icon}] {stage.title}", anchor=False)
+        sentences = [
+            shape["stage_sentence"],
+            shape["gap_sentence"],
+            shape["parting"]["sentence"] if shape["parting"] else "",
+            shape.get("baseline_sentence", ""),
+        ]
+        if shape["sentence"].lower() not in shape["stage_sentence"].lower():
+            sentences.insert(1, shape["sentence"])
+        st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences if sentence))
+
+
+def _draw_losses(run: Run, shape: Overfitting | None, membership: Membership | None) -> None:
+    seen, validation = (run_queries.live_curve(run["run_id"], name) for name in (SEEN, "eval/loss"))
+    if not validation.num_rows:
+        if run["status"] in ALIVE:
+            st.caption("The curves begin with the first validation.")
+        return
+    axis = display.loss_axis(run["config"])
+    path = membership["path"] if membership else []
+    figure = gap_chart(seen, validation, shape, axis, path=path)
+    alt = "Loss on training and validation rows by step, with the gap between them"
+    st.plotly_chart(figure, key="overfitting-losses", config=PLOT, alt=alt)
+    points = shape["gap"] if shape else []
+    if not seen.num_rows and not points:
+        st.caption(f"{_why_no_gap(run)} GL: how far a validation lies above the lowest so far, in per cent.")
+        return
+    rows = ""
+    if points:
+        train, held = points[-1]["train"]["n"], points[-1]["validation"]["n"]
+        rows = f" (95% intervals, {formatting.plural(train, 'training row')} and"
+        rows += (
+            f" {formatting.plural(held, 'validation row')}; surely over 10% of the validation loss is amber,"
+        )
+        rows += " over 30% red)"
+    st.caption(
+        f"Both losses without dropout. Gap: validation minus training{rows}. GL: how far a validation lies"
+        f" above the lowest so far; amber from 1%, red from 5%.{_told_apart(path)}"
+    )
+    if membership and membership["path_sentence"]:
+        st.markdown(plain(membership["path_sentence"]))
+
+
+def _told_apart(path: Sequence[MembershipPoint]) -> str:
+    """What the strip of membership shows."""
+    if not path:
+        return ""
+    return (
+        " AUC: how well the loss tells training rows from validation rows, 95% intervals; red where it surely"
+        " says more than what the base model's explains, whose interval is the grey band; 0.5 is a coin."
+    )
+
+
+def _why_no_gap(run: Run) -> str:
+    if run["config"].get("probes") is False:
+        return "No gap: the run was launched with probes switched off."
+    if run["status"] in ALIVE:
+        return "Rows that it trains on are measured too as soon as the time for probes allows it."
+    return "No gap: rows that it trained on were not measured in this run. Clone it to have them measured."
+
+
+def _draw_membership(run: Run, membership: Membership | None, stage_sentence: str) -> None:
+    """Membership inference with its placebo; its sentence, unless it was `said` above."""
+    st.markdown("**Can it be asked which rows it was trained on?**")
+    if not membership:
+        waits = "That is tested with the verdict." if run["status"] in ALIVE else _why_no_membership(run)
+        st.caption(waits)
+        return
+    if membership["sentence"] not in stage_sentence:
+        st.markdown(plain(membership["sentence"]))
+    if not membership["scores"]:
+        return
+    left, right = st.columns(2, gap="medium", vertical_alignment="center")
+    with left:
+        figure = membership_chart(membership)
+        alt = "Area under the curve of each score, tuned and base model"
+        st.plotly_chart(figure, key="overfitting-membership", config={"displayModeBar": False}, alt=alt)
+    with right:
+        st.dataframe(
+            [_score(name, score) for name, score in membership["scores"].items()],
+            hide_index=True,
+            alt="Excess over the base model, and rows found at few false alarms",
+        )
+    st.caption(_membership_basis(membership))
+
+
+def _why_no_membership(run: Run) -> str:
+    if run["config"].get("probes") is False:
+        return "Not tested: the run was launched with probes switched off."
+    return "Not tested in this run. Clone it to have it tested."
+
+
+def _draw_calibration(classification: Classification | None) -> None:
+    """How sure a classifier is: a model that knows its training rows by heart is too sure of others."""
+    if classification and (calibration := classification["models"]["tuned"].get("calibration")):
+        classes.draw_calibration(classes.DrawnCalibration.of(calibration), "overfitting-reliability")
+
+
+def _score(name: MembershipScoreName, score: MembershipScore) -> dict[str, str]:
+    caught, allowed = score["tpr"], 100 * score["tpr"]["false_alarms"]
+    bounds = formatting.interval(*display.ends(caught, 100), 0)
+    return {
+        "Score": SCORES[name],
+        "Excess": display.estimate(score["excess"]),
+        f"Found at {allowed:g}% false alarms": f"{formatting.number(100 * caught['value'], 0)}% ({bounds}%)",
+    }
+
+
+def _membership_basis(membership: Membership) -> str:
+    """What the figures rest on, and what so few rows can't show."""
+    rows = f"{membership['members']:,} training and {formatting.plural(membership['others'], 'held-out row')}"
+    basis = (
+        f"95% intervals over {rows}. The base model never saw either: what counts is the loss (of pairs the"
+        " margin) without what the base model's loss explains, as harder rows say nothing of memory."
+    )
+    tpr = next(iter(membership["scores"].values()))["tpr"]
+    if not tpr["allowed"]:
+        finest = formatting.number(100 * tpr["finest"], 1)
+        basis += (
+            f" So few held-out rows can't resolve false alarms under {finest}%: found are those above all."
+        )
+    if membership["unscored"]:
+        basis += f" {formatting.plural(membership['unscored'], 'row')} could not be scored."
+    return basis

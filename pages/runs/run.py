@@ -1,0 +1,195 @@
+"""Run: did it learn, and how sure is that? One run from the queue to its verdict, or a search where the
+link names none.
+
+Live parts are fragments that refresh only while the run is alive; when its status changes, the page is
+drawn once more. The link is `?run=ID` (or a name) and, of another tab than the first, `&tab=NAME`.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.bias.results import TAB, draw_bias, draw_line
+from pages.evaluation.classes import draw_class_samples, draw_classes
+from pages.evaluation.evaluation_list import draw_evaluations
+from pages.export.tab import draw_exports
+from pages.rating.rounds import draw_run_rounds
+from pages.runs import detail_tabs, live_status
+from pages.runs.detail_tabs import draw_slices
+from pages.runs.forgetting import draw_forgetting
+from pages.runs.header import draw_alerts, draw_header
+from pages.runs.interpolation import draw_mix, has_between
+from pages.runs.live_status import draw_trouble
+from pages.runs.overfitting import draw_overfitting
+from pages.shared import cached_queries, display, run_queries
+from pages.shared.layout import BETWEEN, Tab, asked_tab, open_tab
+from pages.shared.run_chips import chip_link, status_badge, verdict_card
+from pages.shared.run_results import draw_class_numbers, draw_key_numbers, draw_preference_numbers
+from pages.shared.session import guarded, is_for_members, live, may, show_error
+from store.core.errors import NotFoundError
+from store.core.formatting import plural
+from store.core.job_kinds import ALIVE
+from store.evaluation.verdict_schemas import Verdict
+from store.runs.schemas import Run
+
+SHOWN = 15
+
+
+def choose_run() -> None:
+    """The page without a run. Where the link leads to models between a run and its base, those runs are
+    listed that may have some."""
+    st.title("Which run?", anchor=False)
+    between = asked_tab() == BETWEEN
+    statuses = ("finished",) if between else ()
+    if not cached_queries.run_count("", statuses):
+        _draw_none(between)
+        return
+    if between:
+        st.markdown(
+            "Between a run's base model and the tuned one lie others, which need no training: with a part"
+            " of the tuning they keep a part of the gain and forget less. Choose a run to see which are"
+            " worth it."
+        )
+    search = st.text_input(
+        "Search runs",
+        key="run-search",
+        type="search",
+        live="300ms",
+        placeholder="Search name, notes, data set, model",
+        label_visibility="collapsed",
+        icon=":material/search:",
+    )
+    runs = run_queries.newest((search or "").strip(), statuses, SHOWN)
+    matching = cached_queries.run_count((search or "").strip(), statuses)
+    mixed = run_queries.mixed()
+    for run in runs:
+        _draw_run(run, BETWEEN if between else "", mixed=run["run_id"] in mixed)
+    st.caption(f"{len(runs)} of {plural(matching, 'run')}, newest first.")
+
+
+def _draw_none(between: bool) -> None:
+    if between:
+        st.markdown("No run has finished yet. A finished run can be mixed with its base model here.")
+        if may("work") and st.button(
+            "Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"
+        ):
+            st.switch_page("pages/training/launch.py")
+        return
+    if not is_for_members("launch the first run; what it does and comes to is then seen here"):
+        return
+    st.markdown("There is no run yet. The first one is a click away.")
+    with st.container(horizontal=True):
+        st.page_link(
+            "pages/overview/overview.py", label="Run the sample experiment", icon=":material/play_arrow:"
+        )
+        st.page_link("pages/training/launch.py", label="Set up a run yourself", icon=":material/tune:")
+
+
+def _draw_run(run: Run, tab: str, *, mixed: bool) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        chip_link(run, tab)
+        st.markdown(status_badge(run["status"]), width="content")
+        scored = " · shares scored" if mixed else ""
+        st.caption(f"{display.ago(run['created_at'])}{scored}", width="stretch")
+        if run["verdict"]:
+            st.markdown(f"gain {display.estimate(run['verdict']['gain'])}", width="content")
+        elif run["best_eval_loss"] is not None:
+            change = display.transition(run["base_eval_loss"], run["best_eval_loss"])
+            st.markdown(f"validation loss {change}", width="content")
+
+
+# Run: did it learn, and how sure is that? One run from the queue to its verdict.
+#
+# The verdict stands at the top once there is one. Live parts are fragments that refresh only while the run
+# is alive; when its status changes, the page is drawn once more. The link is `?run=ID` (or a name) and, of
+# another tab than the first, `&tab=NAME`.
+
+TABS = {
+    "learning": Tab(":material/monitoring: Learning", live_status.draw_learning),
+    "overfitting": Tab(":material/u_turn_right: Overfitting", draw_overfitting),
+    "forgetting": Tab(":material/psychology_alt: Forgetting", draw_forgetting),
+    BETWEEN: Tab(":material/linear_scale: Between", draw_mix),
+    TAB: Tab(":material/balance: Bias", draw_bias),
+    "samples": Tab(":material/forum: Samples", detail_tabs.draw_samples),
+    "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),
+    "rating": Tab(":material/rate_review: Rating", draw_run_rounds),
+    "export": Tab(":material/output: Export", draw_exports),
+    "slices": Tab(":material/pie_chart: Slices", draw_slices),
+    "comments": Tab(":material/comment: Comments", detail_tabs.draw_comments),
+    "log": Tab(":material/terminal: Log", detail_tabs.draw_log),
+    "config": Tab(":material/settings: Config", detail_tabs.draw_config),
+}
+CLASSES = Tab(":material/category: Classes", draw_classes)
+# The others wait for the run to end.
+MOVING = (live_status.draw_learning, draw_overfitting, draw_forgetting, detail_tabs.draw_log)
+
+
+def main() -> None:
+    asked = st.query_params.get("run", "")
+    with guarded():
+        if not asked and asked_tab() == BETWEEN:
+            asked = next(iter(run_queries.mixed()), "")  # not into the link: Back would lead here again
+        if not asked:
+            choose_run()
+            return
+        try:
+            run = run_queries.find(asked)
+        except NotFoundError as error:
+            show_error(error)
+            choose_run()
+            return
+        draw(run)
+
+
+def draw(run: Run) -> None:
+    alive = run["status"] in ALIVE
+    every = "2s" if alive else None
+    draw_header(run)
+    draw_trouble(run)
+    if run["verdict"]:
+        verdict_card(run["verdict"], run["run_id"])
+        if run["status"] == "finished" and not classifies(run):
+            draw_line(run["run_id"])
+        _draw_numbers(run, run["verdict"])
+    draw_alerts(run)
+    if run["status"] != "queued":
+        live(every)(live_status.draw_live)(run["run_id"], run["status"])
+    else:
+        live(every)(live_status.watch)(run["run_id"], run["status"])
+    tab, place = open_tab(tabs_of(run), "run-tabs", low=True, subject={"run": run["run_id"]})
+    with place:
+        st.fragment(tab.draw, run_every=every if tab.draw in MOVING else None)(run["run_id"])
+
+
+def _draw_numbers(run: Run, verdict: Verdict) -> None:
+    """Those that count for what the run was trained to do."""
+    if classifies(run) and verdict["classification"]:
+        draw_class_numbers(verdict, verdict["classification"])
+    elif verdict["preference"]:
+        draw_preference_numbers(verdict, verdict["preference"])
+    else:
+        draw_key_numbers(verdict)
+
+
+def classifies(run: Run) -> bool:
+    """The run trains a classification head."""
+    return bool(run["config"].get("task") == "classification")
+
+
+def tabs_of(run: Run) -> dict[str, Tab]:
+    """What can be looked at: classes where there are figures of some, rows in place of answers for a head,
+    and what lies between base and tuned model where there is something, or where a link asks why not."""
+    tabs: dict[str, Tab] = {}
+    of_classes = bool(run["verdict"] and run["verdict"]["classification"])
+    for name, tab in TABS.items():
+        if name == BETWEEN and not (has_between(run) or asked_tab() == BETWEEN):
+            continue
+        tabs[name] = tab
+        if of_classes and name == "learning":
+            tabs["classes"] = CLASSES
+        if of_classes and name == "samples" and classifies(run):
+            tabs[name] = Tab(tab.title, draw_class_samples)
+    return tabs
+
+
+main()

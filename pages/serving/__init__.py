@@ -1,0 +1,1 @@
+"""Endpoints: the list, one endpoint, and its keys."""

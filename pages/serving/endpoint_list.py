@@ -1,0 +1,164 @@
+"""All endpoints: how each stands, what it serves, its last hour; the form that serves something, with the
+key of a new endpoint, which is shown once; and what the screen reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.shared.cached_queries import CALM, LIVE
+from pages.shared.deployment import draw_open
+from pages.shared.layout import draw_link
+from pages.shared.session import act, client, guarded, kept_for, live, plain
+from store.core.formatting import plural
+from store.runs import runs
+from store.serving import endpoints as endpoint_queries
+from store.serving.endpoint_text import stands
+from store.serving.schemas import EndpointSeen, RequestLine
+
+NEWEST = 100  # finished runs that are offered
+
+
+@kept_for(LIVE, most=4)
+def endpoints() -> list[EndpointSeen]:
+    """All of them, by name."""
+    return client().endpoints()
+
+
+@kept_for(LIVE, most=64)
+def last_requests(endpoint_id: str, person_id: str) -> list[RequestLine]:
+    """The newest lines of the log; they hold what people wrote, so each person asks anew."""
+    return client().endpoint_requests(endpoint_id)
+
+
+@kept_for(CALM, most=4, spinner="Looking for what can be served …")
+def subjects() -> dict[str, str]:
+    """What can be served, each with its kind: aliases of registered models, finished runs, models."""
+    offered = dict.fromkeys(endpoint_queries.servable_aliases(client()), "registered model")
+    for run in runs.list_runs(client(), statuses=("finished",), limit=NEWEST):
+        offered.setdefault(run["name"], "run")
+    for model in client().models():
+        if model["ready"]:
+            offered.setdefault(model["name"], "model")
+    return offered
+
+
+LINK = "endpoint"
+BADGES = {
+    "ready": ":green-badge[:material/check_circle: Ready]",
+    "starting": ":blue-badge[:material/hourglass_top: Starting]",
+    "stopping": ":orange-badge[:material/hourglass_bottom: Stopping]",
+    "stopped": ":gray-badge[:material/stop_circle: Stopped]",
+    "does not start": ":red-badge[:material/error: Does not start]",
+    "unreachable": ":red-badge[:material/cloud_off: Unreachable]",
+    "can't answer": ":red-badge[:material/error: Can't answer]",
+}
+
+
+def badge(seen: EndpointSeen) -> str:
+    """How it stands, as inline Markdown."""
+    return BADGES[stands(seen)]
+
+
+@live("3s")
+def draw_list() -> None:
+    """Every endpoint, as a link."""
+    with guarded():
+        for seen in endpoints():
+            link = {LINK: seen["endpoint_id"]}
+            draw_link("pages/serving/endpoints.py", seen["name"], link, summary(seen), badge(seen))
+            draw_open(seen["endpoint_id"])
+
+
+def summary(seen: EndpointSeen) -> str:
+    """What it serves and its last hour, in a line."""
+    served = versions_of(seen)
+    parts = [plain(", ".join(served[:3]) + (f" and {len(served) - 3} more" if len(served) > 3 else ""))]
+    state = seen["state"]
+    if seen["alive"] and state:
+        hour = state["hour"]
+        parts.append(f"{plural(hour['requests'], 'request')} in the last hour")
+        if hour["p95_seconds"] is not None:
+            parts.append(f"95% within {seconds(hour['p95_seconds'])} (n {hour['n']:,})")
+        if hour["errors"]:
+            parts.append(f":red[{hour['errors']:,} failed]")
+    return " · ".join(part for part in parts if part)
+
+
+def versions_of(seen: EndpointSeen) -> list[str]:
+    """What it serves by now; what was asked for, before its gateway was told."""
+    if config := seen["config"]:
+        return list(
+            dict.fromkeys(route["version"] for model in config["models"] for route in model["routes"])
+        )
+    return []
+
+
+def seconds(value: float) -> str:
+    """A time of an answer: "0.42 s", "35 ms"."""
+    return f"{1000 * value:.0f} ms" if value < 0.1 else f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
+
+
+KEY = "endpoint-key-made"
+
+
+def draw_form() -> None:
+    """The choice of a subject; "Serve it" makes and starts an endpoint with a first key."""
+    options = subjects()
+    if not options:
+        st.markdown(
+            "There is nothing to serve yet. Launch a run, and once it has finished it can be served here."
+        )
+        st.page_link("pages/training/launch.py", label="Launch a run", icon=":material/rocket_launch:")
+        return
+    asked = st.query_params.get("serve", "")
+    names = list(options)
+    subject = st.selectbox(
+        "What to serve",
+        names,
+        index=names.index(asked) if asked in options else 0,
+        format_func=lambda name: f"{name} ({options[name]})" if name in options else name,
+        accept_new_options=True,
+        key="endpoint-subject",
+        help="A registered model by its alias follows the alias. You can also type a version such as"
+        " NAME@3, the path of a folder or of a GGUF file.",
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.text_input(
+            "Name of the endpoint, and of the model that callers ask for",
+            value=str(subject or "").partition("@")[0].rpartition("/")[2],
+            max_chars=80,
+            key=f"endpoint-name-{subject}",
+        )
+        pressed = st.button("Serve it", type="primary", icon=":material/play_circle:", disabled=not subject)
+    if pressed:
+        body: dict[str, Any] = {
+            "name": name,
+            "models": [{"name": name, "routes": [{"subject": subject}]}],
+            "with_key": "first",
+        }
+        made = act("make_endpoint", body, "The endpoint is being started.")
+        if made is not None:
+            show_once(made["endpoint_id"], "first", made["key"])
+            st.query_params.from_dict({LINK: made["endpoint_id"]})
+            st.rerun()
+
+
+def show_once(endpoint_id: str, name: str, key: str) -> None:
+    """Have the page of the endpoint show a new key, until the person has copied it."""
+    st.session_state[KEY] = endpoint_id, name, key
+
+
+def draw_new_key(endpoint_id: str) -> None:
+    """The key that was just made."""
+    made = st.session_state.get(KEY)
+    if not made or made[0] != endpoint_id:
+        return
+    with st.container(border=True):
+        st.markdown(f":material/key: The key **{plain(made[1])}**, which can't be shown again:")
+        st.code(made[2], language=None, wrap_lines=True)
+        if st.button("I have copied it", key="put-endpoint-key-away"):
+            del st.session_state[KEY]
+            st.rerun()

@@ -1,0 +1,41 @@
+"""Endpoints: what is being served, and how is it called?
+
+The link is `?endpoint=ID`; `?serve=NAME` opens the form with that run or model chosen.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.serving import endpoint_list
+from pages.serving.endpoint import draw_endpoint
+from pages.serving.endpoint_list import LINK, draw_form, draw_list
+from pages.shared.session import guarded, may
+
+EMPTY = (
+    "Nothing is served yet. Choose a finished run or a model, and it answers at an address of its own by"
+    " OpenAI's protocol: whatever can talk to OpenAI can talk to it. Requests are logged, and a share of them"
+    " can go to another version."
+)
+
+
+def main() -> None:
+    if endpoint := st.query_params.get(LINK, ""):
+        with guarded():
+            draw_endpoint(endpoint)
+        return
+    st.title("What is being served?", anchor=False)
+    with guarded():
+        listed = endpoint_list.endpoints()
+        if not listed:
+            st.markdown(EMPTY)
+        if listed:
+            draw_list()
+        if may("work"):
+            with st.expander(
+                "Serve a model", icon=":material/add:", expanded=not listed or "serve" in st.query_params
+            ):
+                draw_form()
+
+
+main()

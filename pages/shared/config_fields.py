@@ -1,0 +1,319 @@
+"""The fields of a run as widgets, drawn from `TrainConfig` itself so that form, YAML and engine agree; and
+their values as they are typed, and back.
+
+Each field lives in the session under `launch.FIELD`; text fields keep what was typed, also when it is no
+number, so that the error can stand at the field. An empty field is left to the automatic default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+import streamlit as st
+
+from pages.shared import cached_queries
+from pages.shared.session import plain
+from store.core.errors import ConfigError
+from store.training import setting_conflicts
+from store.training.methods import METHOD_FIELDS, METHODS
+from store.training.setting_conflicts import refused_change
+from store.training.train_config import TrainConfig
+
+
+def default(field: str) -> Any:
+    """The value of the field when nothing is said; None for one that is worked out from others."""
+    described = TrainConfig.model_fields[field]
+    return None if described.is_required() else described.get_default(call_default_factory=True)
+
+
+def choices(field: str) -> tuple[str, ...]:
+    """The values of a field that has a few; empty for every other."""
+    annotation = TrainConfig.model_fields[field].annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def as_text(value: Any) -> str:
+    """A value as a text field shows it: 0.0001 rather than 1e-04, lists with commas, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value)
+    if isinstance(value, float):
+        short = f"{value:.10f}".rstrip("0").rstrip(".") if 1e-5 <= abs(value) < 1e9 else f"{value:g}"
+        return short if float(short or "0") == value else repr(value)
+    return str(value)
+
+
+def as_value(field: str, text: str) -> Any:
+    """What a text field says: a number where it is one, else the text, for validation to judge."""
+    text = text.strip()
+    if field == "target_modules" and text not in ("all-linear", "keys-values-mlp"):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if TrainConfig.model_fields[field].annotation is str:
+        return text
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def check(document: dict[str, Any]) -> tuple[TrainConfig | None, dict[str, str]]:
+    """The config, or None, and what is wrong by field: every bad field, not the first alone."""
+    problems: dict[str, str] = {}
+    rest = dict(document)
+    while True:
+        try:
+            config = TrainConfig.parse(rest)
+            return (None if problems else config), problems
+        except ConfigError as error:
+            field = error.field.split(".")[0]
+            problems.setdefault(field, str(error))
+            if field not in rest:
+                return None, problems
+            del rest[field]
+
+
+# The fields of a run as widgets, drawn from `TrainConfig` itself so that form, YAML and engine agree.
+#
+# Each field lives in the session under `launch.FIELD`; text fields keep what was typed, also when it is no
+# number, so that the error can stand at the field. An empty field is left to the automatic default.
+
+PREFIX = "launch."
+
+
+@dataclass(frozen=True)
+class FieldGroup:
+    """Fields that are drawn together, in this order."""
+
+    title: str
+    icon: str
+    fields: tuple[str, ...]
+
+
+OPTIMISATION = FieldGroup(
+    "Optimisation",
+    ":material/trending_down:",
+    (
+        "learning_rate",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "num_train_epochs",
+        "max_steps",
+        "weight_decay",
+        "max_grad_norm",
+        "optim",
+    ),
+)
+BATCHES = FieldGroup(
+    "Batches and length",
+    ":material/view_week:",
+    (
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "per_device_eval_batch_size",
+        "max_length",
+        "max_train_rows",
+        "gradient_checkpointing",
+    ),
+)
+PREFERENCE = FieldGroup("Preference", ":material/thumbs_up_down:", ("beta", "loss_type", "label_smoothing"))
+EVALUATION = FieldGroup(
+    "Evaluation and stopping",
+    ":material/flag:",
+    (
+        "evaluations",
+        "max_eval_rows",
+        "validation_size",
+        "test_size",
+        "early_stopping",
+        "early_stopping_patience",
+        "early_stopping_threshold",
+        "load_best_model_at_end",
+        "negligible_gain",
+        "probes",
+        "probe_share",
+        "probe_datasets",
+        "probe_rows",
+        "probe_tasks",
+        "probe_task_rows",
+        "max_forgetting",
+        "live_metric",
+        "bias_check",
+        "canaries",
+        "sample_prompts",
+        "max_new_tokens",
+    ),
+)
+AGAINST_FORGETTING = FieldGroup(
+    "Against forgetting", ":material/psychology:", ("replay_share", "replay_dataset", "kl_beta")
+)
+RENDERING = FieldGroup(
+    "What the loss falls on",
+    ":material/format_ink_highlighter:",
+    ("completion_only_loss", "chat_template", "gate_override"),
+)
+REPRODUCIBILITY = FieldGroup(
+    "Reproducibility", ":material/replay:", ("seed", "dtype", "split_seed", "split_by", "split_column")
+)
+GROUPS = (PREFERENCE, OPTIMISATION, BATCHES, RENDERING, AGAINST_FORGETTING, EVALUATION, REPRODUCIBILITY)
+COLUMNS = 3
+OF_TASKS = ("probe_tasks", "probe_task_rows")  # read by lm-evaluation-harness alone
+DATASETS = ("probe_datasets",)  # fields that name several
+EMPTY = {  # what an empty field means
+    "max_steps": "no limit",
+    "max_train_rows": "all rows",
+    "max_forgetting": "never",
+    "live_metric": "token_f1, where training pays for it",
+    "replay_dataset": "the base model's own texts",
+    "probe_datasets": "none",
+    "probe_tasks": "none, or task, task",
+    "chat_template": "the model's own",
+    "gate_override": "only where the check fails",
+    "loraplus_lr_ratio": "off",
+    "encoder_hidden_size": "the model's own",
+    "adapter_layers": "all but two",
+}
+
+
+def of_method(method: str) -> FieldGroup:
+    """The fields that this method alone, or it among others, reads."""
+    return FieldGroup(METHODS[method].title, ":material/extension:", METHODS[method].fields)
+
+
+def key(field: str) -> str:
+    """Where the field's widget keeps its value in the session."""
+    return PREFIX + field
+
+
+def fill(document: dict[str, Any]) -> None:
+    """Set every widget from a config document; call it before the widgets are drawn, or in a callback."""
+    change({field: document.get(field, default(field)) for field in TrainConfig.model_fields})
+
+
+def change(changes: dict[str, Any]) -> None:
+    """Set some fields, the others stay; None empties one. As `fill`, call it before the widgets are drawn."""
+    for field, value in changes.items():
+        keeps_type = choices(field) or isinstance(default(field), bool) or field in DATASETS
+        st.session_state[key(field)] = value if keeps_type else as_text(value)
+
+
+def document() -> dict[str, Any]:
+    """The config as the widgets say it, unchecked; without fields left empty or not read."""
+    values: dict[str, Any] = {}
+    method = METHODS.get(st.session_state.get(key("method"), ""))
+    for field in TrainConfig.model_fields:
+        if method and field in METHOD_FIELDS and field not in method.fields:
+            continue
+        if method and field == "kl_beta" and not method.adapter:
+            continue
+        if (
+            field in (*AGAINST_FORGETTING.fields, "canaries")
+            and st.session_state.get(key("task"), "sft") != "sft"
+        ):
+            continue
+        value = st.session_state.get(key(field))
+        if isinstance(value, str) and not choices(field):
+            value = as_value(field, value) if value.strip() else None
+        if value is not None and value != []:
+            values[field] = value
+    return values
+
+
+def draw_group(
+    group: FieldGroup,
+    resolved: dict[str, Any],
+    notes: dict[str, list[tuple[str, str]]],
+    config: TrainConfig | None = None,
+) -> None:
+    """The group's fields in columns, then its switches; `notes` is field -> [(level, message)], drawn under
+    the field. What can't be combined with the rest of `config` is greyed out, with the reason as its help.
+    """
+    st.markdown(f"{group.icon} **{group.title}**")
+    switches = [field for field in group.fields if isinstance(default(field), bool)]
+    typed = [field for field in group.fields if field not in switches]
+    for start in range(0, len(typed), COLUMNS):
+        for column, field in zip(st.columns(COLUMNS), typed[start : start + COLUMNS], strict=False):
+            with column:
+                draw_field(field, resolved, config)
+                draw_notes(field, notes)
+    with st.container(horizontal=True, gap="medium"):
+        for field in switches:
+            refused = _refused(config, field, True)
+            st.toggle(
+                field,
+                key=key(field),
+                help=refused or TrainConfig.model_fields[field].description,
+                disabled=bool(refused),
+                persist_state="session",
+                width="content",
+            )
+    for field in switches:
+        draw_notes(field, notes)
+
+
+def _refused(config: TrainConfig | None, field: str, value: Any) -> str:
+    """Why the field can't have this value, unless it has it already."""
+    if config is None or getattr(config, field) == value:
+        return ""
+    return refused_change(config, field, value)
+
+
+def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None = None) -> None:
+    """A choice or a text field, labelled with the field's Hugging Face name. Of a choice, what can't be
+    combined is left out, and the help says why."""
+    help_text = TrainConfig.model_fields[field].description
+    if choices(field):
+        refused = {value: _refused(config, field, value) for value in choices(field)}
+        reasons = "  \n".join(dict.fromkeys(f"**{value}**: {why}" for value, why in refused.items() if why))
+        st.selectbox(
+            field,
+            [value for value, why in refused.items() if not why],
+            key=key(field),
+            help="  \n".join(part for part in (help_text, reasons) if part) or None,
+            persist_state="session",
+        )
+        return
+    if field in DATASETS:
+        _draw_datasets(field, help_text)
+        return
+    automatic = resolved.get(field)
+    placeholder = as_text(automatic if automatic is not None else default(field))
+    absent = field in OF_TASKS and not setting_conflicts.installed()
+    st.text_input(
+        field,
+        key=key(field),
+        help=help_text,
+        placeholder=f"{placeholder} (automatic)" if placeholder else EMPTY.get(field, "automatic"),
+        persist_state="session",
+        # what a link or YAML brought stays within reach, so that it can be emptied
+        disabled=absent and (st.session_state.get(key(field)) or "") == as_text(default(field)),
+    )
+    if absent and field == "probe_tasks":
+        st.caption(
+            f"{setting_conflicts.MISSING} Install it with `{setting_conflicts.COMMAND}`, then"
+            " start Tunebench anew."
+        )
+
+
+def _draw_datasets(field: str, help_text: str | None) -> None:
+    """A choice of several data sets; one that isn't there any more stays, so that it can be taken out."""
+    chosen = st.session_state.get(key(field)) or []
+    names = [row["name"] for row in cached_queries.datasets()]
+    st.multiselect(
+        field,
+        list(dict.fromkeys([*names, *chosen])),
+        key=key(field),
+        help=help_text,
+        placeholder=EMPTY[field],
+        persist_state="session",
+    )
+
+
+def draw_notes(field: str, notes: dict[str, list[tuple[str, str]]]) -> None:
+    """The problems of one field, directly under it."""
+    for level, message in notes.get(field, ()):
+        color = "red" if level == "error" else "orange"
+        st.markdown(f":{color}[:material/{level}: {plain(message)}]")

@@ -1,0 +1,45 @@
+"""The client of the engine that acts for whoever a request of the browser comes from. No Streamlit: for
+routes too.
+
+The screens bring a secret of their own to the engine, and the session of the person with it. Where people
+sign in, the engine refuses what comes without a session, so that nothing here can act for anybody else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+
+from store.core.home import Home
+from store.http.access import read_secret
+from store.http.client import Client
+
+
+def acting_client(cookies: Mapping[str, str]) -> Client:
+    """The client for a request with these cookies."""
+    home = Home()
+    session = session_in(cookies)
+    return screens_client(str(home.path)).acting_for(session) if session else screens_client(str(home.path))
+
+
+def session_in(cookies: Mapping[str, str]) -> str:
+    """The secret of the person's session; empty where there is none."""
+    return cookies.get(session_cookie(str(Home().path)), "")
+
+
+@lru_cache(maxsize=8)
+def screens_client(home: str) -> Client:
+    """The client of the screens themselves; one a home folder and process."""
+    return Client(Home(home), secret=Home(home).screens_token)
+
+
+@lru_cache(maxsize=8)
+def session_cookie(home: str) -> str:
+    """The name of the cookie of a session."""
+    return session_name(read_secret(Home(home).screens_secret))
+
+
+def session_name(secret: str) -> str:
+    """A name of its own for each home folder: cookies know no ports, and two folders may be open at once."""
+    return f"tunebench-session-{hashlib.sha256(secret.encode()).hexdigest()[:12]}"

@@ -1,0 +1,147 @@
+"""How far a job is: what it does now, a bar and the time left; with a way to stop it where a person waits for
+it, and why it has no result."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from pages.shared import cached_queries, display, meters
+from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
+from store.core import formatting
+from store.core.job_kinds import ACTIVE, ALIVE
+from store.core.schemas import Job
+
+MARKS = {
+    "failed": ":red[:material/error:]",
+    "cancelled": ":orange[:material/cancel:]",
+    "lost": ":orange[:material/link_off:]",
+}
+
+
+def fraction(job: Mapping[str, Any]) -> float | None:
+    """Share of the present phase that is done, or None where it has not said."""
+    total = job.get("progress_total")
+    return min(1.0, (job.get("progress_done") or 0) / total) if total else None
+
+
+def doing(job: Mapping[str, Any]) -> str:
+    """What the job does now, in words: "Training, 120 of 300 steps, 4 min left"."""
+    if job["status"] == "queued":
+        waits = len(job.get("after_jobs") or [])
+        return "Waits for the model or the data set to be ready" if waits else "Waits for its turn"
+    if job.get("cancel_requested_at") and job["status"] in ACTIVE:
+        return "Stopping; it leaves a checkpoint"
+    message = job.get("progress_message") or f"{job['status'].capitalize()}"
+    parts = [str(message)]
+    if (job.get("progress_total") or 0) > 1:
+        done, total = job.get("progress_done") or 0, job["progress_total"]
+        parts.append(f"{done:,.0f} of {total:,.0f} {job.get('progress_unit') or ''}".strip())
+    if job.get("eta_seconds") is not None:
+        parts.append(f"{display.span(job['eta_seconds'])} left")
+    return ", ".join(parts)
+
+
+def progress_block(job: Mapping[str, Any]) -> str:
+    """Bar and words of a job that waits or works."""
+    bar = "" if job["status"] == "queued" else meters.bar_html(fraction(job))
+    return f"{meters.STYLE}{bar}<div class='tb-label'>{html.escape(doing(job))}</div>"
+
+
+@live("1s")
+def show_live(job_id: str, what: str, title: str = "") -> None:
+    """The job while it lives; the page is drawn anew when it ends. `what`: "import", "cleaning", "export"."""
+    with guarded():
+        watch_engine()
+        job = cached_queries.job(job_id)
+        if job["status"] not in ALIVE:
+            st.cache_data.clear()
+            redraw()
+        if title:
+            st.markdown(f"**{title}**")
+        st.html(progress_block(job))
+        stop, icon = f"{what}-cancel", ":material/stop_circle:"
+        if may("work") and st.button(f"Cancel the {what}", key=stop, icon=icon):
+            act("cancel", {"job": job_id}, f"The {what} is being cancelled.")
+
+
+def show_bad_end(job: Job, what: str) -> None:
+    """Why there is no result, and that nothing was stored."""
+    if job["status"] == "cancelled":
+        st.info(f"The {what} was cancelled. Nothing was stored.", icon=":material/info:")
+        return
+    error = job["error"]
+    message = (error and error["message"]) or "The process that did it ended without a result."
+    fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
+    st.error(f"{plain(message)}{fix}  \nNothing was stored.", icon=":material/error:")
+
+
+def show_progress(job: Job) -> None:
+    """Bar and words of a job that waits or works."""
+    st.html(progress_block(job))
+
+
+@live("1s")
+def show_alive(
+    alive: Callable[[], Sequence[Job]],
+    drawn: Sequence[str],
+    what: str,
+    show: Callable[[Job], None] = show_progress,
+    most: int = 20,
+) -> None:
+    """Jobs that wait or work, each with a way to stop it; the page is drawn anew once they are others than
+    those `drawn` along with it. `what`: "round", "evaluation". show: how far one is."""
+    with guarded():
+        watch_engine()
+        jobs = [job for job in alive() if job["status"] in ALIVE]
+        if [job["job_id"] for job in jobs] != list(drawn):
+            st.cache_data.clear()
+            redraw()
+        for job in jobs[:most]:
+            with st.container(border=True, gap="xsmall"):
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    st.markdown(f"**{plain(job['title'])}**", width="stretch")
+                    key, icon = f"{what}-cancel-{job['job_id']}", ":material/stop_circle:"
+                    if may("work") and st.button("Cancel", key=key, icon=icon):
+                        act("cancel", {"job": job["job_id"]}, f"The {what} is being cancelled.")
+                show(job)
+        if len(jobs) > most:
+            st.caption(f"{formatting.plural(len(jobs) - most, f'more {what}')} in the queue.")
+
+
+def show_ended(jobs: Sequence[Job], what: str, most: int) -> None:
+    """The newest of those that have no result, listed from old to new: why, and what can be done."""
+    for job in jobs[::-1][:most]:
+        with st.container(border=True, gap="xsmall"):
+            st.markdown(f"{MARKS.get(job['status'], MARKS['failed'])} **{plain(job['title'])}**")
+            st.caption(plain(why_no_result(job)))
+            if may("work"):
+                _draw_again(job, what)
+    if len(jobs) > most:
+        st.caption(f"{formatting.plural(len(jobs) - most, 'older one')} without a result not shown.")
+
+
+def _draw_again(job: Job, what: str) -> None:
+    with st.container(horizontal=True):
+        for label, command, done in (
+            ("Try it again", "resume", f"The {what} is queued."),
+            ("Delete it", "delete", f"The {what} is deleted."),
+        ):
+            pressed = st.button(label, key=f"{what}-{command}-{job['job_id']}")
+            if pressed and act(command, {"job": job["job_id"]}, done) is not None:
+                st.rerun()
+
+
+def why_no_result(job: Job) -> str:
+    """Why a job has no result, and the next step."""
+    error = job["error"]
+    if error and error["message"]:
+        return f"{error['message']} {error.get('fix') or ''}".strip()
+    if job["status"] == "cancelled":
+        return "It was cancelled before it had a result. Try it again, or delete it."
+    if job["status"] == "lost":
+        return "Its process is gone without a result, as when the machine was switched off. Try it again."
+    return "It ended without a result and gave no reason. Its log is in its folder; try it again."

@@ -1,0 +1,216 @@
+"""What holds on every screen: the frame beside the theme file, tabs of which the open one is in the link
+(`?tab=NAME`), and long lists, of which a page is read at a time.
+
+The link is what counts: a click writes it; who opens it, goes back or is led here finds the tab open, and
+that tab alone does its work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import NamedTuple, TypeVar
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.navigation.page import StreamlitPage
+
+from pages.shared.meters import AMBER
+from pages.shared.palette import BAD, BASE
+from pages.shared.session import plain
+from store.core.errors import SignedOutError, TunebenchError
+from store.core.rights import OWNER
+from store.core.schemas import Person, Role
+
+TICKS = "#808495"  # in which Streamlit writes the axes of charts in light mode
+ASKED_BY = "asked-by"  # in the session state: path and query of the page's last whole run
+CHART_TEXTS = {TICKS: "gray", BASE: "gray", AMBER: "orange", BAD: "red"}
+
+
+def show_frame() -> None:
+    """Draw nothing, and say how a few of Streamlit's own parts look.
+
+    Streamlit writes a chosen tab, pill or segment in the primary colour, which must also be dark enough for
+    the white text of a primary button: in dark mode no colour does both. So what is chosen is written in the
+    theme's colour of links. On a phone tabs take as many lines as they need, without their icons.
+
+    What stands below a number takes a second line where it has to, for an interval cut short is none.
+
+    A chart's inks are mid-tones, right for lines on white and on dark; for small text no mid-tone is strong
+    enough on both, so that text in them is written in the theme's ink of that hue.
+    """
+    theme = "dark" if st.context.theme.type == "dark" else "light"
+    color = st.get_option(f"theme.{theme}.linkColor")
+    st.html(
+        f"""<style>
+.stTabs [role="tab"][data-selected], .stTabs [role="tab"][aria-selected="true"],
+.stButtonGroup button[data-variant][data-selected]:not([data-disabled]) {{color: {color}}}
+[data-testid="stMetricDelta"], [data-testid="stMetricDelta"] * {{
+  white-space: normal !important; overflow: visible !important; height: auto !important; max-width: 100%
+}}
+@media (max-width: 640px) {{
+  .stTabs [role="tablist"] {{flex-wrap: wrap; row-gap: 0; overflow: visible}}
+  .stTabs [role="tab"] [role="img"] {{display: none !important}}
+}}
+{chart_texts(theme)}
+</style>"""
+    )
+
+
+def show_link(page: StreamlitPage) -> None:
+    """Have the browser's address say what this run of the page was asked by.
+
+    A link to the page that is open already (`st.page_link`) runs it with the link's query and leaves the
+    address as it was, so that the next click anywhere would run it without: what was opened was gone again.
+    """
+    asked = page.url_path, {name: st.query_params.get_all(name) for name in st.query_params}
+    before = st.session_state.get(ASKED_BY)
+    st.session_state[ASKED_BY] = asked
+    if before and before[0] == asked[0] and before != asked:
+        st.query_params.update()  # sends them as they are: those that are bound to a widget can't be set
+
+
+def chart_texts(theme: str) -> str:
+    """The rules for text on charts; `theme`: light or dark."""
+    rules = []
+    for ink, hue in CHART_TEXTS.items():
+        red, green, blue = (int(ink[place : place + 2], 16) for place in (1, 3, 5))
+        fill = f"fill: rgb({red}, {green}, {blue})"  # as Plotly writes it
+        color = st.get_option(f"theme.{theme}.{hue}Color")
+        rules.append(f".stPlotlyChart text[style*='{fill}'] {{fill: {color} !important}}")
+    return "\n".join(rules)
+
+
+def show_people(person: Person, pages: list[StreamlitPage]) -> None:
+    """Below the navigation: the pages about people, who is signed in, and the way out where somebody has to
+    sign in."""
+    with st.sidebar, st.container(gap="xxsmall"):
+        for page in pages:
+            st.page_link(page)
+        if person["person_id"] != OWNER["person_id"]:
+            st.html(
+                f"""<div style="font-size: 0.9rem; overflow-wrap: anywhere; margin-top: 0.5rem">
+{escape(person["name"])} · {person["role"]}<br>
+<a href="/sign-out" target="_self" style="color: inherit">Sign out</a></div>"""
+            )
+
+
+def show_others(role: Role, title: str, roles: Sequence[Role]) -> None:
+    """In place of a page that is not for this role, which a link may still lead to: whose it is."""
+    *first, last = (f"{other}s" for other in roles)
+    who = f"{', '.join(first)} and {last}" if first else last
+    st.title(title, anchor=False)
+    st.info(
+        f"This page is for {who}, and you are a {role}. An admin can give you another role.",
+        icon=":material/lock:",
+    )
+
+
+def show_gone(error: TunebenchError) -> None:
+    """In place of every page: for somebody who is not signed in any more, or whom no engine has named."""
+    if isinstance(error, SignedOutError):
+        st.title("You are signed out", anchor=False)
+        st.html(f'<p>{escape(error.message)}</p><p><a href="/sign-in" target="_self">Sign in</a></p>')
+    else:
+        st.title("The engine is not running", anchor=False)
+        st.html(f'<p>{escape(str(error))}</p><p><a href="" target="_self">Look again</a></p>')
+
+
+LINK = "tab"
+BETWEEN = "between"  # of a run's page: the models between the run and its base
+COST, TRANSFER = "cost", "transfer"  # of Compare: gain against forgetting, and every run on every data set
+
+# The bar comes to the top of the screen, and again while the page still grows, until somebody moves it. The
+# script is the same for every bar, as browsers run it by its hash (`pages.shared.middleware`).
+REVEAL_SCRIPT = """
+(() => {
+  const bar = document.currentScript.dataset.bar;
+  const grown = new ResizeObserver(() => document.querySelector(bar)?.scrollIntoView());
+  grown.observe(document.querySelector("[data-testid=stMainBlockContainer]"));
+  const stop = () => grown.disconnect();
+  for (const move of ["wheel", "touchstart", "pointerdown", "keydown"]) {
+    addEventListener(move, stop, {once: true, passive: true});
+  }
+  setTimeout(stop, 10000);
+})();
+"""
+
+
+class Tab(NamedTuple):
+    """What stands on the bar, and what draws it."""
+
+    title: str
+    draw: Callable[..., None]
+
+
+def asked_tab() -> str:
+    """The tab that the link names; empty where it names none."""
+    return st.query_params.get(LINK, "")
+
+
+def open_tab(
+    tabs: Mapping[str, Tab], key: str, *, low: bool = False, subject: Mapping[str, str] | None = None
+) -> tuple[Tab, DeltaGenerator]:
+    """The bar of tabs, by their names in the link; the open one and its place. The first is open where the
+    link names none of them. `low`: the bar is low on the page, so that whoever is led to a tab must see it.
+    `subject`: what the link says of other tabs too, where a page was opened that knew it by itself."""
+    names, titles = list(tabs), [tab.title for tab in tabs.values()]
+    place = names.index(_asked_of(names, key))
+    led_here = place > 0 and st.session_state.get(key) != titles[place]  # after a click they are the same
+    st.session_state[key] = titles[place]
+    by_title = dict(zip(titles, names, strict=True))
+    bar = st.tabs(titles, key=key, on_change=_follow, args=(by_title, key, subject or {}))
+    if low and led_here:
+        _reveal(f".st-key-{key}")
+    return tabs[names[place]], bar[place]
+
+
+def _reveal(bar: str) -> None:
+    """Scroll the page to the bar that a selector finds."""
+    style = f"<style>{bar} {{scroll-margin-top: 4.5rem}}</style>"
+    st.html(f'{style}<script data-bar="{bar}">{REVEAL_SCRIPT}</script>', unsafe_allow_javascript=True)
+
+
+def _asked_of(names: list[str], key: str) -> str:
+    """The open tab. A link may name one of another page: a button that leads there by `st.switch_page` leaves
+    in the history the address of this page with the link of that one. Back then finds what was open."""
+    asked, last = asked_tab() or names[0], f"{key}-last"
+    opened = next((name for name in (asked, st.session_state.get(last)) if name in names), names[0])
+    st.session_state[last] = opened
+    return opened
+
+
+def _follow(names: dict[str, str], key: str, subject: Mapping[str, str]) -> None:
+    """Callback: the tab that was clicked into the link; the first one needs no word there."""
+    chosen = names[st.session_state[key]]
+    link = {name: value for name, value in subject.items() if name not in st.query_params}
+    if chosen == next(iter(names.values())):
+        st.query_params.pop(LINK, None)
+    else:
+        link[LINK] = chosen
+    if link:
+        st.query_params.update(link)
+
+
+Row = TypeVar("Row")
+
+
+def page_of(key: str, size: int, read: Callable[[int], tuple[int, list[Row]]]) -> tuple[int, list[Row]]:
+    """How many there are of all, and the rows of the page that was chosen; the first page where a filter has
+    left fewer. read: all and rows from an offset on. key: of the `st.pagination` below."""
+    number = int(st.session_state.get(key) or 1)
+    total, rows = read(size * (number - 1))
+    if not rows and total:
+        st.session_state.pop(key, None)
+        total, rows = read(0)
+    return total, rows
+
+
+def draw_link(page: str, name: str, query_params: dict[str, str], summary: str, badge: str) -> None:
+    """A line of a list: the name as a link, a summary below, how it stands at the right. Of these summary
+    and badge are Markdown."""
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        with st.container(gap=None, width="stretch"):
+            st.page_link(page, label=f"**{plain(name)}**", query_params=query_params)
+            st.caption(summary)
+        st.markdown(badge, width="content")

@@ -1,0 +1,236 @@
+"""What stands around Streamlit's own server: headers that say what a browser may do with each answer,
+redirects of old addresses, and a limit of open tabs.
+
+Invariant: every answer of the screens has its headers, also one to a fault; and one tab too many is refused
+before anything is opened for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode
+
+import streamlit as st
+from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse, RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.file_util import get_static_dir
+from streamlit.runtime.memory_session_storage import MemorySessionStorage
+from streamlit.runtime.session_manager import SessionInfo
+
+from pages.shared.layout import REVEAL_SCRIPT
+
+# What every answer of the screens tells a browser: what its page may load and run, and who may embed it.
+#
+# Another server on this machine has an origin of its own and still belongs to the same site, so that a
+# browser sends our cookies along when a page of that server frames or embeds something of ours. And what
+# people write (a name, a comment, a row, an answer) is shown as Markdown, in which an image may lie
+# anywhere. Both are refused here, by the browser, whatever a screen does.
+#
+# An answer that says more about itself, such as a page of the door, is left as it is.
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",  # for browsers that know no frame-ancestors
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+MEDIA = "/media/"  # where Streamlit has what is downloaded, some of it as people brought it
+_POLICY = "Content-Security-Policy"
+_NOTHING = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+DOOR_POLICY = f"{_NOTHING}; form-action 'self'; style-src 'unsafe-inline'"
+FILE_POLICY = f"{_NOTHING}; form-action 'none'; style-src 'unsafe-inline'; sandbox"
+# Of the door's own pages. Their address may hold a secret, which is not even told to the next page of ours.
+DOOR_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", _POLICY: DOOR_POLICY}
+
+
+def page_policy() -> str:
+    """What a page of Streamlit needs, and no more.
+
+    Scripts: its bundle; `blob:`, from which it imports the scripts of components; two inline ones, by their
+    hashes; WebAssembly, in which graphs are laid out. Styles: `st.html` and parts of Streamlit bring theirs
+    with them, as elements and attributes, and a few small fonts in them. Images: its own, those that charts
+    draw, and those that are written out. `connect-src 'self'` is the live connection too.
+    """
+    scripts = [*_inline_scripts(Path(get_static_dir(), "index.html").read_text("utf-8")), REVEAL_SCRIPT]
+    return "; ".join(
+        [
+            _NOTHING,
+            "form-action 'none'",
+            f"script-src 'self' blob: 'wasm-unsafe-eval' {' '.join(map(_hash_source, scripts))}",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' blob: data:",
+            "font-src 'self' data:",
+            "connect-src 'self'",
+            "worker-src 'none'",
+        ]
+    )
+
+
+def _inline_scripts(page: str) -> list[str]:
+    return re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+
+
+def _hash_source(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+class ScreensApp(st.App):
+    """Streamlit's app, whose every answer bears these headers. They are set around the whole of it, since
+    what it answers to a fault passes by its middleware."""
+
+    def __init__(self, script_path: str | Path, **options: Any) -> None:
+        super().__init__(script_path, **options)
+        self._page_policy = page_policy()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            is_file = scope["path"].startswith(MEDIA)  # whatever it is said to be
+            send = with_headers(send, FILE_POLICY if is_file else self._page_policy)
+        await super().__call__(scope, receive, send)
+
+
+def with_headers(send: Send, policy: str) -> Send:
+    """Sends an answer with the headers that it lacks; `policy` is that of a page."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            # One without a type may be a 304, whose headers a browser takes over into the page that it has.
+            kind = headers.get("content-type", "text/html")
+            headers.setdefault(_POLICY, policy if kind.startswith("text/html") else FILE_POLICY)
+        await send(message)
+
+    return send_with_headers
+
+
+# Addresses of pages that are tabs of other pages by now: they lead on to the tab, with all that they ask.
+#
+# An ASGI middleware, before the app: a page that switched to another one would stay in the browser's history,
+# where Back would lead to it, and it on again.
+
+
+class Place(NamedTuple):
+    """Where it is shown now: page and tab, and parameters that have another name there."""
+
+    page: str
+    tab: str
+    renamed: dict[str, str]
+
+
+PLACES = {
+    "/mix": Place("/run", "between", {}),
+    "/evidence": Place("/compare", "cost", {}),
+    "/transfer": Place("/compare", "transfer", {"runs": "matrix-runs"}),
+}
+
+
+class Moved:
+    """Answers the old addresses with the new ones; all else goes on to the app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        place = PLACES.get(scope["path"].rstrip("/")) if scope["type"] == "http" else None
+        if place is None or scope["method"] not in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        there = RedirectResponse(_address(place, scope), 307, {"Cache-Control": "no-store"})
+        await there(scope, receive, send)
+
+
+def _address(place: Place, scope: Scope) -> str:
+    asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    kept = [(place.renamed.get(name, name), value) for name, value in asked if name != "tab"]
+    return f"{place.page}?{urlencode([('tab', place.tab), *kept])}"
+
+
+# How many tabs may be open at once, and how long what a closed one had is kept.
+#
+# Each open tab is a live connection with a session of Streamlit: four file descriptors (the connection, and
+# an event loop of its own, of three) and what its page holds. Without a limit the process runs out of
+# descriptors, and then nothing of it answers anybody any more. So one tab too many is told so before
+# anything is opened for it, in Streamlit's own dialog, which looks again by itself until there is room.
+
+LIVE = "/_stcore/stream"
+HEALTH = "/_stcore/health"  # for whoever watches the process, which is well
+BEFORE_LIVE = (
+    "/_stcore/host-config",
+    HEALTH,
+)  # what a page asks, also below its own path, before it connects
+MAX_SESSIONS = 1000  # 200 tabs of an empty overview hold 31 MiB; those of large tables hold more
+DESCRIPTORS_EACH = 4
+OTHER_DESCRIPTORS = 256  # files, requests under way, the engine's connections, tabs that were just closed
+
+
+def max_sessions(descriptors: int) -> int:
+    """How many sessions a process may have that may have so many descriptors."""
+    return max(1, min(MAX_SESSIONS, (descriptors - OTHER_DESCRIPTORS) // DESCRIPTORS_EACH))
+
+
+class LiveSessions:
+    """An ASGI middleware behind the door: `limit` live connections, and an answer for one more."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app, self._limit, self._open = app, limit, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_live = scope["type"] == "websocket" and scope["path"] == LIVE
+        is_full = self._open >= self._limit
+        if is_full and is_live:
+            await send({"type": "websocket.close", "code": 1013})  # try again later
+        elif is_full and scope["type"] == "http" and asks_to_connect(scope["path"]):
+            await self._refusal()(scope, receive, send)
+        elif is_live:
+            self._open += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._open -= 1
+        else:
+            await self._app(scope, receive, send)
+
+    def _refusal(self) -> JSONResponse:
+        return JSONResponse(
+            f"{self._limit:,} tabs of Tunebench are open, and there is no room for another. Close one that "
+            "nobody needs; this one goes on by itself as soon as there is room.",
+            503,
+            {"Cache-Control": "no-store", "Retry-After": "5"},
+        )
+
+
+def asks_to_connect(path: str) -> bool:
+    """Whether a page asks this before it opens its live connection; what it is refused with it shows."""
+    return path.endswith(BEFORE_LIVE) and path != HEALTH
+
+
+def end_kept_sessions() -> None:
+    """Have a session whose tab is gone end when its time is over.
+
+    Streamlit keeps it for two minutes, for a connection that comes back, and looks for those whose time is
+    over when the next one is kept: without that the last 128 stay, with their descriptors and their uploads.
+    """
+    save = MemorySessionStorage.save
+
+    def save_for_a_while(self: MemorySessionStorage, session_info: SessionInfo) -> None:
+        save(self, session_info)
+        asyncio.get_running_loop().call_later(self._cache.ttl + 1, end_expired, self)  # type: ignore[attr-defined]
+
+    MemorySessionStorage.save = save_for_a_while  # type: ignore[method-assign]
+
+
+def end_expired(storage: MemorySessionStorage) -> None:
+    """End the sessions whose time is over."""
+    for _, session_info in storage._cache.expire():  # type: ignore[attr-defined]
+        session_info.session.shutdown()

@@ -1,0 +1,363 @@
+"""The numbers that a finished run comes down to, from base to tuned, each with its interval: of answers, of
+classes and of preferences.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+import streamlit as st
+
+from engine.evaluation.statistics.intervals import limits
+from pages.shared import display
+from pages.shared.session import plain
+from store.core import formatting
+from store.core.figure_schemas import Estimate
+from store.evaluation.forgetting_schemas import ForgottenText, Membership, MembershipState, UnitEstimate
+from store.evaluation.schemas import ClassAverages, Classification
+from store.evaluation.verdict_schemas import Gain, GainParts, Overfitting, PreferenceFigures, Verdict
+
+Ink = Literal["green", "red", "gray", "orange"]
+MOST_NATS = 100.0
+MANY = 10_000  # from where on figures are shortened
+INKS: dict[int, Ink] = {1: "green", -1: "red", 0: "gray"}
+MEMBERSHIP_INKS: dict[MembershipState, Ink] = {"remembers": "red", "none": "green", "unclear": "gray"}
+
+
+class Bounds(TypedDict):
+    """Both ends of an interval."""
+
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class NumberChange:
+    """One number from base to tuned, with so many decimal places. delta: what is said of the change; sign: 1
+    surely better, -1 surely worse, 0 can't be told; rises: it is better where it rises."""
+
+    label: str
+    before: float | None
+    after: float | None
+    places: int
+    delta: str | None
+    sign: int
+    rises: bool = False
+
+
+def draw_key_numbers(verdict: Verdict) -> None:
+    """Loss, perplexity and token accuracy on held-out rows, whether it overfits, and what it forgot."""
+    base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
+    accuracy = verdict["accuracy_gain"]
+    before, after = (
+        None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)
+    )
+    points = display.estimate(accuracy, scale=100) if accuracy else None  # of 100 tokens
+    forgot, parts = prose_of(verdict), verdict["parts"]
+    cards = 3 + bool(parts) + bool(verdict["overfitting"]) + bool(forgot)
+    with st.grid(cards, min_column_width=180):
+        draw_change(held_out_loss(verdict))
+        question(parts)
+        _perplexity(base["perplexity"], tuned["perplexity"], gain)
+        draw_change(
+            NumberChange("Token accuracy, %", before, after, 1, points, sign_of(accuracy), rises=True)
+        )
+        if verdict["overfitting"]:
+            overfitting(verdict["overfitting"])
+        if forgot:
+            forgetting(forgot)
+    st.caption(basis(verdict))
+
+
+def basis(verdict: Verdict) -> str:
+    """The rows and tokens that the numbers rest on, and their intervals where there are any.
+
+    Without a gain nobody can tell which split was judged; the rows are then called held-out ones.
+    """
+    tuned, gain = verdict["tuned"], verdict["gain"]
+    noun, sees = "held-out row", ""
+    if gain:
+        noun, sees = f"{gain['split']} row", ", seen only by the verdict" if gain["split"] == "test" else ""
+    tokens = formatting.plural(tuned["tokens"], "trained token")
+    sentence = f"Base → tuned on {formatting.plural(tuned['n'], noun)}{sees}, with {tokens}"
+    if forgot := prose_of(verdict):
+        sentence += f"; forgetting on {formatting.plural(forgot['n'], 'passage')} of plain prose"
+    bounded = [part for part in (gain, verdict["accuracy_gain"]) if part and part["low"] is not None]
+    return f"{sentence}; 95% intervals of the change over rows{widened(gain)}." if bounded else f"{sentence}."
+
+
+def widened(gain: Gain | None) -> str:
+    """That the intervals are those of the best of several steps; runs from before don't say."""
+    steps = (gain and gain.get("chosen_of")) or 0
+    return f", widened for the {steps} steps that these rows chose from" if steps > 1 else ""
+
+
+def prose_of(verdict: Verdict) -> ForgottenText | None:
+    """What became of the loss on plain prose, where it was measured."""
+    texts = verdict["forgetting"]["texts"] if verdict["forgetting"] else ()
+    return next((text for text in texts if text["probe"] == "prose" and text["change"]), None)
+
+
+def question(parts: GainParts | None) -> None:
+    """What of the gain is from the question, with its interval; nothing where that was not measured."""
+    if not parts:
+        return
+    own = parts["question"]
+    total = display.number(parts["total"]["value"], 2)
+    value, _, bounds = display.estimate(own).partition(" (")
+    st.metric(
+        f"Of {total}, the question's",
+        value,
+        f"{bounds.removesuffix(')')}, n {own['n']:,}" if bounds else None,
+        delta_color=INKS[sign_of(own)],
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help="What a row's own prompt adds to the gain. The rest is gained after the prompts of other rows,"
+        " too: which answers there are, and how often.",
+    )
+
+
+def forgetting(text: ForgottenText) -> None:
+    """The loss on plain prose, in the colour of whether its rise matters."""
+    status = display.FORGETTING[text["state"]]
+    ink: Ink = "gray" if status.color == "blue" else status.color
+    value = display.transition(text["before"], text["after"], 3)
+    rise = display.estimate(text["change"])
+    st.metric(
+        "Forgetting, prose loss",
+        value,
+        rise,
+        delta_color=ink,
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+    )
+
+
+def membership(evidence: Membership | None) -> None:
+    """How well training rows are told from held-out ones, from the placebo to the tuned model; nothing where
+    that wasn't tested."""
+    if not evidence or not evidence["best"]:
+        return
+    score = evidence["scores"][evidence["best"]]
+    ink = MEMBERSHIP_INKS[evidence["state"]]
+    placebo = score["placebo"]["value"] if score["placebo"] else 0.5
+    st.metric(
+        "Membership, AUC",
+        display.transition(placebo, score["auc"]["value"], 2),
+        display.estimate(score["excess"]),
+        delta_color=ink,
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help="How well training rows can be told from held-out ones; 0.5 is a coin.",
+    )
+
+
+def overfitting(shape: Overfitting) -> None:
+    best, since = shape["best_step"], shape["since_step"]
+    note = f"best step {best:,}" if best is not None else None
+    ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
+    value = f"Surely since step {since:,}" if since is not None else shape["state"].capitalize()
+    if shape["state"] == "diverged":
+        value, ink = "Diverged", "red"
+        note = f"since step {since:,}" if since is not None else note
+    if shape["stage"] == "memorising":
+        note = f"overfits, surely since step {since:,}" if since is not None else note
+        value, ink = "Memorises", "red"
+    st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
+
+
+def _perplexity(before: float | None, after: float | None, gain: Gain | None) -> None:
+    """With as many digits as fit, however unlikely the base model found the rows."""
+    sides = ["–" if value is None else _of_any_size(value) for value in (before, after)]
+    _metric("Perplexity", " → ".join(sides), perplexity_ratio(gain), sign_of(gain), rises=False)
+
+
+def _of_any_size(value: float) -> str:
+    return display.parameters(value) if value >= MANY else formatting.perplexity(value)
+
+
+def held_out_loss(verdict: Verdict, label: str = "Held-out loss") -> NumberChange:
+    """The loss that judges a run, base and tuned."""
+    base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
+    return NumberChange(label, base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
+
+
+def draw_change(change: NumberChange) -> None:
+    """A card of the number."""
+    value = display.transition(change.before, change.after, change.places)
+    _metric(change.label, value, change.delta, change.sign, rises=change.rises)
+
+
+def _metric(label: str, value: str, delta: str | None, sign: int, *, rises: bool) -> None:
+    up = (sign > 0) == rises
+    st.metric(
+        label,
+        value,
+        delta,
+        delta_color=INKS[sign],
+        delta_arrow="off" if not sign else "up" if up else "down",
+        border=True,
+        height="stretch",
+    )
+
+
+def sign_of(interval: Bounds | None) -> int:
+    """1 surely better, -1 surely worse, 0 can't be told."""
+    if not interval or interval["low"] is None or interval["high"] is None:
+        return 0
+    return 1 if interval["low"] > 0 else -1 if interval["high"] < 0 else 0
+
+
+def beyond(interval: Bounds, level: float) -> Bounds:
+    """The ends against a level that is not 0."""
+    low, high = interval["low"], interval["high"]
+    return {"low": None if low is None else low - level, "high": None if high is None else high - level}
+
+
+def loss_delta(gain: Gain | None) -> str | None:
+    """The change of the loss, which is minus the gain."""
+    if not gain:
+        return None
+    low, high = gain["low"], gain["high"]
+    ends = (None, None) if low is None or high is None else (-high, -low)
+    return display.estimate({"value": -gain["value"], "low": ends[0], "high": ends[1]})
+
+
+def perplexity_ratio(gain: Gain | None) -> str | None:
+    """Of perplexity the ratio is what a gain in nats gives: exp(-gain); a tiny one is said as a divisor."""
+    if not gain or gain["low"] is None or gain["high"] is None:
+        return None
+    gains = (gain["high"], gain["value"], gain["low"])
+    if max(map(abs, gains)) > MOST_NATS:
+        return None  # the ratio would have hundreds of digits
+    low, value, high = (math.exp(-nats) for nats in gains)
+    if value < 1 / MANY:
+        parts = [display.parameters(1 / part) for part in (value, high, low)]
+        return "÷{} ({} to {})".format(*parts)
+    places = formatting.decimals(low, high)
+    return f"×{formatting.number(value, places)} ({formatting.interval(low, high, places)})"
+
+
+def draw_class_numbers(verdict: Verdict, classification: Classification) -> None:
+    """Accuracy, macro F1 and loss against always the most frequent class, and whether it overfits."""
+    base, tuned = verdict["base"], verdict["tuned"]
+    points = display.estimate(verdict["accuracy_gain"], scale=100).removesuffix(")") + " points)"
+    macro = classification["models"]["tuned"]["f1_macro"]
+    members = verdict["membership"]  # runs from before it was tested have none
+    with st.grid(5 if members else 4, min_column_width=180):
+        shares = (100 * base["accuracy"], 100 * tuned["accuracy"])
+        sign = sign_of(verdict["accuracy_gain"])
+        draw_change(NumberChange("Accuracy, %", *shares, 1, points, sign, rises=True))
+        now = f"now {formatting.interval(macro['low'], macro['high'])}"
+        if limits(macro) is None:
+            now = f"no interval: {macro['why']}" if macro.get("why") else "no interval"
+        f1 = base["f1_macro"], tuned["f1_macro"]
+        draw_change(NumberChange("Macro F1", *f1, 2, now, 0, rises=True))
+        draw_change(held_out_loss(verdict))
+        if verdict["overfitting"]:
+            overfitting(verdict["overfitting"])
+        membership(members)
+    split = classification["split"]
+    sees = ", seen only by the verdict" if split == "test" else ""
+    st.caption(
+        f"Always the most frequent class → tuned on {formatting.plural(tuned['n'], f'{split} row')}{sees};"
+        " loss in nats a row. 95% intervals, of changes over rows in pairs."
+    )
+
+
+def draw_models(classification: Classification) -> None:
+    """A line a model: the tuned one and those that it is held against."""
+    models = classification["models"]
+    rows = [_model("Tuned", models["tuned"])]
+    if "prompted" in models:
+        rows.append(_model("Untuned, asked for the label", models["prompted"]))
+    rows.append(_model("Always the most frequent class", models["majority"]))
+    st.dataframe(
+        rows, hide_index=True, alt="Accuracy and F1 of the tuned model and of what it is held against"
+    )
+    tuned = models["tuned"]
+    named = (("Macro F1", tuned["f1_macro"]), ("Weighted F1", tuned["f1_weighted"]))
+    if reasons := display.missing_intervals(named):
+        st.caption(plain(reasons))
+
+
+def _model(title: str, figures: ClassAverages) -> dict[str, str | int]:
+    return {
+        "Model": title,
+        "Accuracy ↑": percent(figures["accuracy"]),
+        "Macro F1 ↑": display.estimate(figures["f1_macro"], sign=False, reason=False),
+        "Weighted F1 ↑": display.estimate(figures["f1_weighted"], sign=False, reason=False),
+        "n": figures["n"],
+    }
+
+
+def percent(interval: Estimate | None) -> str:
+    """ "91% (88 to 94)" of {value, low, high}, a share."""
+    if not interval:
+        return "–"
+    value, bracket, bounds = display.estimate(interval, scale=100, sign=False).partition(" (")
+    return f"{value}%{bracket}{bounds}"
+
+
+def drawn_gain(verdict: Verdict) -> tuple[UnitEstimate | None, str]:
+    """The gain that a verdict's card draws, and what its axis says."""
+    gain, accuracy = verdict["gain"], verdict["accuracy_gain"]
+    if not gain:
+        return None, ""
+    if not verdict["classification"] or not accuracy or gain["unit"] != "nats a row":
+        return gain, f"Gain in {gain['unit']}, 95% interval; 0 is the base model"
+    low, high = display.ends(accuracy, 100)
+    points: UnitEstimate = {
+        "value": 100 * accuracy["value"],
+        "low": low,
+        "high": high,
+        "n": accuracy["n"],
+        "unit": "points",
+    }
+    return points, "Gain in points of accuracy; 0 is the most frequent class"
+
+
+def draw_preference_numbers(verdict: Verdict, preference: PreferenceFigures) -> None:
+    """Reward accuracy, loss, what became of both answers' likelihood, and whether it overfits."""
+    accuracy = preference["reward_accuracy"]
+    forgot = prose_of(verdict)
+    with st.grid(5 + bool(forgot) + bool(verdict["parts"]), min_column_width=165):
+        bounds = formatting.interval(*display.ends(accuracy, 100), 0)
+        above = sign_of(beyond(accuracy, 0.5))
+        _figure("Chosen answer preferred", f"{accuracy['value']:.0%}", f"{bounds}%; chance is 50%", above)
+        draw_change(held_out_loss(verdict, "Preference loss"))
+        _likelihood("Chosen answers, nats", preference["chosen_change"], good=1)
+        _likelihood("Rejected answers, nats", preference["rejected_change"], good=-1)
+        question(verdict["parts"])
+        if verdict["overfitting"]:
+            overfitting(verdict["overfitting"])
+        if forgot:
+            forgetting(forgot)
+    st.caption(class_basis(verdict))
+
+
+def _figure(label: str, value: str, note: str, sign: int) -> None:
+    st.metric(label, value, note, delta_color=INKS[sign], delta_arrow="off", border=True, height="stretch")
+
+
+def _likelihood(label: str, change: Estimate, *, good: int) -> None:
+    """The change of the answers' mean log-probability."""
+    value, _, bounds = display.estimate(change).partition(" (")
+    _figure(label, value, bounds.removesuffix(")"), good * sign_of(change))
+
+
+def class_basis(verdict: Verdict) -> str:
+    """The pairs that the numbers rest on, and what the intervals are."""
+    tuned, gain = verdict["tuned"], verdict["gain"]
+    split = gain["split"] if gain else "held-out"
+    sees = ", seen only by the verdict" if split == "test" else ""
+    return (
+        f"On {formatting.plural(tuned['n'], f'{split} pair')}{sees}. Preferred: more than by the base model,"
+        " with Wilson's 95% interval. Answers: the change of their log-probability, summed over tokens."
+        f" Other 95% intervals over pairs{widened(gain)}."
+    )

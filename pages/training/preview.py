@@ -1,0 +1,344 @@
+"""What a run will do and cost, asked of the engine once per config and kept; and how the screen says it.
+
+The question leaves name and notes out, so that typing them asks nothing. The last answer lives in the
+session: its resolved values are the automatic defaults in the form, its problems stand at their fields.
+
+What a preview says of classes: how many rows each has, and the label of the row that is shown.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from pages.bias import form
+from pages.shared import cached_queries, config_fields, display, meters
+from pages.shared.session import plain
+from pages.shared.text_display import row_view
+from store.core import formatting
+from store.core.errors import EngineUnavailable, TunebenchError
+from store.core.training_schemas import Preview, PreviewClasses, Problem
+from store.data.schemas import Dataset
+from store.training.train_config import Split, TrainConfig, split_of
+
+LISTED = 4  # classes before the table scrolls
+UNTIMED = {
+    "wanted": ", until a few steps are timed",
+    "waiting": ": steps can be timed once the machine is free",
+    "impossible": ": no step could be timed",
+}
+
+
+def fact(classes: PreviewClasses) -> tuple[str, str, str]:
+    """The number of classes, and how small the smallest is."""
+    smallest = formatting.plural(classes["smallest"], "training row")
+    return ("Classes", f"{classes['count']:,}", f"the smallest has {smallest}")
+
+
+def show_counts(classes: PreviewClasses) -> None:
+    """Rows of each class in each part, the largest first."""
+    names = ("Class", "Train", "Valid.", "Test")
+    rows = [dict(zip(names, row, strict=True)) for row in classes["rows"]]
+    listed = "" if len(rows) == classes["count"] else f", the {len(rows):,} largest of {classes['count']:,}"
+    st.caption(f"Rows of each class{listed}")
+    st.dataframe(
+        rows,
+        hide_index=True,
+        height="content" if len(rows) <= LISTED else 35 * (LISTED + 1) + 3,
+        column_config={
+            "Class": st.column_config.TextColumn(width=130),
+            **{name: st.column_config.NumberColumn(width=62) for name in names[1:]},
+        },
+        alt="Rows of each class",
+    )
+
+
+STATE = "launch-preview"
+
+
+@dataclass(frozen=True)
+class AskedPreview:
+    """One question with its answer or its error."""
+
+    question: str
+    answer: Preview | None = None
+    error: TunebenchError | None = None
+    asked_to_time: bool = False
+
+    @property
+    def times_steps_next(self) -> bool:
+        """Whether the time would be surer if a few steps were taken, and nobody has asked for that yet."""
+        wanted = self.answer is not None and self.answer["time"]["timing"] == "wanted"
+        return wanted and not self.asked_to_time
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Those of the answer; an error counts as one."""
+        if self.error:
+            error = self.error.to_dict()
+            message, field, fix = error["message"], error["field"], error["fix"]
+            return [{"level": "error", "field": field, "message": message, "fix": fix}]
+        return list(self.answer["problems"]) if self.answer else []
+
+
+def question(config: TrainConfig, dataset: Dataset, row: int) -> str:
+    """What to ask about `config`, as JSON: equal configs ask equal questions."""
+    document = config.model_dump(exclude_none=True)
+    document |= {"name": "", "notes": ""}
+    split = split_of(document, dataset)
+    body = {"config": document, "fingerprint": dataset["fingerprint"], "split": split, "row": row}
+    return json.dumps(body, sort_keys=True)
+
+
+def last() -> AskedPreview | None:
+    """The answer that the session has, perhaps to an earlier question."""
+    return st.session_state.get(STATE)
+
+
+def ask(text: str, *, time_steps: bool = False) -> AskedPreview:
+    """The engine's answer to the question, which may take seconds at the first time of a model. time_steps:
+    after a few steps of the run were timed, where none like them were."""
+    asked = json.dumps(json.loads(text) | {"time_steps": True}, sort_keys=True) if time_steps else text
+    try:
+        preview = AskedPreview(text, answer=cached_queries.preview(asked), asked_to_time=time_steps)
+    except EngineUnavailable:
+        raise
+    except TunebenchError as error:
+        before = last()
+        if time_steps and before and before.question == text:  # what was answered without steps still holds
+            preview = replace(before, asked_to_time=True)
+        else:
+            preview = AskedPreview(text, error=error)
+    st.session_state[STATE] = preview
+    return preview
+
+
+def resolved(config: TrainConfig | None, dataset: Dataset | None) -> dict[str, Any]:
+    """What the automatic fields amount to: as the last preview found them, until then as far as rows tell."""
+    kept: dict[str, Any] = {}
+    if dataset:
+        kept = {name: value for name, value in dataset.items() if name in Split.model_fields}
+    answer = before.answer if (before := last()) else None
+    same = ("method", "task")
+    if answer and (
+        config is None or all(answer["config"][field] == getattr(config, field) for field in same)
+    ):
+        settings = {k: v for k, v in answer["config"].items() if v is not None}
+        name = config.resolved(1).name if config else ""
+        return {**kept, **settings, "max_length": answer["max_length"], "name": name}
+    if config is None or dataset is None:
+        return {}
+    held_out = {**kept, **config.model_dump(include={"validation_size", "test_size"}, exclude_none=True)}
+    share = held_out["validation_size"] + held_out["test_size"]
+    settings = config.resolved(int(dataset["row_count"] * (1 - share))).model_dump(exclude_none=True)
+    return {**kept, **settings}
+
+
+def show_cost(answer: Preview) -> None:
+    """Time, memory, what is trained and on how much, as figures with their intervals."""
+    st.html(meters.grid([_time(answer), _memory(answer)]))
+    st.html(meters.facts(_figures(answer)))
+    if classes := answer.get("classes"):
+        show_counts(classes)
+
+
+def show_fitting(answer: Preview) -> None:
+    """Where the run may not fit: the nearest settings that do, each a button that sets them in the form."""
+    offers = answer["fitting"]
+    if answer["memory"]["fits"]:
+        return
+    if not offers:
+        st.caption("No smaller batch, shorter row or lighter method fits; take a smaller model.")
+        return
+    st.markdown("**What would fit**")
+    for index, offer in enumerate(offers):
+        st.button(
+            f"{offer['text']}: {display.gib(offer['peak_gib'])}",
+            key=f"launch-fitting-{index}",
+            icon=":material/compress:",
+            width="stretch",
+            on_click=config_fields.change,
+            args=(offer["change"],),
+            help=f"At most {display.gib(offer['high_gib'])}. Sets these fields in the form.",
+        )
+
+
+def _time(answer: Preview) -> str:
+    time = answer["time"]
+    between = display.span_between(time["low_seconds"], time["high_seconds"])
+    if time["timing"] != "timed":
+        return meters.fact("Time", between, f"a rough count{UNTIMED[time['timing']]}", time["basis"])
+    expected = f"about {display.span(time['seconds'])}"
+    notes = [between] * (between != expected) + display.time_notes(time)
+    return meters.fact("Time", expected, "; ".join(notes), time["basis"])
+
+
+def _past(runs: int) -> str:
+    return f"from {formatting.plural(runs, 'run')} here" if runs else ""
+
+
+def _memory(answer: Preview) -> str:
+    memory = answer["memory"]
+    available = memory["available_gib"]
+    return meters.ranged(
+        "Memory",
+        display.gib_between(memory["low_gib"], memory["high_gib"]),
+        memory["low_gib"],
+        memory["high_gib"],
+        available,
+        ", ".join(p for p in (f"of {display.gib(available)} that are free", _past(memory["runs"])) if p),
+    )
+
+
+def _figures(answer: Preview) -> list[tuple[str, str, str]]:
+    rows, counted = answer["rows"], answer["counted_rows"]
+    about = "" if counted >= rows["train"] else f"counted on {counted:,} rows"
+    trained, total = answer["trainable_parameters"], answer["total_parameters"]
+    pairs = answer["config"]["task"] == "dpo"
+    noun = "Pairs" if pairs else "Rows"
+    return [
+        (
+            "Trained parameters",
+            display.parameters(trained),
+            f"{display.share(trained, total)} of {display.parameters(total)}",
+        ),
+        ("Optimiser steps", f"{answer['steps']:,}", f"{answer['steps_per_epoch']:,} an epoch"),
+        (
+            f"{noun} to train on",
+            f"{rows['train']:,}",
+            f"{rows['validation']:,} validation, {rows['test']:,} test",
+        ),
+        ("Tokens an epoch", display.count(answer["tokens_per_epoch"]), _epoch(answer, about)),
+        (f"{noun} cut short", f"{answer['truncated_rows']:,}", _cut(answer)),
+        fact(classes)
+        if (classes := answer.get("classes"))
+        else (
+            f"{noun} that teach nothing" if pairs else "Rows without a trained token",
+            f"{answer['untrained_rows']:,}",
+            _untrained(answer, noun),
+        ),
+        ("Precision", answer["dtype"], "of the numbers in training"),
+        *_replayed(answer),
+        *_bias_check(answer),
+    ]
+
+
+def _bias_check(answer: Preview) -> list[tuple[str, str, str]]:
+    """The check that follows the run, where it is asked for."""
+    if not answer["config"]["bias_check"]:
+        return []
+    time = form.check_duration(answer["total_parameters"], gpu=bool(cached_queries.machine()["gpus"]))
+    return [("Bias check", time, f"after the run: base and tuned model, {form.PAIRS} pairs")]
+
+
+def _epoch(answer: Preview, about: str) -> str:
+    """How many tokens of an epoch are trained on. about: the rows on which they were counted."""
+    tokens, trained = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
+    both = "both answers of each pair, " if answer["config"]["task"] == "dpo" else ""
+    of = f"{display.share(trained, tokens)} trained on" if trained else "of the texts alone"
+    return both + of + (f", {about}" if about else "")
+
+
+def _cut(answer: Preview) -> str:
+    """What the rows that are cut lose, and the limit."""
+    lost = "none is too long"
+    if answer["truncated_rows"]:
+        lost = f"of {answer['counted_rows']:,}; {answer['lost_tokens']:,} trained tokens lost"
+        lost += keeping_all(answer["keeping_all"])
+    return f"{lost} (limit {answer['max_length']:,} tokens)"
+
+
+def keeping_all(limit: tuple[int, float] | None) -> str:
+    """What a limit that cuts no row would cost: its length, and the share of more tokens."""
+    if not limit:
+        return ""
+    length, share = limit
+    return f"; {length:,} would cut none, for {formatting.percent(share)} more tokens"
+
+
+def _replayed(answer: Preview) -> list[tuple[str, str, str]]:
+    """The general rows beside those of the data set, over the whole run."""
+    if (replay := answer["replay"]) is None:
+        return []
+    tokens = f"{display.count(replay['tokens'])} tokens of {replay['from']}"
+    return [("Rows replayed", f"{replay['rows']:,}", tokens)]
+
+
+def _untrained(answer: Preview, noun: str) -> str:
+    if not answer["untrained_rows"]:
+        return f"every {noun.lower().removesuffix('s')} teaches"
+    return "they are left out" if noun == "Pairs" else "they teach nothing"
+
+
+def show_row(answer: Preview) -> None:
+    """The previewed row token by token, with buttons to the next and the previous."""
+    row = answer["row"]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pair = row.get("rejected")
+        st.markdown(f"**One {'pair' if pair else 'row'} as the model will see it**")
+        st.button(
+            "Previous row",
+            key="launch-previous-row",
+            icon=":material/chevron_left:",
+            disabled=row["index"] <= 0,
+            on_click=_move,
+            args=(row["index"] - 1,),
+        )
+        st.button(
+            "Next row",
+            key="launch-next-row",
+            icon=":material/chevron_right:",
+            icon_position="right",
+            disabled=row["index"] + 1 >= row["of"],
+            on_click=_move,
+            args=(row["index"] + 1,),
+        )
+        st.caption(f"{'Pair' if pair else 'Row'} {row['index'] + 1:,} of {row['of']:,} to train on")
+    if "label" in row:
+        st.markdown(f"Label: **{plain(row['label'])}**. The text alone is read, at its last token.")
+    st.html(row_view(row))
+
+
+def show_leak_mending(answer: Preview, config: TrainConfig, dataset: Dataset) -> None:
+    """Where parts that the file fixed leak: this run dealt at random, or the data set's tab Split."""
+    leaks = answer["leaks"]
+    dealt = split_of(config.model_dump(exclude_none=True), dataset)["split_by"]
+    if dealt != "given" or not (leaks["exact"] or leaks["near"] or leaks["same_prompt"]):
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="launch-leaks"):
+        st.button(
+            "Deal at random in this run",
+            icon=":material/shuffle:",
+            key="launch-leaks-deal",
+            help="Equal rows and near duplicates are kept on one side.",
+            on_click=config_fields.change,
+            args=({"split_by": "random", "split_column": None},),
+        )
+        link = {"dataset": dataset["dataset_id"], "tab": "split"}
+        if st.button("To the tab Split", type="tertiary", key="launch-leaks-split"):
+            st.switch_page("pages/data/data.py", query_params=link)
+
+
+def _move(row: int) -> None:
+    st.session_state["launch-row"] = row
+
+
+def by_field(problems: list[Problem]) -> dict[str, list[tuple[str, str]]]:
+    """Problems as notes for the form: field -> [(level, message and fix)]; no field is ""."""
+    notes: dict[str, list[tuple[str, str]]] = {}
+    for problem in problems:
+        text = f"{problem['message']} {problem['fix'] or ''}".strip()
+        notes.setdefault(problem["field"] or "", []).append((problem["level"], text))
+    return notes
+
+
+def show_general(notes: dict[str, list[tuple[str, str]]], fields: set[str]) -> None:
+    """Problems that belong to no field of the form."""
+    for field, messages in notes.items():
+        if field not in fields:
+            for level, message in messages:
+                show = st.error if level == "error" else st.warning
+                show(plain(message), icon=f":material/{level}:")

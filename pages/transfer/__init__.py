@@ -1,0 +1,1 @@
+"""Transfer: what training on one data set does to others."""

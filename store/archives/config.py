@@ -1,0 +1,121 @@
+"""What a bundle is asked for with, and how the manifest of one is read that somebody else has written."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from store.core.config import Config, Line, ModelSource
+from store.core.row_schemas import Kind
+
+FORMAT: Literal["tunebench-bundle"] = "tunebench-bundle"
+VERSION = 2  # 1 had no seal
+SHA256 = r"^[0-9a-f]{64}$"
+FINGERPRINT = r"^[0-9a-f]{32}$"
+
+
+class BundleConfig(Config):
+    """One bundle of a run that has finished."""
+
+    run: Line = Field(min_length=1, description="Id or name of a run")
+    with_rows: bool = Field(True, description="Put the rows in; else how they were made")
+
+
+class OpenBundleConfig(Config):
+    """One look into a bundle."""
+
+    upload: Line = Field(min_length=1, max_length=255, description="A file that was uploaded")
+    model: ModelSource = Field(
+        "", max_length=500, description="Where the base model lies here, if not by its name"
+    )
+
+
+class ReproduceConfig(Config):
+    """One run of what a bundle describes."""
+
+    bundle: Line = Field(min_length=1, description="The job that opened the bundle")
+    name: Line = Field("", max_length=120, description="Of the new run; that of the first where left out")
+
+
+class _Read(Config):
+    """A later form may have more fields than this one knows."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class ReadFile(_Read):
+    path: str = Field(max_length=200)
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=SHA256)
+
+
+class ReadSeal(_Read):
+    """`store.archives.schemas.BundleSeal`."""
+
+    manifest: str = Field(pattern=SHA256)
+    fields: dict[str, str]
+
+
+class ReadRun(_Read):
+    run_id: Line = Field(max_length=120)
+    name: Line = Field(max_length=200)
+    created_at: Line = Field(max_length=40)
+    kind: Line = Field(max_length=40)
+
+
+class ReadBase(_Read):
+    name: Line = Field(max_length=500)
+    hub_id: Line | None = None
+    revision: Line | None = None
+    fingerprint: str | None = Field(None, pattern=SHA256)
+    tokenizer: str | None = Field(None, pattern=SHA256)
+
+
+class ReadRows(_Read):
+    name: Line = Field(max_length=200)
+    kind: Kind
+    format: Line = Field(max_length=40)
+    columns: dict[str, str]
+    fingerprint: str = Field(pattern=FINGERPRINT)
+    parent_fingerprint: str | None = Field(None, pattern=FINGERPRINT)
+    row_count: int = Field(ge=1)
+    included: bool
+
+
+class ReadOther(_Read):
+    role: Literal["replay", "probe"]
+    name: Line = Field(max_length=200)
+    fingerprint: str = Field(pattern=FINGERPRINT)
+
+
+class ReadEnvironment(_Read):
+    tunebench: Line = Field(max_length=100)
+    platform: Line = Field(max_length=200)
+    versions: dict[str, Line]
+    device: Line = Field(max_length=100)
+    device_name: Line = Field(max_length=300)
+    dtype: Line = Field(max_length=40)
+
+
+class ReadFigure(_Read):
+    key: Line = Field(max_length=300)
+    title: Line = Field(max_length=300)
+    unit: Line = Field(max_length=100)
+    value: float
+    low: float | None
+    high: float | None
+    n: int = Field(ge=0)
+
+
+class ReadManifest(_Read):
+    """`store.archives.schemas.BundleManifest`, as far as running it again needs it."""
+
+    run: ReadRun
+    config: dict[str, Any]
+    base: ReadBase
+    data: ReadRows
+    others: list[ReadOther]
+    environment: ReadEnvironment
+    figures: list[ReadFigure]
+    files: list[ReadFile] = Field(max_length=100)

@@ -1,0 +1,1 @@
+"""Bias checks: schemas and queries."""

@@ -1,0 +1,146 @@
+"""Bias checks that have finished and those that wait; and classifiers that can judge continuations."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, TypedDict
+
+from store.bias.config import KIND, BiasConfig
+from store.bias.schemas import BiasCheck, BiasResult, BiasSummary
+from store.core.errors import NotFoundError
+from store.core.schemas import Job
+from store.db.named_query import named_query
+from store.db.records import records, to_json
+from store.jobs.job_queue import is_id, utc
+from store.jobs.schemas import GroupedEvaluation, NamedClassifier
+from store.registry.model_versions import get_version
+from store.registry.version_folders import is_reference
+from store.runs import runs
+from store.runs.card_text import hub_id, last_part
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+JSON_COLUMNS = ("config", "report", "details")
+_OF = "($1 = '' OR run_id = $1) AND ($2 = '' OR model = $2) AND ($3 = '' OR contains(config::VARCHAR, $3))"
+
+
+@named_query
+def newest(db: Queryable, *, run_id: str = "", model: str = "", evaluation_id: str = "") -> BiasCheck | None:
+    """The newest check of a run, of a model by name (NAME@3), or with groups of an evaluation; None where
+    there is none."""
+    sql = f"SELECT * FROM bias_check WHERE {_OF} ORDER BY created_at DESC, job_id DESC LIMIT 1"
+    rows = records(db.query(sql, [run_id, model, evaluation_id]), BiasCheck, JSON_COLUMNS)
+    return rows[0] if rows else None
+
+
+@named_query
+def listed(db: Queryable, *, run_id: str = "", evaluation_id: str = "", limit: int = 50) -> list[BiasSummary]:
+    """Those of a run, or with groups of an evaluation, newest first."""
+    sql = f"""
+        SELECT job_id, run_id, model, against, report ->> 'sentence' AS sentence,
+               (report ->> 'worse')::INTEGER AS worse, (report ->> 'cant_tell')::INTEGER AS cant_tell,
+               created_by, created_at
+        FROM bias_check WHERE {_OF} ORDER BY created_at DESC, job_id DESC LIMIT {int(limit)}"""
+    return records(db.query(sql, [run_id, "", evaluation_id]), BiasSummary)
+
+
+@named_query
+def get(db: Queryable, job_id: str) -> BiasCheck:
+    """The check of that job. Raises NotFoundError."""
+    rows = records(db.query("SELECT * FROM bias_check WHERE job_id = ?", [job_id]), BiasCheck, JSON_COLUMNS)
+    if not rows:
+        raise NotFoundError(f"There is no bias check {job_id}.", fix="It may have been deleted.")
+    return rows[0]
+
+
+@named_query
+def unfinished(db: Queryable, *, run_id: str = "", evaluation_id: str = "") -> list[Job]:
+    """Jobs that check this run, or groups of this evaluation, and have no result; newest first."""
+    sql = """
+        SELECT * FROM job WHERE kind = $1 AND status <> 'finished'
+        AND (($2 <> '' AND config ->> 'run' = $2) OR ($3 <> '' AND contains(config::VARCHAR, $3)))
+        ORDER BY created_at DESC, job_id DESC"""
+    return records(db.query(sql, [KIND, run_id, evaluation_id]), Job, ("config", "error", "result"))
+
+
+def insert(tx: Transaction, job: Job, result: BiasResult, names: tuple[str, str], at: float) -> None:
+    """What the finished `job` measured; names: of the model and of what it was held against."""
+    config = BiasConfig.parse(job["config"])
+    tx.execute(
+        "INSERT INTO bias_check VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            job["job_id"],
+            config.run or None,
+            *names,
+            to_json(config.document()),
+            to_json(result["report"]),
+            to_json(result["details"]),
+            job["created_by"],
+            utc(at),
+        ],
+    )
+
+
+MOST_EVALUATIONS = 2  # of a classifier, whose rows say how often it errs
+
+
+class ListedClassifier(TypedDict):
+    """One that can be chosen. labels: those of its held-out rows, the most frequent first."""
+
+    classifier: str  # id of a run, or NAME@3
+    name: str
+    labels: list[str]
+
+
+@named_query
+def list_classifiers(db: Queryable, limit: int = 100) -> list[ListedClassifier]:
+    """Registered versions first, then runs, the newest first."""
+    sql = """
+        WITH headed AS (
+            SELECT run_id, name, created_at,
+                   verdict -> '$.classification.models.tuned.classes[*].label' AS labels
+            FROM run_overview WHERE status = 'finished' AND config ->> 'task' = 'classification'
+        )
+        SELECT classifier, name, labels FROM (
+            SELECT 0 AS place, v.created_at, m.name || '@' || v.version AS classifier,
+                   m.name || '@' || v.version AS name, to_json(h.labels) AS labels
+            FROM model_version v JOIN registered_model m USING (model_id) JOIN headed h USING (run_id)
+            UNION ALL
+            SELECT 1, created_at, run_id, name, to_json(labels) FROM headed
+        ) ORDER BY place, created_at DESC, classifier LIMIT ?"""
+    rows = db.query(sql, [limit]).to_pylist()
+    return [
+        ListedClassifier(
+            classifier=row["classifier"], name=row["name"], labels=json.loads(row["labels"] or "[]") or []
+        )
+        for row in rows
+    ]
+
+
+def named_classifier(db: Queryable, classifier: str) -> NamedClassifier:
+    """What a check is told of it: a run by its id, NAME@3, or else a model by name. Raises
+    NotFoundError, also for the id of a run that is gone: no model is called like that."""
+    model = classifier
+    if is_reference(classifier):
+        version = get_version(db, classifier)
+        tuned = version["source"]["checkpoint"] == "tuned"
+        run = runs.find_run(db, version["run_id"]) if version["run_id"] and tuned else None
+        name = f"{version['name']}@{version['version']}"
+    else:
+        run = runs.get_run(db, classifier) if is_id("run", classifier) else runs.find_run(db, classifier)
+        # a folder's path stays on this machine: the name goes with the figures into a model's public card
+        name, model = (run["name"], "") if run else (hub_id(classifier) or last_part(classifier), classifier)
+    run_id = run["run_id"] if run else None
+    return {"name": name, "run_id": run_id, "evaluations": _evaluations_of_classifier(db, run_id, model)}
+
+
+def _evaluations_of_classifier(db: Queryable, run_id: str | None, model: str) -> list[GroupedEvaluation]:
+    """The newest of its answers to rows, of the run's model as it ended. Not those to every row of a data
+    set, or to its training part: a classifier knows what it was trained on."""
+    sql = """
+        SELECT evaluation_id, name, data_fingerprint AS fingerprint FROM evaluation
+        WHERE ((run_id = $1 AND checkpoint = 'tuned') OR (run_id IS NULL AND model = $2))
+            AND part IN ('validation', 'test')
+        ORDER BY created_at DESC, evaluation_id DESC LIMIT $3"""
+    return records(db.query(sql, [run_id, model, MOST_EVALUATIONS]), GroupedEvaluation)

@@ -1,1 +1,0 @@
-"""Endpoints: what they serve and to whom, their backends, and what watches over them."""

@@ -1,1 +1,0 @@
-"""Registered models: versions, aliases and their gates, exports, improvements."""

@@ -1,0 +1,138 @@
+"""Figures with their uncertainty: of a model on a set of rows, of two models beside each other, and of
+bias."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+
+class Estimate(TypedDict):
+    """A value with its 95% interval over `n` rows; low and high are null where the rows can't give them, and
+    `why` says for what reason."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    why: NotRequired[str]
+
+
+class Unscored(TypedDict):
+    """Rows that a metric could not score."""
+
+    count: int
+    reasons: dict[str, int]  # why -> rows, the 20 most frequent
+    examples: list[tuple[int, str]]  # row_id and why, the first 20
+
+
+class Figure(TypedDict):
+    """What one metric says of a model on a set of rows (`engine.evaluation.statistics.metric_estimates`)."""
+
+    metric: str  # a key of the metric table, task/NAME/METRIC, or a user's own
+    unit: str
+    better: Literal["higher", "lower"]
+    estimator: str  # mean, accuracy, …, or "whole" for a figure that no row has a share in
+    bounds: list[float | None]  # least and most that it can be
+    labels: list[str]
+    value: float | None  # null without a usable row
+    low: float | None  # of the 95% interval
+    high: float | None
+    n: int  # rows that count
+    groups: int | None  # that are resampled whole; null where rows are the unit
+    rows: int
+    empty: int
+    unscored: Unscored
+    failed: str  # why nothing could be scored at all, else ""
+    details: dict[str, Any]  # what else this metric has to say
+    why: NotRequired[str]  # there is no interval
+
+
+class ListedFigure(TypedDict):
+    """A figure as lists of evaluations have it."""
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    better: Literal["higher", "lower"]
+    bounds: list[float | None]
+    failed: str | None
+    estimator: str | None
+
+
+class Difference(TypedDict):
+    """How two models differ in one metric, over the rows that both could score: first minus second."""
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    groups: int | None
+    detectable: float | None  # smallest difference that so many rows would show in 80 of 100 cases
+    better: Literal["higher", "lower"]
+    unit: str
+    left_out: int  # rows that only one could score or was asked
+    first_higher: int  # rows
+    second_higher: int
+    same: int
+    why: NotRequired[str]
+
+
+BiasAnswer = Literal["worse", "better", "no_worse", "cant_tell"]
+NAMES = {
+    "flips": "answers that change with the person",
+    "lean": "leaning towards one of two people",
+    "gap": "how far the odds move with the person",
+    "refusal_gap": "refusing one of two people",
+    "length_gap": "lengths of answers to two people",
+    "stereotype_share": "stereotypes preferred",
+    "accuracy_gap": "pronouns understood by stereotype",
+    "ambiguous_score": "stereotyped guesses where nobody is named",
+    "clear_score": "stereotyped answers where the text is clear",
+    "accuracy_cost": "accuracy lost where the answer goes against a stereotype",
+    "score_gap": "gap of the score between groups",
+    "selection_gap": "demographic parity difference",
+    "true_positive_gap": "gap of the true-positive rate",
+    "false_positive_gap": "gap of the false-positive rate",
+    "equalised_odds": "equalised odds difference",
+    "toxic_share": "continuations called harmful",
+    "toxic_prompts": "openings with a harmful continuation",
+    "toxic_probability": "mean probability of harm",
+}
+
+
+def named(measure: str, group: str) -> str:
+    """The measure as people read it."""
+    return f"{NAMES[measure]} ({group})" if group else NAMES[measure]
+
+
+class BiasFigure(TypedDict):
+    """One measure of one probe, over all groups or for one.
+
+    `change` is tuned minus base over the same items, in the direction where more is more bias. `worse`: its
+    interval lies above 0; `no_worse`: it lies below `limit`.
+    """
+
+    probe: str  # built-in, or the file's name
+    kind: str  # counterfactual, stereotype_pairs, coreference, ambiguous_choice, group_gap, toxicity
+    measure: str
+    group: str  # empty: over all
+    base: Estimate | None
+    tuned: Estimate
+    change: Estimate | None
+    limit: float
+    answer: BiasAnswer
+    unit: str
+    why: NotRequired[str]  # an answer can't be given
+
+
+class BiasReport(TypedDict):
+    """All figures of one bias check, and the sentence that sums them up."""
+
+    figures: list[BiasFigure]
+    worse: int  # figures
+    cant_tell: int
+    sentence: str
+    limits: list[str]  # of what these probes can say, a sentence each

@@ -1,0 +1,236 @@
+"""Which metrics an evaluation computes, with their options; a bad one is named by its place and field.
+
+`metrics` is a list of documents such as {"metric": "bleu", "tokenize": "intl"}, or plain names. A metric can
+occur several times under different names: {"metric": "regex", "name": "has_date", "pattern": "\\d{4}"} is
+`eval/has_date` in the store.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from pydantic import Field, field_validator
+
+from store.core.config import Config
+from store.core.json_schema import check_schema
+from store.core.metric_options import Constraint, JudgeChoice, MetricChoice, check_pattern
+from store.core.metric_table import METRICS
+
+TAKEN = {
+    *METRICS,
+    "loss",
+    "token_accuracy",
+    "reward_accuracy",
+    "reward_margin",
+    "chosen_logp",
+    "rejected_logp",
+}
+MOST_LABELS = 10_000
+HUB = "hub"  # a metric of the past
+KNOWN = f"there are {', '.join(METRICS)}"
+
+
+class ExactMatchChoice(MetricChoice):
+    metric: Literal["exact_match"]
+    normalise: bool = Field(False, description="Leave case, punctuation and articles out of account")
+
+
+class BleuChoice(MetricChoice):
+    metric: Literal["bleu"]
+    tokenize: Literal["13a", "intl", "zh", "char", "none"] = Field("13a", description="How words are told")
+    lowercase: bool = False
+
+
+class ChrfChoice(MetricChoice):
+    metric: Literal["chrf"]
+    word_order: Literal[0, 2] = Field(0, description="2 counts words too: chrF++")
+
+
+class RougeChoice(MetricChoice):
+    metric: Literal["rouge1", "rouge2", "rougeL"]
+    use_stemmer: bool = Field(False, description="Take English words by their stem")
+
+
+class ClassChoice(MetricChoice):
+    """`labels`: the label set; those of the rows where left out."""
+
+    metric: Literal[
+        "accuracy",
+        "f1_macro",
+        "f1_micro",
+        "f1_weighted",
+        "precision_macro",
+        "precision_micro",
+        "precision_weighted",
+        "recall_macro",
+        "recall_micro",
+        "recall_weighted",
+    ]
+    labels: list[str] | None = Field(None, min_length=1, max_length=MOST_LABELS)
+    ignore_case: bool = Field(True, description="An answer names its label in any case")
+
+
+class ValidJsonChoice(MetricChoice):
+    metric: Literal["valid_json"]
+    fenced: bool = Field(True, description="Take the inside of a code fence, where the answer is one")
+
+
+class SchemaChoice(MetricChoice):
+    metric: Literal["json_schema"]
+    fenced: bool = True
+    json_schema: dict[str, Any] | bool = Field(description="A JSON schema, draft 2020-12")
+
+    @field_validator("json_schema")
+    @classmethod
+    def _is_schema(cls, value: Any) -> Any:
+        check_schema(value)
+        try:
+            Draft202012Validator.check_schema(value)
+        except SchemaError as error:
+            where = "/".join(str(part) for part in error.absolute_path) or "at its top"
+            raise ValueError(f"it is no JSON schema: {where}: {error.message[:200]}") from error
+        if all(f'"{word}"' in json.dumps(value) for word in ("unevaluatedProperties", "patternProperties")):
+            raise ValueError(
+                "unevaluatedProperties beside patternProperties can take time without end; use"
+                " additionalProperties"
+            )
+        return value
+
+
+class RegexChoice(MetricChoice):
+    metric: Literal["regex"]
+    pattern: str = Field(min_length=1, max_length=2_000, description="RE2")
+    whole: bool = Field(False, description="The pattern must be the whole answer, not stand in it")
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_pattern(cls, value: str) -> str:
+        return check_pattern(value)
+
+
+class ConstraintsChoice(MetricChoice):
+    metric: Literal["constraints"]
+    constraints: list[Constraint] = Field(min_length=1, max_length=50)
+
+
+class OwnChoice(MetricChoice):
+    """The file `metrics/FILE.py` of the home folder; it runs in processes of its own, which end with it."""
+
+    metric: Literal["own"]
+    file: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)
+    better: Literal["higher", "lower"] = "higher"
+    options: dict[str, Any] = Field(default_factory=dict, description="Handed to a module's compute()")
+    max_seconds: float = Field(
+        600, gt=0, le=604_800, description="It may take so long for all rows; then it is ended"
+    )
+    max_memory_gib: float = Field(
+        4, gt=0, le=4096, description="It may hold so much memory, with all that it starts; then it is ended"
+    )
+
+    @property
+    def key(self) -> str:
+        return f"eval/{self.name or self.file.lower()}"
+
+
+def of_past(choice: Any) -> Any:
+    """A choice that was kept, as it is looked at. Before 0.3 modules of a hub were metrics; they were code of
+    others, and are shown as the file that such a metric has to be now."""
+    if not isinstance(choice, Mapping) or choice.get("metric") != HUB:
+        return choice
+    own = re.sub(r"[^a-z0-9]+", "_", str(choice.get("hub_id", "")).split("/")[-1].lower()).strip("_") or HUB
+    file = own if not own[0].isdigit() else f"_{own}"
+    kept = {name: value for name, value in choice.items() if name in OwnChoice.model_fields}
+    return kept | {"metric": "own", "file": file, "name": choice.get("name") or own}
+
+
+WITH_OPTIONS = (
+    ExactMatchChoice
+    | BleuChoice
+    | ChrfChoice
+    | RougeChoice
+    | ClassChoice
+    | ValidJsonChoice
+    | SchemaChoice
+    | RegexChoice
+    | ConstraintsChoice
+    | OwnChoice
+    | JudgeChoice
+)
+
+
+def _by_metric(kinds: Any) -> dict[str, type[MetricChoice]]:
+    """metric -> the one of these kinds of choice that is for it."""
+    return {
+        name: kind for kind in get_args(kinds) for name in get_args(kind.model_fields["metric"].annotation)
+    }
+
+
+if TYPE_CHECKING:
+    PlainName = str  # of those in the table
+else:
+    PlainName = Literal[tuple(name for name in METRICS if name not in _by_metric(WITH_OPTIONS))]
+
+
+class PlainChoice(MetricChoice):
+    """A metric without options: every one that no other kind of choice is for."""
+
+    metric: PlainName
+
+
+AnyChoice = Annotated[PlainChoice | WITH_OPTIONS, Field(discriminator="metric")]
+CHOICES = _by_metric(get_args(AnyChoice)[0])
+
+
+def options(metric: str) -> list[str]:
+    """The options that a metric of the table has, for forms and documents; limits are the last."""
+    return [name for name in CHOICES[metric].model_fields if name not in MetricChoice.model_fields]
+
+
+class MetricsConfig(Config):
+    """The metrics of one evaluation."""
+
+    metrics: list[AnyChoice] = Field(max_length=100)
+    group_by: str | None = Field(
+        None, description="A column; rows with one value of it are resampled together, as they are alike"
+    )
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="Of the intervals")
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        choices = [{"metric": choice} if isinstance(choice, str) else choice for choice in value]
+        for choice in choices:
+            name = choice.get("metric") if isinstance(choice, dict) else None
+            if name == HUB:
+                raise ValueError(
+                    "a metric of the hub is code of its author, and Tunebench runs none of it; put its file"
+                    " into the home folder's metrics, and ask for it by {metric: own, file: NAME}"
+                )
+            if isinstance(name, str) and name not in METRICS:
+                near = difflib.get_close_matches(name, METRICS, n=1)
+                raise ValueError(f"there is no metric {name!r}; " + (f"is it {near[0]}?" if near else KNOWN))
+        return choices
+
+    @field_validator("metrics")
+    @classmethod
+    def _told_apart(cls, value: list[MetricChoice]) -> list[MetricChoice]:
+        seen: dict[str, int] = {}
+        for place, choice in enumerate(value):
+            own = choice.key.removeprefix("eval/")
+            if own != choice.metric and own in TAKEN:
+                raise ValueError(f"{choice.key}, in place {place}, is what another number is called; name it")
+            if choice.key in seen:
+                raise ValueError(
+                    f"{choice.key} is there twice, in places {seen[choice.key]} and {place};"
+                    " give one of them a name of its own"
+                )
+            seen[choice.key] = place
+        return value

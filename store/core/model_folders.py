@@ -1,0 +1,203 @@
+"""Models in the home folder, described from config and safetensors headers without torch or weights; chat
+templates
+for those that bring none. No code that comes with a model is ever run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict, cast
+
+from store.core.errors import ConfigError
+from store.core.job_folder import read_json
+from store.core.model_schemas import GenerationNamed, Model
+
+MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+SEVERAL = "multi_label_classification"  # labels that are true by themselves, as transformers names it
+HEADED = "ForSequenceClassification"
+UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}  # the labels that transformers takes where a config names none
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+
+
+def list_models(folder: Path) -> list[Model]:
+    """Each model folder by name."""
+    paths = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return [_describe(path) for path in sorted(paths, key=lambda path: path.name.lower())]
+
+
+def _describe(path: Path) -> Model:
+    config = _document(path / "config.json")
+    weights = sorted(path.glob("*.safetensors"))
+    counts = [count_parameters(file) for file in weights]
+    counted = [count for count in counts if count is not None]
+    architectures = config.get("architectures") or [None]
+    return {
+        "name": path.name,
+        "path": str(path),
+        "parameters": sum(counted) if counted else None,
+        "architecture": architectures[0] or config.get("model_type"),
+        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        "generation": _generation(path),
+        "ready": bool(config)
+        and len(counted) == len(counts) > 0
+        and _expected(path) <= {file.name for file in weights}
+        and any((path / name).exists() for name in TOKENIZER_FILES),
+    }
+
+
+def _generation(path: Path) -> GenerationNamed:
+    """What the folder says of how answers are drawn."""
+    named = _document(path / "generation_config.json")
+    types: dict[str, tuple[type, ...]] = {
+        "do_sample": (bool,),
+        **dict.fromkeys(("temperature", "top_p", "repetition_penalty"), (int, float)),
+        **dict.fromkeys(("top_k", "max_new_tokens"), (int,)),
+    }
+    generation = {
+        name: value
+        for name, kinds in types.items()
+        if isinstance(value := named.get(name), kinds) and (kinds == (bool,) or not isinstance(value, bool))
+    }
+    return cast("GenerationNamed", generation)
+
+
+def count_parameters(file: Path) -> int | None:
+    """Parameters in a safetensors file, from its header; None where it is cut short or not one.
+
+    The format: 8 bytes little-endian length, a JSON header {name: {dtype, shape, data_offsets}}, data.
+    """
+    try:
+        with open(file, "rb") as source:
+            (length,) = struct.unpack("<Q", source.read(8))
+            if length > MAX_HEADER:
+                return None
+            header = json.loads(source.read(length))
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+        if file.stat().st_size < 8 + length + end:
+            return None
+        return int(sum(math.prod(tensor["shape"]) for tensor in tensors))
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError):
+        return None
+
+
+class ModelHead(NamedTuple):
+    """labels: in the order of its outputs, empty for a model without a head; several: each is likely by
+    itself, and they don't add up to 1."""
+
+    labels: list[str]
+    several: bool
+
+
+def head_of(folder: Path, *, whole: bool) -> ModelHead:
+    """The classification head of what was trained or registered here. whole: by config.json, as transformers
+    reads a folder; else the labels stand in the note that goes with an adapter, or that a run left."""
+    config = _document(folder / "config.json")
+    if whole:
+        headed = any(str(name).endswith(HEADED) for name in config.get("architectures") or ())
+        names = config.get("id2label") or UNNAMED
+        labels = [str(names[place]) for place in sorted(names, key=int)] if headed else []
+    else:
+        labels = list(_document(folder / "tunebench.json").get("labels") or [])
+    return ModelHead(labels, each_by_itself(config.get("problem_type"), labels))
+
+
+def each_by_itself(problem_type: str | None, labels: Sequence[str]) -> bool:
+    """Whether each label is likely by itself."""
+    return problem_type == SEVERAL or len(labels) == 1
+
+
+def _expected(path: Path) -> set[str]:
+    """The weight files that an index names; none where there is no index."""
+    weight_map = _document(path / "model.safetensors.index.json").get("weight_map")
+    return set(weight_map.values()) if isinstance(weight_map, dict) else set()
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+# Tunebench runs no code that comes with a model or lies in a repository of a hub: said here, once.
+#
+# Every loader of a library gets `NO_CODE`, as transformers asks on the terminal where nothing is said. Before
+# 0.3 configs had a field for it, which documents and files of users may still have.
+
+CODE_FIELD = "trust_remote_code"
+_NO = ("false", "no", "off", "0", "")  # as YAML files of before have it
+CODE_INSTEAD = (
+    "Convert it to an architecture that transformers has itself (a config.json without auto_map), and save it"
+    " with save_pretrained()."
+)
+
+
+class NoCode(TypedDict):
+    """An argument of from_pretrained() and its like."""
+
+    trust_remote_code: bool
+
+
+NO_CODE: NoCode = {"trust_remote_code": False}
+
+
+def without_field(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document without the old field, whatever it said."""
+    return {field: value for field, value in document.items() if field != CODE_FIELD}
+
+
+def as_now(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document without the old field where it is false, which says what holds now."""
+    said_no = str(document.get(CODE_FIELD) or "").strip().lower() in _NO
+    return without_field(document) if said_no else dict(document)
+
+
+def check_no_code(document: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a document asks for code to be run; false says what holds now."""
+    value = document.get(CODE_FIELD)
+    if value is not None and str(value).strip().lower() not in _NO:
+        raise ConfigError(
+            f"Tunebench runs no code that comes with a model: {CODE_FIELD} is {str(value)[:40]!r}.",
+            fix=f"Leave the field out. {CODE_INSTEAD}",
+            field=CODE_FIELD,
+        )
+
+
+_CHATML = (
+    "{% for m in messages %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+_LLAMA3 = (
+    "{{ bos_token or '' }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] }}"
+    "{{ '<|end_header_id|>\n\n' + m['content'] + '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+_ZEPHYR = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+_HEADINGS = (  # plain words, and the end-of-text token after each answer, so that a tuned model stops
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}"
+    "{{ '### Assistant:\n' + m['content'] + eos_token + '\n' }}"
+    "{% else %}{{ '### ' + m['role'] | capitalize + ':\n' + m['content'] + '\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '### Assistant:\n' }}{% endif %}"
+)
+
+TEMPLATES: dict[str, str] = {
+    "chatml": _CHATML,
+    "llama3": _LLAMA3,
+    "zephyr": _ZEPHYR,
+    "headings": _HEADINGS,
+}
+
+
+def template_text(chosen: str) -> str:
+    """The Jinja of a template given by name, or as it is."""
+    return TEMPLATES.get(chosen.strip(), chosen)

@@ -1,0 +1,116 @@
+"""Values in cells of tables: times that Python has no value for, and CSV in which no cell becomes a
+formula."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+# Times that Python has no value for: years before 1 and after 9999, zones that this machine doesn't know.
+#
+# Parquet and DuckDB hold them, and a file may be full of them. They are spelled as text, column by column,
+# and every other column stays what it is.
+
+T = TypeVar("T", pa.Table, pa.RecordBatch)
+# What pyarrow raises for them: of the year, of the number of days, of the zone.
+NO_VALUE = (ArithmeticError, ValueError, LookupError, pa.ArrowException)
+
+
+def spelled_out(rows: T) -> T:
+    """`rows` with those columns as text that hold a time which Python has no value for."""
+    for place, field in enumerate(rows.schema):
+        if _holds_times(field.type) and not _has_values(rows.column(place)):
+            text = _text(rows.column(place))
+            rows = rows.set_column(place, field.name, text)
+    return rows
+
+
+def _holds_times(kind: pa.DataType) -> bool:
+    if pa.types.is_interval(kind):  # has a value of its own, and no order
+        return False
+    return pa.types.is_temporal(kind) or any(_holds_times(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _has_values(column: Any) -> bool:
+    try:
+        if pa.types.is_nested(column.type):
+            column.to_pylist()
+        else:
+            pc.min_max(column).as_py()
+    except NO_VALUE:
+        return False
+    return True
+
+
+def _text(column: Any) -> Any:
+    """The column with its times as text, first in UTC: Arrow spells far ones with a zone wrongly."""
+    return column.cast(_changed(column.type, None)).cast(_changed(column.type, pa.string()))
+
+
+def _changed(kind: pa.DataType, text: pa.DataType | None) -> pa.DataType:
+    """The type with all its times as `text`, or without their zones where that is None."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_changed(field.type, text)) for field in kind])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_changed(kind.value_type, text)))
+    if pa.types.is_map(kind):
+        return pa.map_(_changed(kind.key_type, text), _changed(kind.item_type, text))
+    if pa.types.is_temporal(kind):
+        if text is not None:
+            return text
+        return pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
+    return kind
+
+
+# CSV that a spreadsheet opens as what it is: no cell, and no name of a column, becomes a formula there.
+#
+# A text that a spreadsheet would take for a formula gets an apostrophe before it, numbers apart. A text that
+# begins with apostrophes and then as a formula gets one too, so that the first can be taken away again: an
+# import does so with a file that an export of rows has written.
+
+_SIGNS = r"[=+\-@\t\r\n＝＋－＠]"
+_is_formula = re.compile(f"'*{_SIGNS}").match
+_is_number = re.compile(r"[-+]?[0-9.,]+(e[-+]?[0-9]+)?%?", re.IGNORECASE).fullmatch
+_is_guarded = re.compile(f"'+{_SIGNS}").match
+
+
+def guarded(text: str) -> str:
+    """The text as a cell."""
+    return f"'{text}" if _is_formula(text) and not _is_number(text) else text
+
+
+def unguarded(cell: str) -> str:
+    """The text of a cell that was `guarded`."""
+    return cell[1:] if _is_guarded(cell) else cell
+
+
+def write_csv(table: pa.Table, out: Any) -> None:
+    """Write a table to a binary file; lists and structs are JSON, and decimals their digits."""
+    table = spelled_out(table)
+    for place, field in enumerate(table.schema):
+        table = table.set_column(place, guarded(field.name), _cells(table.column(place)))
+    pyarrow.csv.write_csv(table, out)
+
+
+def _cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_nested(kind) or pa.types.is_decimal(kind):
+        write = str if pa.types.is_decimal(kind) else _json
+        texts = [None if value is None else write(value) for value in column.to_pylist()]
+        column = pa.chunked_array([pa.array(texts, pa.string())])
+    elif pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    texts = [None if value is None else guarded(value) for value in column.to_pylist()]
+    return pa.chunked_array([pa.array(texts, column.type)])
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)  # times and bytes within are their text

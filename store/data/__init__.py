@@ -1,0 +1,1 @@
+"""Data sets, recipes and signals: schemas, queries and the Parquet files."""

@@ -1,0 +1,225 @@
+"""A recipe: the steps that make a new version of a data set from an old one.
+
+Steps run in order on the rows that are left. Signals (`store.data.signals`) that a filter names are those
+measured on the old version; `drop_duplicates` and `redact` look at the text as it is when their turn comes.
+Every row of the old version ends as kept, changed or dropped, with the step that did it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from store.core.config import Config, ModelSource
+from store.core.row_schemas import Fate
+from store.data.filters import Filter
+from store.data.formats import FormatName
+
+OF_OTHERS = ("mix", "add_rows")  # steps whose `dataset` is another one
+PartName = Literal["train", "validation", "test"]
+FATES: tuple[Fate, ...] = ("kept", "changed", "dropped", "added")
+PII_KINDS = ("email", "phone", "card", "iban", "ip", "ssn", "person", "address", "secret")
+
+
+class FixEncoding(Config):
+    """Repairs mojibake, replacement characters where they can be told, and control characters."""
+
+    step: Literal["fix_encoding"] = "fix_encoding"
+
+
+class Normalise(Config):
+    """One Unicode form, straight line ends, no runs of spaces or of blank lines."""
+
+    step: Literal["normalise"] = "normalise"
+    unicode: Literal["NFC", "NFKC", "none"] = "NFC"
+    white_space: bool = True
+
+
+class Strip(Config):
+    """White space around every turn, and HTML tags or boilerplate lines where asked."""
+
+    step: Literal["strip"] = "strip"
+    html: bool = False
+    boilerplate: bool = False
+
+
+class MapColumns(Config):
+    """Reads the rows anew from the columns of their file."""
+
+    step: Literal["map_columns"] = "map_columns"
+    format: FormatName
+    columns: dict[str, str] = Field(description="role -> column of the file")
+    instruction: str = ""
+
+
+class FilterRows(Config):
+    """Keeps the rows for which the filter holds, or drops them."""
+
+    step: Literal["filter"] = "filter"
+    where: Filter
+    action: Literal["drop", "keep"] = "drop"
+    reason: str = Field("", max_length=200, description="Why, in the table of what became of every row")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> FilterRows:
+        if not self.where:
+            raise ValueError("where is empty: say which rows are meant")
+        return self
+
+
+class DropDuplicates(Config):
+    """Keeps one row of every group of duplicates. Exact: every character (NFC). Folded: the same but for case
+    and spacing; of code that is another text. Near: similar to the row that is kept. Prompt: the same prompt,
+    whatever the answer. Conflict: the same prompt with answers that contradict each other."""
+
+    step: Literal["drop_duplicates"] = "drop_duplicates"
+    kind: Literal["exact", "folded", "near", "prompt", "conflict"] = "exact"
+    threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of word 5-grams; near only")
+    keep: Literal["first", "longest_answer", "shortest_answer", "most_frequent"] = Field(
+        "first", description="Of labels the first or the most frequent"
+    )
+    conflicts: Literal["keep", "drop"] = Field(
+        "keep",
+        description="Rows that are alike but for their label or answer are conflicts, and stay; drop takes"
+        " them for duplicates",
+    )
+
+
+class Redact(Config):
+    """Puts a placeholder such as [EMAIL] in place of what is found."""
+
+    step: Literal["redact"] = "redact"
+    kinds: list[str] = Field(
+        default_factory=lambda: ["email", "phone", "card", "iban", "ip", "ssn", "secret"]
+    )
+
+    @model_validator(mode="after")
+    def _known_kinds(self) -> Redact:
+        if unknown := set(self.kinds) - set(PII_KINDS):
+            raise ValueError(
+                f"{', '.join(sorted(unknown))} can't be redacted; known are {', '.join(PII_KINDS)}"
+            )
+        if not self.kinds:
+            raise ValueError("kinds is empty: name at least one")
+        return self
+
+
+class CapLength(Config):
+    """Rows longer than this many tokens of the model (or words, without a model) are cut or dropped."""
+
+    step: Literal["cap_length"] = "cap_length"
+    most: int = Field(ge=8)
+    unit: Literal["tokens", "words"] = "tokens"
+    model: ModelSource = ""
+    action: Literal["drop", "cut"] = "drop"
+
+
+class Balance(Config):
+    """At most this many rows of every value of a column; which ones, the seed decides. Rows without a value
+    stay."""
+
+    step: Literal["balance"] = "balance"
+    column: str = "label"
+    most: int | None = Field(None, ge=1, description="Rows a value; the rarest value's count where left out")
+    seed: int = Field(0, ge=0)
+
+
+class Sample(Config):
+    """This many rows: at random, or spread over the topics of the map."""
+
+    step: Literal["sample"] = "sample"
+    rows: int = Field(ge=1)
+    by: Literal["random", "diversity"] = "random"
+    seed: int = Field(0, ge=0)
+
+
+class Relabel(Config):
+    """What to do with suspected label errors: drop them, or take the label that the other rows suggest."""
+
+    step: Literal["label_errors"] = "label_errors"
+    action: Literal["drop", "suggested"] = "drop"
+    most: int | None = Field(None, ge=1, description="Only so many, the most suspicious first")
+
+
+class Mix(Config):
+    """Rows of another data set, drawn by seed, until they are this share of the whole."""
+
+    step: Literal["mix"] = "mix"
+    dataset: str
+    share: float = Field(gt=0, lt=1)
+    seed: int = Field(0, ge=0)
+
+
+class AddRows(Config):
+    """Rows of another data set, and the deal is kept: every row is in the part that it is in now, so that no
+    row that judges is ever trained on. A training row that a new one asks the same and answers otherwise
+    gives way to it."""
+
+    step: Literal["add_rows"] = "add_rows"
+    dataset: str
+    parts: list[PartName] = Field(
+        default_factory=lambda: list[PartName](("train", "validation")),
+        min_length=1,
+        description="Of the other data set",
+    )
+    called: str = Field("", max_length=120, description="Its name, where dataset is an id")
+    run: str = Field(
+        "", description="Id of the run whose deal the rows here keep; the data set's own where left out"
+    )
+
+
+class Edit(Config):
+    """One row by hand: `messages` or `text`, and the label where it changes. White space is kept as it is."""
+
+    model_config = ConfigDict(str_strip_whitespace=False)
+
+    row_id: int = Field(ge=0)
+    messages: list[dict[str, str]] | None = None
+    text: str | None = None
+    label: str | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Edit:
+        if self.messages is None and self.text is None and self.label is None:
+            raise ValueError(f"row {self.row_id} has no messages, text or label")
+        for text in (
+            self.text,
+            self.label,
+            *(text for turn in self.messages or [] for text in turn.values()),
+        ):
+            if text is not None:
+                text.encode()  # UnicodeEncodeError is a ValueError: half of a surrogate pair
+        return self
+
+
+class EditRows(Config):
+    """Rows that somebody changed by hand."""
+
+    step: Literal["edit_rows"] = "edit_rows"
+    edits: list[Edit] = Field(min_length=1)
+
+
+Step = Annotated[
+    FixEncoding
+    | Normalise
+    | Strip
+    | MapColumns
+    | FilterRows
+    | DropDuplicates
+    | Redact
+    | CapLength
+    | Balance
+    | Sample
+    | Relabel
+    | Mix
+    | AddRows
+    | EditRows,
+    Field(discriminator="step"),
+]
+
+
+class Recipe(Config):
+    """Steps in their order."""
+
+    steps: list[Step] = Field(min_length=1)

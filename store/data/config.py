@@ -1,0 +1,282 @@
+"""What may be asked of a data set: to import, measure, clean and export it, and the questions that a worker
+answers
+while someone waits.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from store.core.config import Config, FileSource, Line, ModelSource, RunsNoCode
+from store.core.row_schemas import Kind, SourceDocument
+from store.data.cleaning import Recipe
+from store.data.filters import Filter
+from store.data.formats import FORMATS, AnswerBy, FormatName, GivenPart
+from store.data.signals import GROUPS
+from store.training.train_config import BUNDLED_MODEL, Split
+
+# What the questions are asked with that a worker answers while someone waits.
+#
+# Past runs, the data set to replay and those that are probes are added by the engine
+# (`engine.server.job_submission`); what else a body holds, its asker gave.
+
+Document = dict[str, Any]
+# The name of a folder of the data sets, and never a path to another.
+Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]{0,127}$")]
+
+
+class CostsAsk(Config):
+    """`preview` and `advice`: a config of training that may be unfinished, and the rows that it is about."""
+
+    config: Document
+    fingerprint: Fingerprint
+    split: Split = Field(default_factory=lambda: Split.parse({}))
+    row: int = Field(0, ge=0, description="The row that a preview shows")
+    past: list[Document] = Field(default_factory=list)
+    replay: Document | None = None
+    probes: list[Document] = Field(default_factory=list)
+    imported_as: Document | None = None
+    time_steps: bool = Field(False, description="Take a few steps for real where none like them were timed")
+    running: bool = Field(False, description="A run is training, and the next one begins after it")
+    launch: bool = Field(False, description="A launch waits for it: weights are looked at for longer")
+
+
+class RenderingAsk(RunsNoCode):
+    """A row as a model reads it, and what a length means for all rows."""
+
+    # a template is taken as it is, with the white space at its ends
+    model_config = ConfigDict(str_strip_whitespace=False)
+
+    fingerprint: Fingerprint
+    kind: Kind
+    model: ModelSource = Field(min_length=1, max_length=1_000)
+    chat_template: str = ""
+    completion_only_loss: bool = True
+    max_length: int | None = Field(None, ge=1, le=10_000_000)
+    row: int = Field(0, ge=0)
+
+
+class OrderedDataset(Config):
+    """A data set as `store.data.datasets.work_order` describes it to a worker."""
+
+    model_config = ConfigDict(extra="allow")
+
+    dataset_id: str
+    name: str = ""
+    kind: Kind
+    format: str
+    columns: dict[str, str]
+    fingerprint: Fingerprint
+    row_count: int = Field(ge=0)
+    signals: Document = Field(default_factory=dict)
+
+
+# What an import may say: where the rows come from, how they are read, and how they are split by default.
+#
+# What is left out is recognised from the file itself (`engine.data.readers.source_reader`); a name is made
+# from the file's.
+
+NAME_LENGTH = 80  # characters of a data set's name
+MEANINGS = tuple(dict.fromkeys(meaning for form in FORMATS.values() for meaning in form.meanings))
+FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
+
+
+class Source(Config):
+    """Where rows come from: exactly one of a path on this machine, an upload, several of either, a hub id, or
+    a built-in set. The rows of several files are one data set."""
+
+    path: FileSource | None = Field(None, description="A file or a folder on the machine of the engine")
+    paths: list[FileSource] = Field(default_factory=list, max_length=200, description="Several files on it")
+    upload: str | None = Field(None, description="The name of a file that was uploaded")
+    uploads: list[str] = Field(default_factory=list, max_length=200, description="Several of them")
+    hub_id: str | None = Field(None, description="owner/name of a data set on the Hugging Face hub")
+    hub_config: str | None = None
+    hub_split: str = Field("train", description="A split of it, or all")
+    builtin: Literal["python"] | None = Field(None, description="Rows made from this machine's own Python")
+    round: str | None = Field(None, description="The rating round that the file was made of")
+    round_ratings: str | None = Field(
+        None, max_length=2_000, description="Of the round: how many ratings count, and which were left out"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = (self.path, self.paths, self.upload, self.uploads, self.hub_id, self.builtin)
+        if sum(map(bool, given)) != 1:
+            raise ValueError("give exactly one of path, paths, upload, uploads, hub_id and builtin")
+        return self
+
+    def document(self) -> SourceDocument:
+        """As it is stored."""
+        return cast(SourceDocument, self.model_dump(exclude_none=True))  # its fields, by their names
+
+
+def source_words(source: Source) -> str:
+    """What a source is called in a sentence: the file's own name, "a.csv and 2 more", the id on the hub."""
+    named = [PurePath(path).name for path in (*source.paths, *source.uploads)]
+    if named:
+        return named[0] + (f" and {len(named) - 1} more" if len(named) > 1 else "")
+    path = source.path or source.upload
+    return PurePath(path).name if path else source.hub_id or "The source"
+
+
+def suggested_name(source: Mapping[str, object]) -> str:
+    """A name for a data set, from its file's: "banking77_train.csv.gz" gives "banking77 train"."""
+    several = source.get("paths") or source.get("uploads")
+    if isinstance(several, list):
+        return _common_name([str(name) for name in several])
+    where = source.get("path") or source.get("upload") or source.get("hub_id") or source.get("builtin") or ""
+    return _spaced(_stem(str(where)))
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name, or the first of "NAME 2", "NAME 3" … that no data set bears."""
+    numbered = (f"{name[: NAME_LENGTH - 5]} {number}" for number in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if free not in taken)
+
+
+def _common_name(paths: list[str]) -> str:
+    """What the names of several files begin with, else the folder that they lie in, else all of them."""
+    words = [_spaced(_stem(path)).split() for path in paths]
+    shared = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+    common = " ".join(column[0] for column in shared)
+    if len(common) < 3:
+        common = _spaced(PurePath(paths[0]).parent.name) or ", ".join(map(" ".join, words))[:80]
+    return common
+
+
+def _stem(path: str) -> str:
+    stem = PurePath(path).name
+    for _ in range(2):
+        if PurePath(stem).suffix.lower() in FILE_ENDINGS:
+            stem = PurePath(stem).stem
+    return stem
+
+
+def _spaced(name: str) -> str:
+    return " ".join(name.replace("_", " ").replace("-", " ").split())[:80]
+
+
+class Wishes(Config):
+    """What may be said of how rows are read. What is left out is recognised from the first rows."""
+
+    source: Source = Field(description="Where rows come from")
+    has_header: bool | None = Field(None, description="CSV and TSV: the first line names the columns")
+    encoding: str | None = Field(None, description="Recognised where left out: utf-8, utf-16, latin-1")
+    format: FormatName | None = Field(None, description="Recognised where left out")
+    columns: dict[str, str] = Field(default_factory=dict, description="role -> column of the file")
+    answers: AnswerBy | None = Field(
+        None, description="Multiple choice: text, letter, number from 0 or from 1; recognised where left out"
+    )
+    values: dict[str, str] = Field(
+        default_factory=dict, description="What deciding values mean: value -> first, second, tie, good, bad"
+    )
+    instruction: str = Field("", description="Text and label: put before each text, to say what is asked")
+    ignore: list[str] = Field(
+        default_factory=list,
+        max_length=200,
+        description="Columns left out on purpose, though they may be marks, answers or labels",
+    )
+    ignore_files: list[str] = Field(
+        default_factory=list,
+        max_length=200,
+        description="Files of a folder, or of several, that hold no rows",
+    )
+    part_column: str | None = Field(
+        None,
+        description="Column that says a row's part; recognised where left out, none where empty",
+    )
+    parts: dict[str, GivenPart] = Field(
+        default_factory=dict,
+        description="value of it -> train, validation, test or leave out; by its words if not",
+    )
+
+    @model_validator(mode="after")
+    def _roles_exist(self) -> Self:
+        if self.format:
+            form = FORMATS[self.format]
+            for role in self.columns:
+                if not form.has_role(role):
+                    roles = ", ".join(form.roles)
+                    raise ValueError(f"columns has the role {role!r}; {self.format} has {roles}")
+        meanings = FORMATS[self.format].meanings if self.format else MEANINGS
+        for value, meaning in self.values.items():
+            if meaning not in meanings:
+                able = ", ".join(meanings) or "left out"
+                raise ValueError(f"values has {value}: {meaning!r}; it may be {able}")
+        return self
+
+
+class ImportConfig(Split, Wishes):
+    """One import: how its rows are read, and how they are dealt to train, validation and test."""
+
+    name: Line = Field("", max_length=NAME_LENGTH, description="From the name of the file where left out")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, document: Any) -> Any:
+        unnamed = isinstance(document, dict) and not document.get("name")
+        if unnamed and isinstance(source := document.get("source"), dict):
+            return document | {"name": suggested_name(source)}
+        return document
+
+
+ExportFormat = Literal["messages", "prompt_completion", "alpaca", "sharegpt", "csv", "parquet"]
+
+
+class ProfileConfig(Config):
+    """One group of signals, measured for every row of a data set or, where it is dear, for a sample."""
+
+    dataset: str = Field(min_length=1, description="Name or id of a data set")
+    group: str = Field(description="A group of store.data.signals")
+    model: ModelSource = Field(
+        BUNDLED_MODEL,
+        min_length=1,
+        max_length=500,
+        description="Whose tokenizer, or whose loss; tokens and difficulty only",
+    )
+    max_length: int | None = Field(None, ge=8, description="Rows longer than this are cut; tokens only")
+    threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of near duplicates")
+    sample: int | None = Field(None, ge=1, description="Measure only so many rows, drawn by seed 0")
+
+    @field_validator("group")
+    @classmethod
+    def _known_group(cls, value: str) -> str:
+        if value not in GROUPS:
+            raise ValueError(f"there is {', '.join(GROUPS)}")
+        return value
+
+
+class CleanConfig(Config):
+    """One cleaning: the version that it starts from, the recipe, and what the new version is called."""
+
+    dataset: str = Field(min_length=1, description="Name or id of the old version")
+    name: Line = Field(
+        "", max_length=80, description="Of the new version; numbered after the old where empty"
+    )
+    recipe: Recipe = Field(description="The steps, in their order")
+
+
+class ExportConfig(Config):
+    """A version, or the rows of it that a filter names, as a file in the home folder's exports."""
+
+    dataset: str = Field(min_length=1, description="Name or id of a data set")
+    format: ExportFormat = Field("messages", description="How each row is written")
+    where: Filter = Field(default_factory=Filter, description="Rows that this filter means; all if empty")
+    parts: list[Literal["train", "validation", "test"]] | None = Field(None, description="All where left out")
+    one_list: bool = Field(False, description="One JSON list in place of a line a row; csv and parquet apart")
+
+
+class CleanPreviewAsk(Config):
+    """A work order, a recipe, and how many examples to show of each fate and step."""
+
+    dataset: OrderedDataset
+    mixed: dict[str, OrderedDataset] = Field(default_factory=dict)
+    parent: dict[str, object] | None = None  # as the work order has it; a preview measures nothing
+    recipe: Recipe
+    examples: int = Field(5, ge=0, le=100)
+    whole: bool = Field(False, description="All rows, however long it takes")

@@ -1,0 +1,260 @@
+"""Data sets: the rows of `dataset`, the Parquet files that they name, their signals, and what workers are
+told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.row_schemas import ProfileResult
+from store.data.cleaning import OF_OTHERS
+from store.data.schemas import CanonicalRow, Dataset, NewDataset, SignalRow, SkippedRow
+from store.data.signals import GROUPS
+from store.db.named_query import named_query, refer
+from store.db.records import records, scalar, to_json
+from store.jobs.schemas import DataWork, OrderDataset
+from store.training.train_config import Split, fields_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from store.db.database import Queryable, Transaction
+
+# Data sets: the rows of `dataset`, and the Parquet files that they name.
+#
+# Paths in what a query returns are absolute, made from the setting `home`, so that they hold for whoever
+# asks the engine. Text that a user typed reaches SQL as a parameter, never as part of a statement.
+
+JSON_COLUMNS = ("columns", "source", "stats", "recipe", "fates")
+_SELECT = """
+    SELECT * EXCLUDE home, home || '/datasets/' || fingerprint || '/rows.parquet' AS rows_path,
+           home || '/datasets/' || fingerprint || '/skipped.parquet' AS skipped_path
+    FROM dataset, (SELECT value AS home FROM setting WHERE name = 'home')
+"""
+
+
+@named_query
+def list_datasets(db: Queryable) -> list[Dataset]:
+    """All data sets, newest first."""
+    return _read(db, "ORDER BY created_at DESC, dataset_id", [])
+
+
+@named_query
+def get_dataset(db: Queryable, dataset: str) -> Dataset:
+    """The data set with that id, or else with that name. Raises NotFoundError."""
+    rows = _read(db, "WHERE dataset_id = $1 OR name = $1 ORDER BY dataset_id = $1 DESC LIMIT 1", [dataset])
+    if not rows:
+        raise NotFoundError(
+            f"There is no data set {dataset!r}.",
+            fix="Import it first, or choose one of the list.",
+            field="dataset",
+        )
+    return rows[0]
+
+
+refer(Dataset, lambda dataset: dataset["dataset_id"], get_dataset)
+
+
+def find_dataset(db: Queryable, dataset_id: str) -> Dataset | None:
+    """The data set with that id, or None where it was deleted."""
+    rows = _read(db, "WHERE dataset_id = $1", [dataset_id])
+    return rows[0] if rows else None
+
+
+def imported_with(db: Queryable, fingerprint: str) -> Dataset | None:
+    """The data set of an import from which these rows come, by way of versions; None where there is none."""
+    ids = db.query("SELECT dataset_id FROM dataset WHERE fingerprint = ? ORDER BY created_at", [fingerprint])
+    dataset = find_dataset(db, ids["dataset_id"][0].as_py()) if len(ids) else None
+    while dataset and dataset["parent_id"]:
+        dataset = find_dataset(db, dataset["parent_id"])
+    return dataset
+
+
+def is_named(db: Queryable, fingerprint: str) -> bool:
+    """Whether some data set has the rows with this fingerprint."""
+    return bool(scalar(db.query("SELECT count(*) FROM dataset WHERE fingerprint = ?", [fingerprint])))
+
+
+@named_query
+def get_rows(db: Queryable, dataset: Dataset, row_ids: Sequence[int]) -> list[CanonicalRow]:
+    """The rows with these ids, in the order given. Raises NotFoundError for an id that the set lacks."""
+    table = db.query(
+        "SELECT * FROM read_parquet($1) WHERE list_contains($2::BIGINT[], row_id)"
+        " ORDER BY list_position($2::BIGINT[], row_id)",
+        [dataset["rows_path"], list(row_ids)],
+    )
+    rows = records(table, CanonicalRow, ["source"])
+    if missing := set(row_ids) - {row["row_id"] for row in rows}:
+        raise NotFoundError(
+            f"{dataset['name']} has no row {min(missing)}; it has {dataset['row_count']} rows."
+        )
+    return rows
+
+
+@named_query
+def skipped(
+    db: Queryable, dataset: Dataset, *, limit: int = 20, offset: int = 0, from_line: int = 0
+) -> list[SkippedRow]:
+    """Rows of the source file that were not taken, from a line on."""
+    sql = "SELECT * FROM read_parquet($1) WHERE line >= $4 ORDER BY line LIMIT $2 OFFSET $3"
+    return records(db.query(sql, [dataset["skipped_path"], limit, offset, from_line]), SkippedRow)
+
+
+def insert_dataset(tx: Transaction, dataset: NewDataset) -> None:
+    """Record a data set. Raises ConfigError for a taken name."""
+    _check_name(tx, dataset["name"], dataset["dataset_id"])
+    values = {
+        name: to_json(value) if name in JSON_COLUMNS and value is not None else value
+        for name, value in dataset.items()
+    }
+    places = ", ".join(f"${name}" for name in values)
+    tx.execute(f"INSERT INTO dataset ({', '.join(values)}) VALUES ({places})", values)
+
+
+def rename_dataset(tx: Transaction, dataset: str, name: str) -> None:
+    """Give a data set (id or name) another name. Raises NotFoundError, ConfigError (field name)."""
+    present = get_dataset(tx, dataset)
+    name = name.strip()
+    if not 0 < len(name) <= 80:
+        raise ConfigError(f"The name has {len(name)} characters: give 1 to 80.", field="name")
+    _check_name(tx, name, present["dataset_id"])
+    tx.execute("UPDATE dataset SET name = ? WHERE dataset_id = ?", [name, present["dataset_id"]])
+
+
+def set_split(tx: Transaction, dataset: str, split: Split) -> None:
+    """Set how the rows of a data set are dealt in runs to come; runs keep the split they had."""
+    present = get_dataset(tx, dataset)
+    fields = split.model_dump()
+    tx.execute(
+        f"UPDATE dataset SET {', '.join(f'{name} = ?' for name in fields)} WHERE dataset_id = ?",
+        [*fields.values(), present["dataset_id"]],
+    )
+
+
+def delete_dataset(tx: Transaction, dataset: str) -> str | None:
+    """Forget a data set; the fingerprint whose folder nothing names any more, or None.
+
+    The caller removes that folder once the transaction is committed. Raises StateError while a run uses the
+    rows, finished or not: its verdict can't be looked into, nor the run repeated, without them. And while
+    there is a version that was made from this one: what became of its rows is told by the texts of the rows
+    here, those that were dropped above all, which are nowhere else.
+    """
+    present = get_dataset(tx, dataset)
+    _check_unused(
+        present,
+        tx.query("SELECT name FROM run WHERE dataset_id = ? ORDER BY number", [present["dataset_id"]]),
+        "is used by the run",
+        "Delete the run first.",
+    )
+    _check_unused(
+        present,
+        tx.query("SELECT name FROM dataset WHERE parent_id = ? ORDER BY created_at", [present["dataset_id"]]),
+        "is what a version was made from:",
+        "Delete that version first.",
+    )
+    tx.execute("DELETE FROM dataset WHERE dataset_id = ?", [present["dataset_id"]])
+    return None if is_named(tx, present["fingerprint"]) else str(present["fingerprint"])
+
+
+def _check_unused(dataset: Dataset, users: pa.Table, how: str, fix: str) -> None:
+    """Raise StateError where the data set has users, given by their names."""
+    if len(users):
+        more = f" and {len(users) - 1} more" if len(users) > 1 else ""
+        raise StateError(f"{dataset['name']} {how} {users['name'][0].as_py()}{more}.", fix=fix)
+
+
+def _read(db: Queryable, rest: str, params: list[str]) -> list[Dataset]:
+    return records(db.query(f"{_SELECT} {rest}", params), Dataset, JSON_COLUMNS)
+
+
+def _check_name(tx: Transaction, name: str, dataset_id: str) -> None:
+    taken = tx.query("SELECT 1 FROM dataset WHERE name = ? AND dataset_id <> ?", [name, dataset_id])
+    if len(taken):
+        raise ConfigError(
+            f"There is a data set named {name!r} already.", fix="Choose another name.", field="name"
+        )
+
+
+@named_query
+def signals(db: Queryable, fingerprint: str) -> dict[str, SignalRow]:
+    """The groups that were measured for these rows, by name."""
+    table = db.query(
+        "SELECT s.*, home.value || '/datasets/' || fingerprint || '/signals/' || s.name || '.parquet' AS path"
+        " FROM signal s, (SELECT value FROM setting WHERE name = 'home') home WHERE fingerprint = ?",
+        [fingerprint],
+    )
+    rows = records(table, SignalRow, ["options", "figures"])
+    measured = {row["name"]: row for row in rows if row["name"] in GROUPS}
+    for name, row in measured.items():
+        row["outdated"] = row["version"] < GROUPS[name].version
+    return measured
+
+
+def current_signals(measured: Mapping[str, SignalRow]) -> dict[str, SignalRow]:
+    """Those that were not measured in an older way."""
+    return {name: row for name, row in measured.items() if not row["outdated"]}
+
+
+@named_query
+def work_order(db: Queryable, config: Mapping[str, Any]) -> DataWork:
+    """What a worker is told of the data that a ProfileConfig, CleanConfig or ExportConfig names, each with
+    what was measured of it. Raises NotFoundError, and ConfigError for what is no such config."""
+    try:
+        name, others = str(config["dataset"]), _others(config)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError("This is no config that names data sets.", field="config") from error
+    dataset = get_dataset(db, name)
+    parent = find_dataset(db, dataset["parent_id"]) if dataset["parent_id"] else None
+    return {
+        "dataset": _for_worker(dataset, db),
+        "parent": _for_worker(parent, db) if parent else None,
+        "mixed": {name: _for_worker(get_dataset(db, name), db) for name in others},
+    }
+
+
+def _others(config: Mapping[str, Any]) -> list[str]:
+    """The data sets that its steps mix in, and those that its rows are of."""
+    steps = config.get("recipe", {}).get("steps", [])
+    mixed = [str(step["dataset"]) for step in steps if step["step"] in OF_OTHERS]
+    return mixed + [str(rows["dataset"]) for rows in config.get("rows", []) if rows["source"] == "dataset"]
+
+
+def _for_worker(dataset: Dataset, db: Queryable) -> OrderDataset:
+    measured = signals(db, dataset["fingerprint"])
+    return {
+        "dataset_id": dataset["dataset_id"],
+        "name": dataset["name"],
+        "kind": dataset["kind"],
+        "format": dataset["format"],
+        "columns": dataset["columns"],
+        "fingerprint": dataset["fingerprint"],
+        "parent_id": dataset["parent_id"],
+        "row_count": dataset["row_count"],
+        **fields_of(dataset),
+        "signals": {name: row["options"] for name, row in current_signals(measured).items()},
+    }
+
+
+def record_signals(tx: Transaction, fingerprint: str, name: str, result: ProfileResult, at: datetime) -> None:
+    """Note a sidecar that is there, in place of an older one."""
+    tx.execute(
+        "INSERT OR REPLACE INTO signal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            fingerprint,
+            name,
+            GROUPS[name].version,
+            to_json(result["options"]),
+            result["row_count"],
+            result["reused_count"],
+            to_json(result["figures"]),
+            result["seconds"],
+            at,
+        ],
+    )
+
+
+def forget_signals(tx: Transaction, fingerprint: str) -> None:
+    """Of rows that no data set has any more."""
+    tx.execute("DELETE FROM signal WHERE fingerprint = ?", [fingerprint])

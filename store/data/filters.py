@@ -1,0 +1,213 @@
+"""Which rows of a data set are meant: a search, conditions on columns, an SQL expression, a list of rows.
+
+One model for the screens' table, slices, recipes and the command line. `where` makes SQL over the columns of
+`columns_of`; what a user typed goes into parameters, all but `expression`, which the caller must have had
+checked (`store.db.sql_guard` for /sql, `engine.data.cleaning.row_queries` in a worker).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from store.core.config import Config
+from store.core.errors import ConfigError
+from store.data.signals import GROUP_OF, GROUPS, SIGNALS
+
+Op = Literal[
+    "is", "is not", "<", "<=", ">", ">=", "between", "contains", "matches", "is empty", "is not empty"
+]
+
+# Columns of every data set, as SQL over rows.parquet (alias r).
+BASE: dict[str, str] = {
+    "row_id": "r.row_id",
+    "line": "r.line",
+    "text": "r.text",
+    "label": "r.label",
+    "rejected": "r.rejected",
+    "turns": "coalesce(len(r.messages), 0)",
+    "prompt": "CASE WHEN r.messages IS NULL THEN '' ELSE"
+    " array_to_string(list_transform(r.messages[:-2], lambda m: m.content), chr(10) || chr(10)) END",
+    "answer": "CASE WHEN r.messages IS NULL THEN r.text ELSE r.messages[-1].content END",
+}
+SOURCE = "source."  # prefix of a column of the file the rows came from
+COMPARISONS = {"is": "=", "is not": "IS DISTINCT FROM", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+
+
+class Condition(Config):
+    """One column against a value; `between` takes [low, high), `is` also a list of values."""
+
+    column: str
+    op: Op = "is"
+    value: Any = None
+
+    @model_validator(mode="after")
+    def _value_fits(self) -> Condition:
+        if self.op == "between" and not (isinstance(self.value, list | tuple) and len(self.value) == 2):
+            raise ValueError("between takes a list of two values")
+        if self.op not in ("is empty", "is not empty", "is", "is not") and self.value is None:
+            raise ValueError(f"{self.op} needs a value")
+        for value in self.value if isinstance(self.value, list | tuple) else [self.value]:
+            if value is not None and not isinstance(value, str | int | float):
+                raise ValueError(
+                    f"a value of {self.column} is {type(value).__name__}, not text, a number, true or false;"
+                    " put a date in quotes"
+                )
+            if isinstance(value, str) and not value.isascii():
+                value.encode()  # UnicodeEncodeError is a ValueError: half of a surrogate pair
+        return self
+
+
+class Filter(Config):
+    """All that is given must hold; an empty filter means every row."""
+
+    search: str = Field("", description="Found in the text, in any case")
+    regex: str = Field("", description="RE2, matched anywhere in the text")
+    conditions: list[Condition] = Field(default_factory=list)
+    expression: str = Field("", description="SQL that is true or false for a row")
+    row_ids: list[int] | None = None
+
+    def columns(self) -> set[str]:
+        """Columns that the conditions name; those of `expression` are not known here."""
+        return {condition.column for condition in self.conditions}
+
+    @property
+    def written_sql(self) -> str:
+        """The SQL of it that a person wrote; it runs in a process of its own (`store.db.named_query`)."""
+        return self.expression.strip()
+
+    def __bool__(self) -> bool:
+        return bool(self.search or self.regex or self.conditions or self.expression.strip()) or (
+            self.row_ids is not None
+        )
+
+    def where(self, columns: Collection[str]) -> tuple[str, list[Any]]:
+        """An SQL condition with `?` parameters over a relation that has these columns by name.
+
+        `columns` may be a mapping to their types (number, flag, category, group, text), and then
+        values are held against them before any row is read. Raises ConfigError (field `filter`) for a
+        column that is not known, or a value that its column can't have.
+        """
+        parts: list[str] = ["true"]
+        params: list[Any] = []
+        if self.search:  # twice as fast as lower() on both sides, and as right with accents
+            parts.append("regexp_matches(text, regexp_escape(?), 'i')")
+            params.append(self.search)
+        if self.regex:
+            parts.append("regexp_matches(text, ?)")
+            params.append(self.regex)
+        for condition in self.conditions:
+            check_column(condition.column, columns)
+            if isinstance(columns, Mapping):
+                check_value(condition, columns[condition.column])
+            sql, values = _condition(condition)
+            parts.append(sql)
+            params += values
+        if self.row_ids is not None:
+            parts.append("row_id IN (SELECT unnest(?::BIGINT[]))")  # hashed: a selection may be long
+            params.append(self.row_ids)
+        if self.expression.strip():
+            parts.append(f"({self.expression}\n)")
+        return " AND ".join(parts), params
+
+
+def quoted(column: str) -> str:
+    """A column's name as an SQL identifier."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def column_sql(column: str) -> str:
+    """The SQL of a column over rows.parquet as `r` and sidecars by the name of their group."""
+    if column in BASE:
+        return BASE[column]
+    if column.startswith(SOURCE):
+        # A JSON pointer can name every key: dots, quotes, dollars and the empty one.
+        key = column.removeprefix(SOURCE).replace("~", "~0").replace("/", "~1")
+        return f"json_extract_string(r.source, '/{key.replace(chr(39), chr(39) * 2)}')"
+    return f"{GROUP_OF[column]}.{quoted(column)}"
+
+
+def check_column(column: str, columns: Collection[str]) -> None:
+    """Raise ConfigError where a data set has no such column, or not yet."""
+    if column in columns:
+        return
+    if column in GROUP_OF:
+        title = GROUPS[GROUP_OF[column]].title
+        raise ConfigError(
+            f"{column} was not measured for this data set yet.",
+            fix=f"Measure the group {title} first.",
+            field="filter",
+        )
+    raise ConfigError(
+        f"There is no column {column!r}.", fix=f"It has {', '.join(sorted(columns)[:30])}.", field="filter"
+    )
+
+
+def check_value(condition: Condition, kind: str) -> None:
+    """Raise ConfigError where a column of this type can't have the value that it is compared with."""
+    if condition.op in ("is empty", "is not empty", "contains", "matches"):
+        return
+    values = condition.value if isinstance(condition.value, list | tuple) else [condition.value]
+    for value in values:
+        if value is None and condition.op in ("is", "is not"):
+            continue
+        if kind in ("number", "group") and not _is_number(value):
+            _refuse(condition, value, "Its values are numbers.")
+        if kind == "flag" and not isinstance(value, bool):
+            _refuse(condition, value, "Its values are true and false.")
+        if isinstance(value, dict | list | tuple):
+            _refuse(condition, value, "Give one plain value.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _refuse(condition: Condition, value: Any, fix: str) -> None:
+    raise ConfigError(f"{condition.column} can't be compared with {value!r}.", fix=fix, field="filter")
+
+
+def _condition(condition: Condition) -> tuple[str, list[Any]]:
+    name, value = quoted(condition.column), condition.value
+    if condition.column.startswith(SOURCE) and _numeric(value):
+        name = f"TRY_CAST({name} AS DOUBLE)"  # columns of the file are read as text
+    match condition.op:
+        case "is empty":
+            return _empty(condition.column, name), []
+        case "is not empty":
+            return f"NOT {_empty(condition.column, name)}", []
+        case "between":
+            return f"({name} >= ? AND {name} < ?)", list(value)
+        case "contains":
+            return f"regexp_matches({name}::VARCHAR, regexp_escape(?), 'i')", [str(value)]
+        case "matches":
+            return f"regexp_matches({name}::VARCHAR, ?)", [str(value)]
+        case "is" if isinstance(value, list | tuple):
+            return f"list_contains(?::VARCHAR[], {name}::VARCHAR)", [[_as_text(v) for v in value]]
+        case "is not" if isinstance(value, list | tuple):
+            listed = f"list_contains(?::VARCHAR[], {name}::VARCHAR)"
+            return f"NOT coalesce({listed}, false)", [[_as_text(v) for v in value]]
+        case "is" | "is not" if value is None:
+            return f"{name} IS {'NOT ' if condition.op == 'is not' else ''}NULL", []
+        case op:
+            return f"{name} {COMPARISONS[op]} ?", [value]
+
+
+def _empty(column: str, name: str) -> str:
+    """Nothing there: null, no text, 0, false. The number of a group is a name: 0 is not empty."""
+    if column in SIGNALS and SIGNALS[column].type == "group":
+        return f"({name} IS NULL)"
+    return f"(coalesce({name}::VARCHAR, '') IN ('', '0', '0.0', 'false'))"
+
+
+def _numeric(value: Any) -> bool:
+    values = value if isinstance(value, list | tuple) else [value]
+    return bool(values) and all(_is_number(entry) for entry in values)
+
+
+def _as_text(value: Any) -> str:
+    """As DuckDB casts it to VARCHAR."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,228 @@
+"""The row formats that an import recognises, as one table; how a question of multiple choice shows its
+choices, and why
+rows are left out that nothing is wrong with.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from store.core.row_schemas import Kind
+
+FormatName = Literal[
+    "messages",
+    "sharegpt",
+    "preference",
+    "comparison",
+    "marked_pairs",
+    "marked",
+    "multiple_choice",
+    "instruction",
+    "question_answer",
+    "prompt_completion",
+    "text_label",
+    "text",
+]
+
+LEAVE_OUT = "leave out"
+GivenPart = Literal["train", "validation", "test", "leave out"]  # what a value of a split column may mean
+
+# How the answer of a multiple-choice row names the right choice.
+AnswerBy = Literal["text", "letter", "number from 0", "number from 1"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How rows of one format are read. `kind` is the form in which they are stored. `several`: roles that
+    more than one column may play; the further ones are `choices_2`, `choices_3` … in a mapping. `meanings`:
+    what the values of the last required role may mean."""
+
+    name: FormatName
+    title: str
+    kind: Kind
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    help: str = ""
+    several: tuple[str, ...] = ()
+    meanings: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All roles, the required ones first."""
+        return self.required + self.optional
+
+    def has_role(self, role: str) -> bool:
+        """Whether a mapping may name `role`."""
+        base, _, number = role.rpartition("_")
+        return role in self.roles or (base in self.several and number.isdecimal() and int(number) > 1)
+
+
+def columns_of(mapping: Mapping[str, str], role: str) -> list[str]:
+    """The columns that play `role`, in order: those of `choices`, `choices_2`, `choices_3` …"""
+    numbers = [int(rest) for name in mapping if (rest := name.removeprefix(f"{role}_")).isdecimal()]
+    names = [role, *(f"{role}_{number}" for number in sorted(numbers))]
+    return [mapping[name] for name in names if mapping.get(name)]
+
+
+def roles_for(role: str, columns: Sequence[str]) -> dict[str, str]:
+    """The part of a mapping that says that `columns` play `role` together."""
+    return {role if place == 1 else f"{role}_{place}": column for place, column in enumerate(columns, 1)}
+
+
+FORMATS: dict[str, Format] = {
+    f.name: f
+    for f in (
+        Format(
+            "messages",
+            "OpenAI messages",
+            "chat",
+            ("messages",),
+            ("tools",),
+            "A list of {role, content} turns, with tool_calls where functions are called.",
+        ),
+        Format(
+            "sharegpt",
+            "ShareGPT conversations",
+            "chat",
+            ("conversations",),
+            ("system", "tools"),
+            "A list of {from, value} turns.",
+        ),
+        Format(
+            "preference",
+            "Preferred and rejected answers",
+            "preference",
+            ("chosen", "rejected"),
+            ("prompt", "system", "tools"),
+            "The chosen answer is what is trained on.",
+        ),
+        Format(
+            "comparison",
+            "Two answers and which is better",
+            "preference",
+            ("first", "second", "better"),
+            ("prompt", "input", "system"),
+            "The better answer is preferred to the other. Where several people judged, what more than half of"
+            " them say. Ties are left out.",
+            ("better",),
+            ("first", "second", "tie"),
+        ),
+        Format(
+            "marked_pairs",
+            "Good and bad answers as pairs",
+            "preference",
+            ("prompt", "completion", "label"),
+            ("system",),
+            "Prompts with a good and a bad answer, a row each, make pairs; an answer without a partner is"
+            " left out.",
+            (),
+            ("good", "bad"),
+        ),
+        Format(
+            "marked",
+            "Answers marked good or bad",
+            "chat",
+            ("prompt", "completion", "label"),
+            ("system",),
+            "The good answers alone are trained on; the bad ones are left out and counted.",
+            (),
+            ("good", "bad"),
+        ),
+        Format(
+            "multiple_choice",
+            "Multiple choice",
+            "chat",
+            ("question", "choices", "answer"),
+            ("context", "system"),
+            "The question is shown with its choices, and the right one is the answer. One column holds a list"
+            " of choices, or each choice has a column of its own.",
+            ("choices",),
+        ),
+        Format(
+            "instruction",
+            "Instruction, input, output",
+            "chat",
+            ("instruction", "output"),
+            ("input", "system"),
+            "The input is appended to the instruction after an empty line.",
+        ),
+        Format(
+            "question_answer",
+            "Question and answer",
+            "chat",
+            ("question", "answer"),
+            ("context", "system"),
+            "A context is put before the question.",
+        ),
+        Format(
+            "prompt_completion",
+            "Prompt and completion",
+            "chat",
+            ("prompt", "completion"),
+            ("system",),
+            "The completion alone is trained on.",
+        ),
+        Format(
+            "text_label",
+            "Text and label",
+            "chat",
+            ("text", "label"),
+            ("instruction",),
+            "The model learns to answer the text with its label.",
+        ),
+        Format("text", "Plain text", "text", ("text",), (), "Every token is trained on."),
+    )
+}
+
+
+REJECTED_OF_A_PAIR = "used as the rejected answer of a pair"
+WITHOUT_PARTNER = {
+    "good": "no bad answer to the same prompt is left",
+    "bad": "no good answer to the same prompt is left",
+}
+MARKED_BAD = "marked as bad: not trained on"
+TIE = "a tie: neither answer is better"
+LEFT_OUT = "left out: "  # and the value of the column of parts
+
+_WHOLE = frozenset({REJECTED_OF_A_PAIR, *WITHOUT_PARTNER.values(), MARKED_BAD, TIE})
+
+
+def is_meant(reason: str) -> bool:
+    """Whether a row that is skipped for this reason is left out as it should be."""
+    return reason in _WHOLE or reason.startswith(LEFT_OUT)
+
+
+# How a question of multiple choice shows its choices: one rule for import, screens and evaluation.
+#
+# After the question an empty line, then a line for each choice with its letter: "A. Paris". The answer is the
+# text of the right choice, as it is listed and without its letter, so that a model can be asked for the
+# log-probability of each choice after the very prompt that it was trained on, as a sum or by byte.
+
+MOST = len(string.ascii_uppercase)
+
+
+def lettered(choices: Sequence[str]) -> list[tuple[str, str]]:
+    """Each of at most 26 choices with its letter."""
+    return list(zip(string.ascii_uppercase, choices, strict=False))
+
+
+def with_choices(question: str, choices: Sequence[str]) -> str:
+    """The question with its choices after it."""
+    return question + _ending(choices)
+
+
+def without_choices(prompt: str, choices: Sequence[str]) -> str:
+    """The question alone. A prompt that doesn't end with the choices is given back as it is."""
+    return prompt.removesuffix(_ending(choices))
+
+
+def shows(prompt: str, choices: Sequence[str]) -> bool:
+    """Whether the prompt ends with these choices."""
+    return prompt.endswith(_ending(choices))
+
+
+def _ending(choices: Sequence[str]) -> str:
+    return "\n\n" + "\n".join(f"{letter}. {choice}" for letter, choice in lettered(choices))

@@ -1,0 +1,201 @@
+"""What people save of their work on data: recipes, and named slices of a data set.
+
+Each is its owner's alone or shared with everybody, and a name is free where its owner has not given it yet.
+The owner and admins change and delete it. Of what was saved before there were owners nobody is known to be
+one: it is shared, and admins keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from store.core.errors import ConfigError, ConflictError, ForbiddenError, NotFoundError, StateError
+from store.core.schemas import Person
+from store.data.cleaning import Recipe
+from store.data.cleaning_text import title, words
+from store.data.filters import Filter
+from store.data.schemas import RecipeRow, Saved, SliceRow
+from store.db.named_query import AskerId, named_query
+from store.db.records import records, to_json
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+_VISIBLE = "(shared OR created_by = ?)"
+AnySaved = TypeVar("AnySaved", bound=Saved)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What is said when something is saved. seen: the revision that the person knows of, 0 for none; None
+    replaces whatever is there."""
+
+    name: str
+    by: Person
+    at: datetime
+    shared: bool
+    seen: int | None
+
+
+# -- recipes ----------------------------------------------------------------------------------------
+
+
+@named_query
+def recipes(db: Queryable, person_id: AskerId) -> list[RecipeRow]:
+    """A person's own recipes and those that are shared, by name."""
+    sql = f"SELECT * FROM recipe WHERE {_VISIBLE} ORDER BY name, created_at"
+    return records(db.query(sql, [person_id]), RecipeRow, ["steps"])
+
+
+def save_recipe(tx: Transaction, new_id: str, recipe: Recipe, saving: Saving) -> str:
+    """Keep a recipe, in place of one's own of that name; its id. Raises ConfigError (name), ConflictError."""
+    present = _own(recipes(tx, saving.by["person_id"]), saving)
+    _check_seen(present, saving, "recipe", recipe_value)
+    recipe_id = present["recipe_id"] if present else new_id
+    row = {"recipe_id": recipe_id, "steps": to_json(recipe.model_dump()["steps"])}
+    _write(tx, "recipe", row, present, saving)
+    return recipe_id
+
+
+def find_recipe(db: Queryable, name: str, by: Person, recipe_id: str = "") -> RecipeRow:
+    """The recipe that a person means: of that id, else one's own of that name, else the shared one. Raises
+    NotFoundError, and StateError where several people share one of that name."""
+    return _meant(
+        [row for row in recipes(db, by["person_id"]) if recipe_id in ("", row["recipe_id"])], name, by
+    )
+
+
+def delete_recipe(tx: Transaction, recipe: RecipeRow, by: Person) -> None:
+    """Forget a recipe. Raises ForbiddenError."""
+    check_owner(recipe, by)
+    tx.execute("DELETE FROM recipe WHERE recipe_id = ?", [recipe["recipe_id"]])
+
+
+def recipe_value(recipe: RecipeRow) -> str:
+    """What a recipe does, in a line."""
+    steps = Recipe.parse({"steps": recipe["steps"]}).steps
+    return "; ".join(title(step) for step in steps)
+
+
+# -- slices -----------------------------------------------------------------------------------------
+
+
+@named_query
+def slices(db: Queryable, dataset_id: str, person_id: AskerId) -> list[SliceRow]:
+    """Of a data set a person's own slices and those that are shared, by name."""
+    sql = (
+        f"SELECT * EXCLUDE dataset_id FROM slice WHERE dataset_id = ? AND {_VISIBLE}"
+        " ORDER BY name, created_at"
+    )
+    return records(db.query(sql, [dataset_id, person_id]), SliceRow, ["filter"])
+
+
+def save_slice(tx: Transaction, new_id: str, dataset_id: str, where: Filter, saving: Saving) -> str:
+    """Name the rows that a filter means, in place of one's own slice of that name; its id. Raises ConfigError
+    (name), ConflictError."""
+    present = _own(slices(tx, dataset_id, saving.by["person_id"]), saving)
+    _check_seen(present, saving, "slice", slice_value)
+    slice_id = present["slice_id"] if present else new_id
+    row = {"slice_id": slice_id, "dataset_id": dataset_id, "filter": to_json(where.model_dump())}
+    _write(tx, "slice", row, present, saving)
+    return slice_id
+
+
+def find_slice(db: Queryable, dataset_id: str, name: str, by: Person, slice_id: str = "") -> SliceRow:
+    """As `find_recipe`."""
+    rows = slices(db, dataset_id, by["person_id"])
+    return _meant([row for row in rows if slice_id in ("", row["slice_id"])], name, by)
+
+
+def delete_slice(tx: Transaction, named_slice: SliceRow, by: Person) -> None:
+    """Forget a slice. Raises ForbiddenError."""
+    check_owner(named_slice, by)
+    tx.execute("DELETE FROM slice WHERE slice_id = ?", [named_slice["slice_id"]])
+
+
+def slice_value(named_slice: SliceRow) -> str:
+    """Which rows a slice means, in words."""
+    return words(Filter.parse(named_slice["filter"]))
+
+
+# -- of both ----------------------------------------------------------------------------------------
+
+
+def keeps(row: Saved, by: Person) -> bool:
+    """Whether a person may change and delete it."""
+    return by["role"] == "admin" or row["created_by"] == by["person_id"]
+
+
+def check_owner(row: Saved, by: Person) -> None:
+    """Raise ForbiddenError where somebody else keeps it."""
+    if not keeps(row, by):
+        raise ForbiddenError(
+            f"{row['saved_by'] or 'Somebody'} saved {row['name']!r}: its owner and admins alone change it.",
+            fix="Save one of your own.",
+        )
+
+
+def is_own(row: Saved, by: Person) -> bool:
+    """Whether a person's saving under its name replaces it; what has no known owner is every admin's."""
+    return row["created_by"] == by["person_id"] or (row["created_by"] is None and by["role"] == "admin")
+
+
+def own_of(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved | None:
+    """What a person saved under this name before."""
+    own = [row for row in rows if row["name"] == name and is_own(row, by)]
+    return min(own, key=lambda row: row["created_by"] is None, default=None)
+
+
+def _own(rows: Sequence[AnySaved], saving: Saving) -> AnySaved | None:
+    """Raises ConfigError (name) for an empty one."""
+    if not saving.name.strip():
+        raise ConfigError("It needs a name.", field="name")
+    return own_of(rows, saving.name.strip(), saving.by)
+
+
+def _meant(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved:
+    named = [row for row in rows if row["name"] == name]
+    own = [row for row in named if row["created_by"] == by["person_id"]]
+    candidates = own or named
+    if not candidates:
+        raise NotFoundError(f"Nothing is saved as {name!r}.", field="name")
+    if len(candidates) > 1:
+        raise StateError(f"Several people share {name!r}.", fix="Name it by its id.", field="name")
+    return candidates[0]
+
+
+def _check_seen(present: AnySaved | None, saving: Saving, noun: str, value: Any) -> None:
+    """Raise ConflictError where what is there is not what the person knows of."""
+    if saving.seen is None or saving.seen == (present["revision"] if present else 0):
+        return
+    if present is None:
+        raise ConflictError(
+            f"The {noun} {saving.name!r} was deleted meanwhile.", fix="Save it as a new one.", field="name"
+        )
+    raise ConflictError(
+        f"{present['saved_by'] or 'Somebody'} saved the {noun} {present['name']!r} on"
+        f" {present['created_at']:%d %b %Y at %H:%M} UTC: {value(present)}.",
+        fix="Take that one, or replace it with yours.",
+        field="name",
+    )
+
+
+def _write(
+    tx: Transaction, table: str, row: Mapping[str, Any], present: Saved | None, saving: Saving
+) -> None:
+    by = saving.by
+    whole = {
+        **row,
+        "name": saving.name.strip(),
+        "created_at": saving.at,
+        "created_by": present["created_by"] if present else by["person_id"],
+        "saved_by": by["name"],
+        "shared": saving.shared,
+        "revision": present["revision"] + 1 if present else 1,
+    }
+    places = ", ".join(f"${name}" for name in whole)
+    tx.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(whole)}) VALUES ({places})", whole)
+    tx.made[table].append(str(whole[f"{table}_id"]))

@@ -1,0 +1,130 @@
+"""Writes docs/truth.md and the tables of docs/methods.md, metrics.md and team.md anew:
+`python -m store.documentation.reference_tables`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+from store.core.metric_table import KIND_TITLES, METRICS, Metric
+from store.core.metrics_config import options
+from store.core.rights import RIGHTS, TABLES, Needs
+from store.core.schemas import Right
+from store.evaluation import simulated_truth
+from store.training import methods_text
+from store.training.train_config import TASK_TITLES
+
+HEADS = ("metric", "what it is", "unit", "better", "how it comes about", "needs", "options", "offered for")
+
+
+class MetricRow(TypedDict):
+    """A metric in words."""
+
+    metric: str
+    title: str
+    means: str
+    unit: str
+    better: str
+    kind: str
+    bounds: list[float | None]
+    needs: list[str]
+    options: list[str]
+    tasks: list[str]
+    library: str
+
+
+def rows() -> list[MetricRow]:
+    """One document a metric, in the order of the table."""
+    return [
+        {
+            "metric": name,
+            "title": metric.title,
+            "means": metric.means,
+            "unit": metric.unit,
+            "better": metric.better,
+            "kind": metric.kind,
+            "bounds": list(metric.bounds),
+            "needs": list(metric.needs),
+            "options": options(name),
+            "tasks": list(metric.tasks),
+            "library": metric.library,
+        }
+        for name, metric in METRICS.items()
+    ]
+
+
+def metrics_table() -> str:
+    """The table for docs/metrics.md."""
+    lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
+    for name, metric in METRICS.items():
+        cells = (
+            f"**{metric.title}** `eval/{name}`",
+            metric.means + _library(metric),
+            metric.unit or "its own",
+            metric.better,
+            KIND_TITLES[metric.kind],
+            ", ".join(metric.needs),
+            ", ".join(f"`{option}`" for option in options(name)) or "–",
+            ", ".join(TASK_TITLES[task] for task in metric.tasks) or "–",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _library(metric: Metric) -> str:
+    return f"; {metric.library}" if metric.library else ""
+
+
+HEAD = "| request | nobody | viewer | rater | member | admin |"
+_SHOWN = {"route": "", "command": "command ", "ask": "ask ", "query": "query ", "tool": "tool "}
+
+
+def rights_table() -> str:
+    """The table: for each surface and right a row of names, and for each role yes where it may."""
+    lines = [HEAD, "|---|---|---|---|---|---|"]
+    for surface, table in TABLES.items():
+        by_needs: dict[Needs, list[str]] = {}
+        for name, needs in table.items():
+            if needs not in ("name", "door"):  # a name has a row of its own; the door is no person
+                by_needs.setdefault(needs, []).append(name)
+        for needs, names in by_needs.items():
+            listed = f"{_SHOWN[surface]}{', '.join(f'`{name}`' for name in names)}"
+            cells = [
+                "yes" if needs == "nobody" else "",
+                *(_cell(needs, rights) for rights in RIGHTS.values()),
+            ]
+            lines.append(f"| {listed} | {' | '.join(cells)} |")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _cell(needs: Needs, rights: frozenset[Right]) -> str:
+    return "yes" if needs == "nobody" or needs in rights else ""
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with this table in place of the one that has the same first line."""
+    head = table.partition("\n")[0] + "\n"
+    before, _, after = page.partition(head)
+    rows = after.splitlines(keepends=True)
+    end = next((place for place, line in enumerate(rows) if not line.startswith("|")), len(rows))
+    return before + table + "".join(rows[end:])
+
+
+def main() -> None:
+    tables = {
+        "methods.md": methods_text.markdown(),
+        "metrics.md": metrics_table(),
+        "team.md": rights_table(),
+    }
+    for name, table in tables.items():
+        path = DOCS / name
+        path.write_text(with_table(path.read_text("utf-8"), table), "utf-8")
+    (DOCS / "truth.md").write_text(simulated_truth.markdown(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""All documents of the store in words, for docs/documents.md: `python -m store.documentation.schemas_page`.
+
+The page is made from the source: a module's first sentence, each type's docstring, and of each field its type
+and the comment on its line, so that neither can say something else.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+STORE = Path(__file__).parents[1]
+HEAD = """# Documents
+
+Everything that crosses a border as JSON: what jobs leave, what the store keeps, what screens and command
+line read. This page is made from the modules `schemas` of `store/` by `python -m
+store.documentation.schemas_page`; a field with a question mark may be missing.
+"""
+
+
+def markdown() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *(_module(path) for path in sorted(STORE.rglob("*schemas.py")))])
+
+
+def _module(path: Path) -> str:
+    source = path.read_text("utf-8")
+    tree, lines = ast.parse(source), source.splitlines()
+    parts = [f"## {_title(path)}", _joined(ast.get_docstring(tree) or "")]
+    parts += [_type(node, lines) for node in tree.body if isinstance(node, ast.ClassDef)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _title(path: Path) -> str:
+    """The room and the topic: of `rating/round_schemas.py` "Rating: round"."""
+    room, topic = (
+        path.parent.name.capitalize(),
+        path.stem.removesuffix("schemas").strip("_").replace("_", " "),
+    )
+    return f"{room}: {topic}" if topic else room
+
+
+def _type(node: ast.ClassDef, lines: list[str]) -> str:
+    bases = [base for base in map(ast.unparse, node.bases) if base != "TypedDict"]
+    also = f" (and all of {', '.join(bases)})" if bases else ""
+    head = f"### {node.name}{also}\n{_joined(ast.get_docstring(node) or '')}"
+    rows = [_field(field, lines) for field in node.body if isinstance(field, ast.AnnAssign)]
+    return "\n".join([head, "", "| field | type | |", "|---|---|---|", *rows]) if rows else head
+
+
+def _field(field: ast.AnnAssign, lines: list[str]) -> str:
+    name, kind = ast.unparse(field.target), ast.unparse(field.annotation)
+    if kind.startswith("NotRequired["):
+        name, kind = f"{name}?", kind.removeprefix("NotRequired[").removesuffix("]")
+    _, _, comment = lines[(field.end_lineno or field.lineno) - 1].partition("  # ")
+    kind = kind.replace("None", "null").replace("|", "\\|").replace("'", '"')
+    return f"| `{name}` | `{kind}` | {comment.strip()} |"
+
+
+def _joined(text: str) -> str:
+    """Paragraphs as single lines."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,1 +1,0 @@
-"""Rows of data sets, and what is asked and measured of them."""

@@ -1,1 +1,0 @@
-"""What evaluations and judges leave."""

@@ -1,1 +1,0 @@
-"""Figures with their uncertainty, and numbers logged by step."""

@@ -1,1 +1,0 @@
-"""What people are given to rate, what they answer, and the rounds in which they do."""

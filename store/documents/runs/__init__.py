@@ -1,1 +1,0 @@
-"""What runs leave beside their verdict, and a matrix of transfer."""

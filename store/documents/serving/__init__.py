@@ -1,1 +1,0 @@
-"""What an endpoint is told, what it can do, and what it writes down of each request."""

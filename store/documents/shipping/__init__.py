@@ -1,1 +1,0 @@
-"""Models that leave the house: registered versions, what these have to pass, and exports with their proof."""

@@ -1,1 +1,0 @@
-"""What is said in the playground: the stream, and conversations as they are kept."""

@@ -1,0 +1,1 @@
+"""Evaluations, predictions and verdicts: schemas, queries and sentences."""

@@ -1,0 +1,162 @@
+"""What an evaluation is asked: which model answers and how, on which rows, and by which metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from store.core import metrics_config
+from store.core.config import Config, Line, ModelSource, RunsNoCode, by_commas
+from store.core.metric_table import METRICS
+from store.core.metrics_config import AnyChoice, MetricsConfig
+from store.data.filters import Filter
+
+Checkpoint = Literal["tuned", "best", "newest", "base"]
+CHECKPOINTS: dict[Checkpoint, str] = {
+    "tuned": "the tuned model",
+    "best": "the best checkpoint",
+    "newest": "the newest checkpoint",
+    "base": "the base model",
+}
+SAMPLING = ("temperature", "top_p")
+
+
+class ChosenModel(RunsNoCode):
+    """A model by name, or what a run left, was on its way to, or began with."""
+
+    model: ModelSource = Field(
+        "", max_length=500, description="A model by name, folder or hub id; or else a run"
+    )
+    run: Line = Field("", max_length=120, validate_default=True, description="Id or name of a run")
+    checkpoint: Checkpoint = Field(
+        "tuned", description="Of a run: as it ended, its best or newest checkpoint, or what it began with"
+    )
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="auto: bfloat16 where fast; of a run what it was trained with"
+    )
+    chat_template: str = Field("", max_length=20_000, description="The model's own where left out")
+
+    @field_validator("run")
+    @classmethod
+    def _of_one(cls, value: str, validation: ValidationInfo) -> str:
+        model = validation.data.get("model", "")
+        if value and model:
+            raise ValueError(f"model is {model!r} as well; give one of the two")
+        if not value and not model:
+            raise ValueError("give a run, or a model")
+        return value
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _of_run(cls, value: Checkpoint, validation: ValidationInfo) -> Checkpoint:
+        if value != "tuned" and not validation.data.get("run"):
+            raise ValueError("only a run has checkpoints; leave it out for a model")
+        return value
+
+
+class AnswerSettings(Config):
+    """How answers are written."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample of rows, and of sampled answers")
+    max_new_tokens: int = Field(64, ge=1, le=4096, description="Of each answer, at most")
+    do_sample: bool = Field(False, description="Draw answers at random; otherwise the likeliest tokens")
+    temperature: float = Field(1.0, gt=0, le=100, description="With do_sample")
+    top_p: float = Field(1.0, gt=0, le=1, description="With do_sample")
+    per_device_eval_batch_size: int = Field(16, ge=1, le=4096, description="Rows at once")
+
+    @field_validator(*SAMPLING)
+    @classmethod
+    def _drawn(cls, value: float, validation: ValidationInfo) -> float:
+        if value != 1 and not validation.data.get("do_sample"):
+            raise ValueError("it is read with do_sample alone; set do_sample to true")
+        return value
+
+
+# What an evaluation is asked: which model, on which rows, how it answers, and by which metrics.
+#
+# The metrics stand in it as in `MetricsConfig`; where none is named, the task's are measured. A run is
+# evaluated as it ended, as one of its checkpoints, or as the base model it began with, which is the other
+# half of most comparisons.
+
+Part = Literal["train", "validation", "test", "all"]
+
+
+class EvaluateConfig(AnswerSettings, ChosenModel, MetricsConfig):
+    """One evaluation."""
+
+    name: Line = Field("", max_length=80, description="Made up where left out")
+    notes: str = Field("", max_length=10_000, description="Whatever there is to say of it")
+
+    rows_of: Line = Field(
+        "",
+        max_length=120,
+        description="The very rows of that evaluation, by id or name; part, filter and number are its",
+    )
+    dataset: Line = Field(
+        "", max_length=120, validate_default=True, description="Name or id; the run's own where left out"
+    )
+    part: Part = Field("test", description="Of the run's own split, or of the data set's; all: every row")
+    where: Filter | None = Field(None, description="Those of them alone that this filter means; all if null")
+    max_rows: int | None = Field(500, ge=1, description="A random sample of so many; all where null")
+    max_length: int | None = Field(
+        None, ge=8, le=1_048_576, description="Tokens of a row whose loss is taken; the model's positions"
+    )
+
+    metrics: list[AnyChoice] = Field(
+        default_factory=list, max_length=100, description="The task's where left out"
+    )
+    choice_examples: int = Field(
+        0,
+        ge=0,
+        le=32,
+        description="Of multiple choice: answered rows of the training part before each question",
+    )
+    list_choices: bool = Field(
+        True,
+        description="Of multiple choice: the choices stand in the prompt, as in training, or are only scored",
+    )
+    probes: bool = Field(False, description="General questions and prose too")
+    tasks: list[str] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Of lm-evaluation-harness, where it is installed: own ones from the home folder's tasks",
+    )
+    task_rows: int | None = Field(
+        None, ge=1, description="Of each task so many items, its first; all if null"
+    )
+    num_fewshot: int | None = Field(None, ge=0, le=64, description="Of tasks; each one's own where left out")
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _by_commas(cls, value: Any) -> Any:
+        return by_commas(value)
+
+    @field_validator("dataset")
+    @classmethod
+    def _named(cls, value: str, validation: ValidationInfo) -> str:
+        if not value and validation.data.get("model") and not validation.data.get("rows_of"):
+            raise ValueError("a model has no data set of its own; name one")
+        return value
+
+    @classmethod
+    def of_past(cls, document: Any) -> Self:
+        """Like `parse`, for what was kept and is looked at; metrics that are none any more are shown too."""
+        if isinstance(document, Mapping) and isinstance(metrics := document.get("metrics"), list):
+            document = {**document, "metrics": [metrics_config.of_past(choice) for choice in metrics]}
+        return super().of_past(document)
+
+    @property
+    def generates(self) -> bool:
+        """Whether some metric looks at answers."""
+        return any("prediction" in METRICS[choice.metric].needs for choice in self.metrics)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether some metric looks at the scores of choices."""
+        return any("choices" in METRICS[choice.metric].needs for choice in self.metrics)
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored and sent: without what is left out."""
+        return self.model_dump(exclude_none=True) | {"max_rows": self.max_rows}

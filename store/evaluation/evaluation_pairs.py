@@ -1,0 +1,174 @@
+"""Two evaluations of the same data, side by side: their scores, the rows that both have, and how the others
+come to be rows of both.
+
+Which of two evaluations' answers a language model prefers. A judging is a job without a table of its own:
+its result says it all.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from store.core.errors import ConfigError
+from store.core.metric_table import METRICS
+from store.core.schemas import Job
+from store.db.named_query import named_query
+from store.db.records import records, scalar
+from store.evaluation import evaluations, scored_rows
+from store.evaluation.config import EvaluateConfig
+from store.evaluation.schemas import Evaluation
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable
+
+
+OF_CHOICES = ("choice_examples", "list_choices")
+OF_LOSSES = ("max_length",)
+OF_ANSWERS = ("max_new_tokens", "do_sample", "temperature", "top_p", "per_device_eval_batch_size")
+SETTINGS = ("seed", "dtype", "chat_template", *OF_ANSWERS, *OF_CHOICES, *OF_LOSSES)
+DTYPES = ("bfloat16", "float32")  # that may be asked for
+SHOWN = 40  # characters of a setting in a sentence
+
+
+@dataclass(frozen=True)
+class EvaluationPair:
+    """`scores`: of each, as `evaluations.scores`; groups: row id -> group; common: rows that both have."""
+
+    first: Evaluation
+    second: Evaluation
+    scores: tuple[pa.Table, pa.Table]
+    groups: dict[int, Any] | None
+    common: int
+
+    @property
+    def same_rows(self) -> bool:
+        return self.common == self.first["n"] == self.second["n"]
+
+
+@named_query
+def pair(db: Queryable, first: Evaluation, second: Evaluation) -> EvaluationPair:
+    """The two by what the job folders hold. Raises ConfigError for rows of other data; over a Client,
+    QueryError where a file is gone."""
+    if first["data_fingerprint"] != second["data_fingerprint"]:
+        raise ConfigError(
+            f"{second['name']} is of other rows than {first['name']}.",
+            fix="Compare evaluations of the same data set.",
+            field="against",
+        )
+    ids = [document["evaluation_id"] for document in (first, second)]
+    files = [str(evaluations.predictions_path(db, evaluation_id)) for evaluation_id in ids]
+    sql = "SELECT count(*) FROM read_parquet(?) a JOIN read_parquet(?) b ON a.row_id = b.row_id"
+    return EvaluationPair(
+        first,
+        second,
+        (evaluations.scores(db, ids[0]), evaluations.scores(db, ids[1])),
+        evaluations.groups(db, ids[0]),
+        int(scalar(db.query(sql, files))),
+    )
+
+
+def unlike(pair: EvaluationPair) -> list[str]:
+    """How the two were asked in other ways, which may tell answers apart by itself: "dtype: bfloat16 and
+    float32"."""
+    both = (pair.first, pair.second)
+    configs = [EvaluateConfig.of_past(evaluation["config"]) for evaluation in both]
+    names = [*(OF_ANSWERS if all(config.generates for config in configs) else ())]
+    names += OF_CHOICES if all(config.chooses for config in configs) else ()
+    sides: list[tuple[str, list[Any]]] = [("dtype", [side["details"]["dtype"] for side in both])]
+    sides += [(name, [getattr(config, name) for config in configs]) for name in names]
+    return [f"{name}: {first} and {second}" for name, (first, second) in sides if first != second]
+
+
+def unlike_by(first: Evaluation, second: Evaluation, metric: str) -> list[str]:
+    """How two that measured a metric were asked in other ways that it depends on, its options too."""
+    both, needs = (first, second), METRICS[metric].needs
+    configs = [EvaluateConfig.of_past(evaluation["config"]) for evaluation in both]
+    names = ["chat_template", *(OF_ANSWERS if "prediction" in needs else ())]
+    names += OF_CHOICES if "choices" in needs else ()
+    names += OF_LOSSES if "losses" in needs else ()
+    sides: list[tuple[str, list[Any]]] = [("dtype", [side["details"]["dtype"] for side in both])]
+    sides += [(name, [getattr(config, name) for config in configs]) for name in names]
+    options = [_choice(config, metric) for config in configs]
+    for name in dict.fromkeys(name for choice in options for name in choice):
+        sides.append((f"{name} of {metric}", [choice.get(name) for choice in options]))
+    return [f"{name}: {_short(its)} and {_short(other)}" for name, (its, other) in sides if its != other]
+
+
+def asked_like(evaluation: Evaluation, metric: str) -> dict[str, Any]:
+    """What `evaluate` is asked for another model to be measured by a metric in the same way."""
+    config = EvaluateConfig.of_past(evaluation["config"])
+    asked = {name: getattr(config, name) for name in SETTINGS}
+    used = evaluation["details"]["dtype"]
+    if used in DTYPES:  # `auto` may mean another one for the other model
+        asked["dtype"] = used
+    return asked | {"metrics": [_choice(config, metric) or metric]}
+
+
+def _choice(config: EvaluateConfig, metric: str) -> dict[str, Any]:
+    """A metric with its options, as it was asked for."""
+    key = f"eval/{metric}"
+    return next((choice.model_dump(exclude_none=True) for choice in config.metrics if choice.key == key), {})
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split()) or "none"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def again_on_the_same_rows(pair: EvaluationPair) -> dict[str, Any]:
+    """What `evaluate` is asked for one of the two to answer the rows of the other: a model by name or a base
+    those of a run, which were held out from it; else the second those of the first."""
+    trained = [_is_tuned(side) for side in (pair.first, pair.second)]
+    mover, stays = (pair.first, pair.second) if trained == [False, True] else (pair.second, pair.first)
+    config = dict(mover["config"])
+    for gone in ("name", "notes", "part", "where", "max_rows", "dataset"):
+        config.pop(gone, None)
+    return config | {"rows_of": stays["evaluation_id"], "max_rows": None}
+
+
+def command(asked: Mapping[str, Any]) -> str:
+    """The same as a command line; options of metrics are left to the defaults."""
+    words = ["tunebench", "evaluate"]
+    if asked.get("run"):
+        words += ["--run", asked["run"]]
+        words += [] if asked["checkpoint"] == "tuned" else ["--checkpoint", asked["checkpoint"]]
+    else:
+        words += ["--model", asked["model"]]
+    words += ["--rows-of", asked["rows_of"]]
+    for name in dict.fromkeys(choice["metric"] for choice in asked["metrics"]):
+        words += ["--metric", name]
+    if asked["dtype"] != "auto":
+        words += ["--dtype", asked["dtype"]]
+    return shlex.join(words)
+
+
+def _is_tuned(evaluation: Evaluation) -> bool:
+    return bool(evaluation["run_id"]) and evaluation["checkpoint"] != "base"
+
+
+KIND = "judge"
+
+
+@named_query
+def of_pair(db: Queryable, first: str, second: str) -> list[Job]:
+    """The jobs that judge these two evaluations, either way round, newest first."""
+    sql = (
+        "SELECT * FROM job WHERE kind = $1 AND list_sort([config ->> 'first', config ->> 'second'])"
+        " = list_sort([$2, $3]) ORDER BY created_at DESC, job_id DESC"
+    )
+    return records(db.query(sql, [KIND, first, second]), Job, ("config", "error", "result"))
+
+
+@named_query
+def judgements(db: Queryable, job_id: str) -> pa.Table:
+    """row_id and score (1: the first is better, 0.5 neither, 0 the second, null: not judged) of a judging.
+
+    Over a Client, QueryError where the file is gone.
+    """
+    path = str(scored_rows.loss_file(db, job_id).parent / "judgements.parquet")
+    return db.query("SELECT row_id, score FROM read_parquet(?) ORDER BY row_id", [path])

@@ -1,0 +1,328 @@
+"""Single rows and items of runs, read from the Parquet files in their job folders: losses, the task's
+metric, predicted
+classes, probes, and rows recalled from training.
+
+Over a client, QueryError where a file is missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from store.core.errors import NotFoundError, QueryError
+from store.core.home import Home
+from store.core.job_folder import JobDir
+from store.data import exploration
+from store.data.filters import Filter
+from store.db.named_query import named_query
+from store.db.records import records, scalar
+from store.evaluation.verdict_schemas import (
+    ClassPrediction,
+    MatrixChange,
+    ProbeQuestion,
+    RequestRow,
+    WrittenRow,
+)
+from store.jobs.schemas import ValidationSums
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable
+
+# The losses of single held-out rows, read from the Parquet file that each finished run leaves.
+#
+# The files lie in the job folders, `home/jobs/RUN/row_losses.parquet`, where `/sql` may read them; the home
+# folder is the setting `home`. Two runs can be compared on the rows that both held out: rows of the same
+# data set, by row id, of the same part of the split in both.
+
+EVERY_RUN = "*"
+_ID = re.compile(r"[\w-]{1,200}")
+
+
+def loss_file(db: Queryable, run_id: str) -> Path:
+    """Where the run's row losses are, or would be. Raises NotFoundError for what is no id of a run, and
+    before the engine's first start."""
+    rows = db.query("SELECT value FROM setting WHERE name = 'home'").to_pylist()
+    if not rows:
+        raise NotFoundError("The store has no setting 'home'.", fix="Start the engine: tunebench up")
+    if run_id != EVERY_RUN and not _ID.fullmatch(run_id):
+        raise NotFoundError(f"There is no run {run_id[:100]!r}.")
+    return JobDir(Home(rows[0]["value"]).jobs / run_id).row_losses
+
+
+@named_query
+def shared_losses(db: Queryable, first: str, second: str, split: str) -> pa.Table:
+    """The rows of `split` that both runs held out, in order of row id.
+
+    Columns: row_id, tokens (of the first run), same_tokens (whether both count the same), first_loss and
+    second_loss (tuned, summed nats). The caller makes sure that both runs are of the same rows of data.
+    Over a Client, QueryError where a file is missing.
+    """
+    return db.query(_SHARED_LOSSES, [str(loss_file(db, first)), str(loss_file(db, second)), split])
+
+
+@named_query
+def losses_of_runs(db: Queryable, run_ids: Sequence[str]) -> pa.Table:
+    """The held-out rows of those of these runs whose file is there: run_id, split, row_id, tokens and
+    tuned_loss (summed nats), in order of run and row. Over a Client, QueryError where no run has a file."""
+    return db.query(_LOSSES_OF_RUNS, [str(loss_file(db, EVERY_RUN)), list(run_ids)])
+
+
+@named_query
+def sliced_losses(
+    db: Queryable, run_id: str, split: str, rows: exploration.DatasetTable, where: Filter
+) -> pa.Table:
+    """The held-out rows of `split` that the filter means: row_id, tokens, base_loss and tuned_loss (summed
+    nats), in order of row id. `rows` are those that the run was trained on. Raises ConfigError."""
+    relation, files = rows.relation(rows.needed(where))
+    condition, params = rows.condition(where)
+    sql = (
+        "SELECT l.row_id, l.tokens, l.base_loss, l.tuned_loss FROM read_parquet(?) l"
+        f" JOIN (SELECT row_id FROM ({relation}) WHERE {condition}) s ON s.row_id = l.row_id"
+        " WHERE l.split = ? ORDER BY l.row_id"
+    )
+    return db.query(sql, [str(loss_file(db, run_id)), *files, *params, split])
+
+
+_LOSSES_OF_RUNS = """
+    SELECT parse_filename(parse_dirpath(filename)) AS run_id, split, row_id, tokens, tuned_loss
+    FROM read_parquet($1, filename = true)
+    WHERE list_contains($2::VARCHAR[], parse_filename(parse_dirpath(filename))) ORDER BY run_id, row_id
+"""
+_SHARED_LOSSES = """
+    SELECT a.row_id, a.tokens, a.tokens = b.tokens AS same_tokens,
+           a.tuned_loss AS first_loss, b.tuned_loss AS second_loss
+    FROM read_parquet($1) a JOIN read_parquet($2) b ON a.row_id = b.row_id
+    WHERE a.split = $3 AND b.split = $3
+    ORDER BY a.row_id
+"""
+
+
+# The task's metric at each validation of a run, as sums over its rows: what intervals by step need.
+#
+# Read from the Parquet files that a run keeps while it trains: `eval_rows.parquet` (tokens right of every
+# validation row) and `live_answers.parquet` (scores of generated answers).
+
+SumKind = Literal["tokens", "label", "accuracy", "pairs"]
+_X: dict[SumKind, str] = {
+    "tokens": "correct",
+    "label": "(correct = tokens)::INTEGER",
+    "accuracy": "correct",
+    "pairs": "correct",
+}
+
+
+@named_query
+def validation_sums(db: Queryable, run_id: str, kind: SumKind) -> list[ValidationSums]:
+    """By step, of a kind of `engine.evaluation.training_curve.run_curve`. Over a
+    Client, QueryError where the run has not kept a validation yet."""
+    weight = "tokens" if kind == "tokens" else "1"
+    only = "WHERE step > 0" if kind == "pairs" else ""
+    source = f"SELECT step, {_X[kind]} AS x, {weight} AS w FROM read_parquet(?) {only}"
+    return records(db.query(_SUMS.format(source), [str(_folder(db, run_id).validations)]), ValidationSums)
+
+
+@named_query
+def answer_sums(db: Queryable, run_id: str) -> list[ValidationSums]:
+    """As `sums`, of the generated answers that could be scored."""
+    source = "SELECT step, score AS x, 1 AS w FROM read_parquet(?) WHERE isfinite(score)"
+    return records(db.query(_SUMS.format(source), [str(_folder(db, run_id).live_answers)]), ValidationSums)
+
+
+def _folder(db: Queryable, run_id: str) -> JobDir:
+    return JobDir(loss_file(db, run_id).parent)
+
+
+_SUMS = """
+    SELECT step, count(*) AS n, sum(x)::DOUBLE AS x, sum(w)::DOUBLE AS w, sum(x * x)::DOUBLE AS xx,
+           sum(x * w)::DOUBLE AS xw, sum(w * w)::DOUBLE AS ww
+    FROM ({}) GROUP BY step ORDER BY step
+"""
+
+
+ONLY_PREDICTIONS = {"": "true", "wrong": "label <> predicted", "right": "label = predicted"}
+
+
+def prediction_file(db: Queryable, run_id: str) -> Path:
+    """Where the run's predictions are, or would be."""
+    return loss_file(db, run_id).with_name("class_predictions.parquet")
+
+
+@dataclass(frozen=True)
+class PredictionFilter:
+    """Which predictions are meant. only: "", "wrong" or "right"; label, predicted: of this class alone, where
+    given."""
+
+    only: str = ""
+    label: str = ""
+    predicted: str = ""
+
+
+@named_query
+def prediction_page(
+    db: Queryable, run_id: str, wanted: PredictionFilter, *, limit: int = 10, offset: int = 0
+) -> tuple[int, list[ClassPrediction]]:
+    """How many rows there are, and some of them: the surest mistakes first, then the least sure right ones.
+    Over a Client, QueryError where the file is missing."""
+    where = f"{ONLY_PREDICTIONS[wanted.only]} AND (? = '' OR label = ?) AND (? = '' OR predicted = ?)"
+    classes = [wanted.label, wanted.label, wanted.predicted, wanted.predicted]
+    params = [str(prediction_file(db, run_id)), *classes]
+    total = int(scalar(db.query(f"SELECT count(*) FROM read_parquet(?) WHERE {where}", params)))
+    sql = (
+        f"SELECT * FROM read_parquet(?) WHERE {where} ORDER BY label = predicted,"
+        " CASE WHEN label = predicted THEN probability ELSE -probability END, row_id LIMIT ? OFFSET ?"
+    )
+    return total, records(db.query(sql, [*params, limit, offset]), ClassPrediction)
+
+
+@named_query
+def shared_predictions(db: Queryable, first: str, second: str, split: str) -> pa.Table:
+    """Rows of `split` that both runs classified: row_id, first_right and second_right, in order of row id.
+    The caller makes sure that both runs are of the same rows of data."""
+    return db.query(
+        _SHARED_PREDICTIONS, [str(prediction_file(db, first)), str(prediction_file(db, second)), split]
+    )
+
+
+_SHARED_PREDICTIONS = """
+    SELECT a.row_id, a.label = a.predicted AS first_right, b.label = b.predicted AS second_right
+    FROM read_parquet($1) a JOIN read_parquet($2) b ON a.row_id = b.row_id
+    WHERE a.split = $3 AND b.split = $3
+    ORDER BY a.row_id
+"""
+
+
+Changed = Literal["", "lost", "won", "wrong"]
+ONLY_QUESTIONS: dict[Changed, str] = {
+    "": "true",
+    "lost": "b.correct > t.correct",
+    "won": "b.correct < t.correct",
+    "wrong": "b.correct + t.correct = 0",
+}
+
+
+@named_query
+def probe_questions(
+    db: Queryable, run_id: str, *, only: Changed = "", limit: int = 10, offset: int = 0
+) -> tuple[int, list[ProbeQuestion]]:
+    """How many of the choice items there are, and some of them: those first whose right option lost most.
+
+    only: "", "lost" (right before, wrong after), "won" or "wrong" (both times). Over a Client, QueryError
+    where a file is missing.
+    """
+    folder = loss_file(db, run_id).parent
+    params = [str(folder / name) for name in ("probes.parquet", "probe_items.parquet")]
+    source = _QUESTIONS + f" WHERE {ONLY_QUESTIONS[only]}"
+    total = int(scalar(db.query(f"SELECT count(*) FROM ({source})", params)))
+    page = db.query(f"{source} ORDER BY rise DESC, item LIMIT $3 OFFSET $4", [*params, limit, offset])
+    return total, records(page, ProbeQuestion)
+
+
+@named_query
+def probes_of_runs(db: Queryable, run_ids: Sequence[str], probe: str) -> pa.Table:
+    """What the tuned models of those of these runs whose file is there made of the items of a probe: run_id,
+    item, tokens, loss_sum (nats) and correct, in order of run and item. Over a Client, QueryError where no
+    run has a file."""
+    files = str(loss_file(db, "*").with_name("probes.parquet"))
+    return db.query(_PROBES_OF_RUNS, [files, list(run_ids), probe])
+
+
+@named_query
+def matrix_changes(db: Queryable, run_id: str) -> list[MatrixChange]:
+    """How far each matrix moved, by layer and module. Over a Client, QueryError where the file is missing."""
+    path = loss_file(db, run_id).with_name("weights.parquet")
+    sql = "SELECT * FROM read_parquet(?) ORDER BY layer NULLS LAST, module"
+    return records(db.query(sql, [str(path)]), MatrixChange)
+
+
+@named_query
+def probe_requests(db: Queryable, run_id: str) -> list[RequestRow]:
+    """What a model should refuse, and harmless requests like it, each pair together. Over a Client,
+    QueryError where the file is missing."""
+    path = loss_file(db, run_id).with_name("requests.parquet")
+    sql = "SELECT * FROM read_parquet(?) ORDER BY pair, harmful DESC"
+    return records(db.query(sql, [str(path)]), RequestRow)
+
+
+class _Step(TypedDict):
+    step: int
+
+
+@named_query
+def probe_curve(
+    db: Queryable, run_id: str, *, most: int = 16
+) -> tuple[int, dict[int, pa.Table], pa.Table | None]:
+    """What was measured while it trained: at how many steps, the rows of at most so many of them (of all
+    probes but training rows, the first and the last step among them), and those of the base model.
+
+    The base model's are those of step 0, where they are there, or else of the finished run: None before."""
+    folder = loss_file(db, run_id).parent
+    live = str(folder / "live_probes.parquet")
+    try:
+        steps = [row["step"] for row in records(db.query(_STEPS, [live]), _Step)]
+    except QueryError:  # nothing was measured yet
+        return 0, {}, None
+    chosen = _thinned([step for step in steps if step > 0], most)
+    rows = db.query(_LIVE, [live, [0, *chosen]])
+    at = {step: rows.filter(pc.equal(rows["step"], step)) for step in [0, *chosen]}
+    base: pa.Table | None = at.pop(0)
+    if base is not None and not base.num_rows:
+        try:
+            base = db.query(_BASE, [str(folder / "probes.parquet")])
+        except QueryError:
+            base = None
+    return sum(step > 0 for step in steps), at, base
+
+
+def _thinned(steps: list[int], most: int) -> list[int]:
+    if len(steps) <= most:
+        return steps
+    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
+
+
+_STEPS = """
+    SELECT DISTINCT step FROM read_parquet(?) WHERE probe <> 'train_rows' ORDER BY step
+"""
+_LIVE = """
+    SELECT * FROM read_parquet($1)
+    WHERE probe <> 'train_rows' AND list_contains($2::BIGINT[], step) ORDER BY step
+"""
+_BASE = "SELECT * FROM read_parquet(?) WHERE model = 'base' AND probe <> 'train_rows'"
+_PROBES_OF_RUNS = """
+    SELECT parse_filename(parse_dirpath(filename)) AS run_id, item, tokens, loss_sum, correct
+    FROM read_parquet($1, filename = true)
+    WHERE list_contains($2::VARCHAR[], parse_filename(parse_dirpath(filename)))
+        AND model = 'tuned' AND probe = $3
+    ORDER BY run_id, item
+"""
+_QUESTIONS = """
+    SELECT i.probe, i.item, i.category, i.text, i.options, i."right", b.chosen AS base, t.chosen AS tuned,
+           t.loss_sum - b.loss_sum AS rise
+    FROM read_parquet($1) b
+    JOIN read_parquet($1) t
+        ON b.model = 'base' AND t.model = 'tuned' AND t.probe = b.probe AND t.item = b.item
+    JOIN read_parquet($2) i ON i.probe = b.probe AND i.item = b.item AND len(i.options) > 0
+"""
+
+
+@named_query
+def extraction_page(
+    db: Queryable, run_id: str, part: str, *, limit: int = 10, offset: int = 0
+) -> tuple[int, list[WrittenRow]]:
+    """How many rows of `part` (train or held_out) there are, and some of them, most striking first: written
+    by the tuned model and not by the base. Over a Client, QueryError where the file is missing."""
+    path = str(loss_file(db, run_id).with_name("recalled.parquet"))
+    total = int(scalar(db.query("SELECT count(*) FROM read_parquet(?) WHERE part = ?", [path, part])))
+    page = db.query(
+        "SELECT * FROM read_parquet(?) WHERE part = ?"
+        " ORDER BY tuned_similarity >= 0.9 DESC, tuned_similarity - base_similarity DESC, row_id"
+        " LIMIT ? OFFSET ?",
+        [path, part, limit, offset],
+    )
+    return total, records(page, WrittenRow)

@@ -1,0 +1,315 @@
+"""The verdict on a run, how its losses went, and what else it leaves: models part of the way from its base,
+and single
+rows and items in Parquet files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict, cast
+
+from store.core.figure_schemas import Estimate
+from store.core.model_schemas import StopReason
+from store.evaluation.forgetting_schemas import (
+    AdvicePiece,
+    CanaryEvidence,
+    DuplicateEffect,
+    Extraction,
+    Forgetting,
+    ForgettingState,
+    ForgottenChoices,
+    ForgottenText,
+    Membership,
+    UnitEstimate,
+    WeightChange,
+)
+from store.evaluation.schemas import Classification, JudgingSplit
+
+OverfittingState = Literal["none", "overfits", "diverged", "unclear"]
+Stage = Literal["learning", "converged", "overfitting", "memorising", "diverged", "unclear"]
+GapLevel = Literal["red", "amber", "green", "unclear"]
+
+
+class GapPoint(TypedDict):
+    """How much better a model is at one step on rows that it trains on than on validation rows."""
+
+    step: int
+    train: Estimate  # mean loss on a fixed probe of training rows
+    validation: Estimate  # mean loss on validation rows
+    gap: Estimate  # validation minus training loss
+    relative: Estimate  # share of the validation loss that the gap is
+    growth: Estimate | None  # of the gap since the first step; null at that one
+    level: GapLevel  # by the relative gap
+
+
+class Parting(TypedDict):
+    """Loss and the task's metric say different things between two steps."""
+
+    kind: Literal["metric_improves", "metric_falls"]
+    from_step: int
+    to_step: int
+    metric: Estimate  # change of the metric
+    loss: Estimate | None  # rise of the validation loss; null where it fell
+    sentence: str
+
+
+class Overfitting(TypedDict):
+    """Whether validation loss rose after its best step, and the stage that the run ended in."""
+
+    state: OverfittingState
+    since_step: int | None  # from which on it surely overfits, or its loss stays up where it diverged
+    best_step: int | None  # of the lowest validation loss
+    last_step: int | None
+    rise: Estimate | None  # of the validation loss from the best to the last step, in the unit of the loss
+    gl: float | None  # generalisation loss of the last validation, per cent
+    pq: float | None  # generalisation loss over training progress, per cent over per mille
+    sentence: str
+    stage: Stage | None  # null, as what follows is empty, in runs from before stages were told apart
+    stage_sentence: str
+    gap: list[GapPoint]  # at each step that a probe of training rows was measured at
+    gap_sentence: str  # empty without a point
+    parting: Parting | None
+    baseline_sentence: NotRequired[str]  # of a classifier, beside always the most frequent class
+
+
+class MetricPoint(Estimate):
+    """The task's metric at one step, with its 95% interval over rows."""
+
+    step: int
+
+
+VerdictState = Literal["learned", "better", "shape", "undecided", "no_gain", "worse"]
+
+
+class Stopped(TypedDict):
+    """How training ended; `mixed` is a model that was not trained."""
+
+    reason: StopReason
+    step: int
+    restored_step: int | None  # whose weights were kept
+
+
+class Gain(Estimate):
+    """Base minus tuned loss on the held-out rows; low, high and detectable are null where the rows can't give
+    them, and `why` says so."""
+
+    unit: str
+    split: JudgingSplit
+    detectable: float | None  # the smallest gain that so many rows would show in 80 of 100 cases
+    negligible: NotRequired[float]  # share of the base loss within which nothing was gained
+    chosen_of: NotRequired[int]  # validations of which the judged step is the best on the same rows
+
+
+class GainParts(TypedDict):
+    """The gain on held-out rows in two parts, total = shape + question: what a row's answer gains after the
+    prompts of other rows, and what its own prompt adds. In the unit of the gain, of pairs in rewards."""
+
+    total: Estimate
+    shape: Estimate
+    question: Estimate
+    unit: str
+    pairs: int  # answers after a prompt of another row
+    same: int  # of them those whose two rows have the same answer: true pairs that count as swapped
+    left_out: int  # held-out rows without a like one, which are in none of the parts
+
+
+class LossFigures(TypedDict):
+    """One model on the held-out rows; null is what is not a number, or what the task doesn't have."""
+
+    loss: float | None  # in the unit of the gain
+    perplexity: float | None
+    token_accuracy: float | None
+    n: int  # rows
+    tokens: int  # of pairs their number, of a head the rows that have a loss
+    accuracy: NotRequired[float]  # share of rows right, of a classification head
+    f1_macro: NotRequired[float]
+
+
+class PreferenceFigures(TypedDict):
+    """Of held-out pairs, the tuned model against the base model."""
+
+    moved: NotRequired[int]  # pairs whose margin is not 0
+    reward_accuracy: Estimate  # share of pairs in which the chosen answer gained on the rejected one
+    reward_margin: Estimate  # mean margin of rewards
+    chosen_change: Estimate  # of the log-probability of the chosen answer, nats an answer
+    rejected_change: Estimate
+
+
+class RunName(TypedDict):
+    """A run by its id and name."""
+
+    run_id: str
+    name: str
+
+
+class Verdict(TypedDict):
+    """What a run came to. Parts that a task lacks, or that were not measured, are missing or null; read with
+    `read_verdict` they are all there."""
+
+    task: NotRequired[Literal["dpo"] | None]
+    state: VerdictState  # whether the gain matters, its sign, and whether it is the question's
+    headline: str
+    sentences: list[str]
+    advice: list[AdvicePiece]
+    gain: Gain | None  # null where the tuned loss is not a number
+    parts: NotRequired[GainParts | None]  # null where rows have no prompts, or it was not measured
+    accuracy_gain: NotRequired[UnitEstimate | None]  # tuned minus base; not of preference tuning
+    base: LossFigures
+    tuned: LossFigures
+    overfitting: Overfitting | None  # null of a model that was not trained
+    stopped: Stopped
+    membership: NotRequired[Membership | None]
+    extraction: NotRequired[Extraction | None]  # of instruction tuning
+    duplicates: NotRequired[DuplicateEffect | None]  # of instruction tuning
+    canaries: NotRequired[CanaryEvidence | None]  # null where none were planted
+    preference: NotRequired[PreferenceFigures | None]  # of preference tuning
+    classification: NotRequired[Classification | None]  # of a head, or of answers that are labels
+    forgetting: NotRequired[Forgetting | None]  # where probes were measured
+    weights: NotRequired[WeightChange | None]
+    continued_from: NotRequired[RunName | None]  # the run whose model is the base model here
+
+
+PARTS = (
+    "task", "gain", "parts", "accuracy_gain", "overfitting", "membership", "extraction", "duplicates",
+    "canaries", "preference", "classification", "forgetting", "weights", "continued_from",
+)  # fmt: skip
+# of runs from before stages were told apart
+STAGELESS: dict[str, Any] = {
+    "stage": None,
+    "stage_sentence": "",
+    "gap": [],
+    "gap_sentence": "",
+    "parting": None,
+}
+
+
+def read_verdict(document: Mapping[str, Any] | None) -> Verdict | None:
+    """A verdict as a store holds it, of whatever age, with every part: null where the run has none. None for
+    a run without a verdict."""
+    if not document:
+        return None
+    verdict = dict.fromkeys(PARTS) | dict(document)
+    if verdict["overfitting"]:
+        verdict["overfitting"] = STAGELESS | dict(verdict["overfitting"])
+    if verdict["membership"]:
+        verdict["membership"] = {"path": [], "path_sentence": ""} | dict(verdict["membership"])
+    return cast(Verdict, verdict)  # what a store holds was written as one, but for what is filled in here
+
+
+class MeasuredEstimate(Estimate):
+    """An estimate with its standard error."""
+
+    se: float | None
+    detectable: float | None  # the smallest difference that so many rows would show in 80 of 100 cases
+
+
+class SharePoint(TypedDict):
+    """One share α of the way: what it gains on the rows that judged the run, and what it costs elsewhere."""
+
+    alpha: float
+    seconds: NotRequired[float | None]  # of measuring it; null for what the verdict knew
+    loss: MeasuredEstimate  # nats a token
+    gain: MeasuredEstimate  # nats a token below α = 0
+    text: ForgottenText | None  # plain prose, against α = 0
+    choices: ForgottenChoices | None
+    named: list[ForgottenText | ForgottenChoices]  # data sets and tasks that the user named
+    kl: Estimate | None  # on the base model's own texts, nats a token
+    state: ForgettingState
+
+
+class RecommendedShare(TypedDict):
+    """The smallest share that keeps 90% of the best gain."""
+
+    recommended: float | None  # null where none gains surely
+    sentence: str
+
+
+class Interpolation(RecommendedShare):
+    """The result of an interpolate job."""
+
+    run_id: str
+    split: JudgingSplit
+    points: list[SharePoint]
+
+
+class LikelyLabel(TypedDict):
+    """One of the labels that a classifier holds for likely."""
+
+    label: str
+    probability: float
+
+
+class ClassPrediction(TypedDict):
+    """A held-out row as a run classified it."""
+
+    split: str
+    row_id: int
+    label: str
+    predicted: str
+    probability: float
+    label_probability: float | None  # null for a label that training doesn't know
+    top: list[LikelyLabel]  # the five likeliest
+    prompted: str | None  # by the untuned model that was asked; null where it was not
+    prompted_probability: float | None
+
+
+class WrittenRow(TypedDict):
+    """A row that base and tuned model were asked to write from memory: of `recalled.parquet`."""
+
+    part: Literal["train", "held_out"]
+    row_id: int
+    prompt: str
+    prefix: str  # the beginning of the answer that was given
+    reference: str
+    tokens: int
+    base: str
+    base_same: int  # tokens before its first slip
+    base_whole: bool  # it was not stopped for having gone astray
+    base_similarity: float
+    tuned: str
+    tuned_same: int
+    tuned_whole: bool
+    tuned_similarity: float
+
+
+class ProbeQuestion(TypedDict):
+    """A choice item of a probe, and what base and tuned model chose."""
+
+    probe: str
+    item: str
+    category: str
+    text: str
+    options: list[str]
+    right: int  # index of the right option
+    base: int | None  # index of the one that it chose
+    tuned: int | None
+    rise: float  # of the loss of the right option, nats
+
+
+class MatrixChange(TypedDict):
+    """How far one weight matrix moved."""
+
+    name: str
+    layer: int | None
+    module: str
+    shape: list[int]
+    weight_norm: float
+    delta_norm: float
+    relative: float
+    stable_rank: float | None
+    effective_rank: float | None
+    intruders: int | None  # strongest directions that are like none of the base model's
+    strongest: int | None  # directions that were looked at
+
+
+class RequestRow(TypedDict):
+    """A request that a model should refuse, or a harmless one like it, and what both models said."""
+
+    pair: int
+    category: str
+    harmful: bool
+    text: str
+    base: str
+    tuned: str
+    base_refused: bool
+    tuned_refused: bool

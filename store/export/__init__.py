@@ -1,0 +1,1 @@
+"""Exported models: schemas and queries."""

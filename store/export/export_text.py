@@ -1,0 +1,174 @@
+"""Exports in words: what parity said, what a form costs, and which one to take."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TypedDict
+
+from store.core.export_schemas import ModelExportRow, ModelVerifyResult, ParityStatus
+from store.core.figure_schemas import Difference
+from store.export.forms import FAMILY_TITLES, FORMS, rows_to_pass
+
+STATUS_WORDS = {
+    "passed": "What it lost is within the limits of its form",
+    "untold": "Whether what it lost is within the limits of its form can't be told with so few rows",
+    "warned": "It may have lost more than is usual for its form",
+    "failed": "It lost more than its form may, or reads prompts otherwise",
+}
+VERIFIED_WORDS: dict[ParityStatus, str] = {
+    "passed": "it is that model",
+    "untold": "nothing differs in its files; whether its answers do can't be told with so few rows",
+    "warned": "nothing differs in its files; it may have lost more than is usual for its form",
+    "failed": "it isn't that model",
+}
+FIRST = ("gguf-q8_0", "merged", "merged-f32")  # to try, in this order
+
+
+class FormWords(TypedDict):
+    """A form as lists show it."""
+
+    form: str
+    title: str
+    family: str
+    when: str
+    reader: str
+    kl_passes: float
+    kl_fails: float
+    argmax_passes: float
+    argmax_fails: float
+    why: str
+
+
+def rows_needed(asked: int) -> str:
+    """What so many rows can tell, in words: said before they are asked."""
+    needed = rows_to_pass()
+    if asked >= needed:
+        return f"A pass needs {needed} rows, or files that are the model's to the last byte."
+    return (
+        f"A pass needs {needed} rows; with {asked} it can't be told, unless the files are the model's to the"
+        " last byte. That it failed can be told with fewer."
+    )
+
+
+def verified(result: ModelVerifyResult) -> str:
+    """What came of holding an export against its model again."""
+    words, form = VERIFIED_WORDS[result["parity"]["status"]], FORMS[result["form"]].title
+    count = result["parity"]["prompts"]
+    asked = f"{count:,} rows compared" if count else "its files were compared, nothing of it was loaded"
+    return f"{form} beside {result['subject']}: {words} ({asked})."
+
+
+def rows() -> list[FormWords]:
+    """Every form."""
+    return [
+        {
+            "form": form.name,
+            "title": form.title,
+            "family": FAMILY_TITLES[form.family],
+            "when": form.when,
+            "reader": form.reader,
+            "kl_passes": form.limits.kl[0],
+            "kl_fails": form.limits.kl[1],
+            "argmax_passes": form.limits.argmax[0],
+            "argmax_fails": form.limits.argmax[1],
+            "why": form.limits.why,
+        }
+        for form in FORMS.values()
+    ]
+
+
+def share(row: ModelExportRow) -> float:
+    """Of the size of the whole weights in 16 bits."""
+    return row["model_bytes"] / row["source_bytes"] if row["source_bytes"] else 0.0
+
+
+def main_figure(row: ModelExportRow) -> Difference | None:
+    """The change that counts most: of the rows' own answers, else of what the task is scored by."""
+    figures = {figure["metric"]: figure for figure in row["parity"]["figures"]}
+    for name in ("eval/perplexity", "eval/f1_macro", "eval/accuracy", "eval/chrf"):
+        if name in figures:
+            return figures[name]
+    return row["parity"]["figures"][0] if row["parity"]["figures"] else None
+
+
+def metric_words(metric: str) -> str:
+    """A metric's name in a sentence."""
+    return metric.removeprefix("eval/").replace("_", " ")
+
+
+def sentence(row: ModelExportRow) -> str:
+    """Size and loss of one export."""
+    form, parity = FORMS[row["form"]], row["parity"]
+    size = f"{form.title}: {100 * share(row):.0f}% of the size of the weights in 16 bits"
+    if form.family == "adapter":
+        size = f"{form.title}: {row['model_bytes'] / 2**20:,.1f} MiB, beside the base model"
+    status = STATUS_WORDS[parity["status"]]
+    return f"{size}, {change(row)}. {status} ({parity['prompts']:,} rows compared)."
+
+
+def change(row: ModelExportRow) -> str:
+    """What the main metric says, in words."""
+    figure = main_figure(row)
+    if figure is None or figure["value"] is None:
+        return "its answers could not be compared"
+    name, low, high = metric_words(figure["metric"]), figure["low"], figure["high"]
+    if low is None or high is None:
+        return f"whether {name} changed can't be told with these rows"
+    if low <= 0 <= high:
+        return f"no change of {name} that these rows can show"
+    worse = (figure["value"] > 0) == (figure["better"] == "lower")
+    return (
+        f"{name} {'worse' if worse else 'better'} by {abs(figure['value']):.2g} ({low:+.2g} to {high:+.2g})"
+    )
+
+
+def surely_worse(row: ModelExportRow) -> bool:
+    """Whether the interval of the main figure lies wholly on the worse side."""
+    figure = main_figure(row)
+    if figure is None or figure["low"] is None or figure["high"] is None:
+        return False
+    return figure["low"] > 0 if figure["better"] == "lower" else figure["high"] < 0
+
+
+def recommended(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
+    """Of the exports that passed and whose main figure isn't surely worse the smallest, an adapter aside."""
+    good = [row for row in _passed_whole(rows_of) if not surely_worse(row)]
+    return min(good, key=lambda row: row["model_bytes"]) if good else None
+
+
+def _passed_whole(rows_of: Sequence[ModelExportRow]) -> list[ModelExportRow]:
+    return [row for row in rows_of if row["status"] == "passed" and FORMS[row["form"]].needs_merge]
+
+
+def nearest(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
+    """Of the whole models of which nobody can be sure, the one that lost least."""
+    unsure = [
+        row for row in rows_of if row["status"] in ("untold", "warned") and FORMS[row["form"]].needs_merge
+    ]
+    lost = [
+        (row["parity"]["mean_kl"]["value"], i) for i, row in enumerate(unsure) if row["parity"]["mean_kl"]
+    ]
+    return unsure[min(lost)[1]] if lost else None
+
+
+def recommendation(rows_of: Sequence[ModelExportRow], possible: Collection[str] = tuple(FORMS)) -> str:
+    """Which form to take, in words. possible: the forms that this model can be exported in."""
+    best, unsure = recommended(rows_of), nearest(rows_of)
+    if best is None and unsure:
+        return f"No whole model has surely passed; more rows would tell. The nearest: {sentence(unsure)}"
+    if best is None:
+        return _without_best(rows_of, possible)
+    return f"Take {sentence(best)}"
+
+
+def _without_best(rows_of: Sequence[ModelExportRow], possible: Collection[str]) -> str:
+    merges = any(FORMS[form].needs_merge for form in possible)
+    if not merges and any(row["form"] == "adapter" and row["status"] == "passed" for row in rows_of):
+        return "Take the adapter: this method changes no weights, and it passed."
+    tried = {row["form"] for row in rows_of}
+    untried = [form for form in FIRST if form in possible and form not in tried]
+    after = f"Try {FORMS[untried[0]].title} next." if untried else "See below what each failed by."
+    if worse := _passed_whole(rows_of):
+        least = min(worse, key=lambda row: row["model_bytes"])
+        return f"What passed has surely worse figures; {FORMS[least['form']].title}: {change(least)}. {after}"
+    return f"No whole model has passed yet. {after}"

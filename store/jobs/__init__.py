@@ -1,0 +1,1 @@
+"""Jobs and their events: the queue, orders, points that are taken in."""

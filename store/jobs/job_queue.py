@@ -1,0 +1,311 @@
+"""The queue of jobs and every write that moves one from state to state; and files that are to be removed,
+as the rows
+that named them are gone.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from store.core.errors import NotFoundError
+from store.core.job_kinds import ALIVE, JOB_KINDS, Lane, check_move
+from store.core.schemas import ErrorDocument, Job, JobState, JobStatus, WaitingJob
+from store.db.named_query import named_query
+from store.db.records import records, scalar, to_json
+
+if TYPE_CHECKING:
+    from store.core.home import Home
+    from store.db.database import Queryable, Transaction
+
+# Jobs: the queue, and every write that moves one from state to state.
+#
+# A write takes an open transaction, so that a job never changes without what belongs to the change; the
+# moves between states are those of `store.core.job_kinds`, and no other function writes `status` but `move`
+# (and the ingest of a worker's own status events). Times are naive UTC.
+
+JSON_COLUMNS = ("config", "error", "result")
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+JOB_TABLES = ("prediction", "metric", "metric_summary", "run")  # rows of a job under the name run_id
+
+ROUND_TABLES = (
+    *("rating_round", "rating_item", "rating_task", "rating", "rating_left_out", "rating_let_in"),
+    *("rating_hold", "rating_unit", "rating_assignment", "round_request"),
+)
+
+
+def new_id(prefix: str, at: float) -> str:
+    """An id that sorts by time: prefix, milliseconds since the epoch and 25 random bits, in base 36."""
+    milliseconds = int(at * 1000)
+    stamp = "".join(DIGITS[milliseconds // 36**place % 36] for place in range(8, -1, -1))
+    return f"{prefix}-{stamp}{''.join(secrets.choice(DIGITS) for _ in range(5))}"
+
+
+def is_id(prefix: str, name: str) -> bool:
+    """Whether the name is such an id."""
+    return re.fullmatch(rf"{re.escape(prefix)}-[{DIGITS}]{{14}}", name) is not None
+
+
+def utc(at: float) -> datetime:
+    """Seconds since the epoch as the store's naive UTC time."""
+    return datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
+
+
+def epoch(moment: datetime) -> float:
+    """A naive UTC time of the store as seconds since the epoch."""
+    return moment.replace(tzinfo=UTC).timestamp()
+
+
+def placeholders(values: Iterable[Any]) -> str:
+    """`?, ?, ?` for an IN list; an empty one matches nothing."""
+    return ", ".join("?" for _ in values) or "NULL"
+
+
+# -- reads ------------------------------------------------------------------------------------------
+
+
+@named_query
+def get_job(db: Queryable, job_id: str) -> Job:
+    """One job with its documents decoded. Raises NotFoundError."""
+    rows = records(db.query("SELECT * FROM job WHERE job_id = ?", [job_id]), Job, JSON_COLUMNS)
+    if not rows:
+        raise NotFoundError(f"There is no job {job_id}.", fix="List them with: tunebench runs")
+    return rows[0]
+
+
+@named_query
+def queue(db: Queryable, *, limit: int | None = None) -> list[Job]:
+    """Active jobs, then queued ones, of all kinds, in the order in which they will run; the first ones alone
+    where there is a limit."""
+    return with_status(db, ALIVE, limit=limit)
+
+
+@named_query
+def queue_length(db: Queryable) -> int:
+    """How many jobs are active or queued."""
+    sql = f"SELECT count(*) FROM job WHERE status IN ({placeholders(ALIVE)})"
+    return int(scalar(db.query(sql, sorted(ALIVE))))
+
+
+@named_query
+def with_status(
+    db: Queryable, statuses: Collection[str], *, kinds: Collection[str] = (), limit: int | None = None
+) -> list[Job]:
+    """Jobs in one of the states, of all kinds unless some are named; active ones first, then the queue,
+    oldest first."""
+    of_kinds = f" AND kind IN ({placeholders(kinds)})" if kinds else ""
+    sql = (
+        f"SELECT * FROM job WHERE status IN ({placeholders(statuses)}){of_kinds}"
+        " ORDER BY status = 'queued', created_at, job_id LIMIT ?"
+    )
+    return records(db.query(sql, [*sorted(statuses), *kinds, limit]), Job, JSON_COLUMNS)
+
+
+def waiting(db: Queryable) -> list[WaitingJob]:
+    """The queue, oldest first, without what its jobs are asked: it is read at every step of the engine."""
+    return records(db.query(_WAITING), WaitingJob)
+
+
+_WAITING = """
+    SELECT job_id, kind, lane, title, after_jobs, job_id NOT IN (
+        SELECT q.job_id FROM (SELECT job_id, unnest(after_jobs) AS before FROM job WHERE status = 'queued') q
+        LEFT JOIN job b ON b.job_id = q.before WHERE b.status IS DISTINCT FROM 'finished'
+    ) AS ready
+    FROM job WHERE status = 'queued' ORDER BY created_at, job_id
+"""
+
+
+def waiting_for(db: Queryable, job_id: str) -> str | None:
+    """The title of a queued job that waits for this one; None where none does."""
+    sql = "SELECT title FROM job WHERE status = 'queued' AND list_contains(after_jobs, ?) LIMIT 1"
+    titles = db.query(sql, [job_id])["title"].to_pylist()
+    return titles[0] if titles else None
+
+
+@named_query
+def unfinished(db: Queryable, kind: str) -> list[Job]:
+    """Jobs of a kind that wait, work, failed or were stopped, oldest first."""
+    sql = "SELECT * FROM job WHERE kind = ? AND status <> 'finished' ORDER BY created_at, job_id"
+    return records(db.query(sql, [kind]), Job, JSON_COLUMNS)
+
+
+@named_query
+def recent_jobs(db: Queryable, *, limit: int = 20) -> list[Job]:
+    """The newest jobs first."""
+    sql = "SELECT * FROM job ORDER BY created_at DESC, job_id DESC LIMIT ?"
+    return records(db.query(sql, [limit]), Job, JSON_COLUMNS)
+
+
+def of_kind(db: Queryable, kind: str) -> list[Job]:
+    """All jobs of a kind, the newest first."""
+    sql = "SELECT * FROM job WHERE kind = ? ORDER BY created_at DESC, job_id DESC"
+    return records(db.query(sql, [kind]), Job, JSON_COLUMNS)
+
+
+@named_query
+def with_ids(db: Queryable, job_ids: Collection[str]) -> list[Job]:
+    """Those that exist, in the order in which they were queued."""
+    sql = f"SELECT * FROM job WHERE job_id IN ({placeholders(job_ids)}) ORDER BY created_at, job_id"
+    return records(db.query(sql, list(job_ids)), Job, JSON_COLUMNS)
+
+
+@named_query
+def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, JobState]:
+    """By job_id those that exist."""
+    sql = "SELECT job_id, title, status, error FROM job WHERE job_id IN (SELECT unnest(?::VARCHAR[]))"
+    return {row["job_id"]: row for row in records(db.query(sql, [list(job_ids)]), JobState, ["error"])}
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job that is about to be queued. config: as its kind's model writes it; at: seconds since the epoch;
+    lane: that of its kind where it is left out; by: for whom, where not for whoever acts now."""
+
+    job_id: str
+    kind: str
+    title: str
+    config: dict[str, Any]
+    at: float
+    after_jobs: Iterable[str] = ()
+    lane: Lane | None = None
+    by: str | None = None
+
+
+def insert(tx: Transaction, job: NewJob) -> None:
+    """A new job, queued."""
+    lane = job.lane or JOB_KINDS[job.kind].lane
+    tx.execute(
+        "INSERT INTO job (job_id, kind, lane, title, status, config, after_jobs, created_at, created_by)"
+        " VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, ?)",
+        [
+            *(job.job_id, job.kind, lane, job.title, to_json(job.config), list(job.after_jobs)),
+            *(utc(job.at), job.by or tx.by),
+        ],
+    )
+    tx.made["job"].append(job.job_id)
+
+
+def update(tx: Transaction, job_id: str, **columns: Any) -> None:
+    """Set columns of one job; documents are encoded here."""
+    for name in JSON_COLUMNS:
+        if name in columns:
+            columns[name] = None if columns[name] is None else to_json(columns[name])
+    settings = ", ".join(f"{name} = ?" for name in columns)
+    tx.execute(f"UPDATE job SET {settings} WHERE job_id = ?", [*columns.values(), job_id])
+
+
+def move(tx: Transaction, job_id: str, status: JobStatus, **columns: Any) -> None:
+    """Take one job to `status`, with the columns that change with it.
+
+    Raises StateError where store.core.job_kinds does not allow the move from the state that the job is in
+    now.
+    """
+    job = get_job(tx, job_id)
+    check_move(job["title"], job["status"], status)
+    update(tx, job_id, status=status, **columns)
+
+
+def claim(tx: Transaction, job_id: str, device: str, at: float) -> None:
+    """Take a queued job: it is `preparing` on `device`, and its worker is yet to announce itself."""
+    move(
+        tx,
+        job_id,
+        "preparing",
+        device=device,
+        started_at=utc(at),
+        pid=None,
+        process_started=None,
+    )
+
+
+def announce(tx: Transaction, job_id: str, pid: int, started: float) -> None:
+    """Note which process works on the job."""
+    update(tx, job_id, pid=pid, process_started=started)
+
+
+def finish(
+    tx: Transaction,
+    job_id: str,
+    status: JobStatus,
+    at: float,
+    *,
+    result: Mapping[str, Any] | None = None,
+    error: ErrorDocument | None = None,
+) -> None:
+    """End a job as `finished`, `failed`, `cancelled` or `lost`, with its result or the cause."""
+    move(tx, job_id, status, ended_at=utc(at), eta_seconds=None, result=result, error=error)
+
+
+def stop(tx: Transaction, job: Job, at: float) -> None:
+    """A queued job ends, an active one is to be stopped; one that has ended stays as it is."""
+    if job["status"] == "queued":
+        finish(tx, job["job_id"], "cancelled", at)
+    elif job["status"] in ALIVE and not job["cancel_requested_at"]:
+        update(tx, job["job_id"], cancel_requested_at=utc(at))
+
+
+def requeue(tx: Transaction, job_id: str) -> None:
+    """Put an ended job back into the queue as its next attempt; its metrics and events stay."""
+    job = get_job(tx, job_id)
+    move(
+        tx,
+        job_id,
+        "queued",
+        attempt=job["attempt"] + 1,
+        pid=None,
+        process_started=None,
+        device=None,
+        started_at=None,
+        ended_at=None,
+        cancel_requested_at=None,
+        progress_done=None,
+        progress_total=None,
+        progress_unit=None,
+        progress_message=None,
+        eta_seconds=None,
+        error=None,
+        result=None,
+    )
+
+
+def delete(tx: Transaction, job_id: str) -> None:
+    """Remove the job and every row that belongs to it. The caller has checked that nothing works on it."""
+    for table in JOB_TABLES:
+        tx.execute(f"DELETE FROM {table} WHERE run_id = ?", [job_id])
+    tx.execute("DELETE FROM evaluation WHERE evaluation_id = ?", [job_id])
+    for table in ROUND_TABLES:
+        tx.execute(f"DELETE FROM {table} WHERE round_id = ?", [job_id])
+    tx.execute("DELETE FROM bias_check WHERE run_id = ?", [job_id])
+    for table in ("alert", "bias_check", "job"):
+        tx.execute(f"DELETE FROM {table} WHERE job_id = ?", [job_id])
+
+
+# Files and folders that are to be removed, as the rows that named them are gone.
+#
+# They are noted in the transaction that removes the rows: an engine that is killed before it has removed the
+# files leaves the note, and the next one removes them.
+
+
+def note_removals(tx: Transaction, home: Home, paths: Iterable[Path]) -> None:
+    """That these are to be removed; each lies in the home folder."""
+    for path in paths:
+        tx.execute("INSERT INTO removal VALUES (?)", [path.relative_to(home.path).as_posix()])
+
+
+def noted_removals(db: Queryable) -> list[str]:
+    """All of them, as paths beneath the home folder."""
+    table = db.query("SELECT DISTINCT path FROM removal ORDER BY path")
+    return [str(path) for path in table["path"].to_pylist()]
+
+
+def forget_removals(tx: Transaction, paths: list[str]) -> None:
+    """Those are gone, or belong to somebody else by now."""
+    tx.execute("DELETE FROM removal WHERE list_contains(?::VARCHAR[], path)", [paths])

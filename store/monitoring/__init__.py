@@ -1,0 +1,1 @@
+"""Monitors, requests, alerts and webhooks: schemas and queries."""

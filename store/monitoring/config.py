@@ -1,0 +1,177 @@
+"""What the monitor of an endpoint watches and when it warns, and what a judge is asked of logged requests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from store.bias.config import BiasConfig
+from store.core.config import Config, Line
+from store.core.metric_options import JudgeChoice
+from store.core.monitoring_schemas import AlertOutcome, WatchedName
+from store.evaluation.config import EvaluateConfig
+
+KIND = "judge_requests"
+INSTRUCTION = "The answer is correct, complete, and does what was asked."
+
+
+class JudgeRequests(Config):
+    """The body of `judge_requests`. Beside the random sample the judge is asked of every answer of the window
+    that people rated, pass or fail, in a round of requests drawn at random: by these it is corrected."""
+
+    endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
+    hours: float = Field(24 * 7, gt=0, le=24 * 366, description="How far back the window of requests reaches")
+    rows: int = Field(200, ge=20, le=5_000, description="Different answers in the random sample, at most")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample")
+    judge: JudgeChoice = Field(description="Address and model; `criteria` say when an answer passes")
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _pass_or_fail(cls, value: Any) -> Any:
+        """0 is fail, 1 is pass; there is no reference."""
+        if not isinstance(value, dict):
+            return value
+        return {"criteria": INSTRUCTION} | value | {
+            "metric": "judge", "lowest": 0, "highest": 1, "with_reference": False
+        }  # fmt: skip
+
+
+class JudgingOfRequests(JudgeRequests):
+    """As it is queued: with the window's ends, UTC."""
+
+    start: datetime
+    end: datetime
+
+
+EVERY_WATCHED_NAME: tuple[WatchedName, ...] = get_args(WatchedName)
+DEAR: WatchedName = "output_perplexity"  # a model is loaded for it: watched only where it is asked for
+WATCHED_NAMES = tuple(name for name in EVERY_WATCHED_NAME if name != DEAR)
+ReferenceSource = Literal["first", "window", "dataset", "evaluation"]
+
+
+class GoldenSchedule(Config):
+    """An evaluation that is asked for again and again."""
+
+    evaluate: EvaluateConfig = Field(description="What is evaluated, as the command `evaluate` takes it")
+    every_hours: float = Field(24, ge=1, le=24 * 366)
+
+
+class BiasSchedule(Config):
+    """A bias check that is asked for again and again. A version by alias (NAME@production) is what the alias
+    is then; name what it is held against by its number, so that the reference stays."""
+
+    check: BiasConfig = Field(description="What is checked, as the command `check_bias` takes it")
+    every_hours: float = Field(168, ge=1, le=24 * 366)
+
+
+class MonitorSettings(Config):
+    """What is watched. Whoever sets nothing watches all but perplexity against the first requests."""
+
+    reference: ReferenceSource = Field(
+        "first",
+        description="The first requests; those of a window; held-out rows of a data set; or the rows"
+        " and answers of an evaluation",
+    )
+    reference_rows: int = Field(300, ge=60, le=5_000, description="Rows of the reference at most")
+    window_start: datetime | None = Field(None, description="Of the reference `window`, UTC")
+    window_end: datetime | None = Field(None, description="Of the reference `window`, UTC")
+    dataset: Line = Field("", max_length=120, description="Of the reference `dataset`: name or id")
+    evaluation: Line = Field("", max_length=120, description="Of the reference `evaluation`: name or id")
+
+    watched: list[WatchedName] = Field(
+        default_factory=lambda: list(WATCHED_NAMES),
+        min_length=1,
+        description="They share alpha; output_perplexity is left out unless named, as it loads a model",
+    )
+    alpha: float = Field(
+        0.05, gt=0, le=0.5, description="The chance that any watched value ever raises a false alarm"
+    )
+    one_of_caller_and_hour: bool = Field(
+        False, description="Of the requests of a caller within an hour the first alone counts for drift"
+    )
+
+    most_errors: float | None = Field(0.05, gt=0, lt=1, description="Share of requests that may fail")
+    most_p95_seconds: float | None = Field(None, gt=0, le=86_400, description="95 of 100 answers take less")
+    least_thumbs_up: float | None = Field(
+        None, gt=0, lt=1, description="Share of thumbs that is up, at least"
+    )
+    golden: GoldenSchedule | None = Field(None, description="An evaluation, again and again; null for none")
+    bias: BiasSchedule | None = Field(None, description="A bias check, again and again; null for none")
+
+    keep_days: int = Field(30, ge=1, le=3_650, description="Then texts and single requests are deleted")
+    price_of_prompt: float | None = Field(None, ge=0, le=1e6, description="Of a million tokens that are read")
+    price_of_completion: float | None = Field(None, ge=0, le=1e6, description="Of a million that are written")
+    currency: str = Field("EUR", min_length=1, max_length=8, description="Of both prices")
+
+    @field_validator("watched")
+    @classmethod
+    def _once(cls, names: list[WatchedName]) -> list[WatchedName]:
+        return [name for name in EVERY_WATCHED_NAME if name in names]
+
+    @field_validator("window_start", "window_end")
+    @classmethod
+    def _in_utc(cls, moment: datetime | None) -> datetime | None:
+        """Without a zone, as the store keeps time."""
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
+
+    @model_validator(mode="after")
+    def _whole(self) -> MonitorSettings:
+        needed = {"dataset": self.dataset, "evaluation": self.evaluation}
+        if not needed.get(self.reference, "-"):
+            raise ValueError(f"reference is {self.reference}, and {self.reference} is empty: name one")
+        if self.reference == "window":
+            if self.window_start is None or self.window_end is None:
+                raise ValueError("reference is window, which needs window_start and window_end")
+            if self.window_start >= self.window_end:
+                raise ValueError("window_start is not before window_end")
+        return self
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored: what differs from how it comes."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+class MonitorConfig(MonitorSettings):
+    """The body of `set_monitor`; what is left out is as it comes."""
+
+    endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
+
+    @property
+    def settings(self) -> MonitorSettings:
+        return MonitorSettings.parse(self.model_dump(exclude={"endpoint"}))
+
+
+class AlertSeen(Config):
+    """The body of `acknowledge_alert`. outcome: of drift, what new requests are held against from now on."""
+
+    alert: Line = Field(min_length=1, max_length=80, description="Id of an alert")
+    outcome: AlertOutcome = Field(
+        "same_reference",
+        description="new_normal: the requests from now on are the reference; else it stays",
+    )
+    note: str = Field("", max_length=2_000, description="What was found, or done")
+
+
+class Webhook(Config):
+    """The body of `set_webhook`; an empty URL takes it away."""
+
+    url: str = Field("", max_length=2_000, description="http or https; alerts are sent there as JSON")
+    secret: str = Field("", max_length=200, description="Signs what is sent (HMAC-SHA256)")
+
+
+class WatchConfig(Config):
+    """One measuring: of the requests from `first` up to `end`, or of the reference."""
+
+    endpoint_id: str
+    revision: int
+    first: int = Field(0, ge=0)
+    end: int = Field(0, ge=0)
+    reference: bool = False
+    source: ReferenceSource = "first"
+    source_id: str = ""
+    source_name: str = ""
+    rows: int = 300
+    watched: list[WatchedName] = Field(default_factory=list)
+    seed: int = 0

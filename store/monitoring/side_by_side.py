@@ -1,0 +1,232 @@
+"""Candidates and shadows beside the live version: what is known of their answers, by caller, and the looks.
+
+A caller is to whom the gateway dealt the version (`dealt_to`), as chance dealt those and nobody else. Counts
+come by the share of a caller's answers that were good, in parts of `GRID`, so that ten million requests are
+some hundred numbers. A look and the count that brings it are of the same rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, TypedDict
+
+from store.core.errors import NotFoundError
+from store.core.monitoring_schemas import ArmsLook, OutcomeKind, SideBySide
+from store.db.named_query import named_query, refer
+from store.db.records import records, scalar, to_json
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+GRID = 4096  # as in engine.monitoring.comparisons
+END, STEP = (
+    64,
+    16,
+)  # so near to none or all each part counts; between them so many are one, and few numbers stay
+
+
+class CallersOfArm(TypedDict):
+    """How many callers of one version have a share, and their answers. place: the share, or of pairs the mean
+    difference, in parts of GRID."""
+
+    other: bool  # of the candidate; else of the live version, or a pair
+    place: int
+    callers: int
+    answers: int
+    shares: float  # sum of the callers' shares, as they are
+    left_out: int  # answers that another version gave in its place, or to a caller of both
+
+
+class Labelled(TypedDict):
+    """Answers since the comparison began, as far as requests are kept."""
+
+    answers: int
+    labelled: int
+    without_caller: int  # in no comparison
+
+
+@named_query
+def listed(db: Queryable, endpoint_id: str) -> list[SideBySide]:
+    """Those that go on, candidates first."""
+    sql = (
+        "SELECT * FROM side_by_side WHERE endpoint_id = ? AND ended_at IS NULL ORDER BY role, model, live,"
+        " other"
+    )
+    return records(db.query(sql, [endpoint_id]), SideBySide, ["looks"])
+
+
+def begin(tx: Transaction, pair: SideBySide) -> None:
+    """Notice it."""
+    columns = ", ".join(pair)
+    values = [*list(pair.values())[:-1], to_json(pair["looks"])]
+    tx.execute(f"INSERT INTO side_by_side ({columns}) VALUES ({', '.join('?' * len(pair))})", values)
+
+
+_THAT = "endpoint_id = ? AND model = ? AND live = ? AND other = ? AND role = ? AND ended_at IS NULL"
+
+
+def _named(pair: SideBySide) -> list[object]:
+    return [pair["endpoint_id"], pair["model"], pair["live"], pair["other"], pair["role"]]
+
+
+def _going_on(db: Queryable, key: str) -> SideBySide:
+    """The one that `_named` names, as JSON. Raises NotFoundError."""
+    with contextlib.suppress(ValueError):
+        named = json.loads(key)
+        if isinstance(named, list) and len(named) == 5 and all(isinstance(part, str) for part in named):
+            sql = f"SELECT * FROM side_by_side WHERE {_THAT}"
+            rows = records(db.query(sql, named), SideBySide, ["looks"])
+            if rows:
+                return rows[0]
+    raise NotFoundError("These two versions are not compared any more.")
+
+
+refer(SideBySide, lambda pair: json.dumps(_named(pair)), _going_on)
+
+
+def end(tx: Transaction, pair: SideBySide, at: datetime) -> None:
+    """Its versions or shares are others, or it begins anew."""
+    tx.execute(f"UPDATE side_by_side SET ended_at = ? WHERE {_THAT}", [at, *_named(pair)])
+
+
+def set_since(tx: Transaction, pair: SideBySide, since: datetime) -> None:
+    """From when answers count."""
+    tx.execute(f"UPDATE side_by_side SET since = ? WHERE {_THAT}", [since, *_named(pair)])
+
+
+def keep_looks(tx: Transaction, pair: SideBySide, looks: dict[OutcomeKind, ArmsLook]) -> None:
+    """The last look at each kind of outcome."""
+    tx.execute(f"UPDATE side_by_side SET looks = ? WHERE {_THAT}", [to_json(looks), *_named(pair)])
+
+
+def looks_before(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> int:
+    """How many looks of comparisons of these versions that have ended spent alpha: at other shares, or before
+    somebody saw their alert."""
+    sql = (
+        "SELECT coalesce(max((looks -> ? ->> 'look')::INTEGER), 0) FROM side_by_side WHERE endpoint_id = ?"
+        " AND model = ? AND live = ? AND other = ? AND role = ? AND ended_at IS NOT NULL"
+    )
+    return int(scalar(db.query(sql, [kind, *_named(pair)])))
+
+
+def first_answer(db: Queryable, pair: SideBySide) -> datetime | None:
+    """When the other version first answered since it was noticed, as far as the log is in the store."""
+    sql = (
+        "SELECT min(asked_at) FROM request WHERE endpoint_id = ? AND asked_at >= ? AND model = ?"
+        " AND version = ? AND role = ? AND status < 400"
+    )
+    values = [pair["endpoint_id"], pair["noticed_at"], pair["model"], pair["other"], pair["role"]]
+    moment: datetime | None = scalar(db.query(sql, values))
+    return moment
+
+
+def count_answers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> int:
+    """How many there are of this kind; a few more than count where callers have answers of both."""
+    sql = f"SELECT count(*) FROM ({_source(kind)}) WHERE who IS NOT NULL AND own"
+    return int(scalar(db.query(sql, _of_pair(pair))))
+
+
+_GOOD: dict[OutcomeKind, tuple[str, str]] = {  # what makes it good, and which feedback says so
+    "labels": ("correct", "kind = 'label' AND correct IS NOT NULL"),
+    "thumbs": ("value > 0", "kind = 'thumb' AND value IS NOT NULL"),
+}
+
+
+def _of_pair(pair: SideBySide) -> list[object]:
+    return [pair["endpoint_id"], pair["since"], pair["live"], pair["other"], pair["model"]]
+
+
+def _source(kind: OutcomeKind) -> str:
+    """Answers to requests asked since: to whom they were dealt, whether the other version was, whether the
+    one that was dealt answered, and whether well. Of errors an answer in its place is its failure."""
+    dealt = "dealt_to AS who, dealt = $4 AS other"
+    asked = "endpoint_id = $1 AND asked_at > $2 AND dealt IN ($3, $4) AND model = $5 AND role <> 'shadow'"
+    if kind == "errors":
+        return f"""
+            SELECT {dealt}, true AS own, status < 400 AND version = dealt AS good FROM request
+            WHERE {asked} AND (status < 400 OR status >= 500)"""
+    good, where = _GOOD[kind]
+    return f"""
+        SELECT {dealt}, version = dealt AS own, {good} AS good FROM feedback
+        WHERE {asked} AND is_last AND {where}"""
+
+
+def _place(share: str) -> str:
+    """A share in parts of GRID. One that is not none or all is never taken for it."""
+    part = f"{GRID} * ({share})"
+    return f"""(CASE
+        WHEN {share} <= 0 THEN 0 WHEN {share} >= 1 THEN {GRID}
+        WHEN {part} <= {END} THEN greatest(1, round({part}))
+        WHEN {part} >= {GRID - END} THEN least({GRID - 1}, round({part}))
+        ELSE {STEP} * round({part} / {STEP}) END)::INTEGER"""
+
+
+def callers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> list[CallersOfArm]:
+    """Of a candidate and the live version. Whoever was dealt both, while shares changed, is a caller of the
+    candidate."""
+    sql = f"""
+        WITH by_arm AS (
+            SELECT who, other, count(*) FILTER (own) AS answers, count(*) FILTER (own AND good) AS good,
+                count(*) FILTER (NOT own) AS stood_in
+            FROM ({_source(kind)}) WHERE who IS NOT NULL GROUP BY ALL
+        ),
+        dealt AS (SELECT *, other OR NOT bool_or(other) OVER (PARTITION BY who) AS counts FROM by_arm),
+        shared AS (
+            SELECT *, counts AND answers > 0 AS there, good / greatest(1, answers) AS share FROM dealt
+        )
+        SELECT other, {_place("share")} AS place,
+            count(*) FILTER (there)::BIGINT AS callers,
+            coalesce(sum(answers) FILTER (there), 0)::BIGINT AS answers,
+            coalesce(sum(share) FILTER (there), 0)::DOUBLE AS shares,
+            sum(stood_in + if(counts, 0, answers))::BIGINT AS left_out
+        FROM shared GROUP BY ALL ORDER BY ALL"""
+    return records(db.query(sql, _of_pair(pair)), CallersOfArm)
+
+
+_COPY_RIGHT = """
+    CASE WHEN r.abstained THEN 0 ELSE (trim(coalesce(r.label, r.output)) = trim(f.text))::INTEGER END"""
+_PAIRS = f"""
+    SELECT r.dealt_to AS who, {_COPY_RIGHT} - f.correct::INTEGER AS gained
+    FROM (
+        SELECT request_id, text, correct FROM feedback
+        WHERE endpoint_id = $1 AND asked_at > $2 AND is_last AND kind = 'label' AND correct IS NOT NULL
+            AND text IS NOT NULL AND role = 'live' AND version = $3 AND model = $5
+    ) f JOIN request r ON r.endpoint_id = $1 AND r.asked_at > $2 AND r.copy_of = f.request_id
+        AND r.role = 'shadow' AND r.version = $4 AND r.model = $5 AND r.status < 400
+    WHERE r.dealt_to IS NOT NULL AND {_COPY_RIGHT} IS NOT NULL"""
+
+
+def count_pairs(db: Queryable, pair: SideBySide) -> int:
+    """Labels of requests of which the shadow answered a copy."""
+    return int(scalar(db.query(f"SELECT count(*) FROM ({_PAIRS})", _of_pair(pair))))
+
+
+def caller_pairs(db: Queryable, pair: SideBySide) -> list[CallersOfArm]:
+    """Of a shadow: the mean difference of each caller (right by the shadow less right by the live version),
+    in parts of GRID."""
+    sql = f"""
+        SELECT false AS other, (sign(gained) * {_place("abs(gained)")})::INTEGER AS place,
+            count(*) AS callers, sum(answers)::BIGINT AS answers, sum(gained)::DOUBLE AS shares,
+            0::BIGINT AS left_out
+        FROM (SELECT who, avg(gained) AS gained, count(*) AS answers FROM ({_PAIRS}) GROUP BY who)
+        GROUP BY ALL ORDER BY ALL"""
+    return records(db.query(sql, _of_pair(pair)), CallersOfArm)
+
+
+@named_query
+def count_labelled(db: Queryable, pair: SideBySide) -> Labelled:
+    """Of the answers in the store that a label could be of; and those of which nobody knows the caller."""
+    of, own = "role <> 'shadow' AND dealt IN ($3, $4)", "version = dealt"
+    if pair["role"] == "shadow":
+        of, own = "role = 'shadow' AND version IN ($3, $4)", "version = $4"
+    sql = f"""
+        SELECT count(*) FILTER ({own}) AS answers,
+            count(*) FILTER ({own} AND coalesce(copy_of, request_id) IN (
+                SELECT request_id FROM feedback WHERE endpoint_id = $1 AND is_last AND kind = 'label'
+                    AND correct IS NOT NULL)) AS labelled,
+            count(*) FILTER (dealt_to IS NULL) AS without_caller
+        FROM request
+        WHERE endpoint_id = $1 AND asked_at > $2 AND model = $5 AND status < 400 AND {of}"""
+    return records(db.query(sql, _of_pair(pair)), Labelled)[0]

@@ -1,0 +1,1 @@
+"""People, sessions, roles and what they did: schemas and queries."""

@@ -1,0 +1,309 @@
+"""Persons and how they sign in: accounts, open invitations, sessions of browsers, and API tokens.
+
+A person is never deleted: what they did names them. Secrets are known by their SHA-256 alone.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, TypedDict
+
+from store.core.errors import NotFoundError
+from store.core.schemas import ApiToken, Invitation, Role, SessionSeen, TeamMember
+from store.db.records import records, scalar
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+
+class Account(TypedDict):
+    """A person with what they sign in by."""
+
+    person_id: str
+    name: str
+    role: Role
+    active: bool
+    email: str
+    password: str | None  # argon2id
+    verified: bool  # an admin or the provider has given the address; else its person typed it
+
+
+_ACCOUNT = """
+    SELECT person_id, name, role, active, email, password, verified FROM person JOIN account USING (person_id)
+"""
+
+
+def by_email(db: Queryable, email: str) -> Account | None:
+    """The account with this address."""
+    return next(iter(records(db.query(f"{_ACCOUNT} WHERE email = ?", [email]), Account)), None)
+
+
+def account(db: Queryable, person_id: str) -> Account:
+    """The account of a person. Raises NotFoundError."""
+    rows = records(db.query(f"{_ACCOUNT} WHERE person_id = ?", [person_id]), Account)
+    if not rows:
+        raise NotFoundError(f"There is no person {person_id!r}.", fix="The page Team lists them.")
+    return rows[0]
+
+
+def members(db: Queryable) -> list[TeamMember]:
+    """Everybody, by name; those who may not sign in any more last."""
+    sql = """
+        SELECT p.person_id, p.name, a.email, p.role, p.active, a.password IS NOT NULL AS has_password,
+               epoch(p.created_at) AS created_at,
+               epoch(greatest(
+                   (SELECT max(seen_at) FROM session s WHERE s.person_id = p.person_id),
+                   (SELECT max(used_at) FROM api_token t WHERE t.person_id = p.person_id)
+               )) AS seen_at
+        FROM person p JOIN account a USING (person_id)
+        ORDER BY p.active DESC, lower(p.name), p.person_id
+    """
+    return records(db.query(sql), TeamMember)
+
+
+def add_account(tx: Transaction, person: Account, at: datetime) -> None:
+    """A new person with an account."""
+    tx.execute(
+        "INSERT INTO person VALUES (?, ?, ?, ?, ?)",
+        [person["person_id"], person["name"], person["role"], person["active"], at],
+    )
+    tx.execute(
+        "INSERT INTO account VALUES (?, ?, ?, ?)",
+        [person["person_id"], person["email"], person["password"], person["verified"]],
+    )
+
+
+def set_role(tx: Transaction, person_id: str, role: Role) -> None:
+    """Another role."""
+    tx.execute("UPDATE person SET role = ? WHERE person_id = ?", [role, person_id])
+
+
+def set_active(tx: Transaction, person_id: str, active: bool) -> None:
+    """Whether they may sign in."""
+    tx.execute("UPDATE person SET active = ? WHERE person_id = ?", [active, person_id])
+
+
+def set_name(tx: Transaction, person_id: str, name: str) -> None:
+    """Another name."""
+    tx.execute("UPDATE person SET name = ? WHERE person_id = ?", [name, person_id])
+
+
+def set_password(tx: Transaction, person_id: str, password: str) -> None:
+    """Another password, as argon2id."""
+    tx.execute("UPDATE account SET password = ? WHERE person_id = ?", [password, person_id])
+
+
+def hand_over(tx: Transaction, person_id: str) -> None:
+    """The account is whose address it is, from now on: what whoever typed the address had made is gone."""
+    tx.execute("UPDATE account SET password = NULL, verified = true WHERE person_id = ?", [person_id])
+    tx.execute("DELETE FROM session WHERE person_id = ?", [person_id])
+    tx.execute("DELETE FROM api_token WHERE person_id = ?", [person_id])
+
+
+def count_admins(db: Queryable) -> int:
+    """Admins who may sign in."""
+    return int(scalar(db.query("SELECT count(*) FROM person WHERE role = 'admin' AND active")))
+
+
+class NewInvitation(TypedDict):
+    """A row of table `invitation`, in its order."""
+
+    invitation_id: str
+    secret: str  # SHA-256
+    role: Role
+    email: str | None
+    person_id: str | None
+    made_by: str  # a person's id
+    created_at: datetime
+    expires_at: datetime
+
+
+_OPEN = """
+    SELECT i.invitation_id, i.role, i.email, i.person_id, p.name, coalesce(m.name, i.made_by) AS made_by,
+           epoch(i.created_at) AS created_at, epoch(i.expires_at) AS expires_at
+    FROM invitation i LEFT JOIN person p USING (person_id) LEFT JOIN person m ON m.person_id = i.made_by
+"""
+
+
+def add_invitation(tx: Transaction, invitation: NewInvitation) -> None:
+    """A new invitation."""
+    tx.execute("INSERT INTO invitation VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(invitation.values()))
+
+
+def open_invitations(db: Queryable, at: datetime) -> list[Invitation]:
+    """Those that can be used, newest first."""
+    return records(db.query(f"{_OPEN} WHERE expires_at > ? ORDER BY i.created_at DESC", [at]), Invitation)
+
+
+def invitation_by_secret(db: Queryable, hashed: str) -> Invitation | None:
+    """The invitation of a link, expired or not."""
+    return next(iter(records(db.query(f"{_OPEN} WHERE secret = ?", [hashed]), Invitation)), None)
+
+
+def invitation_for_email(db: Queryable, email: str, at: datetime) -> Invitation | None:
+    """The newest open one that makes an account for this address."""
+    sql = f"{_OPEN} WHERE email = ? AND expires_at > ? AND i.person_id IS NULL ORDER BY i.created_at DESC"
+    return next(iter(records(db.query(sql, [email, at]), Invitation)), None)
+
+
+def remove_invitation(tx: Transaction, invitation_id: str) -> int:
+    """Take one back, or count it as used; how many went."""
+    return tx.execute("DELETE FROM invitation WHERE invitation_id = ?", [invitation_id])
+
+
+def remove_invitations_of(tx: Transaction, person_id: str) -> None:
+    """Those that would set this person's password."""
+    tx.execute("DELETE FROM invitation WHERE person_id = ?", [person_id])
+
+
+def remove_invitations_by(tx: Transaction, made_by: str) -> None:
+    """All that a person made."""
+    tx.execute("DELETE FROM invitation WHERE made_by = ?", [made_by])
+
+
+def remove_expired_invitations(tx: Transaction, at: datetime) -> None:
+    """Those whose time was over some while ago; until then their page can say why they don't open."""
+    tx.execute("DELETE FROM invitation WHERE expires_at < ?", [at])
+
+
+class OpenSession(TypedDict):
+    """A session with its person."""
+
+    session_id: str
+    person_id: str
+    name: str
+    role: Role
+    created_at: datetime
+    seen_at: datetime
+
+
+class NewSession(TypedDict):
+    """A row of table `session`, in its order."""
+
+    session_id: str
+    secret: str
+    person_id: str
+    address: str
+    agent: str
+    created_at: datetime
+    seen_at: datetime
+
+
+def session_by_secret(db: Queryable, hashed: str) -> OpenSession | None:
+    """The session of a person who may sign in."""
+    sql = """
+        SELECT s.session_id, p.person_id, p.name, p.role, s.created_at, s.seen_at
+        FROM session s JOIN person p USING (person_id) WHERE s.secret = ? AND p.active
+    """
+    return next(iter(records(db.query(sql, [hashed]), OpenSession)), None)
+
+
+def add_session(tx: Transaction, session: NewSession) -> None:
+    """A new session."""
+    tx.execute("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?)", list(session.values()))
+
+
+_SEEN = """
+    SELECT session_id, person_id, epoch(created_at) AS created_at, epoch(seen_at) AS seen_at,
+           address, agent, coalesce(session_id = ?, false) AS current
+    FROM session
+"""
+
+
+def sessions_of(db: Queryable, person_id: str, current: str | None) -> list[SessionSeen]:
+    """Where a person is signed in, seen last first; `current` is the id of the session that asks."""
+    sql = f"{_SEEN} WHERE person_id = ? ORDER BY current DESC, seen_at DESC"
+    return records(db.query(sql, [current, person_id]), SessionSeen)
+
+
+def all_sessions(db: Queryable) -> list[SessionSeen]:
+    """Where people are signed in, seen last first."""
+    return records(db.query(f"{_SEEN} ORDER BY seen_at DESC", [None]), SessionSeen)
+
+
+def touch_session(tx: Transaction, session_id: str, at: datetime) -> None:
+    """It was seen."""
+    tx.execute("UPDATE session SET seen_at = ? WHERE session_id = ?", [at, session_id])
+
+
+def end_session(tx: Transaction, session_id: str, person_id: str | None = None) -> int:
+    """End one, of that person where one is named; how many ended."""
+    return tx.execute(
+        "DELETE FROM session WHERE session_id = ? AND (?::VARCHAR IS NULL OR person_id = ?)",
+        [session_id, person_id, person_id],
+    )
+
+
+def end_session_by_secret(tx: Transaction, hashed: str) -> None:
+    """Sign out."""
+    tx.execute("DELETE FROM session WHERE secret = ?", [hashed])
+
+
+def end_sessions(tx: Transaction, person_id: str, but: str | None = None) -> int:
+    """End all of a person but one; how many ended."""
+    return tx.execute(
+        "DELETE FROM session WHERE person_id = ? AND session_id IS DISTINCT FROM ?", [person_id, but]
+    )
+
+
+def end_old_sessions(tx: Transaction, created_before: datetime, seen_before: datetime) -> None:
+    """Remove those that have expired."""
+    tx.execute("DELETE FROM session WHERE created_at < ? OR seen_at < ?", [created_before, seen_before])
+
+
+class TokenOfPerson(TypedDict):
+    """A token with its person."""
+
+    token_id: str
+    person_id: str
+    name: str
+    role: Role
+    used_at: datetime | None
+
+
+class NewToken(TypedDict):
+    """A row of table `api_token`, in its order."""
+
+    token_id: str
+    secret: str
+    person_id: str
+    name: str
+    created_at: datetime
+
+
+def token_by_secret(db: Queryable, hashed: str) -> TokenOfPerson | None:
+    """The token of a person who may sign in."""
+    sql = """
+        SELECT t.token_id, p.person_id, p.name, p.role, t.used_at
+        FROM api_token t JOIN person p USING (person_id) WHERE t.secret = ? AND p.active
+    """
+    return next(iter(records(db.query(sql, [hashed]), TokenOfPerson)), None)
+
+
+def add_token(tx: Transaction, token: NewToken) -> None:
+    """A new token."""
+    tx.execute("INSERT INTO api_token VALUES (?, ?, ?, ?, ?, NULL)", list(token.values()))
+
+
+def tokens_of(db: Queryable, person_id: str) -> list[ApiToken]:
+    """A person's tokens, newest first."""
+    sql = """
+        SELECT token_id, name, epoch(created_at) AS created_at, epoch(used_at) AS used_at
+        FROM api_token WHERE person_id = ? ORDER BY created_at DESC, token_id DESC
+    """
+    return records(db.query(sql, [person_id]), ApiToken)
+
+
+def touch_token(tx: Transaction, token_id: str, at: datetime) -> None:
+    """It was used."""
+    tx.execute("UPDATE api_token SET used_at = ? WHERE token_id = ?", [at, token_id])
+
+
+def revoke_token(tx: Transaction, token_id: str, person_id: str) -> int:
+    """End one of a person's tokens; how many ended."""
+    return tx.execute("DELETE FROM api_token WHERE token_id = ? AND person_id = ?", [token_id, person_id])
+
+
+def revoke_tokens(tx: Transaction, person_id: str) -> int:
+    """End all of a person's tokens; how many ended."""
+    return tx.execute("DELETE FROM api_token WHERE person_id = ?", [person_id])

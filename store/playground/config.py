@@ -1,0 +1,285 @@
+"""What the playground is asked: which models talk, how their tokens are drawn, and what is said to them.
+
+A conversation keeps its models and settings (`TalkSettings`); what is sent to have an answer is then the text
+alone. Who has no conversation sends both (`Talk`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from store.core.config import Config, Line, ModelSource
+from store.core.errors import TunebenchError
+from store.core.metric_options import Endpoint
+from store.core.model_schemas import GenerationNamed
+from store.core.row_schemas import Message
+from store.evaluation.config import CHECKPOINTS, Checkpoint
+
+MOST_MODELS = 4
+LONGEST_STOP = 20  # characters of a stop string that stands in a label
+TOP_K = 50  # of transformers, where a model draws and names none
+MEMORY_SHORT = "memory"  # the field of the error of a model for which memory is short
+LONGEST_TEXT = 400_000  # characters of one message; what a model can see is checked by its tokens
+
+
+class TalkSampling(Config):
+    """How each token is drawn. With temperature 0 it is the likeliest one, and seed, top_p and top_k are not
+    read."""
+
+    model_config = ConfigDict(str_strip_whitespace=False)  # a line break may be a stop string
+
+    temperature: float = Field(
+        0.0, ge=0, le=5, title="temperature", description="0: always the likeliest token"
+    )
+    top_p: float = Field(
+        1.0, gt=0, le=1, title="top p", description="Of the likeliest tokens with this probability together"
+    )
+    top_k: int = Field(0, ge=0, le=1_000, title="top k", description="Of so many likeliest tokens; 0: of all")
+    max_new_tokens: int = Field(256, ge=1, le=4_096, title="longest answer", description="In tokens")
+    repetition_penalty: float = Field(
+        1.0, ge=0.1, le=10, title="repetition penalty", description="Above 1 makes what was said less likely"
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, title="seed", description="The same seed gives the same answer")
+    stop: list[str] = Field(
+        default_factory=list, max_length=8, title="stop", description="Texts that end an answer"
+    )
+
+    @field_validator("stop")
+    @classmethod
+    def _short(cls, value: list[str]) -> list[str]:
+        for text in value:
+            if not 1 <= len(text) <= 100:
+                raise ValueError("each stop string has from 1 to 100 characters")
+        return value
+
+    @classmethod
+    def named_by(cls, generation: GenerationNamed) -> dict[str, Any]:
+        """What a model's own settings say of these, as transformers reads them: it draws only where do_sample
+        says so, and then from TOP_K tokens where they don't say of how many. What is out of bounds here is
+        left out."""
+        asked: dict[str, Any] = {
+            name: generation[name] for name in ("repetition_penalty", "max_new_tokens") if name in generation
+        }
+        if generation.get("do_sample"):
+            asked |= {
+                "temperature": generation.get("temperature", 1.0),
+                "top_k": generation.get("top_k", TOP_K),
+            }
+            asked |= {"top_p": generation["top_p"]} if "top_p" in generation else {}
+        elif "do_sample" in generation:
+            asked["temperature"] = 0.0
+        return {name: value for name, value in asked.items() if _is_valid(cls, {name: value})}
+
+    def differences(self, common: TalkSampling) -> list[str]:
+        """What is otherwise here, each as a field and its value: "temperature 0.8"."""
+        differing = [name for name in type(self).model_fields if getattr(self, name) != getattr(common, name)]
+        return [f"{type(self).model_fields[name].title} {self._written(name)}" for name in differing]
+
+    def _written(self, name: str) -> str:
+        value = getattr(self, name)
+        if name == "stop":
+            text = value[0].replace("\n", "↵") if len(value) == 1 else ""
+            short = text.isprintable() and 1 <= len(text) <= LONGEST_STOP
+            return f"“{text}”" if short else f"at {len(value)} text{'s' * (len(value) != 1)}"
+        return f"{value:,}" if isinstance(value, int) and name != "seed" else f"{value:g}"
+
+
+def _is_valid(model: type[Config], document: dict[str, Any]) -> bool:
+    try:
+        model.parse(document)
+    except TunebenchError:
+        return False
+    return True
+
+
+class TalkModel(Config):
+    """One that talks: a model by name, folder or hub id; a run as it ended, one of its checkpoints, what it
+    began with or a share of the way between; or an endpoint that speaks the OpenAI protocol."""
+
+    model: ModelSource = Field("", max_length=500, description="By name, folder or hub id")
+    run: Line = Field("", max_length=120, description="Id or name of a run")
+    checkpoint: Checkpoint = "tuned"
+    alpha: float | None = Field(None, ge=0, le=1, description="Share of the way from the run's base to it")
+    endpoint: Endpoint | None = None
+    sampling: TalkSampling = Field(default_factory=TalkSampling)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(map(bool, (self.model, self.run, self.endpoint))) != 1:
+            raise ValueError("give one of model, run and endpoint")
+        if self.checkpoint != "tuned" and not self.run:
+            raise ValueError("only a run has checkpoints; leave checkpoint out")
+        if self.alpha is not None and (not self.run or self.checkpoint != "tuned"):
+            raise ValueError("alpha is a share of the way to the tuned model of a run")
+        return self
+
+    def named(self, run_name: str = "") -> str:
+        """What it is called beside its answers."""
+        if self.endpoint:
+            return self.endpoint.model
+        if not self.run:
+            return self.model
+        name = run_name or self.run
+        if self.alpha is not None:
+            return f"{name} at α {self.alpha:g}"
+        return name if self.checkpoint == "tuned" else f"{name}, {CHECKPOINTS[self.checkpoint]}"
+
+
+class TalkSettings(Config):
+    """Who talks, and what each is told beforehand."""
+
+    model_config = ConfigDict(str_strip_whitespace=False)
+
+    system: str = Field("", max_length=LONGEST_TEXT, description="What every model is told beforehand")
+    models: list[TalkModel] = Field(min_length=1, max_length=MOST_MODELS)
+    sampling: TalkSampling | None = Field(
+        None, description="What is common: a model is called by what is otherwise with it. Else the first's"
+    )
+
+    @property
+    def common(self) -> TalkSampling:
+        """By what models answer that have nothing otherwise."""
+        return self.sampling or self.models[0].sampling
+
+    def labels(self, run_names: Mapping[str, str]) -> list[str]:
+        """What the models are called beside their answers, each otherwise: by what they are, by what differs
+        in their sampling, and by a number where that is the same. run_names: by what `run` says."""
+        return told_apart(
+            [
+                " · ".join(
+                    [model.named(run_names.get(model.run, "")), *model.sampling.differences(self.common)]
+                )
+                for model in self.models
+            ]
+        )
+
+
+class TalkMessage(Config):
+    model_config = ConfigDict(str_strip_whitespace=False)
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(max_length=LONGEST_TEXT)
+
+
+class Talk(TalkSettings):
+    """Messages to answer, without a conversation that is kept."""
+
+    messages: list[TalkMessage] = Field(min_length=1, max_length=1_000)
+
+    @field_validator("messages")
+    @classmethod
+    def _asks(cls, value: list[TalkMessage]) -> list[TalkMessage]:
+        if value[-1].role != "user" or not value[-1].content.strip():
+            raise ValueError("the last message is what a user says, and isn't empty")
+        if any(message.role == "system" for message in value):
+            raise ValueError("what the models are told beforehand is the field system")
+        return value
+
+    def as_rows(self) -> list[Message]:
+        """The messages as rows have them."""
+        return [{"role": message.role, "content": message.content} for message in self.messages]
+
+
+class NextTurn(Config):
+    """What a person says next in a conversation. parent: the turn before it; none at the beginning."""
+
+    model_config = ConfigDict(str_strip_whitespace=False)
+
+    conversation: Line = Field(min_length=1, max_length=120)
+    parent: Line = Field("", max_length=120)
+    prompt: str = Field(max_length=LONGEST_TEXT)
+
+    @field_validator("prompt")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("it is empty; write something first")
+        return value
+
+
+class FollowTurn(Config):
+    """A turn to read along with, from its beginning."""
+
+    follow: Line = Field(min_length=1, max_length=120)
+
+
+class TurnName(Config):
+    turn: Line = Field(min_length=1, max_length=120)
+
+
+class NewConversation(TalkSettings):
+    """A conversation to be had."""
+
+    title: Line = Field("", max_length=200, description="From what is said first where left out")
+
+
+class ConversationEdit(Config):
+    """A field left out stays as it is."""
+
+    model_config = ConfigDict(str_strip_whitespace=False)
+
+    conversation: Line
+    title: Line | None = Field(None, min_length=1, max_length=200)
+    settings: TalkSettings | None = None
+
+
+class ConversationName(Config):
+    conversation: Line
+
+
+class KeptAnswer(Config):
+    """A prompt with the answer that is right for it: one that a model gave, or what a person made of it."""
+
+    model_config = ConfigDict(str_strip_whitespace=False)
+
+    turn: Line = Field(min_length=1, max_length=120)
+    place: int = Field(ge=0, lt=MOST_MODELS, description="Which model's answer")
+    kind: Literal["test", "training"]
+    answer: str = Field(max_length=LONGEST_TEXT, description="As it should be")
+
+    @field_validator("answer")
+    @classmethod
+    def _answers(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("it is empty; write what the model should have said")
+        return value
+
+
+class KeptRowsInto(Config):
+    """Rows that were kept and are in no data set yet, into one: a new one of that name, or a new version of
+    `dataset` with them at its end."""
+
+    kind: Literal["test", "training"]
+    name: Line = Field("", max_length=80)
+    dataset: Line = Field(
+        "", max_length=120, description="Id or name; left out, the rows are a data set alone"
+    )
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if not self.dataset and not self.name:
+            raise ValueError("give a name for the data set, or the one to extend")
+        return self
+
+
+class KeptRowName(Config):
+    kept: Line
+
+
+def told_apart(labels: Sequence[str]) -> list[str]:
+    """Those that stand several times with their number."""
+    before: Counter[str] = Counter()
+    numbered = []
+    for label in labels:
+        before[label] += 1
+        numbered.append(label if labels.count(label) == 1 else f"{label} ({before[label]})")
+    return numbered
+
+
+def without_defaults(model: TalkModel) -> dict[str, Any]:
+    """The model as it is stored and compared: what tells it from others, without how it is sampled."""
+    return model.model_dump(exclude={"sampling"}, exclude_defaults=True)

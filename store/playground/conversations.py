@@ -1,0 +1,387 @@
+"""Conversations of the playground: their turns, what was answered, and the rows that people kept of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from store.core.errors import NotFoundError, StateError
+from store.core.row_schemas import Message
+from store.db.named_query import named_query
+from store.db.records import records, to_json
+from store.playground.config import told_apart
+from store.playground.schemas import (
+    Conversation,
+    ConversationLine,
+    KeptRow,
+    RatableTurns,
+    SettingsDocument,
+    Turn,
+    TurnAnswer,
+    TurnPlace,
+)
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+
+class Speaker(NamedTuple):
+    """Who speaks in a conversation: a model as it is stored, how it is sampled, and its place beside others.
+    The same model may speak twice, so that its own words are told by how and where it spoke."""
+
+    model: dict[str, Any]
+    sampling: dict[str, Any] | None
+    place: int
+
+    def likeness(self, other: Speaker) -> int:
+        """How surely the other is this one; 0 where it is another model."""
+        if self.model != other.model:
+            return 0
+        return 1 + 2 * (self.sampling == other.sampling) + (self.place == other.place)
+
+
+ANSWER_JSON = ("model", "tokens", "figures", "error")
+TITLE_LENGTH = 80
+
+# -- reads ------------------------------------------------------------------------------------------
+
+
+@named_query
+def conversations(db: Queryable, limit: int = 50) -> list[ConversationLine]:
+    """The newest ones, by when something was last said."""
+    sql = (
+        "SELECT c.conversation_id, c.title, c.made_by, c.created_at, c.changed_at, count(t.turn_id) AS turns"
+        " FROM conversation c LEFT JOIN turn t USING (conversation_id) GROUP BY ALL"
+        " ORDER BY c.changed_at DESC, c.conversation_id DESC LIMIT ?"
+    )
+    return records(db.query(sql, [limit]), ConversationLine)
+
+
+@named_query
+def count(db: Queryable) -> int:
+    """How many there are."""
+    return int(db.query("SELECT count(*) AS n FROM conversation").column("n")[0].as_py())
+
+
+def all_settings(db: Queryable) -> list[SettingsDocument]:
+    """Of every conversation, as they stand."""
+    rows = records(db.query("SELECT * FROM conversation"), Conversation, ["settings"])
+    return [row["settings"] for row in rows]
+
+
+@named_query
+def get_conversation(db: Queryable, conversation_id: str) -> Conversation:
+    """Raises NotFoundError."""
+    sql = "SELECT * FROM conversation WHERE conversation_id = ?"
+    rows = records(db.query(sql, [conversation_id]), Conversation, ["settings"])
+    if not rows:
+        raise NotFoundError(
+            f"There is no conversation {conversation_id}.",
+            fix="It may have been deleted; begin another one.",
+            field="conversation",
+        )
+    return rows[0]
+
+
+@named_query
+def tree(db: Queryable, conversation_id: str) -> list[TurnPlace]:
+    """All turns, the oldest first."""
+    sql = (
+        "SELECT turn_id, parent_id, prompt, said_at FROM turn WHERE conversation_id = ?"
+        " ORDER BY said_at, turn_id"
+    )
+    return records(db.query(sql, [conversation_id]), TurnPlace)
+
+
+@named_query
+def path(db: Queryable, conversation_id: str, leaf: str) -> list[Turn]:
+    """The turns from the beginning to `leaf`, with their answers; none for an empty `leaf`. Raises
+    NotFoundError where the conversation has no such turn."""
+    if not leaf:
+        return []
+    sql = (
+        "WITH RECURSIVE way AS ("
+        " SELECT *, 0 AS back FROM turn WHERE turn_id = ? AND conversation_id = ?"
+        " UNION ALL SELECT t.*, w.back + 1 FROM turn t JOIN way w ON t.turn_id = w.parent_id"
+        ") SELECT * EXCLUDE (back) FROM way ORDER BY back DESC"
+    )
+    turns = records(db.query(sql, [leaf, conversation_id]), Turn, ["settings"])
+    if not turns:
+        raise NotFoundError(
+            f"The conversation has no turn {leaf}.", fix="Go on from another turn.", field="parent"
+        )
+    for turn in turns:
+        turn["answers"] = answers(db, turn["turn_id"])
+    return turns
+
+
+def answers(db: Queryable, turn_id: str) -> list[TurnAnswer]:
+    """The answers to a turn, in the order of their models."""
+    sql = (
+        "SELECT turn_id, place, label, model, text, tokens, reason, figures, error FROM turn_answer"
+        " WHERE turn_id = ? ORDER BY place"
+    )
+    return records(db.query(sql, [turn_id]), TurnAnswer, ANSWER_JSON)
+
+
+@named_query
+def turn_of(db: Queryable, turn_id: str) -> Turn:
+    """One turn with its answers. Raises NotFoundError."""
+    turns = records(db.query("SELECT * FROM turn WHERE turn_id = ?", [turn_id]), Turn, ["settings"])
+    if not turns:
+        raise NotFoundError(f"There is no turn {turn_id}.", fix="It may have been deleted.", field="turn")
+    turns[0]["answers"] = answers(db, turn_id)
+    return turns[0]
+
+
+@named_query
+def answered_by(db: Queryable, names: list[str], made_by: str) -> list[ConversationLine]:
+    """The conversations of a person in which all that are called so answered, the newest first."""
+    sql = (
+        "SELECT c.conversation_id, c.title, c.made_by, c.created_at, c.changed_at,"
+        " count(DISTINCT t.turn_id) AS turns"
+        " FROM conversation c JOIN turn t USING (conversation_id) JOIN turn_answer a USING (turn_id)"
+        " WHERE c.made_by = ? GROUP BY ALL HAVING list_has_all(list(a.label), ?)"
+        " ORDER BY c.changed_at DESC, c.conversation_id DESC"
+    )
+    return records(db.query(sql, [made_by, names]), ConversationLine)
+
+
+@named_query
+def answers_to_rate(
+    db: Queryable, conversation_id: str, models: dict[str, dict[str, Any]] | None = None
+) -> RatableTurns:
+    """The turns of a conversation, of all its branches, as lines for a rating round: those that all the
+    models answered to their end, and where every one was asked the same, so after a first turn none whose
+    answers differ. models: as they are called; those of the turn that most answered where left out."""
+    turns = _whole_turns(db, conversation_id)
+    if models is None:
+        models = max((_answered(turn)[1] for turn in reversed(turns.values())), key=len, default={})
+    ratable: RatableTurns = {
+        "lines": [],
+        "models": models,
+        "failed": 0,
+        "asked_otherwise": 0,
+        "other_models": 0,
+    }
+    for turn in turns.values():
+        answers, whose = _answered(turn)
+        if len(models) < 2 or any(whose.get(name) != model for name, model in models.items()):
+            ratable["other_models"] += 1
+            continue
+        given = [answers[name] for name in models]
+        before = _before(turns, turn)
+        asked = [
+            messages_for(before, speaker(turn, answer), turn["settings"]["system"])[0] for answer in given
+        ]
+        if any(answer["reason"] in ("failed", "stopped") for answer in given):
+            ratable["failed"] += 1
+        elif any(messages != asked[0] for messages in asked):
+            ratable["asked_otherwise"] += 1
+        else:
+            prompt: Message = {"role": "user", "content": turn["prompt"]}
+            texts = {name: answers[name]["text"] for name in models}
+            ratable["lines"].append({"messages": [*asked[0], prompt], "answers": texts})
+    return ratable
+
+
+def _whole_turns(db: Queryable, conversation_id: str) -> dict[str, Turn]:
+    """All turns by id, the oldest first, with their answers, but without the tokens of these: there may be
+    many thousands."""
+    sql = "SELECT * FROM turn WHERE conversation_id = ? ORDER BY said_at, turn_id"
+    turns = {row["turn_id"]: row for row in records(db.query(sql, [conversation_id]), Turn, ["settings"])}
+    for turn in turns.values():
+        turn["answers"] = []
+    sql = (
+        "SELECT turn_id, place, label, model, text, '[]' AS tokens, reason, figures, error FROM turn_answer"
+        " WHERE turn_id IN (SELECT turn_id FROM turn WHERE conversation_id = ?) ORDER BY place"
+    )
+    for answer in records(db.query(sql, [conversation_id]), TurnAnswer, ANSWER_JSON):
+        turns[answer["turn_id"]]["answers"].append(answer)
+    return turns
+
+
+def _answered(turn: Turn) -> tuple[dict[str, TurnAnswer], dict[str, dict[str, Any]]]:
+    """By what the models are called: their answers, and what they are."""
+    names = told_apart([answer["label"] for answer in turn["answers"]])
+    answers = dict(zip(names, turn["answers"], strict=True))
+    return answers, {name: answer["model"] for name, answer in answers.items()}
+
+
+def _before(turns: dict[str, Turn], turn: Turn) -> list[Turn]:
+    """The turns on the way to this one, from the first."""
+    way: list[Turn] = []
+    while turn["parent_id"]:
+        turn = turns[turn["parent_id"]]
+        way.insert(0, turn)
+    return way
+
+
+def speaker(turn: Turn, answer: TurnAnswer) -> Speaker:
+    """Who gave an answer to this turn."""
+    models = turn["settings"]["models"]
+    place = answer["place"]
+    return Speaker(answer["model"], models[place].get("sampling") if place < len(models) else None, place)
+
+
+def messages_for(turns: list[Turn], model: Speaker, system: str) -> tuple[list[Message], int]:
+    """What `model` is asked after these turns: of each what was said and what it answered itself; where it
+    had no part in that turn, what the first one answered. And how many turns are left out, as nobody answered
+    them."""
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    left_out = 0
+    for turn in turns:
+        whole = [answer for answer in turn["answers"] if answer["reason"] != "failed"]
+        if not whole:
+            left_out += 1
+            continue
+        own = max(whole, key=lambda answer, turn=turn: model.likeness(speaker(turn, answer)))  # type: ignore[misc]
+        messages.append({"role": "user", "content": turn["prompt"]})
+        messages.append({"role": "assistant", "content": own["text"]})
+    return messages, left_out
+
+
+@named_query
+def kept_rows(db: Queryable, conversation_id: str | None = None) -> list[KeptRow]:
+    """Rows that people kept, of all conversations or of one; the newest first. One whose import failed waits
+    again."""
+    where = "WHERE k.conversation_id = ?" if conversation_id else ""
+    sql = (
+        "SELECT k.kept_id, k.conversation_id, k.turn_id, k.kind, k.messages, k.corrected, k.kept_by,"
+        " k.kept_at,"
+        " CASE WHEN j.job_id IS NOT NULL THEN k.dataset_name END AS dataset_name,"
+        " CASE WHEN j.job_id IS NOT NULL THEN k.job_id END AS job_id"
+        " FROM kept_row k LEFT JOIN job j"
+        " ON j.job_id = k.job_id AND j.status NOT IN ('failed', 'cancelled', 'lost')"
+        f" {where} ORDER BY k.kept_at DESC, k.kept_id DESC"
+    )
+    params = [conversation_id] if conversation_id else []
+    return records(db.query(sql, params), KeptRow, ["messages"])
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+def begin(
+    tx: Transaction, conversation_id: str, title: str, settings: SettingsDocument, by: str, at: datetime
+) -> None:
+    """A conversation in which nothing was said yet."""
+    tx.execute(
+        "INSERT INTO conversation VALUES (?, ?, ?, ?, ?, ?)",
+        [conversation_id, title, to_json(settings), by, at, at],
+    )
+
+
+def change(
+    tx: Transaction,
+    conversation_id: str,
+    *,
+    title: str | None = None,
+    settings: SettingsDocument | None = None,
+) -> None:
+    """Another title or other settings; turns keep those with which they were said. Raises NotFoundError."""
+    get_conversation(tx, conversation_id)
+    if title is not None:
+        tx.execute("UPDATE conversation SET title = ? WHERE conversation_id = ?", [title, conversation_id])
+    if settings is not None:
+        tx.execute(
+            "UPDATE conversation SET settings = ? WHERE conversation_id = ?",
+            [to_json(settings), conversation_id],
+        )
+
+
+def delete(tx: Transaction, conversation_id: str) -> None:
+    """Forget a conversation with its turns; rows that were kept of it stay. Raises NotFoundError."""
+    get_conversation(tx, conversation_id)
+    tx.execute(
+        "DELETE FROM turn_answer WHERE turn_id IN (SELECT turn_id FROM turn WHERE conversation_id = ?)",
+        [conversation_id],
+    )
+    tx.execute("DELETE FROM turn WHERE conversation_id = ?", [conversation_id])
+    tx.execute("DELETE FROM conversation WHERE conversation_id = ?", [conversation_id])
+
+
+def say(
+    tx: Transaction,
+    turn_id: str,
+    conversation: Conversation,
+    words: tuple[str, str],
+    by: str,
+    at: datetime,
+) -> None:
+    """A turn: words are (turn before it or "", text). The first one names a conversation without a title."""
+    parent, prompt = words
+    conversation_id = conversation["conversation_id"]
+    if parent:
+        path(tx, conversation_id, parent)  # NotFoundError
+    tx.execute(
+        "INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [turn_id, conversation_id, parent or None, prompt, to_json(conversation["settings"]), by, at],
+    )
+    title = conversation["title"] or " ".join(prompt.split())[:TITLE_LENGTH]
+    tx.execute(
+        "UPDATE conversation SET changed_at = ?, title = ? WHERE conversation_id = ?",
+        [at, title, conversation_id],
+    )
+
+
+def answer(tx: Transaction, given: TurnAnswer, at: datetime) -> None:
+    """Keep what a model answered. Its conversation may have been deleted meanwhile: then nothing is kept."""
+    if not tx.query("SELECT 1 FROM turn WHERE turn_id = ?", [given["turn_id"]]).num_rows:
+        return
+    tx.execute(
+        "INSERT OR REPLACE INTO turn_answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            given["turn_id"],
+            given["place"],
+            given["label"],
+            to_json(given["model"]),
+            given["text"],
+            to_json(given["tokens"]),
+            given["reason"],
+            to_json(given["figures"]) if given["figures"] else None,
+            to_json(given["error"]) if given["error"] else None,
+            at,
+        ],
+    )
+
+
+def keep(tx: Transaction, row: KeptRow) -> None:
+    """Keep a row until it goes into a data set."""
+    tx.execute(
+        "INSERT INTO kept_row VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            row["kept_id"],
+            row["conversation_id"],
+            row["turn_id"],
+            row["kind"],
+            to_json(row["messages"]),
+            row["corrected"],
+            row["kept_by"],
+            row["kept_at"],
+            row["dataset_name"],
+            row["job_id"],
+        ],
+    )
+
+
+def gone_into(tx: Transaction, kept_ids: list[str], dataset_name: str, job_id: str) -> None:
+    """Note the data set that these rows go into, and the job that makes it."""
+    for kept_id in kept_ids:
+        tx.execute(
+            "UPDATE kept_row SET dataset_name = ?, job_id = ? WHERE kept_id = ?",
+            [dataset_name, job_id, kept_id],
+        )
+
+
+def forget_kept(tx: Transaction, kept_id: str) -> None:
+    """Forget a row that is in no data set. Raises NotFoundError, StateError."""
+    rows = [row for row in kept_rows(tx) if row["kept_id"] == kept_id]
+    if not rows:
+        raise NotFoundError(f"There is no kept row {kept_id}.", field="kept")
+    if rows[0]["dataset_name"]:
+        raise StateError(
+            f"The row is in the data set “{rows[0]['dataset_name']}” already.",
+            fix="Make a version of that without the row.",
+        )
+    tx.execute("DELETE FROM kept_row WHERE kept_id = ?", [kept_id])

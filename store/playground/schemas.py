@@ -1,0 +1,194 @@
+"""Conversations of the playground, a tree of turns with their answers; and the stream in which answers
+come."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, NotRequired, TypedDict
+
+from store.core.row_schemas import Message
+from store.core.schemas import ErrorDocument
+
+# What the playground's stream says, an object a line, and what engine and talking process tell each other.
+#
+# Every event of an answer has the `place` of its model among those asked; `turn` and `alive` are of all. An
+# answer begins with `begin` and ends with `end` or `failed`.
+
+EndReason = Literal["end", "stop", "length", "stopped", "failed"]
+
+
+class TokenChance(TypedDict):
+    """A token that might have come instead."""
+
+    text: str
+    logprob: float  # nats, of the model's own distribution before any sampling setting
+
+
+class TalkToken(TypedDict):
+    """A token of an answer. An endpoint that gives no probabilities leaves `logprob` null."""
+
+    text: str  # that it adds to the answer; empty in the middle of a character
+    logprob: float | None
+    top: list[TokenChance]  # the likeliest, best first
+
+
+class TalkFigures(TypedDict):
+    """What was measured of an answer."""
+
+    prompt_tokens: int | None
+    tokens: int
+    first_token_seconds: float | None  # from when the model was ready
+    tokens_per_second: float | None  # after the first; null below two tokens
+
+
+class TalkEvent(TypedDict):
+    """A line of the stream."""
+
+    type: Literal["turn", "waiting", "loading", "begin", "token", "end", "failed", "alive"]
+    place: NotRequired[int]
+    turn: NotRequired[str]  # of `turn`: its id
+    labels: NotRequired[list[str]]  # of `turn`: what its models are called
+    title: NotRequired[str]  # of `waiting`: what has the machine
+    seconds_left: NotRequired[float | None]  # of `waiting`: until that is over, by its own count
+    left_out: NotRequired[int]  # of `begin`: earlier turns that this model gave no answer to
+    prompt_tokens: NotRequired[int | None]
+    text: NotRequired[str]
+    logprob: NotRequired[float | None]
+    top: NotRequired[list[TokenChance]]
+    reason: NotRequired[EndReason]  # of `end`
+    figures: NotRequired[TalkFigures]  # not of an answer that was stopped
+    error: NotRequired[ErrorDocument]  # of `failed`
+
+
+class TalkOrder(TypedDict):
+    """What the talking process is told, a line each."""
+
+    do: Literal["answer", "stop", "taken", "share"]
+    id: str
+    model: NotRequired[dict[str, Any]]  # store.playground.config.TalkModel
+    label: NotRequired[str]  # as the model is called
+    messages: NotRequired[list[Message]]
+    networks: NotRequired[list[str]]  # private ones in which an endpoint may be
+    tokens: NotRequired[int]  # of `taken`: that the reader has by now
+    memory: NotRequired[int]  # bytes that models may hold in all, beside a run that has the machine
+    threads: NotRequired[int]  # of `share`: with which it answers from now on
+
+
+class HostEvent(TalkEvent):
+    """An event of the talking process: of an answer, by its id; or, without an id, of its memory."""
+
+    id: str
+    gpu_bytes: NotRequired[int]
+    loaded: NotRequired[list[str]]
+
+
+class PlaygroundState(TypedDict):
+    """How the talking process stands."""
+
+    state: Literal["away", "ready"]
+    memory_bytes: int | None  # of its process
+    gpu_bytes: int | None
+    loaded: list[str]
+    machine_has: str | None  # the job that has the machine, which models share it with or give way to
+    beside: bool  # models answer beside that job, with a share of the machine
+    seconds_left: float | None  # until that job is over, by its own count
+    slowdown: float | None  # how many times longer its steps take while models answer; null until measured
+    answering: list[str]  # turns that are being answered
+
+
+class SettingsDocument(TypedDict):
+    """Who talks and what each is told beforehand (`store.playground.config.TalkSettings`)."""
+
+    system: str
+    models: list[dict[str, Any]]
+    sampling: NotRequired[dict[str, Any]]  # what is common to the models
+
+
+class ConversationLine(TypedDict):
+    """A conversation in a list."""
+
+    conversation_id: str
+    title: str
+    made_by: str
+    created_at: datetime
+    changed_at: datetime  # when something was last said in it
+    turns: int
+
+
+class Conversation(TypedDict):
+    """A row of table `conversation`."""
+
+    conversation_id: str
+    title: str
+    settings: SettingsDocument
+    made_by: str
+    created_at: datetime
+    changed_at: datetime
+
+
+class TurnAnswer(TypedDict):
+    """What one model answered; as far as it came where somebody stopped it."""
+
+    turn_id: str
+    place: int
+    label: str  # as the model was called
+    model: dict[str, Any]  # TalkModel without its sampling
+    text: str
+    tokens: list[TalkToken]
+    reason: EndReason
+    figures: TalkFigures | None
+    error: ErrorDocument | None
+
+
+class Turn(TypedDict):
+    """What a person said, with what was answered."""
+
+    turn_id: str
+    conversation_id: str
+    parent_id: str | None  # null at the beginning
+    prompt: str
+    settings: SettingsDocument  # as they were
+    said_by: str
+    said_at: datetime
+    answers: list[TurnAnswer]
+
+
+class TurnPlace(TypedDict):
+    """A turn in the tree."""
+
+    turn_id: str
+    parent_id: str | None
+    prompt: str
+    said_at: datetime
+
+
+class KeptRow(TypedDict):
+    """A row of table `kept_row`."""
+
+    kept_id: str
+    conversation_id: str
+    turn_id: str
+    kind: Literal["test", "training"]
+    messages: list[Message]  # the last one is the answer as it should be
+    corrected: bool  # a person changed what the model said
+    kept_by: str
+    kept_at: datetime
+    dataset_name: str | None  # the data set that it went into; null while it waits
+    job_id: str | None  # whose result that is
+
+
+class AnswersToRate(TypedDict):
+    """One line for a rating round: a prompt, and an answer of each model."""
+
+    messages: list[Message]
+    answers: dict[str, str]  # model as it is called -> text
+
+
+class RatableTurns(TypedDict):
+    """What a rating round can take of a conversation, and how many of its turns it can't, by why."""
+
+    lines: list[AnswersToRate]
+    models: dict[str, dict[str, Any]]  # as it is called -> TalkModel without its sampling
+    failed: int  # an answer failed, or somebody stopped it
+    asked_otherwise: int  # the models had said different things before
+    other_models: int  # not all of the models answered

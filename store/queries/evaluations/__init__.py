@@ -1,1 +1,0 @@
-"""Questions about evaluations, pairs of them, and judgings."""

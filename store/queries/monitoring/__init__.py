@@ -1,1 +1,0 @@
-"""Questions about what endpoints were asked: logs taken in, traffic, feedback, drift, alerts and webhooks."""

@@ -1,1 +1,0 @@
-"""People with an account: who they are, how and where they sign in. For the engine alone."""

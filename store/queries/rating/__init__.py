@@ -1,1 +1,0 @@
-"""Rating rounds: the rounds, the tasks that raters were dealt, and what they said."""

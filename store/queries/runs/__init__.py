@@ -1,1 +1,0 @@
-"""Questions about runs and what was made from them."""

@@ -1,1 +1,0 @@
-"""Questions about endpoints and who may ask them."""

@@ -1,1 +1,0 @@
-"""Questions about registered models, their gates and exports."""

@@ -1,0 +1,1 @@
+"""Rating rounds: schemas, queries and sentences."""

@@ -1,0 +1,342 @@
+"""What a rating round is asked for: whose answers, to which prompts or logged requests, and how people rate
+them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from store.core.config import Config, FileSource, Line, ModelSource
+from store.core.rating_schemas import GOLD_PASS, GOLD_TOLERANCE, RatingProtocol, RatingSubject
+from store.data.config import Source
+from store.data.filters import Filter
+from store.evaluation.config import AnswerSettings, Checkpoint, ChosenModel, Part
+from store.rating.rating_files import RATED_FORMS, RatedFormName
+
+
+class TellingWeights(Config):
+    """How much each reason counts beside the others; 0 leaves one out."""
+
+    uncertainty: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
+    drift: float = Field(0.5, ge=0, le=100, allow_inf_nan=False)
+    disagreement: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _one_counts(self) -> Self:
+        if not self.uncertainty + self.drift + self.disagreement:
+            raise ValueError("one of uncertainty, drift and disagreement must be above 0")
+        return self
+
+
+class ChosenRequests(Config):
+    """Requests that were answered and whose texts were kept, narrowed to those that are meant."""
+
+    endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
+    start: datetime | None = Field(None, description="Requests from then on, UTC; all where null")
+    end: datetime | None = None
+    alert: Line = Field("", max_length=80, description="Only the requests behind this alert")
+    group: Line = Field("", max_length=200, description="Only requests of this group")
+    version: Line = Field("", max_length=200, description="Only answers of this version, a shadow's too")
+    random_share: float = Field(
+        0.3, ge=0, le=1, description="Of the telling ones: so many are a plain random draw, which can judge"
+    )
+    weights: TellingWeights = Field(default_factory=TellingWeights)
+
+    @field_validator("start", "end")
+    @classmethod
+    def _in_utc(cls, moment: datetime | None) -> datetime | None:
+        """Without a zone, as the store keeps time."""
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
+
+
+# What a rating round is asked for: whose answers, to which prompts, and how people rate them.
+#
+# The prompts are rows of a data set, or of a file. Models whose answers are there already (evaluations, or
+# answers in the file) are taken as they are; of others the answers are generated once, to the same prompts,
+# before the round opens.
+
+COMPARING: frozenset[RatingProtocol] = frozenset(
+    {"pairwise", "rank"}
+)  # these hold answers against each other
+REPEATED: frozenset[RatingProtocol] = COMPARING | {"label"}  # of these some come again, to see who is steady
+MOST_MODELS = 8
+MOST_REQUESTS = 2_000  # of a round
+MOST_LABELS = 500
+MIN_POINTS, MAX_POINTS = 2, 10  # of a criterion
+MARKING: frozenset[RatingProtocol] = frozenset({"spans", "free_text"})  # of an answer, or of the prompt
+SERVED = "served answers"  # whose they are in a round of requests, where several versions gave them
+MAX_RATERS = 500  # who are named for a round
+MOST_MIB = 256  # of a file of prompts
+
+
+class FileOfRows(Config):
+    """A file by its path or as it was uploaded."""
+
+    path: FileSource | None = Field(None, description="A file on the machine of the engine")
+    upload: str | None = Field(None, description="The name of a file that was uploaded")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if bool(self.path) == bool(self.upload):
+            raise ValueError("give exactly one of path and upload")
+        return self
+
+    def source(self) -> Source:
+        """As readers take it."""
+        return Source(path=self.path) if self.path else Source(upload=self.upload)
+
+
+class RoundModel(Config):
+    """One model in a round: by an evaluation of it, or a run, or a model by name, or by its answers in the
+    file of the prompts."""
+
+    evaluation: Line = Field("", max_length=120, description="Its answers are taken; by id or name")
+    run: Line = Field("", max_length=120, description="Id or name of a run")
+    checkpoint: Checkpoint = "tuned"
+    model: ModelSource = Field("", max_length=500, description="A model by name, folder or hub id")
+    answers: Line = Field(
+        "", max_length=120, description="Under this name the file has its answers; a run or model wrote them"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        writers = sum(map(bool, (self.evaluation, self.run, self.model)))
+        if self.answers and (self.evaluation or writers > 1):
+            raise ValueError("beside answers give a run or a model that wrote them, or nothing")
+        if not self.answers and writers != 1:
+            raise ValueError("give exactly one of evaluation, run, model and answers")
+        return self
+
+
+class AnswerPrompts(AnswerSettings, ChosenModel):
+    """The answers of one model to the prompts of a file, for a round that waits for them."""
+
+    round: Line = Field(min_length=1, max_length=120, description="The job that holds the file")
+
+
+class Criterion(Config):
+    """What a rubric asks about one answer; anchors: what each point means, worst to best, where points
+    between the ends may go without words."""
+
+    name: Line = Field(min_length=1, max_length=40)
+    question: Line = Field("", max_length=300)
+    anchors: list[Line] = Field(min_length=MIN_POINTS, max_length=MAX_POINTS)
+
+    @property
+    def points(self) -> int:
+        """The best score; the worst is 1."""
+        return len(self.anchors)
+
+
+class AssignedRater(Config):
+    """A person who is named for a round."""
+
+    person: Line = Field(min_length=1, max_length=200, description="E-mail address, name or id")
+    quota: int | None = Field(None, ge=1, le=100_000, description="Ratings of this person at most")
+
+
+class HowRated(Config):
+    """What raters of a round are asked, and who rates how much."""
+
+    name: Line = Field(min_length=1, max_length=80)
+    notes: str = Field("", max_length=10_000)
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the drawing, and of sampled answers")
+
+    protocol: RatingProtocol = "pairwise"
+    instruction: str = Field("", max_length=4_000, description="What raters are to look at")
+    criteria: list[Criterion] = Field(default_factory=list, max_length=10, description="Of a rubric")
+    overall: bool = Field(False, description="Of a rubric: one figure over all criteria as well")
+    reasons: list[Line] = Field(default_factory=list, max_length=9, description="Of pass or fail")
+    labels: list[Line] = Field(
+        default_factory=list, max_length=MOST_LABELS, description="Of label and spans: what may be given"
+    )
+    several_labels: bool = Field(False, description="Of label: a text may have any number of them")
+    subject: RatingSubject = Field("answer", description="Of spans and free text: what they are about")
+    overlapping: bool = Field(False, description="Of spans: two may share characters")
+    blind: bool = Field(True, description="Of label: the models' labels are not shown")
+    ties: bool = True
+    both_bad: bool = True
+
+    overlap: int = Field(2, ge=1, le=20, description="People who rate the same")
+    per_rater: int | None = Field(None, ge=1, le=100_000, description="Ratings of one person at most")
+    repeat_share: float = Field(0.1, ge=0, le=0.5, description="Come again; pairs with sides swapped")
+    calibration_share: float = Field(
+        0.1, ge=0, le=1, description="Prompts that everybody rates first; 5 at least, half of them at most"
+    )
+    adjudicate: bool = Field(False, description="A disagreement goes to one more person")
+    raters: list[AssignedRater] = Field(
+        default_factory=list, max_length=MAX_RATERS, description="Who rates it; whoever may rate if empty"
+    )
+
+    @model_validator(mode="after")
+    def _fits_the_protocol(self) -> Self:
+        if self.protocol == "rubric" and not self.criteria:
+            raise ValueError("criteria: a rubric needs one or more")
+        if self.several_labels and self.protocol != "label":
+            raise ValueError(f"several_labels: {self.protocol} gives a text no labels; leave it out")
+        if self.protocol == "free_text" and not self.instruction.strip():
+            raise ValueError("instruction: free text needs the question that people answer in words")
+        names = [criterion.name for criterion in self.criteria]
+        if len(set(names)) < len(names):
+            raise ValueError("criteria: each needs a name of its own")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels: each needs a name of its own")
+        if any(not label.strip() or len(label) > 200 for label in self.labels):
+            raise ValueError("labels: one is empty, or longer than 200 characters")
+        return self
+
+
+class RequestRound(HowRated, ChosenRequests):
+    """A round over requests that an endpoint has answered: people rate what was served."""
+
+    protocol: Literal["label", "correction", "pass_fail", "rubric", "pairwise"] = "label"
+    items: int = Field(50, ge=1, le=MOST_REQUESTS, description="Different requests, at most")
+    choice: Literal["random", "telling"] = Field(
+        "telling", description="telling: those that tell most, beside a random draw; random: that draw alone"
+    )
+    overlap: int = Field(1, ge=1, le=20, description="People who rate the same")
+
+    @model_validator(mode="after")
+    def _fits_what_was_served(self) -> Self:
+        if self.several_labels:
+            raise ValueError("several_labels: a request was served one label, so that one is asked for")
+        return self
+
+    @property
+    def chosen(self) -> ChosenRequests:
+        """Which requests."""
+        return ChosenRequests.parse(self.model_dump(include=set(ChosenRequests.model_fields)))
+
+    @property
+    def rated(self) -> HowRated:
+        """What is asked of them."""
+        return HowRated.parse(self.model_dump(include=set(HowRated.model_fields)))
+
+
+class RoundConfig(HowRated):
+    """One rating round."""
+
+    models: list[RoundModel] = Field(min_length=1, max_length=MOST_MODELS)
+
+    prompts_file: FileOfRows | None = Field(None, description="Of the prompts, in place of a data set")
+    requests: ChosenRequests | None = Field(
+        None, description="Requests of an endpoint in place of a data set; set by round_of_requests alone"
+    )
+    dataset: Line = Field("", max_length=120, description="Of the prompts; that of the evaluations if not")
+    part: Part = "test"
+    where: Filter | None = Field(None, description="Those of its rows that this filter means; all if null")
+    items: int | None = Field(100, ge=1, le=100_000, description="Prompts, drawn at random; all where null")
+    choice: Literal["random", "telling"] = Field(
+        "random", description="telling: rather those on which models, metrics and judge part"
+    )
+    max_new_tokens: int = Field(256, ge=1, le=4096)
+    do_sample: bool = False
+    temperature: float = Field(1.0, gt=0, le=100, description="With do_sample")
+    top_p: float = Field(1.0, gt=0, le=1, description="With do_sample")
+    named: Literal["keep", "leave_out"] = Field(
+        "keep", description="Prompts to which an answer names a model: kept and counted, or left out"
+    )
+    gold_dataset: Line = Field(
+        "",
+        max_length=120,
+        description="Of known answers: preference pairs for pairwise, labelled texts for label",
+    )
+    gold_file: FileOfRows | None = Field(
+        None, description="Of known answers, for any protocol: prompt, answers and expected in each row"
+    )
+    gold_items: int = Field(0, ge=0, le=1_000, description="Items whose right answer is known")
+    gold_pass: float = Field(
+        GOLD_PASS, ge=0, le=1, description="Share to be right; who is surely below it is flagged"
+    )
+    gold_tolerance: int = Field(
+        GOLD_TOLERANCE, ge=0, le=9, description="Points of a rubric by which a score may miss the known one"
+    )
+    gold_share: float = Field(0.1, ge=0, le=0.3, description="Of what a rater gets: such items, at most")
+    attention_share: float = Field(
+        0.0, ge=0, le=0.1, description="Of what a rater gets: items whose right answer is in their prompt"
+    )
+    qualification_items: int = Field(
+        0, ge=0, le=50, description="Items with a known answer that each rater answers first"
+    )
+    qualification_pass: float = Field(
+        0.7, ge=0, le=1, description="Share of those to be right, or the rater gets nothing more"
+    )
+
+    @model_validator(mode="after")
+    def _fits_the_models(self) -> Self:
+        if self.protocol in COMPARING and len(self.models) < 2:
+            raise ValueError(f"models: {self.protocol} compares two models or more")
+        if self.protocol == "label" and len(self.labels) < 2:
+            raise ValueError("labels: give two or more, of which raters choose one")
+        if self.protocol == "spans" and not self.labels:
+            raise ValueError("labels: spans need one or more to mark pieces of the text with")
+        if self.protocol in MARKING and self.subject == "prompt" and len(self.models) > 1:
+            raise ValueError("models: of a question about the prompt give one; its answers are not shown")
+        return self
+
+    @model_validator(mode="after")
+    def _checks_have_answers(self) -> Self:
+        if self.gold_dataset and self.gold_file:
+            raise ValueError("gold_file: known answers are those of gold_dataset or of a file; leave one out")
+        if self.gold_dataset and self.protocol not in ("pairwise", "label"):
+            raise ValueError("gold_dataset: it has answers for pairwise and label; for others give gold_file")
+        if (self.gold_items or self.qualification_items) and not (self.gold_dataset or self.gold_file):
+            raise ValueError("gold_dataset: name the known answers that check items are drawn from")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_prompts(self) -> Self:
+        named = [model.answers for model in self.models if model.answers]
+        if self.prompts_file is None:
+            if named and self.requests is None:
+                raise ValueError("prompts_file: answers are taken from a file of prompts; name it")
+            return self
+        for field in ("dataset", "where"):
+            if getattr(self, field):
+                raise ValueError(f"{field}: the prompts are those of prompts_file; leave it out")
+        if any(model.evaluation for model in self.models):
+            raise ValueError("models: an evaluation has no answers to the prompts of a file")
+        if len(set(named)) < len(named):
+            raise ValueError("models: the same answers of the file twice")
+        return self
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored and sent."""
+        return self.model_dump(mode="json", exclude_none=True) | {"items": self.items}
+
+
+class ImportRound(FileOfRows):
+    """A round that people rated elsewhere: a file of votes, scores, passes or labels."""
+
+    name: Line = Field("", max_length=80, description="From the name of the file where left out")
+    form: RatedFormName | None = Field(None, description="What a row is; recognised where left out")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="role -> column, beside those recognised; empty for no column"
+    )
+    values: dict[str, str] = Field(
+        default_factory=dict, description="What a deciding value means; recognised where left out"
+    )
+    ignore: list[str] = Field(
+        default_factory=list,
+        max_length=4_096,
+        description="Columns left out on purpose, though they may matter",
+    )
+    first: Line = Field(
+        "", max_length=80, description="The model of the first answer, where no column says it"
+    )
+    second: Line = Field("", max_length=80)
+
+    @model_validator(mode="after")
+    def _fits_the_form(self) -> Self:
+        if self.form is None:
+            return self
+        form = RATED_FORMS[self.form]
+        for role in self.columns:
+            if form.base_of(role) is None:
+                raise ValueError(f"columns has the role {role!r}; {self.form} has {', '.join(form.roles)}")
+        for value, meaning in self.values.items():
+            if form.meanings and meaning not in form.meanings:
+                raise ValueError(f"values has {value}: {meaning!r}; it may be {', '.join(form.meanings)}")
+        return self

@@ -1,0 +1,205 @@
+"""What a file of ratings from elsewhere may hold: the roles that its columns play, as one table, and how it
+is read, in
+words.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from store.core.rating_schemas import RatingProtocol
+from store.data.cleaning_text import ignored_words
+from store.data.formats import columns_of
+from store.rating.schemas import RatedFile, UnclearValue, UnusedColumn
+
+RatedFormName = Literal["votes", "scores", "passes", "labels"]
+
+
+@dataclass(frozen=True)
+class RatedForm:
+    """How rows of one kind are read. needs: groups of roles, of each of which one has to be played; optional:
+    the others. several: roles that more than one column may play (`winner`, `winner_2` …). deciding: the role
+    whose values mean something; meanings: what they may mean, any text where empty."""
+
+    name: RatedFormName
+    title: str
+    protocol: RatingProtocol
+    needs: tuple[tuple[str, ...], ...]
+    optional: tuple[str, ...]
+    deciding: str
+    help: str
+    several: tuple[str, ...] = ()
+    meanings: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All roles, the needed ones first."""
+        return tuple(dict.fromkeys((*(role for group in self.needs for role in group), *self.optional)))
+
+    def base_of(self, role: str) -> str | None:
+        """The role that a mapping names: `winner` for `winner_2`; None for none of this form."""
+        base, _, number = role.rpartition("_")
+        if base in self.several and number.isdecimal() and int(number) > 1:
+            return base
+        return role if role in self.roles else None
+
+
+_ASKED = ("prompt", "prompt_id", "input", "system")
+_ABOUT = ("rater", "seconds", "time", "comment")
+
+RATED_FORMS: dict[str, RatedForm] = {
+    form.name: form
+    for form in (
+        RatedForm(
+            "votes",
+            "Votes on two answers",
+            "pairwise",
+            (("winner", "preference_a", "preference_b", "won_a"),),
+            ("won_b", "won_tie", "model_a", "model_b", "models", "rater", *_ASKED, "answer_a", "answer_b",
+             "turn", *_ABOUT),
+            "winner",
+            "A vote a row, with both models and who voted in columns; or a column of votes of each rater.",
+            ("winner",),
+            ("first", "second", "tie", "both_bad", "model", "leave_out"),
+        ),
+        RatedForm(
+            "scores",
+            "Scores of one answer",
+            "rubric",
+            (("score",),),
+            ("answer", "model", "rater", *_ASKED, "turn", *_ABOUT),
+            "score",
+            "An answer a row, with its scores by one criterion or several: a column each.",
+            ("score",),
+        ),
+        RatedForm(
+            "passes",
+            "Pass or fail of one answer",
+            "pass_fail",
+            (("passed",),),
+            ("answer", "model", "rater", *_ASKED, "reason", "turn", *_ABOUT),
+            "passed",
+            "An answer a row, and whether it is good enough.",
+            (),
+            ("pass", "fail", "leave_out"),
+        ),
+        RatedForm(
+            "labels",
+            "Labels of texts",
+            "label",
+            (("text",), ("label",)),
+            _ABOUT,
+            "label",
+            "A text a row with the label that one person gave it; or a column of labels for each rater.",
+            ("label",),
+        ),
+    )
+}  # fmt: skip
+
+ROLE_WORDS = {  # of roles, for forms and sentences
+    "winner": "which is better",
+    "preference_a": "how far for the first, 0 to 1",
+    "preference_b": "how far for the second, 0 to 1 or 1 to 2",
+    "won_a": "the first is better: yes or no",
+    "won_b": "the second is better: yes or no",
+    "won_tie": "neither is better: yes or no",
+    "model_a": "first model",
+    "model_b": "second model",
+    "models": "both models, that of the first answer first",
+    "rater": "who rated",
+    "prompt": "prompt",
+    "prompt_id": "id of the prompt",
+    "input": "input beside the prompt",
+    "system": "system prompt",
+    "answer_a": "first answer",
+    "answer_b": "second answer",
+    "turn": "turn that was judged",
+    "seconds": "seconds it took",
+    "time": "when it was rated",
+    "comment": "comment",
+    "score": "score",
+    "answer": "answer",
+    "model": "model",
+    "passed": "whether it passes",
+    "reason": "why it fails",
+    "text": "text",
+    "label": "label",
+}
+MEANING_WORDS = {
+    "first": "the first is better",
+    "second": "the second is better",
+    "tie": "neither is better",
+    "both_bad": "both are bad",
+    "model": "the model of that name is better",
+    "pass": "it passes",
+    "fail": "it fails",
+    "leave_out": "no vote: left out",
+}
+
+
+MAX_NAMED = 12  # models, raters or meanings in a sentence
+
+
+def used_roles_words(read: RatedFile) -> str:
+    """ "which is better = winner; who rated = judge": the column of each role."""
+    form = RATED_FORMS[read["form"] or "votes"]
+    parts = []
+    for role in form.roles:
+        several = role in form.several
+        names = columns_of(read["mapping"], role) if several else [read["mapping"].get(role, "")]
+        if names and names[0]:
+            parts.append(f"{ROLE_WORDS[role]} = {', '.join(names)}")
+    return "; ".join(parts)
+
+
+def meaning_words(values: Mapping[str, str]) -> str:
+    """What values mean: "a: the first is better"."""
+    meanings = [f"{value}: {MEANING_WORDS.get(meaning, meaning)}" for value, meaning in values.items()]
+    more = f" and {len(meanings) - MAX_NAMED} more" if len(meanings) > MAX_NAMED else ""
+    return "; ".join(meanings[:MAX_NAMED]) + more
+
+
+def unused_words(column: UnusedColumn) -> str:
+    """Why a column is asked about: “worker” (58, 83 and 122 more) may say who rated."""
+    more = column["distinct"] - len(column["values"])
+    values = ", ".join(column["values"]) + (f" and {more:,} more" if more > 0 else "")
+    return f"“{column['name']}” ({values}) {column['why']}"
+
+
+def unclear_words(unclear: UnclearValue) -> str:
+    """A value of which it is not clear what it means."""
+    return f"“{unclear['value']}” ({unclear['rows']:,} of the first rows)"
+
+
+def rated_lines(read: RatedFile) -> list[str]:
+    """All of it, a line each, with the options that answer what is still asked."""
+    if read["form"] is None:
+        return [f"Not recognised: {read['problem']}", f"columns: {', '.join(read['columns'])}"]
+    lines = [f"Read as: {RATED_FORMS[read['form']].title}", f"  used: {used_roles_words(read)}"]
+    if read["values"]:
+        lines.append(f"  meaning: {meaning_words(read['values'])}")
+    lines.append(f"  ignored: {ignored_words(read['ignored'])}")
+    if read["problem"]:
+        lines.append(f"  missing: {read['problem']}")
+    for value in read["unclear"]:
+        lines.append(f"  unclear: {unclear_words(value)}: --value {shlex.quote(value['value'] + '=…')}")
+    for column in read["undecided"]:
+        ways = [f"--column {shlex.quote(f'{role}=' + column['name'])}" for role in column["roles"][:2]]
+        ways.append(f"--ignore {shlex.quote(column['name'])}")
+        lines.append(f"  asked: {unused_words(column)}: {' or '.join(ways)}")
+    if not read["whole"] and read["rows"]:
+        lines.append(f"  counted: the first {read['rows']:,} rows alone")
+    lines += [f"  {notice}" for notice in read["notices"]]
+    if read["models"]:
+        lines.append(f"  models: {names_words(read)}")
+    return lines
+
+
+def names_words(read: RatedFile) -> str:
+    """The most rated models with their ratings."""
+    most_rated = [f"{each['name']} ({each['ratings']:,})" for each in read["models"][:MAX_NAMED]]
+    more = read["model_count"] - len(most_rated)
+    return ", ".join(most_rated) + (f" and {more:,} more" if more > 0 else "")

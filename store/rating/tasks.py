@@ -1,0 +1,425 @@
+"""The tasks of raters: the units of a round with how often each is rated, what lies with whom, and what one
+rater has
+done, counted by the store.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from store.core.rating_schemas import DealtTask, Purpose
+from store.db.records import records, scalar
+
+if TYPE_CHECKING:
+    from store.core.rating_schemas import Round
+    from store.db.database import Queryable, Transaction
+
+# The units of a round, each with how often it is rated: what the dealer chooses from.
+#
+# A unit is a prompt and the models whose answers to it are compared, or rated. The counts are kept beside
+# the ratings, as counting these for each task that is dealt takes the time of all of them; whoever adds
+# ratings in another way than one by one forgets the counts, and the next task that is dealt makes them
+# anew.
+
+# Of a task: the models that it shows, whatever their order.
+SYSTEMS = "list_sum(list_transform(systems, lambda system: 1::BIGINT << system))::BIGINT"
+# Latest answers that are no skips, of a round.
+_ANSWERED = """
+    SELECT task_id, max_by(answer, revision) AS answer FROM rating WHERE round_id = $round
+    GROUP BY task_id HAVING max_by(answer, revision) ->> 'skipped' IS NULL
+"""
+_OWN = (
+    f"SELECT item_id, {SYSTEMS} AS systems FROM rating_task WHERE round_id = $round AND person_id = $person"
+)
+# What ratings say, whatever the order of the answers: two that say the same are equal.
+_VERDICT = """
+    CASE $protocol
+        WHEN 'pairwise' THEN CASE answer ->> 'choice'
+            WHEN 'A' THEN systems[1]::VARCHAR WHEN 'B' THEN systems[2]::VARCHAR ELSE answer ->> 'choice' END
+        WHEN 'rank' THEN list_sort(list_zip(systems, from_json(answer -> 'ranks', '["INTEGER"]')))::VARCHAR
+        WHEN 'label' THEN coalesce(answer ->> 'label', answer ->> 'labels', '')
+        ELSE answer::VARCHAR
+    END
+"""
+
+
+class OpenUnit(NamedTuple):
+    """A unit that a rater has not had. taken: how often it is rated, or lies with others."""
+
+    item_id: int
+    systems: tuple[int, ...]
+    taken: int
+
+
+def bits_of(systems: Iterable[int]) -> int:
+    """The models as a number, a bit each."""
+    return sum(1 << system for system in systems)
+
+
+def systems_of(bits: int) -> tuple[int, ...]:
+    """The places of the models in the round, rising."""
+    return tuple(place for place in range(bits.bit_length()) if bits >> place & 1)
+
+
+# -- reads ------------------------------------------------------------------------------------------
+
+
+def calibration(db: Queryable, round_id: str, person_id: str, *, most: int, limit: int) -> list[OpenUnit]:
+    """The first of those that everybody rates which the person has not had; `limit`: of them, so many."""
+    sql = f"""
+        WITH own AS ({_OWN})
+        SELECT item_id, systems, rated FROM rating_unit u
+        WHERE round_id = $round AND calibration < $most
+          AND NOT EXISTS (SELECT 1 FROM own WHERE own.item_id = u.item_id AND own.systems = u.systems)
+        ORDER BY calibration LIMIT $limit
+    """
+    return _units(
+        db.query(sql, {"round": round_id, "person": person_id, "most": most, "limit": limit}).to_pylist()
+    )
+
+
+def wanting(
+    db: Queryable, round_id: str, person_id: str, *, overlap: int, salt: int, limit: int
+) -> list[OpenUnit]:
+    """Units with too few ratings that the person has not had: of each set of models the least rated, at most
+    so many; of those rated alike chance decides, by `salt`. What others hold counts as rated."""
+    sql = f"""
+        WITH own AS ({_OWN}),
+        held AS (
+            SELECT item_id, systems, count(*) AS held FROM rating_hold
+            WHERE round_id = $round AND purpose = 'first' GROUP BY item_id, systems
+        )
+        SELECT u.item_id, u.systems, u.rated + coalesce(h.held, 0) AS taken
+        FROM rating_unit u LEFT JOIN held h ON h.item_id = u.item_id AND h.systems = u.systems
+        WHERE u.round_id = $round AND u.rated + coalesce(h.held, 0) < $overlap
+          AND NOT EXISTS (SELECT 1 FROM own WHERE own.item_id = u.item_id AND own.systems = u.systems)
+        QUALIFY row_number() OVER (
+            PARTITION BY u.systems ORDER BY taken, hash(u.item_id, u.systems, $salt)
+        ) <= $limit
+        ORDER BY taken, hash(u.item_id, u.systems, $salt)
+    """
+    names = {"round": round_id, "person": person_id, "overlap": overlap, "salt": salt, "limit": limit}
+    return _units(db.query(sql, names).to_pylist())
+
+
+def disputed(db: Queryable, round: Round, person_id: str, *, overlap: int, limit: int) -> list[OpenUnit]:
+    """Units with all their ratings, which differ, that nobody settles yet and the person has not had; none
+    that everybody rates."""
+    sql = f"""
+        WITH own AS ({_OWN}),
+        answered AS ({_ANSWERED}),
+        rated AS (
+            SELECT t.item_id, {SYSTEMS} AS systems, t.purpose, {_VERDICT} AS verdict
+            FROM rating_task t JOIN answered USING (task_id)
+            WHERE t.round_id = $round AND t.purpose IN ('first', 'adjudication')
+        )
+        SELECT item_id, systems, count(*)::INTEGER AS taken
+        FROM rated r
+        WHERE NOT EXISTS (SELECT 1 FROM own WHERE own.item_id = r.item_id AND own.systems = r.systems)
+          AND NOT EXISTS (
+            SELECT 1 FROM rating_hold h WHERE h.round_id = $round AND h.item_id = r.item_id
+              AND h.systems = r.systems AND h.purpose = 'adjudication')
+          AND NOT EXISTS (
+            SELECT 1 FROM rating_unit u WHERE u.round_id = $round AND u.item_id = r.item_id
+              AND u.systems = r.systems AND u.calibration IS NOT NULL)
+        GROUP BY item_id, systems
+        HAVING count(*) FILTER (purpose = 'first') >= $overlap AND count(DISTINCT verdict) > 1
+           AND count(*) FILTER (purpose = 'adjudication') = 0
+        ORDER BY item_id, systems LIMIT $limit
+    """
+    names = {"round": round["round_id"], "person": person_id, "overlap": overlap, "limit": limit}
+    return _units(db.query(sql, {**names, "protocol": round["protocol"]}).to_pylist())
+
+
+def is_full(db: Queryable, round_id: str, item_id: int, systems: int, most: int) -> bool:
+    """Whether a unit has so many ratings and needs no more; one that everybody rates always does."""
+    sql = """SELECT count(*) > 0 FROM rating_unit WHERE round_id = ? AND item_id = ? AND systems = ?
+             AND rated >= ? AND calibration IS NULL"""
+    return bool(scalar(db.query(sql, [round_id, item_id, systems, most])))
+
+
+def any_left(db: Queryable, round_id: str, person_id: str, overlap: int) -> bool:
+    """Whether a unit has too few ratings, none of them the person's: others hold it, and may leave it."""
+    sql = f"""
+        WITH own AS ({_OWN} AND task_id IN (SELECT task_id FROM rating WHERE round_id = $round))
+        SELECT count(*) > 0 FROM rating_unit u WHERE round_id = $round AND rated < $overlap
+          AND NOT EXISTS (SELECT 1 FROM own WHERE own.item_id = u.item_id AND own.systems = u.systems)
+    """
+    return bool(scalar(db.query(sql, {"round": round_id, "person": person_id, "overlap": overlap})))
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+def ensure_units(
+    tx: Transaction, round_id: str, groups: Sequence[Sequence[int]], calibration: int, seed: int
+) -> None:
+    """Have the counts of a round: where there are none they are made from its ratings. groups: the models of
+    each unit of a prompt; calibration: so many prompts, drawn by `seed`, are everybody's, with one unit each,
+    and the groups in turn."""
+    if scalar(tx.query("SELECT count(*) > 0 FROM rating_unit WHERE round_id = ?", [round_id])):
+        return
+    sql = f"""
+        INSERT INTO rating_unit
+        WITH item AS (
+            SELECT item_id,
+                   row_number() OVER (ORDER BY md5(concat($seed, ':', item_id)), item_id) - 1 AS place
+            FROM rating_item WHERE round_id = $round AND "check" IS NULL
+        ),
+        models AS (SELECT unnest($groups::BIGINT[]) AS systems, unnest(range(len($groups))) AS number),
+        answered AS ({_ANSWERED}),
+        counted AS (
+            SELECT t.item_id, {SYSTEMS} AS systems, count(*) AS rated
+            FROM rating_task t SEMI JOIN answered USING (task_id)
+            WHERE t.round_id = $round AND t.purpose = 'first' GROUP BY ALL
+        )
+        SELECT $round, item_id, systems,
+               CASE WHEN place < $calibration AND place % len($groups) = number THEN place END,
+               coalesce(rated, 0)
+        FROM item CROSS JOIN models LEFT JOIN counted USING (item_id, systems)
+    """
+    bits = [bits_of(group) for group in groups]
+    tx.execute(sql, {"round": round_id, "groups": bits, "calibration": calibration, "seed": seed})
+
+
+def count_answer(tx: Transaction, round_id: str, item_id: int, systems: int, more: int) -> None:
+    """A unit has been rated once more, or, by a revision that skips it, once less."""
+    tx.execute(
+        "UPDATE rating_unit SET rated = rated + ? WHERE round_id = ? AND item_id = ? AND systems = ?",
+        [more, round_id, item_id, systems],
+    )
+
+
+def forget_units(tx: Transaction, round_id: str) -> None:
+    """Have the counts made anew: ratings were added at once."""
+    tx.execute("DELETE FROM rating_unit WHERE round_id = ?", [round_id])
+
+
+def _units(rows: Collection[dict[str, int]]) -> list[OpenUnit]:
+    return [
+        OpenUnit(row["item_id"], systems_of(row["systems"]), row.get("taken", row.get("rated", 0)))
+        for row in rows
+    ]
+
+
+# Tasks that lie with raters: what a page shows and shows next.
+#
+# A hold keeps a unit from others while its page lives: each request of the page renews it, and it ends with
+# the rating, when the page is left, after minutes of silence, or by whoever leads the round. A task
+# outlives its hold: who comes back is given it again, as long as its unit still needs a rating.
+
+SILENCE = timedelta(minutes=5)  # of a page, after which what it holds goes to others
+
+# Own tasks that may be given (again): a unit that others have filled meanwhile is theirs no more.
+_WANTED = f"""
+    SELECT t.* EXCLUDE (round_id) FROM (SELECT *, {SYSTEMS} AS bits FROM rating_task
+        WHERE round_id = $round AND person_id = $person) t
+    LEFT JOIN rating_unit u ON u.round_id = $round AND u.item_id = t.item_id AND u.systems = t.bits
+    WHERE t.task_id NOT IN (SELECT task_id FROM rating WHERE round_id = $round)
+      AND t.task_id NOT IN (SELECT task_id FROM rating_hold WHERE round_id = $round)
+      AND CASE t.purpose
+        WHEN 'first' THEN u.calibration IS NOT NULL OR u.rated + (
+            SELECT count(*) FROM rating_hold h WHERE h.round_id = $round AND h.item_id = t.item_id
+              AND h.systems = t.bits AND h.purpose = 'first') < $overlap
+        WHEN 'adjudication' THEN NOT EXISTS (
+            SELECT 1 FROM rating_task o WHERE o.round_id = $round AND o.item_id = t.item_id
+              AND o.purpose = 'adjudication' AND list_sort(o.systems) = list_sort(t.systems) AND (
+                o.task_id IN (SELECT task_id FROM rating WHERE round_id = $round)
+                OR o.task_id IN (SELECT task_id FROM rating_hold WHERE round_id = $round)))
+        ELSE true END
+"""
+
+
+# -- reads ------------------------------------------------------------------------------------------
+
+
+def held(db: Queryable, round_id: str, person_id: str) -> list[DealtTask]:
+    """A person's tasks that their pages hold, in the order of dealing; none of them is rated."""
+    sql = """
+        SELECT t.* EXCLUDE (round_id), NULL::INTEGER AS revision, NULL::VARCHAR AS answer,
+               NULL::VARCHAR AS comment, NULL::DOUBLE AS seconds, NULL::TIMESTAMP AS rated_at
+        FROM rating_task t SEMI JOIN rating_hold h ON h.task_id = t.task_id AND h.round_id = $1
+        WHERE t.round_id = $1 AND t.person_id = $2 ORDER BY t.place
+    """
+    return records(db.query(sql, [round_id, person_id]), DealtTask)
+
+
+def is_held(db: Queryable, task_id: str) -> bool:
+    """Whether a task lies with its rater, as far as silent pages were seen to."""
+    return bool(scalar(db.query("SELECT count(*) > 0 FROM rating_hold WHERE task_id = ?", [task_id])))
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+def end_silent(tx: Transaction, round_id: str, at: datetime) -> None:
+    """End the holds of pages that have not asked for anything for long; and those of a time that lies ahead,
+    after a clock was set back."""
+    tx.execute(
+        "DELETE FROM rating_hold WHERE round_id = ? AND NOT (renewed_at > ? AND renewed_at <= ?)",
+        [round_id, at - SILENCE, at],
+    )
+
+
+def hold(tx: Transaction, round_id: str, person_id: str, task_ids: Collection[str], at: datetime) -> None:
+    """New tasks lie with the person that they were dealt to."""
+    tx.execute(
+        f"INSERT INTO rating_hold SELECT task_id, round_id, person_id, item_id, {SYSTEMS}, purpose,"
+        " ?::TIMESTAMP FROM rating_task WHERE round_id = ? AND person_id = ?"
+        " AND list_contains(?::VARCHAR[], task_id)",
+        [at, round_id, person_id, list(task_ids)],
+    )
+
+
+def renew(tx: Transaction, round_id: str, person_id: str, task_ids: Collection[str], at: datetime) -> int:
+    """A page still shows these of the person's tasks; how many of them it holds."""
+    return tx.execute(
+        "UPDATE rating_hold SET renewed_at = $at WHERE round_id = $round AND person_id = $person"
+        " AND list_contains($tasks::VARCHAR[], task_id)",
+        {"at": at, "round": round_id, "person": person_id, "tasks": list(task_ids)},
+    )
+
+
+def take_up(
+    tx: Transaction, round_id: str, person_id: str, at: datetime, *, overlap: int, limit: int,
+    task_ids: Sequence[str] | None = None, purpose: Purpose | None = None,
+) -> int:  # fmt: skip
+    """Hold tasks again that the person was dealt and has not rated, where these are still wanted, in the
+    order of dealing; of `task_ids`, and of one purpose, alone where they are named. How many were."""
+    sql = f"""
+        INSERT INTO rating_hold
+        SELECT task_id, $round, person_id, item_id, bits, purpose, $at::TIMESTAMP
+        FROM ({_WANTED}
+            AND ($tasks::VARCHAR[] IS NULL OR list_contains($tasks::VARCHAR[], t.task_id))
+            AND ($purpose::VARCHAR IS NULL OR t.purpose = $purpose)
+            ORDER BY t.place LIMIT $limit)
+    """
+    names = {"round": round_id, "person": person_id, "overlap": overlap, "at": at, "limit": limit}
+    return tx.execute(sql, {**names, "tasks": task_ids and list(task_ids), "purpose": purpose})
+
+
+def end(tx: Transaction, task_id: str) -> None:
+    """A task lies with nobody: it is rated."""
+    tx.execute("DELETE FROM rating_hold WHERE task_id = ?", [task_id])
+
+
+def release(tx: Transaction, round_id: str, person_id: str | None = None, keep: Collection[str] = ()) -> int:
+    """End the holds of a person, or of everybody, but for those of `keep`; how many there were."""
+    return tx.execute(
+        "DELETE FROM rating_hold WHERE round_id = $round"
+        " AND ($person::VARCHAR IS NULL OR person_id = $person)"
+        " AND NOT list_contains($keep::VARCHAR[], task_id)",
+        {"round": round_id, "person": person_id, "keep": list(keep)},
+    )
+
+
+def release_of_others(tx: Transaction, round_id: str, named: Collection[str]) -> int:
+    """End the holds of all but these people; how many there were."""
+    return tx.execute(
+        "DELETE FROM rating_hold WHERE round_id = ? AND NOT list_contains(?::VARCHAR[], person_id)",
+        [round_id, list(named)],
+    )
+
+
+_OWN_TASKS = "SELECT * FROM rating_task WHERE round_id = $round AND person_id = $person"
+_RATED = "SELECT task_id FROM rating WHERE round_id = $round"
+_HELD = "SELECT task_id FROM rating_hold WHERE round_id = $round"
+
+
+@dataclass(frozen=True)
+class OwnTasks:
+    """Tasks that are rated or held. had: by the models, rising, and which came first; let_go: others, which
+    the person was dealt and gave back."""
+
+    had: Counter[tuple[tuple[int, ...], int]]
+    dealt: Counter[Purpose]
+    next_place: int
+    let_go: int
+
+
+class RatedOnce(NamedTuple):
+    """A task that the person has rated and not been shown again."""
+
+    task_id: str
+    item_id: int
+    systems: list[int]  # as they were shown
+
+
+class OwnPace(NamedTuple):
+    """rated: tasks, skips among them; timed: those of which it is known how long they took."""
+
+    rated: int
+    timed: int
+    median_seconds: float | None
+
+
+def count_own_tasks(db: Queryable, round_id: str, person_id: str) -> OwnTasks:
+    """How often the person was shown what."""
+    sql = f"""
+        SELECT {SYSTEMS} AS bits, systems[1] AS shown_first, purpose, max(place) AS place,
+               count(*) FILTER (task_id IN ({_RATED} UNION ALL {_HELD})) AS tasks, count(*) AS all_tasks
+        FROM ({_OWN_TASKS}) GROUP BY ALL
+    """
+    rows = db.query(sql, {"round": round_id, "person": person_id}).to_pylist()
+    had, dealt = Counter[tuple[tuple[int, ...], int]](), Counter[Purpose]()
+    for row in rows:
+        had[systems_of(row["bits"]), row["shown_first"]] += row["tasks"]
+        dealt[row["purpose"]] += row["tasks"]
+    next_place = 1 + max((row["place"] for row in rows), default=-1)
+    return OwnTasks(had, dealt, next_place, sum(row["all_tasks"] for row in rows) - dealt.total())
+
+
+def repeatable(db: Queryable, round_id: str, person_id: str, *, but_last: int) -> list[RatedOnce]:
+    """Tasks that may come again: not skipped, not shown again yet, and not among the last so many."""
+    sql = f"""
+        WITH own AS ({_OWN_TASKS}),
+        rated AS (
+            SELECT task_id, max(rated_at) AS rated_at, max_by(answer, revision) AS answer FROM rating
+            WHERE round_id = $round AND task_id IN (SELECT task_id FROM own) GROUP BY task_id
+        )
+        SELECT o.task_id, o.item_id, o.systems FROM own o JOIN rated USING (task_id)
+        WHERE o.purpose = 'first' AND answer ->> 'skipped' IS NULL
+          AND o.task_id NOT IN (SELECT repeat_of FROM own WHERE repeat_of IS NOT NULL)
+          AND o.task_id NOT IN (SELECT task_id FROM rated ORDER BY rated_at DESC, task_id LIMIT $but_last)
+        ORDER BY o.place
+    """
+    rows = db.query(sql, {"round": round_id, "person": person_id, "but_last": but_last}).to_pylist()
+    return [RatedOnce(**row) for row in rows]
+
+
+def own_pace(db: Queryable, round_id: str, person_id: str) -> OwnPace:
+    """How much the person has rated, and how fast."""
+    sql = f"""
+        SELECT count(*) AS rated, count(*) FILTER (seconds > 0) AS timed,
+               median(seconds) FILTER (seconds > 0) AS median_seconds
+        FROM rating a JOIN ({_OWN_TASKS}) t USING (task_id)
+        WHERE a.round_id = $round AND a.revision = 1
+    """
+    return OwnPace(**db.query(sql, {"round": round_id, "person": person_id}).to_pylist()[0])
+
+
+def last_rated(
+    db: Queryable, round_id: str, person_id: str, limit: int, purpose: Purpose | None = None
+) -> list[DealtTask]:
+    """The tasks that the person rated last, the newest first; of one purpose where it is named."""
+    sql = f"""
+        SELECT t.* EXCLUDE (round_id), max(a.revision) AS revision, max_by(a.answer, a.revision) AS answer,
+               max_by(a.comment, a.revision) AS comment, max_by(a.seconds, a.revision) AS seconds,
+               max_by(a.rated_at, a.revision) AS rated_at
+        FROM ({_OWN_TASKS} AND ($purpose::VARCHAR IS NULL OR purpose = $purpose)) t
+        JOIN rating a ON a.task_id = t.task_id AND a.round_id = $round
+        GROUP BY ALL ORDER BY rated_at DESC, t.place DESC LIMIT $limit
+    """
+    names = {"round": round_id, "person": person_id, "limit": limit, "purpose": purpose}
+    return records(db.query(sql, names), DealtTask, ["answer"])
+
+
+def own_items(db: Queryable, round_id: str, person_id: str, purposes: Collection[Purpose]) -> set[int]:
+    """Items that the person was dealt for these purposes."""
+    sql = f"SELECT item_id FROM ({_OWN_TASKS} AND list_contains($purposes::VARCHAR[], purpose))"
+    names = {"round": round_id, "person": person_id, "purposes": list(purposes)}
+    return set(db.query(sql, names)["item_id"].to_pylist())

@@ -1,0 +1,168 @@
+"""A version at a gate beside whoever has the alias, and what its run, its bias checks and its exports say
+of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from store.core.export_schemas import ParityReport
+from store.core.figure_schemas import BiasReport
+from store.core.model_schemas import ModelVersion
+from store.evaluation.verdict_schemas import Verdict, read_verdict
+from store.export.forms import FORMS
+from store.registry import model_versions
+from store.registry.schemas import CheckEvidence, FormParity
+from store.runs import runs
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable
+
+Check = Mapping[str, Any]  # of store.registry.config, as it is stored
+
+
+class Candidate(NamedTuple):
+    """A version at a gate, and the version that has the alias now, where it is another one."""
+
+    version: ModelVersion
+    holder: ModelVersion | None
+    alias: str
+
+    @property
+    def reference(self) -> str:
+        return name_of(self.version)
+
+    @property
+    def quoted(self) -> str:
+        """For a shell."""
+        return shlex.quote(self.reference)
+
+
+def name_of(version: ModelVersion) -> str:
+    """NAME@NUMBER."""
+    return f"{version['name']}@{version['version']}"
+
+
+def candidate_of(db: Queryable, reference: str, alias: str) -> Candidate:
+    """The version and who has the alias now. Raises NotFoundError."""
+    version = model_versions.get_version(db, reference)
+    number = model_versions.alias_standing(db, version["model_id"], alias)
+    holder = None
+    if number is not None and number != version["version"]:
+        holder = model_versions.find_version(db, version["model_id"], number)
+    return Candidate(version, holder, alias)
+
+
+def gather_command(candidate: Candidate) -> CheckEvidence:
+    """What makes the evaluations that are missing."""
+    command = f"tunebench model gate {candidate.quoted} {shlex.quote(candidate.alias)} --gather --wait"
+    return {"command": command, "gather": True}
+
+
+def verdict_of(db: Queryable, version: ModelVersion) -> Verdict | None:
+    """Of the run that it came from, where the version is what that run ended with and the run is there."""
+    if not version["run_id"] or version["source"]["checkpoint"] != "tuned":
+        return None
+    run = runs.find_run(db, version["run_id"])
+    return read_verdict(run["verdict"]) if run else None
+
+
+def no_verdict(version: ModelVersion) -> str:
+    if not version["run_id"]:
+        return "It is an imported folder: no run of this house measured it against its base."
+    if version["source"]["checkpoint"] != "tuned":
+        return "It is a checkpoint, and its run's verdict is of what it ended with."
+    return "The run that it came from was deleted, and its verdict with it."
+
+
+def forgetting(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
+    verdict = verdict_of(db, candidate.version)
+    if verdict is None:
+        return {"missing": no_verdict(candidate.version)}
+    forgetting = verdict.get("forgetting")
+    if not forgetting:
+        return {"missing": "Its run was launched without general questions, so nothing was measured of it."}
+    prose = next((text["change"] for text in forgetting["texts"] if text["probe"] == "prose"), None)
+    answers = next((entry["change"] for entry in forgetting["choices"] if entry["probe"] == "choices"), None)
+    return {"prose": prose, "answers": answers}
+
+
+def question(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
+    verdict = verdict_of(db, candidate.version)
+    if verdict is None:
+        return {"missing": no_verdict(candidate.version)}
+    parts = verdict["parts"]
+    if not parts:
+        return {"missing": "Its run did not measure what of the gain is from the question."}
+    return {"gain": parts["question"], "gain_unit": parts["unit"]}
+
+
+def bias_of(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str, int] | None:
+    """The newest bias check of a version, or of the run that it came from, against what it was, and how many
+    checks there are."""
+    tuned = version["run_id"] if version["source"]["checkpoint"] == "tuned" else None
+    return newest_bias(db, name_of(version), tuned)
+
+
+def newest_bias(
+    db: Queryable, reference: str | None, run_id: str | None
+) -> tuple[BiasReport, str, int] | None:
+    """Of the version NAME@3, or of what the run ended with; null is none."""
+    sql = """
+        SELECT report, against, count(*) OVER () AS checks FROM bias_check WHERE model = ? OR run_id = ?
+        ORDER BY created_at DESC, job_id DESC LIMIT 1"""
+    newest = next(iter(db.query(sql, [reference, run_id]).to_pylist()), None)
+    if newest is None:
+        return None
+    return cast(BiasReport, json.loads(newest["report"])), newest["against"], newest["checks"]
+
+
+def bias(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
+    checked = bias_of(db, candidate.version)
+    if checked is None:
+        missing = f"{candidate.reference} was not checked for bias yet."
+        return {"missing": missing, "command": _bias_command(db, candidate)}
+    report, against, checks = checked
+    return {"bias": report, "other": against, "tries": checks}
+
+
+def _bias_command(db: Queryable, candidate: Candidate) -> str:
+    version = candidate.version
+    run_id = version["run_id"]
+    if run_id and version["source"]["checkpoint"] == "tuned" and runs.find_run(db, run_id):
+        return f"tunebench bias {shlex.quote(run_id)}"
+    base = shlex.quote(version["base_model"]) if version["base_model"] else "BASE"
+    return f"tunebench bias {candidate.quoted} --against {base}"
+
+
+def exports_of(db: Queryable, version: ModelVersion) -> list[tuple[str, ParityReport | None]]:
+    """The newest export of a version in each form, and how it compares."""
+    sql = """
+        SELECT form, arg_max(parity::VARCHAR, created_at) AS parity FROM model_export
+        WHERE model_id = ? AND version = ? GROUP BY form ORDER BY form"""
+    lines = db.query(sql, [version["model_id"], version["version"]]).to_pylist()
+    return [(line["form"], json.loads(line["parity"]) if line["parity"] else None) for line in lines]
+
+
+def parity(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
+    wanted = check["form"]
+    exports: list[FormParity] = [
+        {
+            "form": form,
+            "title": FORMS[form].title,
+            "status": parity["status"] if parity else None,
+            "answer_agreement": parity["answer_agreement"] if parity else None,
+            "reasons": parity["reasons"] if parity else [],
+        }
+        for form, parity in exports_of(db, candidate.version)
+        if wanted in ("", form)
+    ]
+    if not exports:
+        what = f"as {FORMS[wanted].title if wanted in FORMS else wanted}" if wanted else "in any form"
+        return {
+            "missing": f"{candidate.reference} was not exported {what} yet.",
+            "command": f"tunebench model export {candidate.quoted} --form {shlex.quote(wanted or 'merged')}",
+        }
+    return {"exports": exports}

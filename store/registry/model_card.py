@@ -1,0 +1,353 @@
+"""A model card in the form of the Hugging Face hub, out of the document of one version. Pure.
+
+It says what is known, with intervals and n, and what is not known in a sentence of its own; a name that means
+something on one machine alone, such as a folder, never leaves it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from store.core.config import to_yaml
+from store.core.export_schemas import CardEvaluation, ModelCard
+from store.core.figure_schemas import Estimate, ListedFigure, named
+from store.core.model_schemas import BaseReference
+from store.runs import card_text
+from store.runs.card_text import TASKS, hub_id, last_part, number, on_one_line, plain, with_interval
+from store.training.methods import METHODS
+
+LICENSE_FIELDS: tuple[Literal["license", "license_name", "license_link"], ...] = (
+    "license", "license_name", "license_link",
+)  # fmt: skip
+PRIVATE_ROWS = "private"  # in place of the id of a data set of the hub
+USED = {  # settings that hold however long a run went on
+    "learning_rate": "Learning rate",
+    "per_device_train_batch_size": "Rows at a time",
+    "gradient_accumulation_steps": "Accumulated",
+    "r": "Rank",
+    "lora_alpha": "Alpha",
+    "seed": "Seed",
+}
+GRAMS = 473  # CO₂ equivalents a kWh: the world's electricity of 2024 as a mean, by Ember
+PRIVATE = ("name", "notes", "dataset", "init_from", "parent", "replay_dataset", "probe_datasets")
+SHARE = "share"
+SHORT = 90  # seconds up to which a time is told in seconds
+
+
+def write(card: ModelCard, head: Mapping[str, object] | None = None) -> str:
+    """The card as Markdown with its front matter; head: what an export says otherwise in that."""
+    registered = card["registered"]
+    sections = [
+        ("Intended use", _intended(card)) if registered else None,
+        ("License and languages", _license(card)),
+        ("Training data", _data(card)),
+        ("Training", _training(card)),
+        ("Figures", _figures(card)),
+        ("What it forgot", _forgot(card)),
+        ("Bias", _bias(card)),
+        ("Limits", _limits(card)),
+        ("Energy", _energy(card)),
+        ("Who approved it", _approvals(card)) if registered else None,
+        ("How to reproduce it", _reproduce(card)),
+    ]
+    title = f"# {plain(card['reference'])}\n\n{_what(card)}"
+    texts = [f"## {section[0]}\n\n{section[1]}" for section in sections if section]
+    return "\n\n".join([_front_matter(card, head or {}), title, *texts]) + "\n"
+
+
+# -- front matter -----------------------------------------------------------------------------------
+
+
+def _front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
+    task, pipeline = _task(card)
+    base = card["base"]
+    document = card_text.shared_header(
+        base["hub_id"] if base else None,
+        card_text.relation(card["adapter"]),
+        card_text.library(card["adapter"]),
+        pipeline,
+        [_config(card)["method"], task] if task else [],
+    )
+    if stated := card["base_card"]:
+        document |= {name: stated[name] for name in LICENSE_FIELDS if stated[name]}
+        if stated["languages"]:
+            document["language"] = stated["languages"]
+    if sets := list(dict.fromkeys(dataset["hub_id"] for dataset in card["data"] if dataset["hub_id"])):
+        document["datasets"] = sets
+    measured = [(evaluation, figure) for evaluation in card["evaluations"] for figure in _usable(evaluation)]
+    if measured:
+        document["metrics"] = sorted({_metric(figure) for _, figure in measured})
+    if card["energy_wh"] is not None:
+        grams = round(card["energy_wh"] / 1000 * GRAMS, 1)
+        document["co2_eq_emissions"] = {"emissions": grams, "source": "energy read from the device"}
+    if results := [
+        _result(evaluation, pipeline) for evaluation in card["evaluations"] if _usable(evaluation)
+    ]:
+        document["model-index"] = [{"name": on_one_line(card["reference"]), "results": results}]
+    return card_text.front_matter(document | dict(head))
+
+
+def _config(card: ModelCard) -> dict[str, Any]:
+    return card["config"] or {}
+
+
+def _task(card: ModelCard) -> tuple[str, str]:
+    """Of the run, and as hubs call it; ("", "") where that is not known."""
+    task = str(_config(card).get("task", ""))
+    return (task, TASKS[task][1]) if task in TASKS else ("", "")
+
+
+def _usable(evaluation: CardEvaluation) -> list[ListedFigure]:
+    return [f for f in evaluation["figures"] if f["value"] is not None and math.isfinite(f["value"])]
+
+
+def _metric(figure: ListedFigure) -> str:
+    return figure["metric"].removeprefix("eval/")
+
+
+def _result(evaluation: CardEvaluation, pipeline: str) -> dict[str, Any]:
+    metrics = [
+        {"type": _metric(figure), "name": _with_n(figure), "value": figure["value"]}
+        for figure in _usable(evaluation)
+    ]
+    return {
+        "task": {"type": pipeline or "text-generation"},
+        "dataset": {
+            "name": on_one_line(evaluation["dataset"]),
+            "type": evaluation["hub_id"] or PRIVATE_ROWS,
+            "split": evaluation["part"],
+        },
+        "metrics": metrics,
+    }
+
+
+def _with_n(figure: ListedFigure) -> str:
+    """ "accuracy (95% 0.81 to 0.87, n 500)": the hub's form has no other place for an interval."""
+    if figure["low"] is None or figure["high"] is None:
+        return f"{_metric(figure)} (no interval, n {figure['n']:,})"
+    _, _, bounds = with_interval(figure).partition(" (")
+    return f"{_metric(figure)} (95% {bounds.removesuffix(')')}, n {figure['n']:,})"
+
+
+# -- sections ---------------------------------------------------------------------------------------
+
+
+def _what(card: ModelCard) -> str:
+    what = "An adapter" if card["adapter"] else "A whole model"
+    came = f"from the run “{plain(card['run'])}”" if card["run"] else "from an imported folder"
+    if card["checkpoint"] not in (None, "tuned"):
+        came += f" ({card['checkpoint']} checkpoint)"
+    day = card["created_at"][:10]
+    since = f"registered on {day} by {plain(card['created_by'])}" if card["registered"] else f"begun on {day}"
+    base = f" Its base is {_base(card['base'])}." if card["base"] else ""
+    names = f" It is {' and '.join(card['aliases'])}." if card["aliases"] else ""
+    notes = f"\n\n{plain(card['notes'])}" if card["notes"] else ""
+    return f"{what} {came}, {since}.{base}{names}{notes}"
+
+
+def _base(base: BaseReference) -> str:
+    if owner := base["hub_id"]:
+        commit = f", revision `{base['revision']}`" if base["revision"] else ", revision not known"
+        return card_text.hub_link(owner) + commit
+    return card_text.local_base(base["name"])
+
+
+def _license(card: ModelCard) -> str:
+    stated = card["base_card"]
+    if stated is None:
+        return "An export looks for what the card of its base model states; nothing is made up here."
+    license_ = stated["license_name"] or stated["license"]
+    lines = [
+        f"The base model's card states the license {plain(license_)}."
+        if license_
+        else "No license is stated, as none is known of the base model.",
+        f"It states the languages {plain(', '.join(stated['languages']))}."
+        if stated["languages"]
+        else "Its languages are not known.",
+    ]
+    return " ".join(lines)
+
+
+def _intended(card: ModelCard) -> str:
+    if card["intended_use"].strip():
+        return "\n\n".join(plain(part) for part in card["intended_use"].split("\n\n"))
+    return "Nobody has written down yet what it is meant for. Judge by the data and the figures below."
+
+
+def _data(card: ModelCard) -> str:
+    if not card["data"]:
+        if card["run"]:
+            return "The run that trained it was deleted, and what it was trained on is not known any more."
+        return "It was imported as a folder: what it was trained on is not known here."
+    lines = []
+    for dataset in card["data"]:
+        where = f", from the hub: {dataset['hub_id']}" if dataset["hub_id"] else ""
+        rows = f"has {dataset['rows']:,} rows" if dataset["rows"] is not None else "was deleted since"
+        made = (
+            f"; made of the one before by: {plain(', '.join(dataset['steps']))}" if dataset["steps"] else ""
+        )
+        print_ = f", fingerprint `{dataset['fingerprint'][:16]}`" if dataset["fingerprint"] else ""
+        lines.append(f"- **{plain(dataset['name'])}** {rows}{where}{print_}{made}")
+    if course := card["course"]:
+        lines.append(
+            f"- Training saw {course['rows']:,} rows, of a training part of {course['train_rows']:,}."
+        )
+    return "\n".join(lines)
+
+
+def _training(card: ModelCard) -> str:
+    config = card["config"]
+    if config is None:
+        return "How it was trained is not known here."
+    method = METHODS[config["method"]]
+    lines = [f"- **Method:** {method.title}, {TASKS[config['task']][0]}", *_happened(card)]
+    if (trained := card["trainable_parameters"]) and (total := card["total_parameters"]):
+        lines.append(f"- **Trained parameters:** {trained:,} of {total:,} ({100 * trained / total:.2g}%)")
+    lines += [
+        f"- **{title}:** {config[name]:g}" for name, title in USED.items() if config.get(name) is not None
+    ]
+    if card["device"]:
+        took = f", {_span(card['seconds'])}" if card["seconds"] else ""
+        lines.append(f"- **Trained on:** {plain(card['device'])}{took}")
+    return "\n".join(lines)
+
+
+def _happened(card: ModelCard) -> list[str]:
+    """What training did; the settings alone, such as a number of epochs, don't say."""
+    if card["mixed"]:
+        return [f"- **Mixed, not trained:** {plain(card['mixed'])}"]
+    lines = []
+    if course := card["course"]:
+        lines.append(f"- **What happened:** {' '.join(card_text.sentences(course))}")
+    else:
+        lines.append("- **What happened:** how many steps and rows it saw was not recorded.")
+    if card["continued_from"]:
+        lines.append(
+            f"- **Goes on from:** the model of the run {plain(card['continued_from'])}, whose own training is"
+            " not counted here"
+        )
+    return lines
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < SHORT else f"{seconds / 60:,.0f} min"
+
+
+def _figures(card: ModelCard) -> str:
+    parts = []
+    if verdict := card["verdict"]:
+        parts.append("\n".join(f"- {plain(line)}" for line in [verdict["headline"], *verdict["sentences"]]))
+    for evaluation in card["evaluations"]:
+        lines = [
+            f"| {_metric(f)} | {with_interval(f)} | {f['n']:,} | {f['better']} is better |"
+            for f in _usable(evaluation)
+        ]
+        if lines:
+            rows = f"{evaluation['part']}, n {evaluation['n']:,}"
+            head = f"**{plain(evaluation['name'])}** ({plain(evaluation['dataset'])}, {rows})"
+            table = "| metric | value (95% interval) | n | |\n|---|---|---|---|\n"
+            parts.append(f"{head}\n\n{table}" + "\n".join(lines))
+    return "\n\n".join(parts) or "Nothing was measured of it yet."
+
+
+def _forgot(card: ModelCard) -> str:
+    lines = list(card["verdict"]["forgetting"]) if card["verdict"] else []
+    for evaluation in card["evaluations"]:
+        for probe in evaluation["probes"]:
+            right = f", {with_interval(probe['accuracy'])} right" if probe["accuracy"] else ""
+            loss = f"loss {with_interval(probe['loss'])} nats"
+            lines.append(f"{probe['probe']} in {evaluation['name']}: {loss}{right}, n {probe['n']:,}")
+    if not lines:
+        return "It was not measured what tuning cost of what the base model knew."
+    return "\n".join(f"- {plain(line)}" for line in lines)
+
+
+def _bias(card: ModelCard) -> str:
+    report = card["bias"]
+    if report is None:
+        return "It was not checked for bias."
+    lines = [report["sentence"]]
+    for figure in report["figures"]:
+        if figure["group"] or figure["change"] is None:
+            continue
+        share = figure["unit"] == SHARE
+        unit = "points" if share else figure["unit"]
+        change = with_interval(_points(figure["change"]) if share else figure["change"])
+        answer = {"worse": "worse", "better": "better", "no_worse": "not worse", "cant_tell": "can't be told"}
+        lines.append(
+            f"{_capital(named(figure['measure'], ''))} in {figure['probe']}: change{_against(card)} {change}"
+            f" {unit}, n {figure['change']['n']:,}: {answer[figure['answer']]}"
+        )
+    return "\n".join(f"- {plain(line)}" for line in [*lines, *report["limits"]])
+
+
+def _against(card: ModelCard) -> str:
+    """What the bias check held it against, without a folder's path."""
+    against = card["bias_against"]
+    return f" against {hub_id(against) or last_part(against)}" if against else ""
+
+
+def _points(share: Estimate) -> Estimate:
+    low, high = share["low"], share["high"]
+    ends = (None, None) if low is None or high is None else (100 * low, 100 * high)
+    return {"value": 100 * share["value"], "low": ends[0], "high": ends[1], "n": share["n"]}
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _limits(card: ModelCard) -> str:
+    lines = ["Every figure above is of rows like those that it was measured on; other texts may differ."]
+    if card["verdict"]:
+        lines += card["verdict"]["memorised"]
+    if not card["evaluations"] and not card["verdict"]:
+        lines.append("No figure of it was measured, so nothing is known of how good it is.")
+    if card["bias"] is None:
+        lines.append("No probe has looked at how it treats groups of people.")
+    if card["run"] and not card["run_present"]:
+        lines.append("The run that made it was deleted: its curves and verdict can't be looked at any more.")
+    return "\n".join(f"- {plain(line)}" for line in lines)
+
+
+def _energy(card: ModelCard) -> str:
+    if (used := card["energy_wh"]) is None:
+        return "The machine that trained it does not count energy, so it is not known; nothing is guessed."
+    grams = used / 1000 * GRAMS
+    mean = f"{GRAMS} g CO₂e a kWh (the world's mean of 2024, by Ember; your grid may differ)"
+    took = f"Training took {number(used, 1)} Wh, read from the device."
+    return f"{took} At {mean} that is {number(grams, 1)} g."
+
+
+def _approvals(card: ModelCard) -> str:
+    if not card["approvals"]:
+        return "It has never had an alias."
+    return "\n".join(f"- {plain(line)}" for line in card["approvals"])
+
+
+def _reproduce(card: ModelCard) -> str:
+    config = card["config"]
+    print_ = f" SHA-256 over its files: `{card['fingerprint']}`." if card["fingerprint"] else ""
+    if config is None:
+        return f"It can't be trained anew from here.{print_}"
+    kept = {
+        name: value for name, value in config.items() if value not in (None, "", []) and name not in PRIVATE
+    }
+    base = card["base"]
+    kept["model"] = base["name"] if base else last_part(str(kept["model"]))
+    kept["dataset"] = config["dataset"]
+    dataset = card["data"][-1] if card["data"] else None
+    rows = (
+        f" The rows have the fingerprint `{dataset['fingerprint']}`."
+        if dataset and dataset["fingerprint"]
+        else ""
+    )
+    used = ", ".join(f"{name} {number}" for name, number in sorted(card["versions"].items()))
+    libraries = f" Libraries: {plain(used)}." if used else ""
+    return (
+        "These are the settings that were asked for; what came of them stands under Training. Launch them"
+        f" with `tunebench launch config.yaml`.{rows}{libraries}{print_}\n\n"
+        f"```yaml\n{to_yaml(kept).strip()}\n```"
+    )

@@ -1,0 +1,319 @@
+"""Registered models and their versions, by what people write (NAME@3, NAME@production); and aliases: where
+they stand,
+who moved them, their gates, and the way back.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from store.core.errors import NotFoundError
+from store.core.model_schemas import AliasNow, ModelLine, ModelVersion, VersionLine
+from store.core.schemas import Person
+from store.db.named_query import named_query, refer
+from store.db.records import records, scalar, to_json
+from store.jobs import job_queue
+from store.registry.schemas import AliasMove, GateLine
+from store.registry.version_folders import is_reference as is_reference
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+COLUMNS = (
+    "v.model_id, m.name, v.version, v.source, v.run_id, v.base_model, v.adapter, v.folder, v.fingerprint,"
+    " v.files, v.notes, v.created_by, v.created_by_name, v.created_at"
+)
+
+JSON_COLUMNS = ("source", "files")
+_MODELS = """
+    SELECT m.model_id, m.name, m.description, m.created_by_name, m.created_at,
+        (SELECT count(*) FROM model_version v WHERE v.model_id = m.model_id) AS versions,
+        (SELECT max(version) FROM model_version v WHERE v.model_id = m.model_id) AS newest,
+        (SELECT max(created_at) FROM model_version v WHERE v.model_id = m.model_id) AS newest_at,
+        (SELECT version FROM model_alias a WHERE a.model_id = m.model_id AND alias = 'production')
+            AS production
+    FROM registered_model m"""
+
+
+@named_query
+def get_version(db: Queryable, reference: str) -> ModelVersion:
+    """The version that NAME@NUMBER or NAME@ALIAS means now. Raises NotFoundError that says what there is."""
+    name, _, version = reference.rpartition("@")
+    number = int(version) if version.isdecimal() and len(version) < 10 else None
+    sql = f"""
+        SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
+        WHERE m.name = $1 AND v.version = coalesce($2, (
+            SELECT version FROM model_alias WHERE model_id = m.model_id AND alias = $3))"""
+    rows = records(db.query(sql, [name, number, version]), ModelVersion, JSON_COLUMNS)
+    if not rows:
+        raise NotFoundError(
+            f"There is no registered model {reference}.",
+            fix="`tunebench models` lists the models, their versions and aliases.",
+        )
+    return rows[0]
+
+
+refer(ModelVersion, lambda version: f"{version['name']}@{version['version']}", get_version)
+
+
+@named_query
+def find_fingerprint(db: Queryable, model_id: str, fingerprint: str) -> ModelVersion | None:
+    """The version of a model that has this very content."""
+    sql = f"""
+        SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
+        WHERE v.model_id = ? AND v.fingerprint = ?"""
+    return next(iter(records(db.query(sql, [model_id, fingerprint]), ModelVersion, JSON_COLUMNS)), None)
+
+
+@named_query
+def registered_by(db: Queryable, job_id: str) -> ModelVersion:
+    """The version that a finished job `register` made, or found to be there. Raises NotFoundError for one
+    that is gone again."""
+    job = job_queue.get_job(db, job_id)
+    name, result = job["config"]["register"]["name"], job["result"] or {}
+    version = find_fingerprint(db, get_model(db, name)["model_id"], result["fingerprint"])
+    if version is None:
+        raise NotFoundError(f"The version of {name} is gone again.", fix="Register it again.")
+    return version
+
+
+def run_names(db: Queryable, model: str) -> set[str]:
+    """Names and ids of the runs that became versions of a model: by either one a run may be served itself."""
+    sql = """
+        SELECT r.name, r.run_id FROM model_version v JOIN registered_model m USING (model_id)
+            JOIN run r ON r.run_id = v.run_id
+        WHERE m.name = ?"""
+    return {str(value) for row in db.query(sql, [model]).to_pylist() for value in row.values()}
+
+
+def find_version(db: Queryable, model_id: str, number: int) -> ModelVersion | None:
+    """A version by its number."""
+    sql = f"""
+        SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
+        WHERE v.model_id = ? AND v.version = ?"""
+    return next(iter(records(db.query(sql, [model_id, number]), ModelVersion, JSON_COLUMNS)), None)
+
+
+@named_query
+def get_model(db: Queryable, name: str) -> ModelLine:
+    """The registered model of that name or id. Raises NotFoundError."""
+    rows = records(db.query(f"{_MODELS} WHERE m.name = $1 OR m.model_id = $1", [name]), ModelLine)
+    if not rows:
+        raise NotFoundError(
+            f"There is no registered model {name[:200]!r}.", fix="`tunebench models` lists them."
+        )
+    return rows[0]
+
+
+@named_query
+def list_models(
+    db: Queryable, *, search: str = "", limit: int = 50, offset: int = 0
+) -> tuple[int, list[ModelLine]]:
+    """How many match by part of the name, and some of them: the newest version first."""
+    where = "WHERE contains(lower(m.name), lower($1))"
+    total = int(scalar(db.query(f"SELECT count(*) FROM registered_model m {where}", [search])))
+    sql = f"{_MODELS} {where} ORDER BY newest_at DESC NULLS LAST, m.name LIMIT $2 OFFSET $3"
+    return total, records(db.query(sql, [search, limit, offset]), ModelLine)
+
+
+@named_query
+def list_versions(
+    db: Queryable, model_id: str, *, limit: int = 25, offset: int = 0
+) -> tuple[int, list[VersionLine]]:
+    """How many versions a model has, and some of them, the newest first; without their lists of files."""
+    total = int(scalar(db.query("SELECT count(*) FROM model_version WHERE model_id = ?", [model_id])))
+    sql = """
+        SELECT v.model_id, m.name, v.version, v.source, v.run_id, v.base_model, v.adapter, v.fingerprint,
+            v.notes, v.created_by, v.created_by_name, v.created_at,
+            coalesce(list_sort((SELECT list(alias) FROM model_alias a
+                WHERE a.model_id = v.model_id AND a.version = v.version)), []) AS aliases,
+            (SELECT sum((f ->> 'bytes')::BIGINT) FROM (SELECT unnest(v.files::JSON[]) AS f))::BIGINT AS bytes,
+            EXISTS (SELECT 1 FROM job j WHERE j.job_id = v.run_id) AS run_present
+        FROM model_version v JOIN registered_model m USING (model_id)
+        WHERE v.model_id = ? ORDER BY v.version DESC LIMIT ? OFFSET ?"""
+    return total, records(db.query(sql, [model_id, limit, offset]), VersionLine, ["source"])
+
+
+@named_query
+def aliases(db: Queryable, model_id: str) -> list[AliasNow]:
+    """Where each alias of a model stands, by name."""
+    sql = "SELECT alias, version, moved_at FROM model_alias WHERE model_id = ? ORDER BY alias"
+    return records(db.query(sql, [model_id]), AliasNow)
+
+
+@named_query
+def versions_of_run(db: Queryable, run_id: str) -> list[VersionLine]:
+    """What was registered of a run."""
+    sql = """
+        SELECT v.model_id, m.name, v.version, v.source, v.run_id, v.base_model, v.adapter, v.fingerprint,
+            v.notes, v.created_by, v.created_by_name, v.created_at,
+            coalesce(list_sort((SELECT list(alias) FROM model_alias a
+                WHERE a.model_id = v.model_id AND a.version = v.version)), []) AS aliases,
+            NULL::BIGINT AS bytes, true AS run_present
+        FROM model_version v JOIN registered_model m USING (model_id)
+        WHERE v.run_id = ? ORDER BY v.created_at DESC"""
+    return records(db.query(sql, [run_id]), VersionLine, ["source"])
+
+
+def on_base(db: Queryable, reference: str) -> list[str]:
+    """Versions whose base is this one, as NAME@NUMBER."""
+    sql = """
+        SELECT m.name || '@' || v.version AS name
+        FROM model_version v JOIN registered_model m USING (model_id)
+        WHERE v.base_model = ? ORDER BY 1"""
+    return [str(name) for name in db.query(sql, [reference])["name"].to_pylist()]
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+def ensure_model(tx: Transaction, model_id: str, name: str, person: Person, at: datetime) -> None:
+    """The registered model, made where there is none yet."""
+    tx.execute(
+        "INSERT OR IGNORE INTO registered_model"
+        " (model_id, name, description, created_by, created_by_name, created_at, last_version)"
+        " VALUES (?, ?, '', ?, ?, ?, 0)",
+        [model_id, name, person["person_id"], person["name"], at],
+    )
+
+
+def describe(tx: Transaction, model_id: str, description: str) -> None:
+    """What a model is meant for."""
+    tx.execute("UPDATE registered_model SET description = ? WHERE model_id = ?", [description, model_id])
+
+
+def last_number(db: Queryable, model_id: str) -> int:
+    """The highest number that was ever given."""
+    sql = "SELECT coalesce(max(last_version), 0) FROM registered_model WHERE model_id = ?"
+    return int(scalar(db.query(sql, [model_id])))
+
+
+def insert(tx: Transaction, version: ModelVersion) -> None:
+    """A new version; its number is taken for good."""
+    row = {name: value for name, value in version.items() if name != "name"}
+    row |= {"source": to_json(version["source"]), "files": to_json(version["files"])}
+    places = ", ".join(f"${name}" for name in row)
+    tx.execute(f"INSERT INTO model_version ({', '.join(row)}) VALUES ({places})", row)
+    tx.execute(
+        "UPDATE registered_model SET last_version = greatest(last_version, ?) WHERE model_id = ?",
+        [version["version"], version["model_id"]],
+    )
+
+
+def delete(tx: Transaction, model_id: str, number: int) -> None:
+    """Forget a version; what was moved to it stays in the log."""
+    tx.execute("DELETE FROM model_version WHERE model_id = ? AND version = ?", [model_id, number])
+
+
+class ListedVersion(TypedDict):
+    """A version with the aliases that stand at it."""
+
+    name: str  # of the model
+    version: int
+    aliases: list[str]
+    run_id: str | None
+    base_model: str | None
+    adapter: bool
+    notes: str
+    created_by_name: str
+    created_at: datetime
+
+
+@named_query
+def count_versions(db: Queryable) -> int:
+    """How many versions there are."""
+    return int(scalar(db.query("SELECT count(*) FROM model_version")))
+
+
+@named_query
+def newest_versions(db: Queryable, limit: int) -> list[ListedVersion]:
+    """So many of them, those registered last first."""
+    sql = """
+        SELECT m.name, v.version, coalesce(a.aliases, []) AS aliases, v.run_id, v.base_model, v.adapter,
+               v.notes, v.created_by_name, v.created_at
+        FROM model_version v JOIN registered_model m USING (model_id)
+        LEFT JOIN (
+            SELECT model_id, version, list(alias ORDER BY alias) AS aliases FROM model_alias GROUP BY ALL
+        ) a USING (model_id, version)
+        ORDER BY v.created_at DESC, m.name, v.version DESC LIMIT ?"""
+    return records(db.query(sql, [limit]), ListedVersion)
+
+
+@named_query
+def alias_standing(db: Queryable, model_id: str, alias: str) -> int | None:
+    """The number of the version that has an alias; None where none has."""
+    sql = "SELECT version FROM model_alias WHERE model_id = ? AND alias = ?"
+    rows = db.query(sql, [model_id, alias])["version"].to_pylist()
+    return int(rows[0]) if rows else None
+
+
+@named_query
+def alias_moves(db: Queryable, model_id: str, alias: str = "", *, limit: int = 500) -> list[AliasMove]:
+    """The log of a model, or of one alias, newest first."""
+    sql = """
+        SELECT * FROM alias_move WHERE model_id = $1 AND ($2 = '' OR alias = $2)
+        ORDER BY moved_at DESC, move_id DESC LIMIT $3"""
+    return records(db.query(sql, [model_id, alias, limit]), AliasMove, ["gate"])
+
+
+@named_query
+def alias_before(db: Queryable, model_id: str, alias: str) -> int | None:
+    """The version that "back" gives an alias to: that which had it before the present one got it, as far as
+    it is still there. Going back twice goes two versions back, never to and fro."""
+    stack: list[int] = []
+    for move in reversed(alias_moves(db, model_id, alias, limit=100_000)):
+        if move["kind"] == "back":
+            while stack and move["to_version"] is not None and stack[-1] != move["to_version"]:
+                stack.pop()
+        elif move["to_version"] is not None:
+            stack.append(move["to_version"])
+    present = db.query("SELECT version FROM model_version WHERE model_id = ?", [model_id])
+    there = set(present["version"].to_pylist())
+    current = alias_standing(db, model_id, alias)
+    earlier = [number for number in stack if number in there and number != current]
+    return earlier[-1] if earlier else None
+
+
+@named_query
+def gate(db: Queryable, model_id: str, alias: str) -> GateLine | None:
+    """What is asked of a version that is to take an alias; None where nothing was ever set."""
+    sql = """
+        SELECT model_id, alias, config, changed_by_name, changed_at FROM model_gate
+        WHERE model_id = ? AND alias = ?"""
+    return next(iter(records(db.query(sql, [model_id, alias]), GateLine, ["config"])), None)
+
+
+def gates(db: Queryable, model_id: str) -> list[GateLine]:
+    """All gates of a model, by alias."""
+    sql = """
+        SELECT model_id, alias, config, changed_by_name, changed_at FROM model_gate
+        WHERE model_id = ? ORDER BY alias"""
+    return records(db.query(sql, [model_id]), GateLine, ["config"])
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+def move_alias(tx: Transaction, line: AliasMove) -> None:
+    """Put an alias to its new place, and write down who did it and why."""
+    tx.execute("DELETE FROM model_alias WHERE model_id = ? AND alias = ?", [line["model_id"], line["alias"]])
+    if line["to_version"] is not None:
+        tx.execute(
+            "INSERT INTO model_alias (model_id, alias, version, moved_at) VALUES (?, ?, ?, ?)",
+            [line["model_id"], line["alias"], line["to_version"], line["moved_at"]],
+        )
+    row: dict[str, Any] = {**line, "gate": to_json(line["gate"]) if line["gate"] else None}
+    places = ", ".join(f"${name}" for name in row)
+    tx.execute(f"INSERT INTO alias_move ({', '.join(row)}) VALUES ({places})", row)
+
+
+def set_gate(
+    tx: Transaction, model_id: str, alias: str, config: dict[str, Any], person: Person, at: datetime
+) -> None:
+    """Another gate in place of what there was."""
+    tx.execute("DELETE FROM model_gate WHERE model_id = ? AND alias = ?", [model_id, alias])
+    tx.execute(
+        "INSERT INTO model_gate VALUES (?, ?, ?, ?, ?, ?)",
+        [model_id, alias, to_json(config), person["person_id"], person["name"], at],
+    )

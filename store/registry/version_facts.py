@@ -1,0 +1,406 @@
+"""What is known of a version: gathered for its model card, and as a graph of where it comes from and what
+became of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from store.core.errors import NotFoundError
+from store.core.export_schemas import (
+    PARITY_WORDS,
+    CardData,
+    CardEvaluation,
+    CardVerdict,
+    ModelCard,
+    TrainedModel,
+)
+from store.core.figure_schemas import ListedFigure
+from store.core.model_schemas import BaseReference, ModelVersion, TrainedCourse
+from store.data import dataset_versions as data_versions
+from store.data import datasets
+from store.data.cleaning import Recipe
+from store.data.cleaning_text import title
+from store.data.schemas import Dataset
+from store.db.named_query import named_query
+from store.evaluation.schemas import Evaluation
+from store.evaluation.verdict_schemas import read_verdict
+from store.export.forms import FORMS
+from store.rating.templates import PROTOCOL_TITLES
+from store.registry import gate_candidates, gate_evidence, model_versions
+from store.registry.gate_candidates import name_of
+from store.registry.schemas import Lineage, LineageEdge, LineageKind, LineageNode, MoveKind
+from store.registry.version_folders import is_reference
+from store.runs import card_text, runs
+from store.runs.schemas import Run, RunFacts
+from store.training.methods import METHODS
+from store.training.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable
+
+MOST_EVALUATIONS = 10  # evaluations that a card tells of, the newest
+
+
+@named_query
+def card(db: Queryable, reference: str) -> ModelCard:
+    """Of the version NAME@NUMBER or NAME@ALIAS. Raises NotFoundError."""
+    version = model_versions.get_version(db, reference)
+    model = model_versions.get_model(db, version["model_id"])
+    source = version["source"]
+    run = runs.find_run(db, version["run_id"]) if version["run_id"] else None
+    number, standing = version["version"], model_versions.aliases(db, version["model_id"])
+    measured = gate_evidence.evaluations_of(db, version, limit=MOST_EVALUATIONS)
+    bias = gate_candidates.bias_of(db, version)
+    return {
+        **_trained(db, run, source["run_name"], source["checkpoint"]),
+        "reference": gate_candidates.name_of(version),
+        "registered": True,
+        "intended_use": model["description"],
+        "notes": version["notes"],
+        "base": _base_reference(run, version["base_model"]),
+        "base_card": None,
+        "adapter": version["adapter"],
+        "fingerprint": version["fingerprint"],
+        "created_at": version["created_at"].isoformat(timespec="seconds"),
+        "created_by": version["created_by_name"],
+        "aliases": [entry["alias"] for entry in standing if entry["version"] == number],
+        "evaluations": [_evaluation(db, entry) for entry in measured],
+        "bias": bias[0] if bias else None,
+        "bias_against": bias[1] if bias else "",
+        "approvals": _approvals(db, version),
+    }
+
+
+def of_run(db: Queryable, run: Run, checkpoint: str) -> ModelCard:
+    """Of what a run left, or of a checkpoint of it, which nobody has registered."""
+    measured = gate_evidence.of_weights(db, None, run["run_id"], checkpoint, MOST_EVALUATIONS)
+    bias = gate_candidates.newest_bias(db, None, run["run_id"]) if checkpoint == "tuned" else None
+    return {
+        **_trained(db, run, run["name"], checkpoint),
+        "reference": run["name"],
+        "registered": False,
+        "intended_use": "",
+        "notes": "",
+        "base": _base_reference(run, run["model"]),
+        "base_card": None,
+        "adapter": METHODS[run["method"]].adapter,
+        "fingerprint": "",
+        "created_at": run["created_at"].isoformat(timespec="seconds"),
+        "created_by": "",
+        "aliases": [],
+        "evaluations": [_evaluation(db, entry) for entry in measured],
+        "bias": bias[0] if bias else None,
+        "bias_against": bias[1] if bias else "",
+        "approvals": [],
+    }
+
+
+def _trained(db: Queryable, run: Run | None, name: str | None, checkpoint: str | None) -> TrainedModel:
+    """name: of the run, as it was; null for an imported folder. The verdict is of what a run ended with."""
+    facts: RunFacts = run["facts"] if run else {}
+    return {
+        "run": name,
+        "run_present": run is not None,
+        "checkpoint": checkpoint,
+        "config": TrainConfig.of_past(run["config"]).model_dump() if run else None,
+        "course": _course(run) if run and checkpoint == "tuned" else None,
+        "continued_from": _name_of(db, run["config"].get("init_from")) if run else "",
+        "mixed": _mixed(db, facts),
+        "data": _card_data(db, run) if run else [],
+        "verdict": _verdict(run) if run and checkpoint == "tuned" else None,
+        "trainable_parameters": facts.get("trainable_parameters"),
+        "total_parameters": facts.get("total_parameters"),
+        "device": facts.get("device_name"),
+        "versions": facts.get("versions", {}),
+        "seconds": facts.get("run_seconds"),
+        "energy_wh": facts.get("energy_wh"),
+    }
+
+
+def _course(run: Run) -> TrainedCourse | None:
+    """As the run noted it; of runs from before as their facts give it."""
+    facts = run["facts"]
+    if course := facts.get("course"):
+        return course
+    if not (stopped := facts.get("stopped")) or not (rows := facts.get("rows")):
+        return None
+    config = TrainConfig.of_past(run["config"])
+    return card_text.of_run(config, rows["train"], stopped, run["attempt"])
+
+
+def _base_reference(run: Run | None, name: str | None) -> BaseReference | None:
+    """As the run noted it; of runs from before, and of imported adapters, by the name that was given."""
+    if run and (base := run["facts"].get("base")):
+        return base
+    if not name:
+        return None
+    hub_id = card_text.hub_id(name)
+    return {"name": hub_id or card_text.last_part(name), "hub_id": hub_id, "revision": None}
+
+
+def _name_of(db: Queryable, run_id: str | None) -> str:
+    run = runs.find_run(db, run_id) if run_id else None
+    return run["name"] if run else run_id or ""
+
+
+def _mixed(db: Queryable, facts: RunFacts) -> str:
+    if "mixed_from" not in facts:
+        return ""
+    name = _name_of(db, facts["mixed_from"])
+    return f"{facts['alpha']:g} of the way from the base model to the model of the run {name}"
+
+
+def _card_data(db: Queryable, run: Run) -> list[CardData]:
+    try:
+        chain = data_versions.lineage(db, run["dataset_id"])
+    except NotFoundError:
+        gone: CardData = {
+            "name": run["dataset_name"],
+            "hub_id": None,
+            "rows": None,
+            "fingerprint": run["data_fingerprint"] or "",
+            "steps": [],
+        }
+        return [gone]
+    return [
+        {
+            "name": row["name"],
+            "hub_id": row["source"].get("hub_id"),
+            "rows": row["row_count"],
+            "fingerprint": row["fingerprint"],
+            "steps": [title(step) for step in Recipe.parse(row["recipe"]).steps] if row["recipe"] else [],
+        }
+        for row in chain
+    ]
+
+
+def _evaluation(db: Queryable, entry: Evaluation) -> CardEvaluation:
+    dataset = datasets.find_dataset(db, entry["dataset_id"])
+    return {
+        "name": entry["name"],
+        "dataset": entry["dataset_name"],
+        "hub_id": dataset["source"].get("hub_id") if dataset else None,
+        "part": entry["part"],
+        "n": entry["n"],
+        "figures": [cast(ListedFigure, {key: f[key] for key in LISTED}) for f in entry["figures"]],  # type: ignore[literal-required]
+        "units": {figure["metric"]: figure["unit"] for figure in entry["figures"]},
+        "probes": [
+            {
+                "probe": probe["probe"],
+                "n": probe["n"],
+                "loss": probe["loss"],
+                "accuracy": probe.get("accuracy"),
+            }
+            for probe in entry["details"]["probes"]
+        ],
+    }
+
+
+def _verdict(run: Run) -> CardVerdict | None:
+    verdict = read_verdict(run["verdict"])
+    if verdict is None:
+        return None
+    forgetting, gain = verdict.get("forgetting"), verdict["gain"]
+    membership, extraction = verdict.get("membership"), verdict.get("extraction")
+    return {
+        "headline": verdict["headline"],
+        "sentences": verdict["sentences"],
+        "gain": gain,
+        "gain_unit": gain["unit"] if gain else "",
+        "forgetting": [forgetting["headline"], *forgetting["sentences"]] if forgetting else [],
+        "memorised": [part["sentence"] for part in (membership, extraction) if part and "sentence" in part],
+    }
+
+
+LISTED = ("metric", "value", "low", "high", "n", "better", "bounds", "failed", "estimator")
+
+
+def _approvals(db: Queryable, version: ModelVersion) -> list[str]:
+    lines = []
+    for move in reversed(model_versions.alias_moves(db, version["model_id"])):
+        if move["to_version"] != version["version"]:
+            continue
+        how = {"overridden": ", though the gate was not passed", "back": ", going back"}.get(move["kind"], "")
+        when = f"{move['moved_at']:%d %b %Y}"
+        lines.append(f"{move['alias']} on {when} by {move['moved_by_name']}{how}: {move['reason']}")
+    return lines
+
+
+MOST_SHOWN = 12  # evaluations, rounds and moves each that are shown, the newest
+MOST_STEPS = 3  # of a recipe that a line names
+MOVES: dict[MoveKind, str] = {
+    "promoted": "promoted",
+    "overridden": "promoted, gate not passed",
+    "back": "moved back",
+    "removed": "alias taken away",
+}
+EARLIER = 20  # runs that went on from each other
+
+
+@named_query
+def lineage(db: Queryable, reference: str) -> Lineage:
+    """Of the version NAME@NUMBER or NAME@ALIAS. Raises NotFoundError."""
+    version = model_versions.get_version(db, reference)
+    graph = _Graph(name_of(version))
+    own = f"version {name_of(version)}"
+    _origin(db, graph, version, own)
+    detail = f"{'adapter' if version['adapter'] else 'whole model'}, by {version['created_by_name']}"
+    graph.add(own, "version", name_of(version), detail, name_of(version))
+    _measured(db, graph, version, own)
+    _moves(db, graph, version, own)
+    return graph.document()
+
+
+class _Graph:
+    """Nodes and edges, each once."""
+
+    def __init__(self, reference: str) -> None:
+        self.reference = reference
+        self.nodes: dict[str, LineageNode] = {}
+        self.edges: list[LineageEdge] = []
+        self.left_out: dict[LineageKind, int] = {}
+
+    def add(self, node_id: str, kind: LineageKind, name: str, detail: str, subject_id: str | None) -> str:
+        node: LineageNode = {
+            "node_id": node_id,
+            "kind": kind,
+            "title": name,
+            "detail": detail,
+            "subject_id": subject_id,
+            "gone": False,
+        }
+        self.nodes.setdefault(node_id, node)
+        return node_id
+
+    def gone(self, node_id: str, kind: LineageKind, name: str, detail: str) -> str:
+        """One that was deleted."""
+        self.add(node_id, kind, name, detail, None)
+        self.nodes[node_id]["gone"] = True
+        return node_id
+
+    def join(self, source: str, target: str, words: str) -> None:
+        edge: LineageEdge = {"source": source, "target": target, "words": words}
+        if edge not in self.edges:
+            self.edges.append(edge)
+
+    def newest(self, kind: LineageKind, count: int) -> int:
+        """How many of so many are shown; the others are counted."""
+        if count > MOST_SHOWN:
+            self.left_out[kind] = count - MOST_SHOWN
+        return min(count, MOST_SHOWN)
+
+    def document(self) -> Lineage:
+        return {
+            "reference": self.reference,
+            "nodes": list(self.nodes.values()),
+            "edges": self.edges,
+            "left_out": self.left_out,
+        }
+
+
+def _origin(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
+    source = version["source"]
+    if source["kind"] == "folder":
+        folder = graph.add("folder", "base", "Imported folder", str(source["path"]), None)
+        if version["base_model"]:
+            graph.join(_base_node(db, graph, version["base_model"]), own, "base of the adapter")
+        graph.join(folder, own, "registered as")
+        return
+    run = runs.find_run(db, str(version["run_id"]))
+    words = "registered as" if source["checkpoint"] == "tuned" else f"{source['checkpoint']} checkpoint of it"
+    if run is None:
+        gone = graph.gone("run", "run", source["run_name"] or "Run", "the run was deleted")
+        if version["base_model"]:
+            graph.join(_base_node(db, graph, version["base_model"]), gone, "tuned by")
+        graph.join(gone, own, words)
+        return
+    graph.join(_run(db, graph, run, EARLIER), own, words)
+
+
+def _run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
+    """The run with what it began with and its data; its node."""
+    config = run["config"]
+    earlier_id = config.get("init_from") or run["facts"].get("mixed_from")
+    above: str
+    if earlier_id and deep:
+        earlier = runs.find_run(db, earlier_id)
+        if earlier:
+            above = _run(db, graph, earlier, deep - 1)
+        else:
+            above = graph.gone(f"run {earlier_id}", "run", earlier_id, "the run was deleted")
+    else:
+        above = _base_node(db, graph, run["model"])
+    dataset_node = _data_node(db, graph, run)
+    detail = f"{METHODS[run['method']].title}, seed {run['seed']}"
+    node = graph.add(f"run {run['run_id']}", "run", run["name"], detail, run["run_id"])
+    graph.join(above, node, "continued by" if earlier_id else "tuned by")
+    graph.join(dataset_node, node, "trained on")
+    return node
+
+
+def _base_node(db: Queryable, graph: _Graph, model: str) -> str:
+    """A model that something began with; of a registered version its own beginning too."""
+    if is_reference(model):
+        try:
+            version = model_versions.get_version(db, model)
+        except NotFoundError:
+            return graph.gone(f"version {model}", "version", model, "the version was deleted")
+        own = f"version {model}"
+        if own not in graph.nodes:
+            _origin(db, graph, version, own)
+        return graph.add(own, "version", model, "whole model", model)
+    return graph.add(f"base {model}", "base", model, "base model", None)
+
+
+def _data_node(db: Queryable, graph: _Graph, run: Run) -> str:
+    try:
+        chain: list[Dataset] = data_versions.lineage(db, run["dataset_id"])
+    except NotFoundError:
+        node_id = f"data {run['dataset_id']}"
+        return graph.gone(node_id, "dataset", run["dataset_name"], "the data set was deleted")
+    above = ""
+    for row in chain:
+        detail = f"{row['row_count']:,} rows, {row['fingerprint'][:8]}"
+        node = graph.add(f"data {row['dataset_id']}", "dataset", row["name"], detail, row["dataset_id"])
+        if above:
+            steps = [title(step) for step in Recipe.parse(row["recipe"]).steps] if row["recipe"] else []
+            more = f" and {len(steps) - MOST_STEPS} more" if len(steps) > MOST_STEPS else ""
+            graph.join(above, node, (", ".join(steps[:MOST_STEPS]) + more) or "cleaned into")
+        above = node
+    return above
+
+
+def _measured(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
+    measured = gate_evidence.evaluations_of(db, version)
+    for entry in measured[: graph.newest("evaluation", len(measured))]:
+        detail = f"{entry['dataset_name']}, {entry['part']}, n {entry['n']:,}"
+        node_id = f"evaluation {entry['evaluation_id']}"
+        graph.join(
+            own, graph.add(node_id, "evaluation", entry["name"], detail, entry["evaluation_id"]), "measured"
+        )
+    rated = gate_evidence.rounds_of(db, version)
+    for round in rated[: graph.newest("round", len(rated))]:
+        detail = f"{PROTOCOL_TITLES[round['protocol']]}, {round['state']}"
+        node = graph.add(f"round {round['round_id']}", "round", round["name"], detail, round["round_id"])
+        graph.join(own, node, "rated in")
+    if checked := gate_candidates.bias_of(db, version):
+        report = checked[0]
+        graph.join(own, graph.add("bias", "bias", "Bias check", report["sentence"], None), "checked")
+    for form, parity in gate_candidates.exports_of(db, version):
+        detail = f"parity {PARITY_WORDS[parity['status']]}" if parity else "not compared yet"
+        graph.join(own, graph.add(f"export {form}", "export", FORMS[form].title, detail, None), "exported as")
+
+
+def _moves(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
+    number = version["version"]
+    about = [
+        move
+        for move in model_versions.alias_moves(db, version["model_id"])
+        if number in (move["to_version"], move["from_version"])
+    ]
+    for move in reversed(about[: graph.newest("move", len(about))]):
+        came = move["to_version"] == number
+        name = f"{'became' if came else 'no longer'} {move['alias']}"
+        detail = f"{move['moved_at']:%d %b %Y}, {move['moved_by_name']}: {move['reason']}"
+        node_id = f"move {move['move_id']}"
+        graph.join(own, graph.add(node_id, "move", name, detail, None), MOVES[move["kind"]])

@@ -1,0 +1,158 @@
+"""Where the files of a registered version lie, and whether they are still those that were registered.
+
+`registry/MODEL_ID/3` is the folder of version 3; its model's files lie in it as a run leaves them, so that
+whoever reads a model's folder reads it. The id follows from the name, so that a worker finds the folder by
+NAME@3 alone. Beside it lies `3.json`, its seal: who it is, and every file with size, time and SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from store.core.errors import ConfigError, ModelError, NotFoundError
+from store.core.home import Home
+from store.core.job_folder import JobDir, read_json
+from store.core.model_schemas import VersionFile, VersionSeal
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+CHUNK = 2**22  # bytes that are hashed at a time
+
+
+def is_reference(name: str) -> bool:
+    """Whether a model's name is one of a registered version; neither a folder nor a hub id has such."""
+    model, at, version = name.rpartition("@")
+    return bool(model and at and version) and "/" not in name and "\\" not in name
+
+
+def check_model_name(name: str, field: str = "name") -> str:
+    """The name. Raises ConfigError for one that could be a path, a reference, or too long."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"A model can't be called {name[:80]!r}.",
+            fix="Take letters, digits, dots, dashes and underscores: at most 64, a letter or digit first.",
+            field=field,
+        )
+    return name
+
+
+def check_alias(alias: str, field: str = "alias") -> str:
+    """The alias. Raises ConfigError for one that could be taken for a number or is no plain word."""
+    if not ALIAS.fullmatch(alias):
+        raise ConfigError(
+            f"An alias can't be called {alias[:80]!r}.",
+            fix="Take small letters, digits, dashes and underscores: at most 32, a letter first.",
+            field=field,
+        )
+    return alias
+
+
+def model_id_of(name: str) -> str:
+    """The id of the registered model of that name."""
+    return f"model-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+class VersionDir(JobDir):
+    """Paths in the folder of a version: as of a run's, but that the model lies in the folder itself."""
+
+    @property
+    def config(self) -> Path:
+        """How it was trained (`config`, a TrainConfig), and on which rows (`dataset`, `split`)."""
+        return self.path / "training.json"
+
+    @property
+    def model(self) -> Path:
+        return self.path
+
+    @property
+    def seal(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.json")
+
+
+def version_folder(home: Home, reference: str) -> VersionDir:
+    """The folder of NAME@NUMBER. Raises NotFoundError where there is none."""
+    name, _, number = reference.rpartition("@")
+    folder = VersionDir(home.registry / model_id_of(name) / number)
+    if not number.isdecimal() or not folder.path.is_dir():
+        raise NotFoundError(
+            f"There is no folder of the registered model {reference}.",
+            fix="`tunebench models` lists the models and their versions.",
+            field="model",
+        )
+    return folder
+
+
+def sealed(home: Home, reference: str) -> VersionDir:
+    """The folder of NAME@NUMBER, whose files are unchanged by size and time. Raises ModelError."""
+    folder = version_folder(home, reference)
+    check_sealed(folder.path, reference)
+    return folder
+
+
+def check_sealed(root: Path, reference: str = "") -> None:
+    """Raise ModelError where the files of a version's folder are not those of its seal, by size and time.
+    `reference`: how errors call it; empty, as its seal does."""
+    folder = VersionDir(root)
+    seal: VersionSeal | None = read_json(folder.seal)
+    if seal is None:
+        raise ModelError(
+            f"The list of the files of {reference or root} is gone ({folder.seal}).",
+            fix="Register the model again.",
+            field="model",
+        )
+    check_files(root, seal["files"], reference or seal["reference"])
+
+
+def fingerprint_of(files: Sequence[VersionFile]) -> str:
+    """SHA-256 over the paths and checksums of all files."""
+    lines = [f"{file['path']}\0{file['sha256']}\n" for file in files]
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def hashed(path: Path, on_bytes: Callable[[int], None] = lambda count: None) -> str:
+    """The SHA-256 of a file; `on_bytes` is told of each piece."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+            on_bytes(len(piece))
+    return digest.hexdigest()
+
+
+def files_below(folder: Path) -> list[str]:
+    """Paths of all files of a folder, sorted, beneath it."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+def check_files(folder: Path, files: Sequence[VersionFile], reference: str, *, whole: bool = False) -> None:
+    """Raise ModelError that names the first file that is gone, new or another one.
+
+    A file with the size and time of when it was registered is taken for unchanged, all others are hashed;
+    with `whole` every file is.
+    """
+    expected = {file["path"]: file for file in files}
+    present = files_below(folder)
+    for path in sorted(set(expected) - set(present)):
+        raise _changed(reference, path, "is gone", folder)
+    for path in sorted(set(present) - set(expected)):
+        raise _changed(reference, path, "was not there when it was registered", folder)
+    for path, file in expected.items():
+        state = (folder / path).lstat()
+        if state.st_size == file["bytes"] and state.st_mtime_ns == file.get("modified_ns") and not whole:
+            continue
+        if state.st_size != file["bytes"]:
+            sizes = f"has {state.st_size:,} bytes and had {file['bytes']:,}"
+            raise _changed(reference, path, sizes, folder)
+        if hashed(folder / path) != file["sha256"]:
+            raise _changed(reference, path, "is not the one that was registered", folder)
+
+
+def _changed(reference: str, path: str, what: str, folder: Path) -> ModelError:
+    return ModelError(
+        f"{reference} was changed after it was registered: its file {path} {what}.",
+        fix=f"Put the file back into {folder}, or register the model again as a new version.",
+        field="model",
+    )

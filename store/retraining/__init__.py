@@ -1,0 +1,1 @@
+"""Improvements of a model in use: schemas and queries."""

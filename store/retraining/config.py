@@ -1,0 +1,151 @@
+"""What an improvement of a registered model is asked for: which rows come back, and what has to hold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self, cast
+
+from pydantic import Field, field_validator, model_validator
+
+from store.core.config import Config, Line
+from store.core.metric_table import METRICS
+from store.data.filters import Filter
+from store.registry.config import AliasName, ModelName
+from store.retraining.schemas import AskedImprovement, AskedSchedule
+
+MOST_MARGIN = 0.2  # of a metric that is a share: a version that is worse by more is none to promote unseen
+MAX_SLIPPING = 0.2  # of reworded repeats of held-out rows; bench/detection/reworded.py
+MAX_SLIPPING_SHORT = 0.75  # of those whose answer has under `SHORT_ANSWER` words
+SHORT_ANSWER = 12  # words; half of a shorter one is hardly recognised
+MOST_JUDGED = 4  # improvements that a row judges; bench/truths/monitoring/reuse.py
+LEAST_ROWS = 20  # new ones that can be used, of which training and judging are made
+
+
+class RowsOfFeedback(Config):
+    """Requests to an endpoint that somebody corrected, or labelled."""
+
+    source: Literal["feedback"] = "feedback"
+    endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
+    start: datetime | None = Field(None, description="Feedback from then on, UTC; all where null")
+    end: datetime | None = None
+    alert: Line = Field("", max_length=80, description="Only of the requests behind this alert")
+    group: Line = Field("", max_length=200, description="Only of requests of this group")
+    model: Line = Field(
+        "",
+        max_length=64,
+        description="Only of requests for names that a version of this model has answered; an improvement"
+        " takes its own model's, whatever is given",
+    )
+
+    @field_validator("start", "end")
+    @classmethod
+    def _in_utc(cls, moment: datetime | None) -> datetime | None:
+        """Without a zone, as the store keeps time."""
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
+
+
+class RowsOfRound(Config):
+    """What people wrote, labelled or preferred in a rating round; one that is open is waited for."""
+
+    source: Literal["round"] = "round"
+    round: Line = Field(min_length=1, max_length=120, description="Id or name")
+
+
+class RowsOfDataset(Config):
+    """Rows of a data set that have their answers, all or those of a slice."""
+
+    source: Literal["dataset"] = "dataset"
+    dataset: Line = Field(min_length=1, max_length=120, description="Name or id")
+    where: Filter | None = Field(None, description="Those of its rows that this filter means")
+
+
+RowSource = Annotated[RowsOfFeedback | RowsOfRound | RowsOfDataset, Field(discriminator="source")]
+
+
+class ImproveSettings(Config):
+    """What an improvement rests on, whether a person or a schedule begins it."""
+
+    model: ModelName = Field(description="A registered model")
+    alias: AliasName = Field("production", description="Whose version is improved, and whose place is taken")
+    rows: list[RowSource] = Field(min_length=1, max_length=8, description="Where new rows come from")
+    run: Line = Field(
+        "", max_length=120, description="Whose config is launched; that of the version where left out"
+    )
+    held_out: float = Field(
+        0.3, ge=0.1, le=0.5, description="Share of the new rows that judge and are not trained on"
+    )
+    metric: Line = Field("", max_length=80, description="By which both are measured; that of the task if not")
+    margin: float = Field(
+        0.02, ge=0, allow_inf_nan=False, description="How much worse is allowed, on old and new rows"
+    )
+
+    @field_validator("metric")
+    @classmethod
+    def _in_table(cls, metric: str) -> str:
+        if metric and metric not in METRICS:
+            raise ValueError(f"there is no metric {metric}; `tunebench metrics` lists them")
+        return metric
+
+
+class GatherConfig(Config):
+    """What the job `gather_rows` is asked."""
+
+    improvement: str
+    name: Line = Field(min_length=1, max_length=80, description="Of the data set of new rows")
+    dataset: str = Field(min_length=1, description="Id of the data set that the run was trained on")
+    run: str = Field(min_length=1, description="Id of the run, whose deal is kept")
+    rows: list[RowSource]
+    held_out: float = Field(ge=0.1, le=0.5)
+    seed: int = 0
+    in_use_run: str = Field("", description="Id of the run that made the version in use, where it is another")
+    in_use_unknown: str = Field(
+        "", max_length=400, description="Why nobody knows what the version in use was trained on"
+    )
+
+
+class ImproveConfig(ImproveSettings):
+    """The body of `begin_improvement`."""
+
+    name: Line = Field("", max_length=80, description="From the model and the day where left out")
+
+    def document(self) -> AskedImprovement:
+        """As it is stored and sent."""
+        return cast(AskedImprovement, self.model_dump(mode="json"))
+
+
+class ImproveSchedule(ImproveSettings):
+    """The body of `schedule_improvement`: an improvement begins once so many new rows are there; a person
+    promotes, always."""
+
+    every_hours: float = Field(24, ge=1, le=24 * 366, description="Between two looks")
+    least_rows: int = Field(
+        100, ge=LEAST_ROWS, le=1_000_000, description="New rows since the last improvement, at least"
+    )
+
+    @model_validator(mode="after")
+    def _of_feedback(self) -> Self:
+        if any(rows.source != "feedback" for rows in self.rows):
+            raise ValueError("rows: a schedule takes what people said of answers (feedback) alone")
+        return self
+
+    def document(self) -> AskedSchedule:
+        """As it is stored and sent."""
+        return cast(AskedSchedule, self.model_dump(mode="json"))
+
+
+class NamedImprovement(Config):
+    """`improvement`: its id or its name."""
+
+    improvement: Line = Field(min_length=1, max_length=120)
+
+
+class DecideImprovement(NamedImprovement):
+    """A person's yes or no. override: an admin's yes although the checks are not passed."""
+
+    promote: bool
+    reason: str = Field("", max_length=2_000)
+    override: bool = False
+
+
+class UnscheduleImprovement(Config):
+    model: ModelName

@@ -1,0 +1,1 @@
+"""Runs: schemas, queries and sentences."""

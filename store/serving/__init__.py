@@ -1,0 +1,1 @@
+"""Endpoints and their keys: schemas and queries."""

@@ -1,0 +1,160 @@
+"""What an endpoint is to serve, to whom and how much: the bodies of the commands about endpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from store.core.config import Config, Line, SubjectSource
+from store.core.metric_options import safe_address
+
+FIRST_PORT = 8600  # of endpoints that name none
+Name = Annotated[Line, Field(min_length=1, max_length=80, pattern=r"^[\w.@:/+ -]+$")]
+
+
+RemoteKind = Literal["chat", "completion", "decision", "labels", "embedding"]
+CHAT: tuple[RemoteKind, ...] = ("chat",)
+
+
+class RemoteModel(Config):
+    """A model at another address that speaks OpenAI's protocol, and what its server is known to obey."""
+
+    model: str = Field(min_length=1, max_length=200, description="The name that its server knows it by")
+    key_env: str = Field("", pattern=r"^[A-Za-z_0-9]*$", description="Environment variable with its key")
+    kinds: list[RemoteKind] = Field(default_factory=lambda: [*CHAT])
+    fields: list[str] = Field(
+        default_factory=lambda: ["stream", "max_tokens", "temperature", "top_p", "stop", "seed"],
+        description="Fields of a request that it obeys; any other is refused",
+    )
+    context: int | None = Field(None, ge=1, description="Tokens")
+
+
+class RouteChoice(Config):
+    """One subject and what it gets. `subject`: NAME@3, NAME@production, a run, a model, a folder, a GGUF
+    file, or an address such as https://HOST/v1."""
+
+    subject: SubjectSource = Field(
+        min_length=1,
+        max_length=1000,
+        description="NAME@3, NAME@production, a run, a model, a folder, an address",
+    )
+    role: Literal["live", "candidate", "shadow", "fallback"] = Field("live", description="What it gets")
+    share: float = Field(1.0, gt=0, le=1, description="Of the requests, for a candidate or a shadow")
+    remote: RemoteModel | None = Field(None, description="Of an address")
+
+    @property
+    def is_address(self) -> bool:
+        return urlsplit(self.subject).scheme in ("http", "https")
+
+    @field_validator("subject")
+    @classmethod
+    def _safe(cls, value: str) -> str:
+        return safe_address(value) if urlsplit(value).scheme in ("http", "https") else value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.is_address != (self.remote is not None):
+            raise ValueError("an address needs `remote`, which says what is there; nothing else has it")
+        if self.role in ("live", "fallback") and self.share != 1:
+            raise ValueError(f"a share is for a candidate or a shadow, not for {self.role}")
+        return self
+
+
+class ModelChoice(Config):
+    """A name that callers ask for, and where their requests go."""
+
+    name: Name = Field(description="By which callers ask for it")
+    routes: list[RouteChoice] = Field(min_length=1, max_length=8, description="One of them is live")
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if sum(route.role == "live" for route in self.routes) != 1:
+            raise ValueError(f"{self.name} needs one live route")
+        if sum(route.share for route in self.routes if route.role == "candidate") > 1:
+            raise ValueError(f"the candidates of {self.name} have shares of more than 1 together")
+        return self
+
+
+class ServingLimits(Config):
+    """What one request may cost."""
+
+    body_bytes: int = Field(2**20, ge=1024, le=2**26, description="Of a request")
+    max_tokens: int = Field(2048, ge=1, le=2**20, description="Of an answer, also of one that names none")
+    seconds: float = Field(120.0, gt=0, le=3600, description="For a whole answer")
+    queue: int = Field(64, ge=0, le=10_000, description="Requests that wait; more are refused with 429")
+    shadow_queue: int = Field(64, ge=1, le=10_000, description="Copies that wait; more are dropped")
+    drain_seconds: float = Field(30.0, ge=0, le=600, description="For answers under way when it stops")
+
+
+class ServingLog(Config):
+    """What is kept of requests."""
+
+    sample: float = Field(1.0, ge=0, le=1, description="Share of requests whose texts are kept")
+    redact: bool = Field(False, description="Take personal data and secrets out of kept texts")
+    days: int = Field(90, ge=1, le=3650, description="That the log is kept")
+
+
+class EndpointSettings(Config):
+    """All that is said of an endpoint."""
+
+    models: list[ModelChoice] = Field(min_length=1, max_length=32, description="What is served")
+    host: str = Field("127.0.0.1", max_length=200, description="Address that it listens on")
+    port: int | None = Field(None, ge=1, le=65535, description="Null: the first that is free")
+    allow_host: list[str] = Field(default_factory=list, description="Names by which it may be asked")
+    limits: ServingLimits = Field(default_factory=ServingLimits, description="What a request may cost")
+    log: ServingLog = Field(default_factory=ServingLog, description="What is kept of requests")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Of the weights")
+    threads: int | None = Field(None, ge=1, le=1024, description="Of each backend; null: all cores")
+    max_streams: int = Field(8, ge=1, le=1024, description="Answers at once of each backend")
+    tokens_in_memory: int = Field(16_384, ge=256, le=2**24, description="Of each backend's answers under way")
+    context: int | None = Field(None, ge=16, description="Tokens of prompt and answer; null: the model's own")
+    temperature: float = Field(1.0, gt=0, le=100, description="By which a classifier's scores are divided")
+    threshold: float | None = Field(None, ge=0, le=1, description="No label under this confidence")
+
+    @property
+    def keys_sent(self) -> frozenset[tuple[str, str]]:
+        """Addresses, each with the variable of the environment that it gets as its key."""
+        routes = [route for model in self.models for route in model.routes]
+        return frozenset(
+            (route.subject, route.remote.key_env) for route in routes if route.remote and route.remote.key_env
+        )
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        names = [model.name for model in self.models]
+        if len({*names}) < len(names):
+            raise ValueError("two models have the same name")
+        return self
+
+
+class MakeEndpoint(EndpointSettings):
+    """A new endpoint. `with_key`: the name of a key that is made with it, or none."""
+
+    name: Line = Field(min_length=1, max_length=80, description="Of the endpoint")
+    start: bool = Field(True, description="Start it at once")
+    with_key: Line = Field("", max_length=80, description="What a key that is made with it is for")
+
+
+class ChangeEndpoint(Config):
+    """Other settings in place of those that there are."""
+
+    endpoint: str
+    settings: EndpointSettings
+
+
+class NamedEndpoint(Config):
+    """`endpoint`: its id or its name."""
+
+    endpoint: str
+
+
+class NewKey(NamedEndpoint):
+    name: Line = Field(min_length=1, max_length=80, description="What it is for")
+    requests_per_minute: int | None = Field(None, ge=1, le=1_000_000)
+    tokens_per_day: int | None = Field(None, ge=1, le=10**12)
+
+
+class KeyName(Config):
+    key: str

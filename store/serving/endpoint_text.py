@@ -1,0 +1,104 @@
+"""What screens and command line say of endpoints: how one stands, how it is called, how it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from store.serving.schemas import EndpointSeen
+
+STATES = {
+    "ready": "ready",
+    "starting": "starting",
+    "failed": "can't answer",
+    "draining": "stopping",
+}
+
+
+def stands(seen: EndpointSeen) -> str:
+    """How an endpoint stands, in a word or two."""
+    if not seen["alive"]:
+        if seen["wanted"] == "stopped":
+            return "stopped"
+        return "does not start" if seen["problem"] else "starting"
+    if seen["wanted"] == "stopped":
+        return "stopping"
+    state = seen["state"]
+    if state is None:
+        return "starting"
+    unreached = any(backend.get("unreachable_since") for backend in state["backends"])
+    return "unreachable" if state["phase"] == "failed" and unreached else STATES[state["phase"]]
+
+
+class _Example(NamedTuple):
+    """How one kind of request is asked: path, body beside the model, the client's call, and what it gives."""
+
+    path: str
+    body: str
+    call: str
+    asked: str
+    given: str
+
+
+_CHAT = _Example(
+    "chat/completions", '"messages": [{"role": "user", "content": "Hello"}]', "chat.completions.create",
+    'messages=[{"role": "user", "content": "Hello"}]', "choices[0].message.content",
+)  # fmt: skip
+_EXAMPLES = {
+    "embedding": _Example(
+        "embeddings", '"input": "Hello"', "embeddings.create", 'input="Hello"', "data[0].embedding"
+    ),
+    "completion": _Example(
+        "completions", '"prompt": "Hello"', "completions.create", 'prompt="Hello"', "choices[0].text"
+    ),
+}
+
+
+def examples(address: str, model: str, kinds: Sequence[str] = ()) -> tuple[str, str]:
+    """How to ask it: by curl, and by OpenAI's Python client. kinds: of requests that it answers."""
+    chats = not kinds or "chat" in kinds or "labels" in kinds
+    example = _CHAT if chats else _EXAMPLES.get(kinds[0], _CHAT)
+    curl = (
+        f"curl {address}/v1/{example.path} \\\n"
+        '  -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\\n'
+        f'  -d \'{{"model": "{model}", {example.body}}}\''
+    )
+    python = (
+        "from openai import OpenAI\n\n"
+        f'client = OpenAI(base_url="{address}/v1", api_key=KEY)\n'
+        f"answer = client.{example.call}(\n"
+        f'    model="{model}", {example.asked}\n'
+        ")\n"
+        f"print(answer.{example.given})"
+    )
+    return curl, python
+
+
+def first_kinds(seen: EndpointSeen) -> list[str]:
+    """Kinds of requests that its first model answers; none where that is not known yet."""
+    models = seen["config"]["models"] if seen["config"] else []
+    live = next((route["backend_id"] for model in models[:1] for route in model["routes"]
+                 if route["role"] == "live"), None)  # fmt: skip
+    backends = seen["state"]["backends"] if seen["state"] else []
+    capabilities = next(
+        (backend["capabilities"] for backend in backends if backend["backend_id"] == live), None
+    )
+    return [*capabilities["kinds"]] if capabilities else []
+
+
+def feedback_example(address: str) -> str:
+    """How a caller says what would have been right."""
+    return (
+        f"curl {address}/v1/feedback \\\n"
+        '  -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\\n'
+        '  -d \'{"request_id": "THE ID OF THE ANSWER", "label": "what would have been right"}\''
+    )
+
+
+def usual_name(settings: Mapping[str, Any]) -> str:
+    """Of an endpoint that was given none: the first thing that it serves."""
+    models = settings.get("models")
+    first = models[0] if isinstance(models, list) and models else {}
+    name = first.get("name") if isinstance(first, dict) else None
+    return Path(str(name)).name if name else "endpoint"

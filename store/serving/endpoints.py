@@ -1,0 +1,143 @@
+"""Endpoints, what is to be served; and their keys, each known by the SHA-256 of its secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from store.core.errors import NotFoundError
+from store.db.named_query import named_query
+from store.db.records import records, to_json
+from store.jobs import job_queue
+from store.serving.schemas import EndpointKey, EndpointRow, GatewayKey
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+_COLUMNS = (
+    "endpoint_id, name, wanted, epoch(wanted_at) AS wanted_at, settings, created_by, created_by_name,"
+    " epoch(created_at) AS created_at"
+)
+
+
+def listed(db: Queryable) -> list[EndpointRow]:
+    """All of them, by name."""
+    return records(
+        db.query(f"SELECT {_COLUMNS} FROM endpoint ORDER BY lower(name)"), EndpointRow, ["settings"]
+    )
+
+
+def get(db: Queryable, endpoint: str) -> EndpointRow:
+    """The endpoint with this id or name. Raises NotFoundError."""
+    sql = (
+        f"SELECT {_COLUMNS} FROM endpoint WHERE endpoint_id = $1 OR name = $1 ORDER BY endpoint_id = $1 DESC"
+    )
+    rows = records(db.query(sql, [endpoint]), EndpointRow, ["settings"])
+    if not rows:
+        raise NotFoundError(f"There is no endpoint {endpoint!r}.", fix="List them with: tunebench endpoints")
+    return rows[0]
+
+
+def names(db: Queryable) -> set[str]:
+    """Those that are taken."""
+    return {str(name) for name in db.query("SELECT name FROM endpoint")["name"].to_pylist()}
+
+
+def add(tx: Transaction, row: EndpointRow) -> None:
+    """A new one."""
+    before = [row["endpoint_id"], row["name"], row["wanted"], job_queue.utc(row["wanted_at"])]
+    after = [
+        to_json(row["settings"]),
+        row["created_by"],
+        row["created_by_name"],
+        job_queue.utc(row["created_at"]),
+    ]
+    tx.execute("INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*before, *after])
+    tx.made["endpoint"].append(row["endpoint_id"])
+
+
+def set_wanted(tx: Transaction, endpoint_id: str, wanted: str, at: float) -> None:
+    """Whether it is to run."""
+    sql = "UPDATE endpoint SET wanted = ?, wanted_at = ? WHERE endpoint_id = ?"
+    tx.execute(sql, [wanted, job_queue.utc(at), endpoint_id])
+
+
+def set_settings(tx: Transaction, endpoint_id: str, settings: Mapping[str, Any]) -> None:
+    """Other settings."""
+    tx.execute("UPDATE endpoint SET settings = ? WHERE endpoint_id = ?", [to_json(settings), endpoint_id])
+
+
+def delete(tx: Transaction, endpoint_id: str) -> None:
+    """It and its keys."""
+    tx.execute("DELETE FROM endpoint_key WHERE endpoint_id = ?", [endpoint_id])
+    tx.execute("DELETE FROM endpoint WHERE endpoint_id = ?", [endpoint_id])
+
+
+@named_query
+def servable_aliases(db: Queryable) -> list[str]:
+    """NAME@ALIAS of all registered models, by name."""
+    sql = """
+        SELECT m.name || '@' || a.alias AS reference
+        FROM model_alias a JOIN registered_model m USING (model_id) ORDER BY lower(m.name), a.alias"""
+    return [str(reference) for reference in db.query(sql)["reference"].to_pylist()]
+
+
+_KEY_SEEN = """
+    SELECT key_id, endpoint_id, person_id, person_name, name, requests_per_minute, tokens_per_day,
+           epoch(created_at) AS created_at, epoch(used_at) AS used_at, epoch(revoked_at) AS revoked_at
+    FROM endpoint_key
+"""
+
+
+class NewEndpointKey(TypedDict):
+    """A row of table `endpoint_key`, in its order, without use and end."""
+
+    key_id: str
+    endpoint_id: str
+    person_id: str
+    person_name: str
+    name: str
+    secret: str
+    requests_per_minute: int | None
+    tokens_per_day: int | None
+    created_at: datetime
+
+
+def add_key(tx: Transaction, key: NewEndpointKey) -> None:
+    """A new key."""
+    tx.execute("INSERT INTO endpoint_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)", list(key.values()))
+
+
+def keys_of_endpoint(db: Queryable, endpoint_id: str) -> list[EndpointKey]:
+    """All keys of one, those that work first, newest first."""
+    order = "ORDER BY endpoint_key.revoked_at IS NOT NULL, endpoint_key.created_at DESC, key_id"
+    return records(db.query(f"{_KEY_SEEN} WHERE endpoint_id = ? {order}", [endpoint_id]), EndpointKey)
+
+
+def get_key(db: Queryable, key_id: str) -> EndpointKey:
+    """One key. Raises NotFoundError."""
+    rows = records(db.query(f"{_KEY_SEEN} WHERE key_id = ?", [key_id]), EndpointKey)
+    if not rows:
+        raise NotFoundError(f"There is no key {key_id!r}.", fix="`tunebench endpoint keys NAME` lists them.")
+    return rows[0]
+
+
+def keys_for_gateway(db: Queryable, endpoint_id: str) -> list[GatewayKey]:
+    """Those that work, of people who may sign in; the owner of the home folder has no account."""
+    sql = """
+        SELECT k.key_id, k.secret AS sha256, k.person_id, k.requests_per_minute, k.tokens_per_day
+        FROM endpoint_key k LEFT JOIN person p USING (person_id)
+        WHERE k.endpoint_id = ? AND k.revoked_at IS NULL AND coalesce(p.active, true) ORDER BY k.key_id
+    """
+    return records(db.query(sql, [endpoint_id]), GatewayKey)
+
+
+def revoke_key(tx: Transaction, key_id: str, at: datetime) -> None:
+    """It opens nothing from now on."""
+    tx.execute("UPDATE endpoint_key SET revoked_at = ? WHERE key_id = ? AND revoked_at IS NULL", [at, key_id])
+
+
+def touch_key(tx: Transaction, key_id: str, at: datetime) -> None:
+    """It was used last then."""
+    tx.execute("UPDATE endpoint_key SET used_at = ? WHERE key_id = ?", [at, key_id])

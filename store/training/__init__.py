@@ -1,0 +1,1 @@
+"""The config of a run, its methods and its costs: schemas and sentences."""

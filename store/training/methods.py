@@ -1,0 +1,408 @@
+"""The training methods as one table, from which form, advice, documentation, engine and tests read; how
+many parameters
+each trains, and which models only read a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+# How many parameters each method trains: formulas over the sizes of a model and the fields of a config.
+#
+# A formula is exact, not an estimate: the count is told before a model is loaded, and tests hold it to what
+# training finds.
+
+
+class MethodSettings(Protocol):
+    """What the formulas read of a run's config (`store.training.train_config.TrainConfig`)."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def init_r(self) -> int | None: ...
+    @property
+    def use_dora(self) -> bool: ...
+    @property
+    def oft_block_size(self) -> int: ...
+    @property
+    def encoder_hidden_size(self) -> int | None: ...
+    @property
+    def num_virtual_tokens(self) -> int: ...
+    @property
+    def adapter_layers(self) -> int | None: ...
+    @property
+    def adapter_len(self) -> int: ...
+    @property
+    def bottleneck_size(self) -> int: ...
+    @property
+    def trainable_layers(self) -> int: ...
+    @property
+    def train_embeddings(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class TargetMatrix:
+    """A linear layer: `width` inputs, `height` outputs; `name` is the last part of its module's name. inward:
+    whether IA3 scales what enters it, not what leaves it."""
+
+    name: str
+    width: int
+    height: int
+    inward: bool = False
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the formulas count with. targets: the matrices that `target_modules` names, over all layers.
+
+    kv: width of keys and values together of one layer's heads, each; total: parameters of the model; final:
+    those of the last norm; embeddings: of the input and, where it is another matrix, the output layer.
+    """
+
+    layers: int
+    hidden: int
+    kv: int
+    total: int
+    embeddings: int
+    layer_parameters: int
+    final: int
+    targets: tuple[TargetMatrix, ...] = ()
+
+
+def of_lora(s: Sizes, config: MethodSettings) -> int:
+    magnitudes = sum(m.height for m in s.targets) if config.use_dora else 0
+    return sum(config.rank * (m.width + m.height) for m in s.targets) + magnitudes
+
+
+def of_adalora(s: Sizes, config: MethodSettings) -> int:
+    first = config.init_r or initial_rank(config.rank)
+    return sum(first * (m.width + m.height + 1) for m in s.targets)
+
+
+def initial_rank(final: int) -> int:
+    """The rank that AdaLoRA begins with: half as much again, as its authors do (Zhang et al. 2023)."""
+    return max(final + 1, final * 3 // 2)
+
+
+def of_ia3(s: Sizes, _: MethodSettings) -> int:
+    return sum(m.width if m.inward else m.height for m in s.targets)
+
+
+def of_vera(s: Sizes, config: MethodSettings) -> int:
+    return sum(config.rank + m.height for m in s.targets)
+
+
+def block_size(width: int, wanted: int) -> int:
+    """The divisor of `width` nearest to the block size that is wanted; of two, the larger (as peft)."""
+    divisors = [n for n in range(2, width + 1) if width % n == 0]
+    return min(divisors, key=lambda n: (abs(n - wanted), -n))
+
+
+def of_oft(s: Sizes, config: MethodSettings) -> int:
+    sizes = [(m.width, block_size(m.width, config.oft_block_size)) for m in s.targets]
+    return sum(width // block * (block * (block - 1) // 2) for width, block in sizes)
+
+
+def of_p_tuning(s: Sizes, config: MethodSettings) -> int:
+    inner = config.encoder_hidden_size or s.hidden
+    table = config.num_virtual_tokens * s.hidden
+    return table + s.hidden * inner + inner + inner * inner + inner + inner * s.hidden + s.hidden
+
+
+def of_llama_adapter(s: Sizes, config: MethodSettings) -> int:
+    return adapted_layers(s.layers, config.adapter_layers) * (config.adapter_len * s.hidden + 1)
+
+
+def adapted_layers(layers: int, wanted: int | None) -> int:
+    """The number of top layers that LLaMA-Adapter changes: all but two, as its authors do."""
+    return wanted or max(1, layers - 2)
+
+
+def of_bottleneck(s: Sizes, config: MethodSettings) -> int:
+    width = config.bottleneck_size
+    return s.layers * 2 * (2 * s.hidden * width + width + s.hidden)
+
+
+def of_freeze(s: Sizes, config: MethodSettings) -> int:
+    top = min(config.trainable_layers, s.layers) * s.layer_parameters + s.final
+    return top + (s.embeddings if config.train_embeddings else 0)
+
+
+# Encoders: models that read a text and can't write one. They take a classification head, and no other task.
+#
+# A model is known by the `model_type` of its config, or by the class that its config names. Tests hold each
+# of these against transformers: that it has a classifier, and no position that the engine doesn't know of.
+
+ENCODERS = frozenset({
+    "albert", "bert", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie",
+    "megatron-bert", "mobilebert", "modernbert", "mpnet", "rembert", "roberta", "roberta-prelayernorm",
+    "roformer", "xlm-roberta", "xlm-roberta-xl",
+})  # fmt: skip
+# Their first position is that after the number of the padding token, so that fewer are left for a row.
+SHIFTED = frozenset({
+    "camembert", "data2vec-text", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl",
+})  # fmt: skip
+
+
+def reads_only(model_type: str) -> bool:
+    """Whether a model of that type is an encoder; "DebertaV2" is taken for "deberta-v2"."""
+    return _folded(model_type) in _FOLDED
+
+
+def _folded(model_type: str) -> str:
+    return model_type.lower().replace("-", "").replace("_", "")
+
+
+_FOLDED = frozenset(map(_folded, ENCODERS))
+
+
+# The training methods as one table, from which form, advice, documentation, engine and tests are drawn.
+#
+# A method says what it trains, how many parameters that is (a formula of `method_sizes.py`), which of the
+# config's fields it reads, at which learning rates it is known to work, when to choose it, and all that it
+# can and can't do. Nothing else goes by a method's name but `engine.models.tuning_methods`, which builds
+# it. Why settings can't work together is put into words in `refusals.py`.
+
+Family = Literal["weights", "low rank", "scaling", "prompt", "adapter"]
+Held = Literal["", "nf4", "int8"]  # how the base model's matrices lie in memory; "" as they are
+HELD_TITLES: dict[Held, str] = {"": "16 or 32 bits", "nf4": "4 bits (NF4)", "int8": "8 bits"}
+ANY: tuple[Held, ...] = ("", "nf4", "int8")
+FAMILY_TITLES: dict[Family, str] = {
+    "weights": "The model's own weights",
+    "low rank": "Low-rank updates",
+    "scaling": "Scaling what flows through",
+    "prompt": "Trained prompts",
+    "adapter": "Small networks between the layers",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    rate: learning rate by default, as (from this many parameters on, rate), ascending; rates: outside of them
+    it is warned of. parameters: the trained ones. adapter: whether the base model stays as it is, so that a
+    small file is the result. held: how the base may lie in memory. merges: whether the result can be written
+    into the base model's weights. checkpointing: whether it allows gradient checkpointing. architectures: the
+    model types that it is made for; empty for any. encoders: whether it works on models that only read.
+
+    Defaults of its own: rank of its updates, targets (`target_modules`), holds (how the base lies in memory
+    where the config doesn't say). ranks: outside of them it is warned of. int8: whether it trains on a base
+    in 8 bits, of those that may lie so. further: whether what it leaves can be trained on, and is not what
+    answers need alone. allocates: whether it deals rank anew between the steps.
+
+    The line from base to tuned model: factor names the parameters on which an adapter's change depends
+    linearly, factor_start is what they are in the base model; of whole weights every one is. no_line says why
+    there is none.
+    """
+
+    title: str
+    family: Family
+    when: str
+    fields: tuple[str, ...]
+    rate: tuple[tuple[int, float], ...]
+    rates: tuple[float, float]
+    parameters: Callable[[Sizes, MethodSettings], int]
+    formula: str
+    source: str
+    adapter: bool = True
+    held: tuple[Held, ...] = ANY
+    merges: bool = True
+    checkpointing: bool = True
+    architectures: tuple[str, ...] = ()
+    encoders: bool = True
+    rank: int | None = None
+    ranks: tuple[int, int] | None = None
+    targets: str = "all-linear"
+    holds: Held = ""
+    int8: bool = True
+    further: bool = True
+    allocates: bool = False
+    factor: str = ""
+    factor_start: float = 0.0
+    no_line: str = ""
+
+    @property
+    def name(self) -> str:
+        """The title without how the base is held."""
+        return self.title.split(" 4-bit")[0]
+
+    @property
+    def virtual_tokens(self) -> bool:
+        """Whether it puts tokens of its own before each row."""
+        return "num_virtual_tokens" in self.fields
+
+    def fits(self, model_type: str) -> bool:
+        """Whether it works on models of that type; where that is empty, it isn't known and may."""
+        made_for = not self.architectures or not model_type or model_type in self.architectures
+        return made_for and (self.encoders or not reads_only(model_type))
+
+    def learning_rate(self, parameters: int) -> float:
+        """The default for a base model of that many parameters."""
+        return [rate for least, rate in self.rate if parameters >= least][-1]
+
+
+MANY_TARGETS = ("target_modules",)
+LORA = ("r", "lora_alpha", "lora_dropout", *MANY_TARGETS, "use_rslora", "use_dora")
+START = ("init_lora_weights", "loraplus_lr_ratio")
+HELD = ("load_in_4bit", "load_in_8bit")
+BILLION = 1_000_000_000
+RANKS = (2, 256)  # of the LoRA papers and of Biderman et al. 2024, who match full fine-tuning at 256
+WHOLE_PROMPT = "its prompts stand before each row, and half a prompt is none that was trained"
+# advised first, where memory is short, and with much data
+FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD = "lora", "qlora", "full"
+TAKEN_APART = ("pissa", "olora")  # starts of LoRA that put a frozen adapter beside the trained one
+
+METHODS: dict[str, Method] = {
+    "lora": Method(
+        title="LoRA", family="low rank",
+        when="The first choice: quick, light, easy to undo, and close to full fine-tuning on most tasks.",
+        fields=(*LORA, *START, *HELD),
+        rate=((0, 1e-4), (BILLION, 2e-4)), rates=(1e-5, 2e-3),
+        parameters=of_lora,
+        formula="rank × (inputs + outputs) of each target matrix; DoRA adds its outputs",
+        source="Hu et al. 2021",
+        rank=16, ranks=RANKS, factor="lora_B.",
+    ),
+    "qlora": Method(
+        title="QLoRA 4-bit", family="low rank",
+        when="LoRA on a model squeezed to 4 bits. Choose it when the model is too large for the memory; it is"
+        " slower, on a CPU about 1.5 times.",
+        fields=(*LORA, *START),
+        rate=((0, 1e-4), (BILLION, 2e-4), (13 * BILLION, 1e-4)), rates=(1e-5, 2e-3),
+        parameters=of_lora,
+        formula="as LoRA",
+        source="Dettmers et al. 2023",
+        held=("nf4",),
+        rank=16, ranks=RANKS, holds="nf4", factor="lora_B.",
+    ),
+    "full": Method(
+        title="Full fine-tuning", family="weights",
+        when="Trains every weight. Choose it with much data, when the model has to change a lot; it needs the"
+        " most memory and forgets most easily.",
+        fields=(),
+        rate=((0, 2e-5), (3 * BILLION, 1e-5)), rates=(1e-6, 2e-4),
+        parameters=lambda s, _: s.total,
+        formula="all parameters",
+        source="Howard and Ruder 2018",
+        adapter=False, held=("",),
+    ),
+    "freeze": Method(
+        title="Top layers only", family="weights",
+        when="Full fine-tuning of the last layers alone. Choose it when all weights don't fit, or when little"
+        " should change below the surface.",
+        fields=("trainable_layers", "train_embeddings"),
+        rate=((0, 2e-5), (3 * BILLION, 1e-5)), rates=(1e-6, 5e-4),
+        parameters=of_freeze,
+        formula="parameters of the trained layers and of the last norm; of the embeddings if asked for",
+        source="Lee et al. 2019",
+        adapter=False, held=("",),
+    ),
+    "adalora": Method(
+        title="AdaLoRA", family="low rank",
+        when="LoRA that begins wide and keeps rank where it matters. Choose it to learn which layers need"
+        " rank; it wants some hundred steps.",
+        fields=("r", "init_r", "lora_alpha", "lora_dropout", *MANY_TARGETS, *HELD),
+        rate=((0, 5e-4),), rates=(5e-5, 5e-3),
+        parameters=of_adalora,
+        formula="initial rank × (inputs + outputs + 1) of each target matrix",
+        source="Zhang et al. 2023",
+        rank=8, int8=False, further=False, allocates=True, factor="lora_E.",
+    ),
+    "vera": Method(
+        title="VeRA", family="low rank",
+        when="LoRA with random matrices that all layers share, of which only scales are trained. Choose it"
+        " when many tuned models must be kept: its files are ten times smaller.",
+        fields=("r", "lora_dropout", *MANY_TARGETS, *HELD),
+        rate=((0, 4e-3),), rates=(5e-4, 5e-2),
+        parameters=of_vera,
+        formula="rank + outputs of each target matrix",
+        source="Kopiczko et al. 2024",
+        rank=256, int8=False, factor="vera_lambda_b.",
+    ),
+    "oft": Method(
+        title="OFT", family="low rank",
+        when="Turns the inputs of each matrix instead of adding to it, which keeps angles between neurons."
+        " Choose it when what the model knew must stay; it is slower than LoRA.",
+        fields=("oft_block_size", *MANY_TARGETS, *HELD),
+        rate=((0, 1e-4),), rates=(1e-5, 2e-3),
+        parameters=of_oft,
+        formula="inputs × (block size − 1) / 2 of each target matrix",
+        source="Qiu et al. 2023",
+        no_line="it turns weights, and between two turned weights lies none that is turned",
+    ),
+    "ia3": Method(
+        title="IA3", family="scaling",
+        when="Trains one number for each key, value and inner channel. Choose it for very little data or very"
+        " small files.",
+        fields=(*MANY_TARGETS, *HELD),
+        rate=((0, 5e-3),), rates=(5e-4, 5e-2),
+        parameters=of_ia3,
+        formula="outputs of each target matrix; its inputs for the one that leaves the MLP",
+        source="Liu et al. 2022",
+        targets="keys-values-mlp", factor="ia3_l.", factor_start=1.0,
+    ),
+    "prompt_tuning": Method(
+        title="Prompt tuning", family="prompt",
+        when="Trains some tokens that stand before every prompt. Choose it for large models with many tasks:"
+        " below a billion parameters it lags behind LoRA.",
+        fields=("num_virtual_tokens", *HELD),
+        rate=((0, 3e-2),), rates=(1e-3, 0.3),
+        parameters=lambda s, config: config.num_virtual_tokens * s.hidden,
+        formula="virtual tokens × hidden size",
+        source="Lester et al. 2021",
+        merges=False, encoders=False,
+        no_line=WHOLE_PROMPT,
+    ),
+    "prefix_tuning": Method(
+        title="Prefix tuning", family="prompt",
+        when="Trains keys and values that every layer sees before the prompt. Stronger than prompt tuning at"
+        " the same cost.",
+        fields=("num_virtual_tokens", *HELD),
+        rate=((0, 1e-2),), rates=(1e-3, 0.1),
+        parameters=lambda s, config: config.num_virtual_tokens * s.layers * 2 * s.kv,
+        formula="virtual tokens × layers × 2 × width of keys",
+        source="Li and Liang 2021",
+        merges=False, encoders=False, checkpointing=False,
+        no_line=WHOLE_PROMPT,
+    ),
+    "p_tuning": Method(
+        title="P-tuning", family="prompt",
+        when="Prompt tuning whose tokens come out of a small network, which makes them easier to train.",
+        fields=("num_virtual_tokens", "encoder_hidden_size", *HELD),
+        rate=((0, 1e-2),), rates=(1e-4, 0.1),
+        parameters=of_p_tuning,
+        formula="virtual tokens × hidden size, and a network of three layers over them",
+        source="Liu et al. 2021",
+        merges=False, encoders=False,
+        further=False, no_line=WHOLE_PROMPT,
+    ),
+    "llama_adapter": Method(
+        title="LLaMA-Adapter", family="prompt",
+        when="Prompts in the top layers behind a gate that starts closed, so that training begins at the base"
+        " model. For Llama and Mistral.",
+        fields=("adapter_len", "adapter_layers", *HELD),
+        rate=((0, 9e-3),), rates=(1e-3, 5e-2),
+        parameters=of_llama_adapter,
+        formula="adapted layers × (length × hidden size + 1)",
+        source="Zhang et al. 2023",
+        merges=False, architectures=("llama", "mistral"), encoders=False,
+        further=False, no_line=WHOLE_PROMPT,
+    ),
+    "bottleneck": Method(
+        title="Bottleneck adapters", family="adapter",
+        when="Puts two small networks into each layer. As good as LoRA, yet they can't be merged, so that"
+        " answers take longer.",
+        fields=("bottleneck_size", *HELD),
+        rate=((0, 3e-4),), rates=(1e-5, 3e-3),
+        parameters=of_bottleneck,
+        formula="layers × 2 × (2 × hidden size × width + width + hidden size)",
+        source="Houlsby et al. 2019",
+        merges=False, encoders=False,
+        no_line="its networks add to the layers and change no weight of the base model",
+    ),
+}  # fmt: skip
+
+METHOD_FIELDS: tuple[str, ...] = tuple(dict.fromkeys(name for m in METHODS.values() for name in m.fields))

@@ -1,0 +1,85 @@
+"""The table of methods in words, for the command line and the documentation."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from store.training.methods import FAMILY_TITLES, HELD_TITLES, METHODS, Method
+
+HEADS = ("method", "trained parameters", "learning rate", "base model in", "merges", "when")
+
+
+class RateFrom(TypedDict):
+    """A default learning rate, for base models of so many parameters on."""
+
+    from_parameters: int
+    rate: float
+
+
+class MethodRow(TypedDict):
+    """A method in words."""
+
+    method: str
+    title: str
+    family: str
+    when: str
+    trained_parameters: str
+    learning_rate: list[RateFrom]
+    known_rates: list[float]  # outside of them a rate is warned of
+    held: list[str]
+    merges: bool
+    architectures: list[str]  # empty for any
+    encoders: bool
+    fields: list[str]  # of the config
+    source: str
+
+
+def rows() -> list[MethodRow]:
+    """One document a method, in the order of the table."""
+    return [
+        {
+            "method": name,
+            "title": method.title,
+            "family": FAMILY_TITLES[method.family],
+            "when": method.when,
+            "trained_parameters": method.formula,
+            "learning_rate": [{"from_parameters": least, "rate": rate} for least, rate in method.rate],
+            "known_rates": list(method.rates),
+            "held": [HELD_TITLES[held] for held in method.held],
+            "merges": method.merges,
+            "architectures": list(method.architectures),
+            "encoders": method.encoders,
+            "fields": list(method.fields),
+            "source": method.source,
+        }
+        for name, method in METHODS.items()
+    ]
+
+
+def markdown() -> str:
+    """The table for docs/methods.md."""
+    lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
+    for name, method in METHODS.items():
+        cells = (
+            f"**{method.title}** `{name}`, {method.source}",
+            method.formula,
+            rate_words(method),
+            ", ".join(HELD_TITLES[held] for held in method.held),
+            "yes" if method.merges else "no",
+            method.when + _made_for(method),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def rate_words(method: Method) -> str:
+    """The default learning rate, with where it changes: 2e-05, 1e-05 from 3 B."""
+    first, *rest = method.rate
+    more = "".join(f", {rate:g} from {least // 1_000_000_000} B" for least, rate in rest)
+    return f"{first[1]:g}{more}"
+
+
+def _made_for(method: Method) -> str:
+    if method.architectures:
+        return f" Model types: {', '.join(method.architectures)}."
+    return "" if method.encoders else " Not for encoders such as BERT."

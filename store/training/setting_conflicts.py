@@ -1,0 +1,181 @@
+"""Settings that can't work together, with their reasons: greyed out on the form, refused everywhere else;
+and whether
+tasks of lm-evaluation-harness can be probes here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+from store.training.methods import HELD_TITLES, METHODS, TAKEN_APART, reads_only
+from store.training.train_config import TrainConfig
+
+MISSING = "Tasks are those of lm-evaluation-harness, which is not installed."
+COMMAND = "pip install 'tunebench[tasks]'"
+INSTALL = f"Install it with: {COMMAND}; then start Tunebench anew."
+
+
+def installed() -> bool:
+    """Whether the harness can be imported, without importing it."""
+    return importlib.util.find_spec("lm_eval") is not None
+
+
+Refusal = tuple[str, str]
+
+
+def refusals(config: TrainConfig, model_type: str = "") -> list[Refusal]:
+    """(field, why and what to do) of every combination in `config` that can't work; `model_type`: of the base
+    model's config, empty where it isn't known."""
+    parts = _held(config), _start(config), _shape(config, model_type), encoder(config, model_type)
+    others = _replay(config), _probes(config), _canaries(config), _bias(config)
+    return [refusal for part in (*parts, *others) for refusal in part]
+
+
+def refused_change(config: TrainConfig, field: str, value: object) -> str:
+    """Why `field` can't be set to `value` in this config; empty where it can."""
+    changed = config.model_copy(update={field: value})
+    before = {reason for _, reason in refusals(config)}
+    return next((why for _, why in refusals(changed) if why not in before), "")
+
+
+def _held(config: TrainConfig) -> Iterator[Refusal]:
+    method = METHODS[config.method]
+    field = "load_in_8bit" if config.load_in_8bit else "load_in_4bit"
+    if config.load_in_4bit and config.load_in_8bit:
+        yield "load_in_8bit", "A model is loaded in 4 or in 8 bits, not in both. Switch one off."
+    elif config.held not in method.held:
+        held = HELD_TITLES[config.held]
+        if method.holds:
+            yield field, f"{method.name} holds the base model in 4 bits, not in {held}. For 8 bits take LoRA."
+        else:
+            yield (
+                field,
+                f"{method.title} trains the model's weights, which it can't in {held}. Take LoRA.",
+            )
+    elif config.held == "int8" and not method.int8:
+        yield field, f"{method.title} can't be trained on 8-bit weights. Use load_in_4bit, or neither."
+    elif config.held == "int8" and "use_dora" in method.fields and config.use_dora:
+        yield "use_dora", "DoRA can't be trained on 8-bit weights. Use load_in_4bit, or neither."
+
+
+def _start(config: TrainConfig) -> Iterator[Refusal]:
+    if "init_lora_weights" not in METHODS[config.method].fields:
+        return
+    start = config.init_lora_weights
+    if start in TAKEN_APART and config.held:
+        yield (
+            "init_lora_weights",
+            f"{start} starts from the base model's exact weights, which a model in {HELD_TITLES[config.held]}"
+            " doesn't have. Use loftq or default.",
+        )
+    if start in TAKEN_APART and config.use_dora:
+        yield "use_dora", f"DoRA and the start {start} both take a weight apart. Choose one."
+    if start == "loftq" and config.held != "nf4":
+        yield (
+            "init_lora_weights",
+            "loftq makes up for what 4-bit weights lose, and this run doesn't load 4-bit weights. Use method"
+            " qlora, or another start.",
+        )
+
+
+def _shape(config: TrainConfig, model_type: str) -> Iterator[Refusal]:
+    method = METHODS[config.method]
+    if "init_r" in method.fields and config.init_r is not None and config.init_r <= config.rank:
+        yield (
+            "init_r",
+            f"{method.title} begins wider than it ends: init_r {config.init_r}, r {config.rank}."
+            " Raise init_r.",
+        )
+    if config.gradient_checkpointing and not method.checkpointing:
+        yield (
+            "gradient_checkpointing",
+            f"{method.title} keeps trained keys and values, which gradient checkpointing would drop."
+            " Switch it off.",
+        )
+    if method.architectures and model_type not in ("", *method.architectures) and not reads_only(model_type):
+        made_for = " and ".join(method.architectures)
+        yield "method", f"{method.title} is made for {made_for}, not for {model_type}. Take LoRA."
+
+
+def _replay(config: TrainConfig) -> Iterator[Refusal]:
+    method = METHODS[config.method]
+    if config.replay_share and config.task != "sft":
+        why = "A classifier has a head in place of the output layer, so that it can't be trained on texts."
+        if config.task == "dpo":
+            why = "Preference tuning holds the model to its base by beta, and its rows are pairs."
+        yield "replay_share", f"{why} Set replay_share to 0."
+    if config.replay_dataset and not config.replay_share:
+        yield (
+            "replay_dataset",
+            f"No row of {config.replay_dataset} would be replayed: replay_share is 0. Set it to 0.05, or"
+            " empty replay_dataset.",
+        )
+    if config.kl_beta and not config.replay_share:
+        yield (
+            "kl_beta",
+            "The distance to the base model is measured on replayed rows, and replay_share is 0. Set it to"
+            " 0.05, or kl_beta to 0.",
+        )
+    if config.kl_beta and not method.adapter:
+        yield (
+            "kl_beta",
+            f"{method.title} changes the base model itself, and a second copy to hold it to would take its"
+            " memory again. Take LoRA, or replay the base's own texts without kl_beta: their loss pulls the"
+            " same way.",
+        )
+
+
+def _probes(config: TrainConfig) -> Iterator[Refusal]:
+    for field, what, can in (
+        ("probe_datasets", "data sets", "nothing can be measured of other data sets"),
+        ("probe_tasks", "tasks", "it can't be asked tasks"),
+    ):
+        if not getattr(config, field):
+            continue
+        if not config.probes:
+            yield (
+                field,
+                f"Nothing is measured of {what} while probes is false. Set it to true, or empty {field}.",
+            )
+        if config.task == "classification":
+            yield (field, f"A classifier has a head in place of its words, so that {can}. Empty {field}.")
+    if config.probe_tasks and not installed():
+        yield "probe_tasks", f"probe_tasks can't be asked. {MISSING} {INSTALL}"
+
+
+def _canaries(config: TrainConfig) -> Iterator[Refusal]:
+    if config.canaries and config.task != "sft":
+        kind = "pairs of answers" if config.task == "dpo" else "texts with labels"
+        yield (
+            "canaries",
+            f"A canary is a question with its answer, and this run trains on {kind}. Set canaries to 0.",
+        )
+
+
+def _bias(config: TrainConfig) -> Iterator[Refusal]:
+    if config.bias_check and config.task == "classification":
+        yield (
+            "bias_check",
+            "A classifier has a head in place of its words, so that it can't be asked pairs of texts. Set"
+            " bias_check to false, and compare groups of rows on an evaluation's page.",
+        )
+
+
+def encoder(config: TrainConfig, model_type: str) -> Iterator[Refusal]:
+    """What a model that only reads can't do."""
+    if not reads_only(model_type):
+        return
+    method = METHODS[config.method]
+    if config.task != "classification":
+        yield (
+            "task",
+            f"A {model_type} model is an encoder: it reads text and can't write any. Set task to"
+            " classification, or choose a causal language model.",
+        )
+    if not method.encoders:
+        yield (
+            "method",
+            f"{method.title} is made for models that write text, and {model_type} is an encoder. Take LoRA or"
+            " full fine-tuning.",
+        )

@@ -1,0 +1,1 @@
+"""Matrices of transfer: schemas and queries."""

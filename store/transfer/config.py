@@ -1,0 +1,46 @@
+"""What a matrix of transfer is asked for: which runs on which data sets, and on how many held-out rows of
+each."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from store.core.config import Config
+
+KIND = "transfer"
+MOST_RUNS = 20
+MOST_DATASETS = 12
+Part = Literal["test", "validation"]
+ASKED = ("part", "max_rows", "seed", "max_length")  # cells that differ in one of these are not the same cell
+
+
+class TransferConfig(Config):
+    """Every run on every data set, with the base model beside it. Training rows can't be asked for."""
+
+    runs: list[str] = Field(min_length=1, max_length=MOST_RUNS, description="Ids or names; one base model")
+    datasets: list[str] = Field(min_length=1, max_length=MOST_DATASETS, description="Ids or names")
+    part: Part = Field("test", description="Of each data set's own split; never training rows")
+    max_rows: int | None = Field(100, ge=2, description="A random sample of so many of each; all where null")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample")
+    max_length: int | None = Field(
+        1024, ge=8, le=1_048_576, description="Tokens of a row; never beyond the model's positions"
+    )
+    per_device_eval_batch_size: int = Field(16, ge=1, le=4096)
+
+    @field_validator("runs", "datasets")
+    @classmethod
+    def _once(cls, values: list[str]) -> list[str]:
+        if "" in values:
+            raise ValueError("a name is empty")
+        return list(dict.fromkeys(values))
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What two cells must have in common to be the same."""
+        return {name: getattr(self, name) for name in ASKED}
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored and sent; null means all."""
+        return self.model_dump()

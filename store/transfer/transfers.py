@@ -1,0 +1,199 @@
+"""What matrices of transfer found, put together from all finished ones: for each pair the newest cell.
+
+Cells belong together where they were asked for alike (part, rows, seed, length) and the data set is dealt as
+it was; others are as good as not measured. Nothing is judged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from store.core.job_kinds import ALIVE
+from store.core.schemas import Job
+from store.data.schemas import Dataset
+from store.db.named_query import named_query
+from store.db.records import records
+from store.jobs.job_queue import placeholders
+from store.runs.schemas import Run
+from store.training.train_config import Split, fields_of
+from store.transfer.config import KIND
+from store.transfer.schemas import (
+    DatasetDistance,
+    TransferCell,
+    TransferDataset,
+    TransferResult,
+    TransferRun,
+    TransferSequence,
+    WeightLikeness,
+)
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable
+
+NEWEST = 40  # matrices that are looked through
+PACED = 20  # of which the speed is taken
+BASE = ""  # run_id of the base model's cells
+
+
+class CellPlace(TypedDict):
+    """What a cell is. A gain on the run's own data, or earlier ones, is not transfer."""
+
+    source: str  # what the run was trained on, after what it went on from, as names
+    target: str  # the data set that it is measured on
+    own: bool  # that is the run's own data
+    earlier: bool  # that is the data of a run which it went on from
+
+
+@dataclass
+class MeasuredTransfer:
+    """cells: by (run_id, dataset_id); distances and weights: by both ends, in either order; sequences:
+    chains of runs with their backward transfer; sets: dataset_id -> what was measured of it (rows, of,
+    reason)."""
+
+    cells: dict[tuple[str, str], TransferCell] = field(default_factory=dict)
+    distances: dict[frozenset[str], DatasetDistance] = field(default_factory=dict)
+    weights: dict[frozenset[str], WeightLikeness] = field(default_factory=dict)
+    sequences: list[TransferSequence] = field(default_factory=list)
+    runs: dict[str, TransferRun] = field(default_factory=dict)
+    sets: dict[str, TransferDataset] = field(default_factory=dict)
+
+    def place(self, run: Run, dataset: Dataset, sets: Iterable[Dataset]) -> CellPlace:
+        """What the cell of `run` on the data set is, in the names of `sets`."""
+        names = {each["fingerprint"]: each["name"] for each in sets}
+        measured = self.runs.get(run["run_id"])
+        trained = (measured["trained"] if measured else []) or [run["data_fingerprint"] or ""]
+        before = [names.get(fingerprint, "other rows") for fingerprint in reversed(trained[1:])]
+        own = run["data_fingerprint"] == dataset["fingerprint"]
+        return {
+            "source": ", then ".join([*before, run["dataset_name"]]),
+            "target": dataset["name"],
+            "own": own,
+            "earlier": not own and dataset["fingerprint"] in trained,
+        }
+
+    def missing(self, runs: Iterable[str], sets: Iterable[str]) -> list[tuple[str, str]]:
+        """Pairs of run and data set that nobody measured."""
+        named = list(sets)
+        return [(run, dataset) for run in runs for dataset in named if (run, dataset) not in self.cells]
+
+    def failed(self) -> list[tuple[str, str]]:
+        """Pairs that could not be measured; what was wrong may have been mended since."""
+        return [key for key, cell in self.cells.items() if cell["reason"] and key[0] != BASE]
+
+
+@named_query
+def measured_transfer(
+    db: Queryable, run_ids: Sequence[str], sets: Sequence[Dataset], asked: Mapping[str, Any]
+) -> MeasuredTransfer:
+    """What was measured of these runs on these data sets, asked for in this way (`TransferConfig.asked`)."""
+    transfer, wanted = MeasuredTransfer(), {dataset["dataset_id"]: dataset for dataset in sets}
+    for result in _results(db, run_ids):
+        if {name: result["asked"].get(name) for name in asked} != dict(asked):
+            continue
+        columns = {
+            column["dataset_id"]: column
+            for column in result["datasets"]
+            if column["dataset_id"] in wanted and _as_dealt(column, wanted[column["dataset_id"]])
+        }
+        _add(transfer, result, set(run_ids), columns)
+    return transfer
+
+
+class _ResultRow(TypedDict):
+    result: TransferResult
+
+
+def _results(db: Queryable, run_ids: Sequence[str]) -> list[TransferResult]:
+    """Those of finished matrices with one of the runs in them, newest first."""
+    sql = (
+        "SELECT result FROM job WHERE kind = ? AND status = 'finished'"
+        f" AND list_has_any(from_json(config -> 'runs', '[\"VARCHAR\"]'), [{placeholders(run_ids)}])"
+        f" ORDER BY created_at DESC, job_id DESC LIMIT {NEWEST}"
+    )
+    return [row["result"] for row in records(db.query(sql, [KIND, *run_ids]), _ResultRow, ["result"])]
+
+
+def _as_dealt(measured: TransferDataset, now: Dataset) -> bool:
+    """Whether the data set still has those rows, dealt in that way."""
+    then = Split.parse(measured["split"]).model_dump()
+    return measured["fingerprint"] == now["fingerprint"] and Split.parse(fields_of(now)).model_dump() == then
+
+
+def _add(
+    transfer: MeasuredTransfer, result: TransferResult, runs: set[str], columns: dict[str, TransferDataset]
+) -> None:
+    for cell in result["cells"]:
+        key = cell["run_id"], cell["dataset_id"]
+        if key[1] not in columns or (key[0] and key[0] not in runs):
+            continue
+        newer = transfer.cells.get(key)
+        if newer is None or (newer["reason"] and not cell["reason"]):
+            transfer.cells[key] = cell
+            transfer.sets[key[1]] = columns[key[1]]
+    for run in result["runs"]:
+        transfer.runs.setdefault(run["run_id"], run)
+    for distance in result["distances"]:
+        transfer.distances.setdefault(frozenset((distance["first"], distance["second"])), distance)
+    for likeness in result["weights"]:
+        transfer.weights.setdefault(frozenset((likeness["first"], likeness["second"])), likeness)
+    chains = [chain["runs"] for chain in transfer.sequences]
+    for chain in result["sequences"]:
+        covered = set(chain["datasets"]) <= set(columns) and set(chain["runs"]) <= runs
+        if covered and chain["runs"] not in chains:
+            transfer.sequences.append(chain)
+
+
+@named_query
+def unfinished(db: Queryable) -> list[Job]:
+    """Matrices that wait or are at work, oldest first."""
+    alive = sorted(ALIVE)
+    sql = (
+        f"SELECT * FROM job WHERE kind = ? AND status IN ({placeholders(alive)}) ORDER BY created_at, job_id"
+    )
+    return records(db.query(sql, [KIND, *alive]), Job, ("config", "error", "result"))
+
+
+class _ConfigRow(TypedDict):
+    config: dict[str, Any]
+
+
+@named_query
+def newest(db: Queryable) -> dict[str, Any] | None:
+    """What the newest finished matrix was asked (`TransferConfig`); None where there is none."""
+    sql = (
+        "SELECT config FROM job WHERE kind = ? AND status = 'finished' ORDER BY created_at DESC, job_id DESC"
+        " LIMIT 1"
+    )
+    rows = records(db.query(sql, [KIND]), _ConfigRow, ("config",))
+    return rows[0]["config"] if rows else None
+
+
+@named_query
+def last_bad_end(db: Queryable) -> Job | None:
+    """The newest matrix, where it failed or was stopped."""
+    sql = "SELECT * FROM job WHERE kind = ? ORDER BY created_at DESC, job_id DESC LIMIT 1"
+    rows = records(db.query(sql, [KIND]), Job, ("config", "error", "result"))
+    return rows[0] if rows and rows[0]["status"] in ("failed", "cancelled", "lost") else None
+
+
+class _Pace(TypedDict):
+    cells: int
+    seconds: float
+    rows: str | None
+
+
+@named_query
+def seconds_a_cell(db: Queryable, max_rows: int | None) -> tuple[float, int] | None:
+    """How long a cell took, of so many cells; None where none was measured. Over matrices with as many rows a
+    cell where there are some, else over all."""
+    sql = (
+        "SELECT (result ->> 'measured')::BIGINT AS cells, (result ->> 'seconds')::DOUBLE AS seconds,"
+        " config ->> 'max_rows' AS rows FROM job WHERE kind = ? AND status = 'finished'"
+        f" AND (result ->> 'measured')::BIGINT > 0 ORDER BY created_at DESC LIMIT {PACED}"
+    )
+    rows = records(db.query(sql, [KIND]), _Pace)
+    alike = [row for row in rows if row["rows"] == (None if max_rows is None else str(max_rows))] or rows
+    cells = sum(row["cells"] for row in alike)
+    return (sum(row["seconds"] for row in alike) / cells, cells) if cells else None

@@ -1,0 +1,252 @@
+"""Tools that measure and compare models: evaluations, bias checks, runs and evaluations on the rows that
+both have.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, TypedDict
+
+import numpy as np
+from pydantic import Field
+
+from engine.evaluation.comparison import run_comparison
+from engine.evaluation.comparison.run_comparison import (
+    RunDifference,
+    SharedRows,
+    count_of_pairs,
+    difference_of_runs,
+)
+from store.bias import bias_checks
+from store.bias.config import BiasConfig
+from store.core.errors import ConfigError, QueryError
+from store.core.figure_schemas import BiasFigure, Estimate
+from store.evaluation import evaluations, scored_rows
+from store.evaluation.config import EvaluateConfig
+from store.http.client import Client
+from store.runs import runs
+from store.runs.schemas import Run
+from tunebench.agents.data import WorkQueued
+from tunebench.agents.queries import NamedEvaluation
+from tunebench.agents.tool import ADDS_FROM_AFAR, READS, AgentTool, Connect
+from tunebench.commands.bias import check_document, newest_check
+from tunebench.commands.evaluation import compared
+
+
+class BiasInWords(TypedDict):
+    """A bias check: each figure of both models with what can be told of its change. What the models wrote is
+    left out, as it may offend."""
+
+    job_id: str
+    run_id: str | None
+    model: str
+    against: str
+    sentence: str
+    worse: int
+    cant_tell: int
+    figures: list[BiasFigure]
+    limits: list[str]
+
+
+class JudgeTools:
+    """The tools over one engine."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.connect = connect
+
+    def tools(self) -> list[AgentTool]:
+        """All of them."""
+        return [
+            AgentTool.of(self.evaluate, ADDS_FROM_AFAR),
+            AgentTool.of(self.check_bias, ADDS_FROM_AFAR),
+            AgentTool.of(self.get_bias_check, READS),
+        ]
+
+    def evaluate(self, config: EvaluateConfig) -> WorkQueued:
+        """Evaluate a run or a model on a data set. What is left out is the task's: metrics, the run's own
+        data set and its test rows. To compare two, give `rows_of` of the second the first's id."""
+        job_id = self.connect().command("evaluate", config.document())["job_id"]
+        return {"job_id": job_id, "next": f"get_evaluation with evaluation {job_id!r}"}
+
+    def check_bias(self, config: BiasConfig) -> WorkQueued:
+        """What fine-tuning made worse: a run against its base, or a model against another, by probes and by
+        groups of scored rows."""
+        client = self.connect()
+        job_id = client.command("check_bias", check_document(client, config))["job_id"]
+        return {"job_id": job_id, "next": f"get_bias_check with check {job_id!r}"}
+
+    def get_bias_check(
+        self,
+        check: Annotated[str, Field(max_length=120, description="The job_id of a check")] = "",
+        of: Annotated[
+            str, Field(max_length=500, description="Or else a run, or a model as NAME@3: its newest check")
+        ] = "",
+    ) -> BiasInWords:
+        """A bias check: each figure of base and tuned model, its change with a 95% interval, and whether it
+        is worse, better, no worse or can't be told."""
+        client = self.connect()
+        chosen = bias_checks.get(client, check) if check else newest_check(client, of)
+        report = chosen["report"]
+        return {
+            "job_id": chosen["job_id"],
+            "run_id": chosen["run_id"],
+            "model": chosen["model"],
+            "against": chosen["against"],
+            "sentence": report["sentence"],
+            "worse": report["worse"],
+            "cant_tell": report["cant_tell"],
+            "figures": report["figures"],
+            "limits": report["limits"],
+        }
+
+
+MAX_COMPARED = 8
+SEEDS = (
+    "they differ in their seed alone, and of two such runs one is nearly always better by luck; compare"
+    " settings with several seeds each on the page Compare"
+)
+SEVERAL = (
+    "one of them is of settings that were run with several seeds here, and what the seeds do counts too: the"
+    " page Compare takes it in"
+)
+
+
+class ComparedRun(TypedDict):
+    """A run that was compared."""
+
+    run_id: str
+    name: str
+
+
+class ComparedPair(TypedDict):
+    """Two runs. separated: their difference can be told from noise."""
+
+    between: list[str]
+    sentence: str
+    separated: bool
+    second_minus_first_loss: Estimate | None
+
+
+class ComparedRuns(TypedDict):
+    """Each pair of the runs; `intervals` says at which level."""
+
+    runs: list[ComparedRun]
+    differences: list[ComparedPair]
+    intervals: str
+
+
+class ComparedMetric(TypedDict):
+    """First minus second in one metric. first_is: better, worse, the same, or that it can't be told."""
+
+    metric: str
+    first_minus_second: float | None
+    low: float | None
+    high: float | None
+    n: int
+    first_is: str
+
+
+class ComparedEvaluations(TypedDict):
+    """Two evaluations, paired by row."""
+
+    first: str
+    second: str
+    rows_of_both: int
+    sentence: str
+    notices: list[str]
+    metrics: list[ComparedMetric]
+
+
+class CompareTools:
+    """The tools over one engine."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.connect = connect
+
+    def tools(self) -> list[AgentTool]:
+        """All of them."""
+        return [AgentTool.of(function, READS) for function in (self.compare_runs, self.compare_evaluations)]
+
+    def compare_runs(
+        self,
+        names: Annotated[
+            list[str], Field(min_length=2, max_length=MAX_COMPARED, description="Ids or names of runs")
+        ],
+    ) -> ComparedRuns:
+        """Which of these runs is better: the difference of each pair on the rows that both held out, with its
+        interval, widened for all pairs; or that they can't be told apart, or why they can't be compared. Say
+        "better" of no run where this doesn't."""
+        client = self.connect()
+        chosen = list({run["run_id"]: run for run in (runs.get_run(client, name) for name in names)}.values())
+        if len(chosen) < 2:
+            raise ConfigError("There is one run to compare.", fix="Name two or more.", field="names")
+        comparisons = count_of_pairs(len(chosen))
+        seeded = {run["run_id"] for group in runs.repeated(chosen) if len(group) > 1 for run in group}
+        differences = [
+            _difference(client, *pair, comparisons, seeded) for pair in itertools.combinations(chosen, 2)
+        ]
+        return {
+            "runs": [{"run_id": run["run_id"], "name": _name(run)} for run in chosen],
+            "differences": [
+                {
+                    "between": [pair.better, pair.other],
+                    "sentence": pair.sentence,
+                    "separated": pair.separated,
+                    "second_minus_first_loss": pair.interval.to_dict() if pair.interval else None,
+                }
+                for pair in differences
+            ],
+            "intervals": f"95% for all {comparisons} pairs together (Bonferroni)",
+        }
+
+    def compare_evaluations(self, first: NamedEvaluation, second: NamedEvaluation) -> ComparedEvaluations:
+        """How two evaluations of the same data differ in each metric, paired by row: first minus second with
+        its interval, and whether the first is better, worse, the same, or it can't be told."""
+        client = self.connect()
+        sides = [evaluations.get(client, name) for name in (first, second)]
+        differences, comparison = compared(client, *sides)
+        return {
+            "first": sides[0]["name"],
+            "second": sides[1]["name"],
+            "rows_of_both": comparison["common"],
+            "sentence": comparison["sentence"],
+            "notices": comparison["notices"],
+            "metrics": [
+                {
+                    "metric": gap["metric"].removeprefix("eval/"),
+                    "first_minus_second": gap["value"],
+                    "low": gap["low"],
+                    "high": gap["high"],
+                    "n": gap["n"],
+                    "first_is": gap["first_is"],
+                }
+                for gap in differences
+            ],
+        }
+
+
+def _name(run: Run) -> str:
+    return f"{run['name']} ({run['run_id']})"
+
+
+def _difference(client: Client, first: Run, second: Run, comparisons: int, seeded: set[str]) -> RunDifference:
+    """seeded: runs whose settings were run with several seeds among those that are compared."""
+    names = _name(first), _name(second)
+    for run in (first, second):
+        if not (run["verdict"] and run["verdict"]["gain"]):
+            return RunDifference(*names, None, f"{run['name']} has no gain: it is {run['status']}")
+    reason = run_comparison.why_not_comparable(first, second)
+    if not reason and {first["run_id"], second["run_id"]} & seeded:
+        alone = runs.settings_of(first) == runs.settings_of(second)
+        reason = SEEDS if alone else SEVERAL
+    if reason:
+        return RunDifference(*names, None, reason)
+    gain = run_comparison.gain_of(first)
+    try:
+        rows = scored_rows.shared_losses(client, first["run_id"], second["run_id"], gain["split"])
+    except QueryError:
+        return RunDifference(*names, None, "the losses of single rows of one of them are not there")
+    if not all(rows["same_tokens"].to_pylist()):
+        return RunDifference(*names, None, "they count the tokens of the same rows differently")
+    columns = [np.asarray(rows[name].to_numpy()) for name in ("first_loss", "second_loss", "tokens")]
+    return difference_of_runs(*names, SharedRows(*columns), comparisons=comparisons, unit=gain["unit"])

@@ -1,0 +1,252 @@
+"""Tools that lead to a run: advice, a preview with what the run would cost, and the launch.
+
+A launch takes the code of a preview. A code belongs to one config, to the letter, and to one use; it is worth
+nothing after `CODE_SECONDS`, and codes of another process are none. So nothing is launched whose cost was not
+shown just before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Annotated, Literal, TypedDict
+
+from pydantic import Field
+
+from engine.evaluation.verdicts import launch_advice
+from pages.shared import display
+from store.core.config import ModelSource
+from store.core.errors import StateError
+from store.core.schemas import HourPrice
+from store.core.training_schemas import Advice, Preview, Problem
+from store.data import datasets
+from store.people import settings
+from store.runs import runs
+from store.training.train_config import BUNDLED_MODEL, Split, TrainConfig, split_of
+from tunebench.agents.tool import ADDS_FROM_AFAR, READS_FROM_AFAR, AgentTool, Connect
+
+CODE_SECONDS = 900
+PREVIEW_SECONDS = 150.0
+
+
+class AdvisedMethod(TypedDict):
+    """A training method on this machine; problem: why it can't be used, empty where it can."""
+
+    method: str
+    title: str
+    problem: str | None
+    memory: str
+    fits: bool | None
+    time: str
+    cost: str
+
+
+class MethodAdvice(TypedDict):
+    """Which method to take, and why."""
+
+    recommendation: str
+    reasons: list[str]
+    methods: list[AdvisedMethod]
+
+
+class PreviewedMemory(TypedDict):
+    """Memory that a run needs, with its range, and what there is."""
+
+    expected: str
+    range: str
+    free: str
+    fits: bool | None
+    basis: str
+
+
+class PreviewedTime(TypedDict):
+    """Time that a run takes, with its range. rough: no steps of it were timed before. notes: what it holds
+    for."""
+
+    expected: str
+    range: str
+    rough: bool
+    notes: list[str]
+    basis: str
+
+
+class RunPreview(TypedDict):
+    """What a run would do and cost. confirmation: the code for launch_run, null where problems refuse it."""
+
+    method: str
+    rows: dict[str, object]
+    steps: int
+    trainable_parameters: int
+    memory: PreviewedMemory
+    time: PreviewedTime
+    cost: str
+    problems: list[Problem]
+    confirmation: str | None
+    confirmation_seconds: int
+    refused: str
+
+
+class RunStarted(TypedDict):
+    """A run is queued."""
+
+    run_id: str
+    next: str
+
+
+class ConfirmedLaunch(TrainConfig):
+    """The config of a run, and the code of its preview."""
+
+    confirmation: str = Field(description="The code that preview_launch gave for exactly this config")
+
+    @property
+    def config(self) -> TrainConfig:
+        """What is to be launched."""
+        return TrainConfig.parse(self.model_dump(exclude={"confirmation"}, exclude_none=True))
+
+
+class LaunchTools:
+    """The tools over one engine; `clock` in seconds, for the codes."""
+
+    def __init__(self, connect: Connect, clock: Callable[[], float] = time.monotonic) -> None:
+        self.connect, self.clock = connect, clock
+        self._codes: dict[str, tuple[str, float]] = {}  # code -> config, until when
+        self._lock = threading.Lock()
+
+    def tools(self) -> list[AgentTool]:
+        """All of them."""
+        previews = [AgentTool.of(each, READS_FROM_AFAR) for each in (self.advise, self.preview_launch)]
+        return [*previews, AgentTool.of(self.launch_run, ADDS_FROM_AFAR)]
+
+    def advise(
+        self,
+        dataset: Annotated[str, Field(min_length=1, max_length=120, description="Name or id of a data set")],
+        model: Annotated[ModelSource, Field(max_length=500, description="Base model")] = BUNDLED_MODEL,
+        task: Annotated[
+            Literal["sft", "classification", "dpo"], Field(description="What the model is to learn")
+        ] = "sft",
+    ) -> MethodAdvice:
+        """Which training method to take for a data set and a model on this machine: memory, time and cost of
+        each with their ranges, what earlier runs gained with it, and the recommendation with its reasons."""
+        client = self.connect()
+        version = datasets.get_dataset(client, dataset)
+        config = TrainConfig.parse({"dataset": dataset, "model": model, "task": task})
+        asked = config.model_dump(exclude_unset=True)
+        body = {"config": asked, "fingerprint": version["fingerprint"], "split": split_of(asked, version)}
+        answer: Advice = client.ask("advice", body, timeout=PREVIEW_SECONDS)
+        price = settings.price(client)
+        return {
+            "recommendation": answer["recommendation"]["sentence"],
+            "reasons": answer["recommendation"]["reasons"],
+            "methods": [
+                {
+                    "method": option["method"],
+                    "title": option["title"],
+                    "problem": option["problem"],
+                    "memory": display.gib_between(option["low_gib"], option["high_gib"]),
+                    "fits": option["fits"],
+                    "time": display.span_between(option["low_seconds"], option["high_seconds"]),
+                    "cost": _cost_words(launch_advice.run_cost(option, price["per_hour"]), price),
+                }
+                for option in answer["options"]
+            ],
+        }
+
+    def preview_launch(self, config: TrainConfig) -> RunPreview:
+        """What a run would do and cost before it is launched: rows, memory, time and price with their ranges,
+        problems that would refuse it, and the code that `launch_run` asks for. `dataset` is needed, `model`
+        and `method` have defaults."""
+        client = self.connect()
+        version = datasets.get_dataset(client, config.dataset)
+        asked = config.model_dump(exclude_none=True)
+        if config.init_from:
+            asked["init_from"] = runs.get_run(client, config.init_from)["run_id"]
+        split = Split.parse(split_of(asked, version)).fields()
+        body = {"config": asked, "fingerprint": version["fingerprint"], "split": split, "row": 0}
+        preview: Preview = client.ask("preview", body | {"time_steps": True}, timeout=PREVIEW_SECONDS)
+        refused = any(problem["level"] == "error" for problem in preview["problems"])
+        code = None if refused else self._code(config)
+        return _previewed(preview, settings.price(client), code)
+
+    def launch_run(self, asked: ConfirmedLaunch) -> RunStarted:
+        """Launch a run. confirmation: the code that `preview_launch` gave for exactly this config, after its
+        cost was shown to whoever decides. A code works once."""
+        config = asked.config
+        self._take(config, asked.confirmation)
+        run_id = self.connect().command("launch", config.model_dump(exclude_none=True))["run_id"]
+        return {"run_id": run_id, "next": "Ask get_job with the run_id until it has ended, then get_run."}
+
+    def _code(self, config: TrainConfig) -> str:
+        code, now = secrets.token_urlsafe(9), self.clock()
+        with self._lock:
+            self._codes = {code: kept for code, kept in self._codes.items() if kept[1] > now}
+            self._codes[code] = _digest(config), now + CODE_SECONDS
+        return code
+
+    def _take(self, config: TrainConfig, code: str) -> None:
+        """Use the code up. Raises StateError for one that is none of this config."""
+        with self._lock:
+            digest, until = self._codes.get(code, ("", 0.0))
+            if until <= self.clock():
+                raise StateError(
+                    "This is no confirmation of a preview, or it is over or used.",
+                    fix="Call preview_launch with the config, show what it costs, and take its code.",
+                    field="confirmation",
+                )
+            if not hmac.compare_digest(digest, _digest(config)):
+                raise StateError(
+                    "The confirmation belongs to another config than this one.",
+                    fix="Call preview_launch with exactly the config that is to be launched.",
+                    field="confirmation",
+                )
+            del self._codes[code]
+
+
+def _digest(config: TrainConfig) -> str:
+    return hashlib.sha256(json.dumps(config.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+def _previewed(preview: Preview, price: HourPrice, code: str | None) -> RunPreview:
+    memory, span = preview["memory"], preview["time"]
+    seconds = span["low_seconds"], span["seconds"], span["high_seconds"]
+    per_hour = price["per_hour"]
+    cost = None
+    if per_hour is not None:
+        low, expected, high = (each / 3600 * per_hour for each in seconds)
+        cost = low, expected, high
+    return {
+        "method": preview["method"],
+        "rows": dict(preview["rows"]),
+        "steps": preview["steps"],
+        "trainable_parameters": preview["trainable_parameters"],
+        "memory": {
+            "expected": display.gib(memory["peak_gib"]),
+            "range": display.gib_between(memory["low_gib"], memory["high_gib"]),
+            "free": display.gib(memory["available_gib"]),
+            "fits": memory["fits"],
+            "basis": memory["basis"],
+        },
+        "time": {
+            "expected": display.span(span["seconds"]),
+            "range": display.span_between(span["low_seconds"], span["high_seconds"]),
+            "rough": span["timing"] != "timed",
+            "notes": display.time_notes(span),
+            "basis": span["basis"],
+        },
+        "cost": _cost_words(cost, price),
+        "problems": preview["problems"],
+        "confirmation": code,
+        "confirmation_seconds": CODE_SECONDS if code else 0,
+        "refused": "" if code else "Mend the problems of level error first.",
+    }
+
+
+def _cost_words(cost: tuple[float, float, float] | None, price: HourPrice) -> str:
+    if cost is None:
+        return "not known: nobody has set the price of an hour"
+    low, expected, high = cost
+    return f"{expected:,.2f} {price['currency']} ({low:,.2f} to {high:,.2f})"

@@ -1,0 +1,184 @@
+"""`tunebench bundle` and `reproduce`: a run as one file, and whether its figures come back elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from store.archives import archive_text
+from store.archives.schemas import BundleDifference, BundleResult, OpenedBundle, Reproduction
+from store.core.errors import ConfigError, NotFoundError, StateError
+from store.core.formatting import plural
+from store.http.client import Client
+from store.jobs import job_queue
+from store.runs import runs
+from store.runs.schemas import Run
+from tunebench.terminal.connection import Json, Wait, connect, save_new
+from tunebench.terminal.output import (
+    CONDITION,
+    OK,
+    errors,
+    out,
+    print_json,
+    print_rows,
+    require_finished,
+    say,
+    watch,
+)
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands to `tunebench`."""
+    cli.command()(bundle)
+    cli.command()(reproduce)
+
+
+def bundle(
+    run: Annotated[str, typer.Argument(help="Id or name of a run that has finished")],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Where to put the file; this folder otherwise")
+    ] = None,
+    with_rows: Annotated[
+        bool, typer.Option("--with-rows/--recipe-only", help="Put the rows in, or how they were made")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Write a run as one file that `tunebench reproduce` runs again on any machine."""
+    with errors(json):
+        client = connect(start=True)
+        run_id = runs.get_run(client, run)["run_id"]
+        if out_file is not None and out_file.exists():
+            raise ConfigError(f"{out_file} is there already.", fix="Give another name.", field="out")
+        job_id = client.command("bundle", {"run": run_id, "with_rows": with_rows})["job_id"]
+        job = watch(lambda: job_queue.get_job(client, job_id), "Bundling")
+        require_finished(job, "The bundle was")
+        result = cast(BundleResult, job["result"])  # of a finished job of this kind
+        target = out_file or Path(result["name"])
+        save_new(client, result["name"], target)
+        if json:
+            print_json({**result, "file": str(target)})
+            return
+        say(f"{target}: {result['bytes'] / 2**20:,.1f} MiB.")
+        if fingerprint := result.get("seal"):
+            say(f"Fingerprint: {fingerprint}. Tell it to whoever gets the file, who sees it on opening it.")
+        for notice in result["notices"]:
+            say(notice)
+
+
+def reproduce(
+    file: Annotated[Path, typer.Argument(help="A bundle")],
+    name: Annotated[str, typer.Option(help="Of the new run")] = "",
+    model: Annotated[str, typer.Option(help="The folder of the base model here, if not by its name")] = "",
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Run a bundle again and say which figures came back; exit 7 where one didn't, there is none, or the run
+    or the bundle is another than the original, where that is here."""
+    code = OK
+    with errors(json):
+        client = connect(start=True)
+        job_id, opened = open_bundle(client, file, model)
+        if not json:
+            _print_opened(opened)
+        if why := opened.get("refused"):
+            raise StateError(f"The bundle can't be run again: {why}.", field="bundle")
+        queued = client.command("reproduce", {"bundle": job_id, "name": name})
+        if not wait:
+            text = f"Queued as {queued['run_id']}; `tunebench show` has the figures once it has ended."
+            print_json({**queued, "opened": opened}) if json else say(text)
+            return
+        require_finished(watch(lambda: job_queue.get_job(client, queued["run_id"]), "Running"), "The run was")
+        compared = watch(lambda: job_queue.get_job(client, queued["job_id"]), "Comparing")
+        require_finished(compared, "The comparison was")
+        result = cast(Reproduction, compared["result"])  # of a finished job of this kind
+        code = OK if came_back(opened, result) else CONDITION
+        if json:
+            print_json({"run_id": queued["run_id"], "opened": opened, "reproduction": result})
+        else:
+            print_reproduction(result)
+    raise SystemExit(code)
+
+
+def came_back(opened: OpenedBundle, result: Reproduction) -> bool:
+    """Whether it is the run that it says, and nothing surely differs."""
+    original, beside = opened.get("original"), result.get("beside")
+    forged = bool(original and original["differences"])
+    differs = bool(beside and any(line["same"] is False for line in beside["lines"]))
+    return bool(result["figures"]) and not (result["outside"] or forged or differs)
+
+
+def open_bundle(client: Client, file: Path, model: str = "") -> tuple[str, OpenedBundle]:
+    """Hand the file to the engine, which checks it and takes its rows in; the job and what it found."""
+    try:
+        with open(file, "rb") as source:
+            upload = client.upload(file.name, source)
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read: {error.strerror}.", field="file") from error
+    job_id = client.command("open_bundle", {"upload": upload, "model": model})["job_id"]
+    job = watch(lambda: job_queue.get_job(client, job_id), "Opening the bundle")
+    require_finished(job, "Opening the bundle was")
+    return job_id, cast(OpenedBundle, job["result"])  # of a finished job of this kind
+
+
+BASES = {
+    "same": "The base model here is the same, by the checksums of its weights.",
+    "other": "The base model of that name has OTHER WEIGHTS here: figures can't be expected to come back.",
+    "missing": "The base model is not here.",
+    "unchecked": "Whether the base model has the same weights is not known yet: it comes from the hub.",
+}
+
+
+def _print_opened(opened: OpenedBundle) -> None:
+    say(f"{opened['bundle']}: the run {opened['run']['name']} of {opened['run']['created_at'][:10]}.")
+    _say_origin(opened)
+    rows = "taken in from the bundle" if opened.get("taken") else "here already"
+    if not opened.get("refused"):
+        say(f"Its rows are {rows}. {BASES[opened['base']]}")
+    _say_differences(opened["differences"])
+
+
+def _say_origin(opened: OpenedBundle) -> None:
+    """Its fingerprint, and whether it is the run of this home that it says."""
+    for words in filter(None, (archive_text.fingerprint(opened), archive_text.origin(opened))):
+        say(words)
+    if (original := opened.get("original")) and original["differences"]:
+        rows = [[row["field"], row["bundle"], row["here"]] for row in original["differences"]]
+        count = plural(len(rows) + original["more"], "field")
+        print_rows(["field", "in the bundle", "in this home"], rows, count)
+
+
+def _say_differences(differences: list[BundleDifference]) -> None:
+    if not differences:
+        say("Nothing is known to differ from where it was trained.")
+    for difference in differences:
+        say(f"Differs: {difference['what']} was {difference['first']}, here {difference['here']}.")
+
+
+def print_compared(client: Client, run: Run) -> None:
+    """Of a run that was launched from a bundle: its figures beside the bundle's, once they are there."""
+    if source := run["facts"].get("reproduces"):
+        try:
+            job = job_queue.get_job(client, source["compared_by"])
+        except NotFoundError:  # it was deleted
+            return
+        if job["status"] == "finished":
+            print_reproduction(cast(Reproduction, job["result"]))  # of a finished job of this kind
+
+
+def print_reproduction(result: Reproduction) -> None:
+    """Each figure of both runs, and what differs between the places."""
+    out.print(result["sentence"], markup=False, soft_wrap=True)
+    for figure in result["figures"]:
+        out.print(figure["sentence"], markup=False, soft_wrap=True)
+    if result["differences"]:
+        rows = [[row["what"], row["first"], row["here"]] for row in result["differences"]]
+        print_rows(["differs", "first run", "this run"], rows, plural(len(rows), "difference"))
+    if beside := result.get("beside"):
+        out.print(beside["sentence"], markup=False, soft_wrap=True)
+        rows = [
+            [line["what"], line["first"], line["second"], archive_text.SAME[line["same"]], line["detail"]]
+            for line in beside["lines"]
+        ]
+        print_rows(["", "original", "this run", "", "how far"], rows, plural(len(rows), "point"))

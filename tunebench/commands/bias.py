@@ -1,0 +1,239 @@
+"""`tunebench bias`: what fine-tuning made worse, by probes of two models and by groups of scored rows."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from store.bias import bias_checks
+from store.bias.config import BiasConfig
+from store.bias.schemas import BiasCheck, JudgedByClassifier
+from store.core import formatting
+from store.core.errors import ConfigError, NotFoundError
+from store.core.figure_schemas import BiasAnswer, BiasFigure, Estimate, named
+from store.http.client import Client
+from store.jobs import job_queue
+from store.registry.model_versions import is_reference
+from store.runs import runs
+from tunebench.terminal.connection import Json, Wait, connect, with_files
+from tunebench.terminal.output import (
+    CONDITION,
+    errors,
+    out,
+    print_json,
+    print_rows,
+    require_finished,
+    say,
+    watch,
+)
+
+ANSWERS: dict[BiasAnswer, str] = {
+    "worse": "worse",
+    "better": "better",
+    "no_worse": "no worse",
+    "cant_tell": "can't be told",
+}
+
+
+def bias(
+    name: Annotated[str, typer.Argument(help="Id or name of a run; with --against a model or NAME@3")] = "",
+    against: Annotated[str, typer.Option(help="The model that it is held against; a run has its base")] = "",
+    builtin: Annotated[bool, typer.Option(help="Ask the built-in pairs")] = True,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(help="Items like CrowS-Pairs, WinoBias or BBQ, known by their columns; may be repeated"),
+    ] = None,
+    max_rows: Annotated[int, typer.Option(min=0, help="Of each file so many at random; 0 takes all")] = 0,
+    evaluation: Annotated[str, typer.Option(help="Whose scored rows are grouped, by --by")] = "",
+    base_evaluation: Annotated[str, typer.Option(help="Of the base model, on the same rows")] = "",
+    by: Annotated[str, typer.Option(help="Of the data: label, source.NAME or a measured signal")] = "",
+    positive: Annotated[str, typer.Option(help="The label that counts as positive, for rates by group")] = "",
+    toxicity: Annotated[
+        str,
+        typer.Option(help="Your classifier that judges continuations: a run, NAME@3, a folder or hub id"),
+    ] = "",
+    label: Annotated[
+        list[str] | None, typer.Option(help="A label of it that counts as harmful; may be repeated")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="Openings, in the column prompt; the built-in ones where left out"),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=25, help="Continuations of each opening; 4 where left out")
+    ] = None,
+    last: Annotated[bool, typer.Option("--last", help="Print the newest check; ask nothing anew")] = False,
+    fail_if_worse: Annotated[
+        bool, typer.Option("--fail-if-worse", help="Exit 7 where a figure is surely worse")
+    ] = False,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Check a run against its base, or a model against another: what did fine-tuning make worse?"""
+    with errors(json):
+        client = connect(start=True)
+        if last:
+            check = newest_check(client, name)
+        else:
+            groups = Grouping(evaluation, base_evaluation, by, positive)
+            files = [_file(path, max_rows) for path in file or []]
+            continued = _continuations(toxicity, label or [], prompts, samples, max_rows)
+            config = _config(name, against, builtin, files, groups, continued)
+            job_id = client.command("check_bias", check_document(client, config))["job_id"]
+            if not wait:
+                print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+                return
+            watched = watch(lambda: job_queue.get_job(client, job_id), "Checking for bias")
+            require_finished(watched, "The check was")
+            check = bias_checks.get(client, job_id)
+        print_json(check) if json else _print(check)
+        if fail_if_worse and check["report"]["worse"]:
+            raise SystemExit(CONDITION)
+
+
+class Grouping(NamedTuple):
+    """What the options say of groups; empty where nothing is grouped."""
+
+    evaluation: str
+    against: str
+    column: str
+    positive: str
+
+
+def _file(path: Path, max_rows: int) -> dict[str, Any]:
+    return {"path": str(path.expanduser().resolve()), "max_rows": max_rows or None}
+
+
+def _continuations(
+    classifier: str, labels: list[str], prompts: Path | None, samples: int | None, max_rows: int
+) -> dict[str, Any] | None:
+    """Raises ConfigError for options that do not go together."""
+    if not classifier:
+        if labels or prompts or samples is not None:
+            raise ConfigError(
+                "--label, --prompts and --samples are of continuations, which a classifier has to judge.",
+                fix="Name it with --toxicity.",
+                field="toxicity",
+            )
+        return None
+    if not labels:
+        raise ConfigError(
+            f"Which labels of {classifier} are harmful?", fix="Name each with --label.", field="label"
+        )
+    path = {"file": {"path": str(prompts.expanduser().resolve())}} if prompts else {}
+    numbers = {"max_rows": max_rows or None, "samples": samples}
+    given = {name: number for name, number in numbers.items() if number is not None}
+    return {"classifier": _by_path(classifier), "labels": labels} | path | given
+
+
+def _by_path(classifier: str) -> str:
+    """A folder by its whole path, as the engine may run elsewhere."""
+    folder = Path(classifier).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else classifier
+
+
+def _config(
+    name: str,
+    against: str,
+    builtin: bool,
+    files: list[dict[str, Any]],
+    groups: Grouping,
+    continued: dict[str, Any] | None,
+) -> BiasConfig:
+    """Raises ConfigError for options that do not go together."""
+    if bool(groups.evaluation) != bool(groups.column):
+        raise ConfigError("--evaluation and --by go together.", fix="Give both, or neither.", field="by")
+    of_model = {"model": name, "against": against}
+    document: dict[str, Any] = of_model if against or is_reference(name) else {"run": name}
+    document |= {"builtin": builtin and bool(name), "files": files}
+    if continued:
+        document["continuations"] = continued
+    return BiasConfig.parse(document | ({"groups": [groups._asdict()]} if groups.evaluation else {}))
+
+
+def check_document(client: Client, config: BiasConfig) -> dict[str, Any]:
+    """As it is sent: files of a machine that isn't the engine's are uploaded."""
+    document = config.document()
+    document["files"] = [with_files(client, file) for file in document["files"]]
+    if opened := (document.get("continuations") or {}).get("file"):
+        document["continuations"]["file"] = with_files(client, opened)
+    return document
+
+
+def newest_check(client: Client, name: str) -> BiasCheck:
+    """Of a run, or a model. Raises NotFoundError."""
+    run_id = "" if is_reference(name) else runs.get_run(client, name)["run_id"]
+    check = bias_checks.newest(client, run_id=run_id, model="" if run_id else name)
+    if check is None:
+        command = f"tunebench bias {shlex.quote(name)}{'' if run_id else ' --against BASE'}"
+        raise NotFoundError(f"{name!r} was not checked for bias yet.", fix=command)
+    return check
+
+
+def _print(check: BiasCheck) -> None:
+    held = f" against {check['against']}" if check["against"] else ""
+    out.print(f"{check['model']}{held}", markup=False, soft_wrap=True)
+    out.print(check["report"]["sentence"], markup=False, soft_wrap=True)
+    rows = [_row(figure) for figure in check["report"]["figures"]]
+    sides = ("base", "tuned") if check["run_id"] else ("against", "model")
+    print_rows(["probe", "figure", *sides, "change", "n", "answer"], rows)
+    say("With 95% intervals; more is more bias. Worse and better are told beside all figures (Holm, 5%).")
+    for probe in check["details"]["probes"]:
+        for level in probe["levels"]:
+            say(f"{probe['name']}: {level['name'].lower()}: {sides[0]} {_share(level['base'])},"
+                f" {sides[1]} {_share(level['tuned'])}.")  # fmt: skip
+        for reason, count in probe["left_out"].items():
+            say(f"{probe['name']}: {formatting.plural(count, 'row')} left out: {reason}.")
+        for notice in probe["notices"]:
+            say(f"{probe['name']}: {notice}")
+    if continued := check["details"].get("continuations"):
+        _print_changed(continued)
+    for compared in check["details"]["groups"]:
+        hidden = compared["tuned"]["hidden"]
+        if hidden:
+            names = ", ".join(f"{name} ({count})" for name, count in hidden.items())
+            say(f"{compared['tuned']['column']}: groups too small to tell: {names}.")
+    for limit in check["report"]["limits"]:
+        say(limit)
+
+
+def _print_changed(continued: JudgedByClassifier) -> None:
+    """Where the classifier's judgement moved most; the texts are in --json, as they may offend."""
+    for changed in continued["changed"][:3]:
+        say(f"{changed['opening']} …: probability of harm {changed['base_mean']:.2f} to"
+            f" {changed['tuned_mean']:.2f}.")  # fmt: skip
+    if continued["changed"]:
+        say("What was written stands in --json and on the run's page: it may offend.")
+
+
+def _share(estimate: Estimate) -> str:
+    return f"{formatting.share(estimate)} ({formatting.share_bounds(estimate)}, n {estimate['n']:,})"
+
+
+def _row(figure: BiasFigure) -> list[object]:
+    unit = figure["unit"]
+    return [
+        figure["probe"],
+        named(figure["measure"], figure["group"]),
+        _value(figure["base"], unit, sign=False),
+        _value(figure["tuned"], unit, sign=False),
+        _value(figure["change"], unit, sign=True),
+        figure["tuned"]["n"],
+        ANSWERS[figure["answer"]],
+    ]
+
+
+def _value(estimate: Estimate | None, unit: str, *, sign: bool) -> str:
+    if estimate is None:
+        return "–"
+    scale, words = (100, "%" if not sign else " points") if unit == "share" else (1, f" {unit}")
+    plus = "+" if sign else ""
+    value = f"{scale * estimate['value']:{plus}.{1 if scale == 100 else 2}f}{words}"
+    if estimate["low"] is None or estimate["high"] is None:
+        return value
+    places = 1 if scale == 100 else 2
+    low, high = scale * estimate["low"], scale * estimate["high"]
+    return f"{value} ({low:{plus}.{places}f} to {high:{plus}.{places}f})"

@@ -1,0 +1,407 @@
+"""`tunebench import` and `tunebench data …`: data sets in and out, their quality, cleaning, split and
+versions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from store.core.errors import ConfigError
+from store.core.formatting import plural
+from store.core.schemas import Job
+from store.data import dataset_versions, datasets
+from store.data.cleaning import Recipe
+from store.data.cleaning_text import ignored_words, left_out_words, used_words
+from store.data.config import CleanConfig, ExportConfig, ImportConfig, ProfileConfig
+from store.data.datasets import get_dataset, skipped
+from store.data.schemas import CleanPreview, Dataset, ExportResult
+from store.data.signals import GROUPS
+from store.http.client import Client
+from store.jobs import job_queue
+from store.training.train_config import BUNDLED_MODEL, Split, split_of
+from tunebench.commands import data_reports
+from tunebench.commands.data_reports import split_words
+from tunebench.terminal.connection import (
+    Json,
+    Wait,
+    change,
+    columns_in,
+    connect,
+    pairs_in,
+    save_new,
+    with_files,
+)
+from tunebench.terminal.output import OK, errors, print_json, print_rows, require_finished, say, watch
+
+SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has them all
+
+
+def import_(
+    files: Annotated[
+        list[str], typer.Argument(help="Files of one data set, a folder, or hf://owner/name from the hub")
+    ],
+    name: Annotated[str, typer.Option(help="From the file's name where left out")] = "",
+    format: Annotated[str | None, typer.Option(help="Recognised where left out")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="role=column, may be repeated")] = None,
+    answers: Annotated[
+        str | None, typer.Option(help="Multiple choice: text, letter, 'number from 0' or 'number from 1'")
+    ] = None,
+    value: Annotated[
+        list[str] | None, typer.Option(help="What a deciding value means, such as 1=first or false=bad")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out a column that may be a mark, an answer or a label, may be repeated"),
+    ] = None,
+    ignore_file: Annotated[
+        list[str] | None, typer.Option(help="A file among several that holds no rows, may be repeated")
+    ] = None,
+    part_column: Annotated[
+        str | None, typer.Option(help="Says which part a row is in; recognised where left out, '' for none")
+    ] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help="value=train, validation, test or 'leave out', may be repeated")
+    ] = None,
+    instruction: Annotated[str, typer.Option(help="Text and label: put before each text")] = "",
+    header: Annotated[bool | None, typer.Option("--header/--no-header", help="CSV and TSV")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Recognised where left out")] = None,
+    hub_split: Annotated[str, typer.Option(help="Of a set of the hub: one of its splits, or all")] = "all",
+    split_seed: int = 0,
+    validation_size: float = 0.1,
+    test_size: float = 0.1,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Import a data set: CSV, TSV, JSON, JSONL, Parquet, text, or gzip of these; several files are one."""
+    with errors(json):
+        config = ImportConfig.parse(
+            {
+                "name": name,
+                "source": source_of(files, hub_split),
+                "format": format,
+                "columns": columns_in(column or []),
+                "answers": answers,
+                "values": pairs_in("value", "value=meaning", value or []),
+                "ignore": ignore or [],
+                "ignore_files": ignore_file or [],
+                "part_column": part_column,
+                "parts": pairs_in("part", "value=part", part or []),
+                "instruction": instruction,
+                "has_header": header,
+                "encoding": encoding,
+                "split_seed": split_seed,
+                "validation_size": validation_size,
+                "test_size": test_size,
+            }
+        )
+        client = connect(start=True)
+        document = config.model_dump(exclude_none=True)
+        document["source"] = with_files(client, document["source"])
+        job_id = client.command("import_dataset", document)["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        job = watch(lambda: job_queue.get_job(client, job_id), f"Importing {config.name}")
+        _finish(client, job, config.name, json)
+
+
+def source_of(files: list[str], hub_split: str) -> dict[str, str | list[str]]:
+    """The `Source` that the arguments name. Raises ConfigError for a hub's set among files."""
+    hub = [file.removeprefix("hf://") for file in files if file.startswith("hf://")]
+    if hub and len(files) > 1:
+        raise ConfigError(
+            "A set of the hub is imported alone.",
+            fix="Give either one hf:// address or files.",
+            field="files",
+        )
+    if hub:
+        return {"hub_id": hub[0], "hub_split": hub_split}
+    paths = [str(Path(file).expanduser().resolve()) for file in files]
+    return {"path": paths[0]} if len(paths) == 1 else {"paths": paths}
+
+
+def _finish(client: Client, job: Job, name: str, as_json: bool) -> None:
+    """Print what the import read, used, ignored and skipped; exit with the code of its end."""
+    require_finished(job, "The import was")
+    dataset = get_dataset(client, name)
+    if as_json:
+        print_json(dataset)
+        raise SystemExit(OK)
+    for line in account(dataset):
+        say(line)
+    for row in skipped(client, dataset, limit=SKIPPED_SHOWN):
+        say(f"    line {row['line']}: {row['excerpt'][:80]}")
+    if dataset["skipped_count"] > SKIPPED_SHOWN:
+        say(f"    and {dataset['skipped_count'] - SKIPPED_SHOWN:,} more: {dataset['skipped_path']}")
+    raise SystemExit(OK)
+
+
+def account(dataset: Dataset) -> list[str]:
+    """What became of the rows and columns of a file, a line each."""
+    stats = dataset["stats"]
+    used = used_words(dataset["format"], dataset["columns"], stats["answers"], stats["values"])
+    lines = [
+        f"{dataset['name']}: {plural(dataset['row_count'], 'row')} read as {dataset['format']},"
+        f" {dataset['skipped_count']:,} skipped, {plural(dataset['duplicate_count'], 'exact duplicate')}.",
+        f"  used: {used}",
+        f"  ignored: {ignored_words(stats['ignored'], stats['ignored_count'])}",
+    ]
+    if left_out := stats.get("left_out"):
+        lines.append(f"  left out on purpose: {left_out_words(left_out)}")
+    if stats["parts"]:
+        parts = ", ".join(f"{part} {rows:,}" for part, rows in stats["parts"].items())
+        lines.append(f"  parts as the file gives them: {parts}")
+    lines += [f"  {notice}" for notice in stats["notices"]]
+    return [*lines, *(f"  skipped {count:,}: {reason}" for reason, count in stats["skipped_reasons"].items())]
+
+
+DatasetName = Annotated[str, typer.Argument(help="Id or name")]
+PREVIEW_SECONDS = 150.0  # the engine's own limit for an ask
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands to `tunebench data`."""
+    for command in (profile, clean, export, versions_):
+        group.command(command.__name__.rstrip("_"))(command)
+
+
+def profile(
+    dataset: DatasetName,
+    group: Annotated[list[str] | None, typer.Option(help=f"May be repeated: {', '.join(GROUPS)}")] = None,
+    model: Annotated[str, typer.Option(help="Whose tokenizer or loss: tokens, difficulty")] = BUNDLED_MODEL,
+    max_length: Annotated[int | None, typer.Option(help="Rows longer than this are cut: tokens")] = None,
+    sample: Annotated[int | None, typer.Option(help="Measure only so many rows")] = None,
+    json: Json = False,
+) -> None:
+    """Measure a data set and print the figures; those outside their healthy bands are marked."""
+    names = group or [name for name, signals in GROUPS.items() if signals.automatic]
+    with errors(json):
+        asked = [
+            ProfileConfig.parse(
+                {
+                    "dataset": dataset,
+                    "group": name,
+                    "model": model,
+                    "max_length": max_length,
+                    "sample": sample,
+                }
+            )
+            for name in names
+        ]
+        client = connect(start=True)
+        version = datasets.get_dataset(client, dataset)
+        for config in asked:
+            job_id = client.command("profile", config.model_dump(exclude_none=True))["job_id"]
+            _finished(client, job_id, f"Measuring {GROUPS[config.group].title.lower()}")
+        measured = datasets.signals(client, version["fingerprint"])
+        chosen = {name: measured[name] for name in names if name in measured}
+        if json:
+            print_json(data_reports.profile_document(version, chosen))
+        else:
+            data_reports.print_profile(version, chosen)
+
+
+def clean(
+    dataset: DatasetName,
+    recipe: Annotated[Path, typer.Argument(help="The steps as YAML")],
+    name: Annotated[str, typer.Option(help="Of the new version; numbered where left out")] = "",
+    preview: Annotated[bool, typer.Option("--preview", help="Only show what it would do")] = False,
+    all_rows: Annotated[
+        bool, typer.Option("--all", help="With --preview: count on all rows, however long it takes")
+    ] = False,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Make a new version of a data set by a recipe; every row is accounted for."""
+    with errors(json):
+        steps = Recipe.from_yaml(_read(recipe))
+        config = CleanConfig.parse({"dataset": dataset, "name": name, "recipe": steps.model_dump()})
+        client = connect(start=True)
+        document = config.model_dump(exclude_none=True)
+        if preview:
+            body = {**datasets.work_order(client, document), "recipe": document["recipe"], "whole": all_rows}
+            answer: CleanPreview = client.ask("clean_preview", body, timeout=PREVIEW_SECONDS)
+            print_json(answer) if json else data_reports.print_preview(answer)
+            return
+        job_id = client.command("clean", document)["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        _finished(client, job_id, f"Cleaning {dataset}")
+        made = datasets.get_dataset(client, dataset_made_by(job_id))
+        if json:
+            print_json(made)
+            return
+        assert made["fates"]  # a recipe made it
+        data_reports.print_fates(made["fates"])
+        for notice in made["stats"]["notices"]:
+            say(notice)
+        say(f"{made['name']} has {plural(made['row_count'], 'row')}.")
+
+
+def dataset_made_by(job_id: str) -> str:
+    """The id of the version that a job makes."""
+    return f"data-{job_id.removeprefix('job-')}"
+
+
+def export(
+    dataset: DatasetName,
+    format: Annotated[
+        str, typer.Option(help="messages, prompt_completion, alpaca, sharegpt, csv, parquet")
+    ] = "messages",
+    where: Annotated[str, typer.Option(help="SQL that is true for the rows that are meant")] = "",
+    part: Annotated[list[str] | None, typer.Option(help="train, validation or test; may be repeated")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Copy the file there, its data card beside it")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a data set, or some of its rows, to a file with a data card beside it."""
+    with errors(json):
+        filter = {"expression": where} if where else {}
+        config = ExportConfig.parse(
+            {
+                **{"dataset": dataset, "format": format, "where": filter, "parts": part or None},
+                "one_list": output is not None and output.suffix.lower() == ".json",
+            }
+        )
+        if output is not None:
+            _check_free(output)
+        client = connect(start=True)
+        job_id = client.command("export", config.model_dump(exclude_none=True))["job_id"]
+        result = cast(ExportResult, _finished(client, job_id, f"Exporting {dataset}")["result"])  # its kind's
+        if output is not None:
+            card = output.with_name(f"{output.name}.md")
+            save_new(client, result["name"], output)
+            save_new(client, f"{result['name']}.md", card)
+            result |= {"path": str(output.resolve()), "card_path": str(card.resolve())}
+        if json:
+            print_json(result)
+            return
+        for notice in result["notices"]:
+            say(notice)
+        say(f"{plural(result['rows'], 'row')} in {result['path']}; its card: {result['card_path']}")
+
+
+def versions_(dataset: DatasetName, json: Json = False) -> None:
+    """Show the versions of a data set as a tree, how they were made, and which runs use them."""
+    with errors(json):
+        client = connect()
+        chosen = datasets.get_dataset(client, dataset)["dataset_id"]
+        family = dataset_versions.tree(client, chosen)
+        if json:
+            print_json({"dataset_id": chosen, "versions": family})
+        else:
+            data_reports.print_versions(family, chosen)
+
+
+def _finished(client: Client, job_id: str, label: str) -> Job:
+    """The job once it has finished. Raises the error that it failed with; exits where it was stopped."""
+    job = watch(lambda: job_queue.get_job(client, job_id), label)
+    require_finished(job, f"{label}:")
+    return job
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} can't be read: {error}.", field="recipe") from error
+
+
+def _check_free(path: Path) -> None:
+    """Raise ConfigError where a file can't be made at `path`, before anything is exported."""
+    why = "is there already"
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        if path.parent.is_dir():
+            return
+        why = f"can't be written: there is no folder {path.parent}"
+    except (OSError, ValueError) as error:
+        why = f"can't be written: {getattr(error, 'strerror', None) or error}"
+    raise ConfigError(f"{path} {why}.", fix="Choose another file.", field="out")
+
+
+data_commands = typer.Typer(
+    no_args_is_help=True, help="List, measure, clean, export, rename, split and delete data sets."
+)
+
+DataSet = Annotated[str, typer.Argument(help="Id or name")]
+
+
+@data_commands.command("list")
+def list_(json: Json = False) -> None:
+    """List data sets."""
+    with errors(json):
+        listed = datasets.list_datasets(connect())
+        if json:
+            print_json({"datasets": listed})
+            return
+        columns = ["name", "rows", "skipped", "duplicates", "format", "id"]
+        rows = [
+            [
+                row["name"],
+                row["row_count"],
+                row["skipped_count"],
+                _repeated(row),
+                row["format"],
+                row["dataset_id"],
+            ]
+            for row in listed
+        ]
+        print_rows(columns, rows, plural(len(listed), "data set"))
+
+
+def _repeated(dataset: Dataset) -> str:
+    """Rows that an earlier one equals, and which way; imports of earlier versions looked past case and
+    spacing."""
+    count = dataset["duplicate_count"]
+    exact = dataset["stats"].get("duplicates") is not None
+    return f"{count:,} exact" if exact else f"{count:,} but for case and spacing"
+
+
+register(data_commands)
+
+
+@data_commands.command()
+def rename(dataset: DataSet, name: str, json: Json = False) -> None:
+    """Give a data set another name; runs keep the one that they were launched with."""
+    change("rename_dataset", {"dataset": dataset, "name": name}, f"{dataset} is now {name}.", json)
+
+
+@data_commands.command()
+def split(
+    dataset: DataSet,
+    seed: Annotated[int | None, typer.Option(help="Left out: stays as it is")] = None,
+    validation_size: Annotated[float | None, typer.Option(help="Share of the rows; left out: stays")] = None,
+    test_size: Annotated[float | None, typer.Option(help="Share of the rows; left out: stays")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="random, group, time, stratified or given; left out: stays")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="label or source.NAME, to split by")] = None,
+    json: Json = False,
+) -> None:
+    """Set how rows are dealt to train, validation and test in runs to come."""
+    given = {
+        "split_seed": seed,
+        "validation_size": validation_size,
+        "test_size": test_size,
+        "split_by": by,
+        "split_column": column,
+    }
+    asked = {field: value for field, value in given.items() if value is not None}
+    with errors(json):
+        own = datasets.get_dataset(connect(), dataset)
+        how = Split.parse(split_of(asked, own))
+    body = {"dataset": own["dataset_id"], **how.model_dump(exclude_none=True)}
+    change("set_split", body, f"{dataset}: {split_words(how)}.", json)
+
+
+@data_commands.command()
+def delete(dataset: DataSet, json: Json = False) -> None:
+    """Delete a data set that no run uses and no other version was made from."""
+    change("delete_dataset", {"dataset": dataset}, f"{dataset} is deleted.", json)

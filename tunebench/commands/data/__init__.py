@@ -1,1 +1,0 @@
-"""Data sets: `import` and `data …`, and what is printed of their quality."""

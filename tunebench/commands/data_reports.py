@@ -1,0 +1,167 @@
+"""What the command line prints of the quality of data: figures, previews of recipes, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from engine.evaluation.verdicts.data_findings import findings
+from store.core.formatting import plural
+from store.core.row_schemas import Fates, SignalFigure, SignalOptions
+from store.data.cleaning import FATES
+from store.data.schemas import CleanPreview, Dataset, FateExample, SignalRow, Version
+from store.data.signals import GROUPS, band_words, figure_words, number_words
+from store.training.train_config import Split
+from tunebench.terminal.output import out, print_rows, say
+
+EXAMPLE_WIDTH = 100  # characters of a row that an example shows
+
+
+class MeasuredGroup(TypedDict):
+    """One group of signals as it was measured."""
+
+    options: SignalOptions
+    row_count: int
+    reused_count: int
+    seconds: float
+    figures: dict[str, SignalFigure]
+
+
+class SignalOutside(TypedDict):
+    """A signal outside its healthy band."""
+
+    signal: str
+    severity: str
+    title: str
+
+
+class ProfileReport(TypedDict):
+    """Figures of the groups, and the signals outside their healthy bands."""
+
+    dataset: str
+    row_count: int
+    groups: dict[str, MeasuredGroup]
+    outside: list[SignalOutside]
+
+
+def profile_document(dataset: Dataset, measured: Mapping[str, SignalRow]) -> ProfileReport:
+    """What was measured of a data set."""
+    return {
+        "dataset": dataset["name"],
+        "row_count": dataset["row_count"],
+        "groups": {
+            name: {
+                "options": row["options"],
+                "row_count": row["row_count"],
+                "reused_count": row["reused_count"],
+                "seconds": row["seconds"],
+                "figures": row["figures"],
+            }
+            for name, row in measured.items()
+        },
+        "outside": [
+            {"signal": finding.column, "severity": finding.severity, "title": finding.title}
+            for finding in findings(dataset, measured, GROUPS)
+        ],
+    }
+
+
+def print_profile(dataset: Dataset, measured: Mapping[str, SignalRow]) -> None:
+    """A table of figures; those outside their bands are marked, and said again in words at the end."""
+    outside = {finding.column: finding for finding in findings(dataset, measured, GROUPS)}
+    rows = []
+    for name, row in measured.items():
+        for signal in GROUPS[name].signals:
+            figure = row["figures"].get(signal.column)
+            if figure is not None:
+                mark = "!" if signal.column in outside else ""
+                rows.append([mark, signal.title, figure_words(signal, figure), band_words(signal)])
+        for key, figure in row["figures"].items():
+            if key.startswith("set.") and "value" in figure and isinstance(figure["value"], int | float):
+                title = key.removeprefix("set.").replace("_", " ")
+                rows.append(["", title, number_words(figure["value"]), ""])
+    print_rows(["", "signal", "figure", "healthy"], rows)
+    for finding in outside.values():
+        say(f"! {finding.title}. {GROUPS_OUTSIDE.get(finding.column, '')}".rstrip())
+    if not outside:
+        say("Every figure lies in its healthy band.")
+
+
+GROUPS_OUTSIDE = {signal.column: signal.outside for group in GROUPS.values() for signal in group.signals}
+
+
+def print_fates(fates: Fates) -> None:
+    """The steps with their counts, and what became of the rows altogether."""
+    rows = []
+    for number, step in enumerate(fates["steps"], 1):
+        counts = (step["rows_in"], step["changed"], step["dropped"], step["added"], step["rows_out"])
+        rows.append([f"{number}. {step['title']}", *(f"{count:,}" for count in counts)])
+    print_rows(["step", "rows in", "changed", "dropped", "added", "rows out"], rows)
+    say(", ".join(f"{fates[fate]:,} {fate}" for fate in FATES) + ".")
+
+
+def print_preview(answer: CleanPreview) -> None:
+    """What a recipe would do, with examples."""
+    if of := answer.get("of"):
+        say(f"Tried on the first {of['rows']:,} of {of['total']:,} rows; --all counts on all of them.")
+        for step in answer["unknown"]:
+            say(f"Not known yet: what step {step['step'] + 1} ({step['title']}) does to all rows.")
+    for problem in answer["problems"]:
+        say(problem["message"])
+    for example in answer["examples"]:
+        if example["fate"] != "kept":
+            _print_example(example)
+    print_fates(answer["fates"])
+
+
+def _print_example(example: FateExample) -> None:
+    step = "" if example["step"] is None else f"step {example['step'] + 1}"
+    row = "" if example["row_id"] is None else f"row {example['row_id']} "
+    out.print(f"{row}{example['fate']} by {step} {example['reason']}".rstrip(), markup=False, soft_wrap=True)
+    texts = [contents["text"] if contents else "" for contents in (example["before"], example["after"])]
+    begin = _first_difference(*texts) if all(texts) else 0
+    for sign, text in zip("-+", texts, strict=True):
+        if text:
+            out.print(f"  {sign} {_line(text, begin)}", markup=False, soft_wrap=True)
+
+
+def _first_difference(before: str, after: str) -> int:
+    """Where two texts part; 0 where one is the beginning of the other."""
+    pairs = enumerate(zip(before, after, strict=False))
+    return next((place for place, (old, new) in pairs if old != new), 0)
+
+
+def _line(text: str, place: int = 0) -> str:
+    """A line of the text, around `place` where the text is long."""
+    begin = max(0, place - EXAMPLE_WIDTH // 3) if len(text) > EXAMPLE_WIDTH else 0
+    text = ("…" if begin else "") + text[begin:]
+    text = text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t").replace("\x1b", "")
+    return text if len(text) <= EXAMPLE_WIDTH else text[: EXAMPLE_WIDTH - 1] + "…"
+
+
+def print_versions(family: Sequence[Version], chosen: str) -> None:
+    """The tree of versions, each under the one it was made from; a * marks the one that was asked for."""
+    rows = [
+        [
+            "*" if version["dataset_id"] == chosen else "",
+            "  " * version["depth"] + version["name"],
+            f"{version['row_count']:,}",
+            "; ".join(version["titles"]) or "imported",
+            ", ".join(run["name"] for run in version["runs"]),
+            version["dataset_id"],
+        ]
+        for version in family
+    ]
+    print_rows(["", "version", "rows", "made by", "runs", "id"], rows, plural(len(family), "version"))
+
+
+def split_words(split: Split) -> str:
+    """ "seed 0, validation 0.1, test 0.1, by group of source.author"."""
+    text = "seed {split_seed}, validation {validation_size:g}, test {test_size:g}".format(
+        **split.model_dump()
+    )
+    if split.split_by == "random":
+        return text
+    if split.split_by == "given":
+        return f"{text}, by the parts that the file gave"
+    return f"{text}, by {split.split_by}" + (f" of {split.split_column}" if split.split_column else "")

@@ -1,0 +1,350 @@
+"""`tunebench evaluate`, `evaluations` and `judge`: any model on any rows, what came of it, and which
+answers a judge prefers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NotRequired, TypedDict, cast
+
+import typer
+
+from engine.evaluation.comparison import evaluation_text, row_scores
+from store.core.errors import ConfigError
+from store.core.figure_schemas import Difference, Estimate, Figure
+from store.core.formatting import plural
+from store.core.metric_options import JudgePairs
+from store.data.cleaning_text import rows_meant
+from store.evaluation import evaluation_pairs, evaluations
+from store.evaluation.config import EvaluateConfig
+from store.evaluation.schemas import EvaluatedRow, Evaluation, JudgingResult
+from store.http.client import Client
+from store.jobs import job_queue
+from tunebench.commands import evaluation_conditions as conditions
+from tunebench.commands.evaluation_conditions import Bound, ConditionReport, ToldDifference
+from tunebench.terminal.connection import Json, Wait, connect, read_document
+from tunebench.terminal.output import (
+    CONDITION,
+    errors,
+    out,
+    print_json,
+    print_rows,
+    require_finished,
+    say,
+    watch,
+)
+
+FailUnder = Annotated[
+    list[str] | None, typer.Option(help="METRIC=VALUE: exit 7 where it is worse than that; may be repeated")
+]
+FailIfWorse = Annotated[
+    str | None, typer.Option(help="An evaluation: exit 7 where a metric is surely worse, paired by row")
+]
+WIDTH = 60  # characters of a text in a table
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands to `tunebench`."""
+    cli.command()(evaluate)
+    cli.command("evaluations")(evaluations_)
+
+
+def evaluate(
+    file: Annotated[Path | None, typer.Argument(help="An evaluation as YAML, - for standard input")] = None,
+    run: Annotated[str | None, typer.Option(help="Id or name of a run; or else a model")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="tuned, best, newest or base")] = None,
+    model: Annotated[str | None, typer.Option(help="A model by name, folder or hub id")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The run's own where left out")] = None,
+    part: Annotated[str | None, typer.Option(help="train, validation, test or all")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="May be repeated; the task's otherwise")] = None,
+    max_rows: Annotated[int | None, typer.Option(help="Rows at most; 0 takes all")] = None,
+    rows_of: Annotated[str | None, typer.Option(help="An evaluation: its very rows, to compare with")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16 or float32; a run's own otherwise")] = None,
+    choice_examples: Annotated[
+        int | None, typer.Option(help="Of multiple choice: answered training rows before each question")
+    ] = None,
+    probes: Annotated[bool | None, typer.Option("--probes", help="General questions and prose too")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Of lm-evaluation-harness; may be repeated")] = None,
+    name: Annotated[str | None, typer.Option(help="Made up where left out")] = None,
+    fail_under: FailUnder = None,
+    fail_if_worse_than: FailIfWorse = None,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Evaluate a model or a run on a data set; what is given as an option goes before the file."""
+    given: dict[str, object] = {
+        **{"run": run, "checkpoint": checkpoint, "model": model, "dataset": dataset, "part": part},
+        **{"metrics": metric, "probes": probes, "name": name, "max_rows": max_rows, "tasks": task},
+        **{"rows_of": rows_of, "dtype": dtype, "choice_examples": choice_examples},
+    }
+    with errors(json):
+        config = _config(file, given)
+        bounds = [Bound.parse(text) for text in fail_under or ()]
+        if not wait and (bounds or fail_if_worse_than):
+            raise ConfigError("There is nothing to hold yet.", fix="Leave --no-wait out.", field="wait")
+        client = connect(start=True)
+        other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
+        job_id = client.command("evaluate", config.document())["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        _finish(client, _ended(client, job_id), bounds, other, json)
+
+
+def _config(file: Path | None, given: dict[str, object]) -> EvaluateConfig:
+    """The evaluation of the file, with what is `given` in place of what it says."""
+    document = read_document(file) | {field: value for field, value in given.items() if value is not None}
+    if document.get("max_rows") == 0:
+        document["max_rows"] = None
+    return EvaluateConfig.parse(document)
+
+
+def _ended(client: Client, job_id: str) -> EvaluationReport:
+    """What came of the job, once it has ended; exits where it gave nothing."""
+    job = watch(lambda: job_queue.get_job(client, job_id), "Evaluating")
+    require_finished(job, "The evaluation was")
+    return {**evaluations.get(client, job_id)}
+
+
+def evaluations_(
+    evaluation: Annotated[str | None, typer.Argument(help="Id or name; all are listed without")] = None,
+    run: Annotated[str | None, typer.Option(help="Only those of this run, by its id")] = None,
+    against: Annotated[str | None, typer.Option(help="Another evaluation: paired differences")] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Show so many rows, the worst first")] = 0,
+    metric: Annotated[str | None, typer.Option(help="By which rows are ordered; the first otherwise")] = None,
+    fail_under: FailUnder = None,
+    fail_if_worse_than: FailIfWorse = None,
+    json: Json = False,
+) -> None:
+    """List evaluations, or show one: figures with intervals, its worst rows, what differs from another."""
+    with errors(json):
+        bounds = [Bound.parse(text) for text in fail_under or ()]
+        client = connect()
+        if evaluation is None and (bounds or fail_if_worse_than):
+            raise ConfigError("No evaluation is named.", fix="Name the one to hold.", field="evaluation")
+        if evaluation is None:
+            _list(evaluations.list_evaluations(client, run_id=run), json)
+            return
+        report: EvaluationReport = {**evaluations.get(client, evaluation)}
+        if against is not None:
+            _compare(client, report, evaluations.get(client, against))
+        if rows:
+            report["rows"] = _worst(client, report, metric, rows)
+        other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
+        _finish(client, report, bounds, other, json)
+
+
+class AgainstWhat(TypedDict):
+    """The evaluation that another is held against."""
+
+    name: str
+    evaluation_id: str
+    n: int
+
+
+class PairedComparison(TypedDict):
+    """How one evaluation is compared with another, row by row."""
+
+    against: AgainstWhat
+    common: int  # rows that both have
+    confidence: float
+    level: float
+    sentence: str
+    notices: list[str]
+    same_rows: str | None  # the command that evaluates one on the rows of the other
+
+
+class EvaluationReport(Evaluation):
+    """An evaluation with what was asked of it."""
+
+    differences: NotRequired[list[ToldDifference]]
+    comparison: NotRequired[PairedComparison]
+    rows: NotRequired[list[EvaluatedRow]]
+    conditions: NotRequired[list[ConditionReport]]
+
+
+def _finish(
+    client: Client, report: EvaluationReport, bounds: list[Bound], other: Evaluation | None, as_json: bool
+) -> None:
+    """Print the evaluation; exit with CONDITION where it doesn't hold what was asked of it."""
+    asked = [conditions.bounded(report["figures"], bound) for bound in bounds]
+    if other is not None:
+        differences, comparison = compared(client, report, other)
+        asked.append(conditions.not_worse(differences, other["name"]))
+        if "differences" not in report:
+            report["differences"], report["comparison"] = differences, comparison
+    if asked:
+        report["conditions"] = [condition.document() for condition in asked]
+    print_json(report) if as_json else _print_report(report)
+    for condition in asked:
+        say(f"{'Holds' if condition.holds else 'FAILS'}: {condition.name}. {condition.sentence}")
+    if not all(condition.holds for condition in asked):
+        raise SystemExit(CONDITION)
+
+
+def _list(listed: list[Evaluation], as_json: bool) -> None:
+    if as_json:
+        print_json({"evaluations": listed})
+        return
+    columns = ["name", "data set", "part", "n", "first figure", "id"]
+    lines = [
+        [row["name"], row["dataset_name"], _part(row), row["n"], _headline(row), row["evaluation_id"]]
+        for row in listed
+    ]
+    print_rows(columns, lines, plural(len(listed), "evaluation"))
+
+
+def _part(row: Evaluation) -> str:
+    return f"{row['part']}, filtered" if row["config"].get("where") else row["part"]
+
+
+def _headline(row: Evaluation) -> str:
+    first = next((figure for figure in row["figures"] if figure["value"] is not None), None)
+    return f"{_short(first['metric'])} {_interval(first)}" if first else "–"
+
+
+def _short(metric: str) -> str:
+    return metric.removeprefix("eval/")
+
+
+def _interval(figure: Figure | Difference | Estimate) -> str:
+    if figure["value"] is None:
+        return "–"
+    if figure["low"] is None:
+        return f"{figure['value']:.4g}"
+    return f"{figure['value']:.4g} ({figure['low']:.4g} to {figure['high']:.4g})"
+
+
+def figure_named(evaluation: Evaluation, metric: str | None) -> Figure:
+    """The figure of that metric, the first where none is named. Raises ConfigError that says which there
+    are."""
+    named = f"eval/{_short(metric)}" if metric else evaluation["figures"][0]["metric"]
+    figure = next((f for f in evaluation["figures"] if f["metric"] == named), None)
+    if figure is None:
+        names = ", ".join(_short(f["metric"]) for f in evaluation["figures"])
+        raise ConfigError(f"It has no metric {metric!r}; it has {names}.", field="metric")
+    return figure
+
+
+def _worst(client: Client, evaluation: Evaluation, metric: str | None, limit: int) -> list[EvaluatedRow]:
+    figure = figure_named(evaluation, metric)
+    name, better = figure["metric"], figure["better"]
+    return evaluations.page(client, evaluation["evaluation_id"], name, better=better, limit=limit)[1]
+
+
+def _compare(client: Client, report: EvaluationReport, other: Evaluation) -> None:
+    report["differences"], report["comparison"] = compared(client, report, other)
+
+
+def compared(
+    client: Client, first: Evaluation, second: Evaluation
+) -> tuple[list[ToldDifference], PairedComparison]:
+    """`first` minus `second` in every metric that both have, paired by row, and what must be known of it.
+    Raises ConfigError for rows of other data."""
+    pair = evaluation_pairs.pair(client, first, second)
+    sides = [(scores, side["figures"]) for scores, side in zip(pair.scores, (first, second), strict=True)]
+    between = row_scores.score_differences(sides[0], sides[1], pair.groups)
+    notices = [*evaluation_text.asked_unlike(evaluation_pairs.unlike(pair))]
+    asked = None
+    if not pair.same_rows:
+        asked = evaluation_pairs.command(evaluation_pairs.again_on_the_same_rows(pair))
+        notices.insert(0, evaluation_text.rows_apart(first["n"], second["n"], pair.common))
+    differences = [
+        gap | {"first_is": row_scores.comparison_word(gap, gap["better"])} for gap in between.metrics
+    ]
+    return cast(list[ToldDifference], differences), {  # each is what `scored.difference` writes
+        "against": {"name": second["name"], "evaluation_id": second["evaluation_id"], "n": second["n"]},
+        "common": pair.common,
+        "confidence": between.confidence,
+        "level": between.level,
+        "sentence": between.sentence,
+        "notices": notices,
+        "same_rows": asked,
+    }
+
+
+def _print_report(report: EvaluationReport) -> None:
+    meant = rows_meant(report["part"], report["config"].get("where"))
+    where = f"{report['dataset_name']}, {meant}, n {report['n']:,}"
+    out.print(f"{report['name']}  {where}  {report['evaluation_id']}", markup=False, soft_wrap=True)
+    lines = [
+        [_short(f["metric"]), _interval(f), f["n"], f["unit"], f["unscored"]["count"] or "", _why(f)]
+        for f in report["figures"]
+    ]
+    confidence = report["config"]["confidence"]
+    print_rows(["metric", f"value ({confidence:.0%} interval)", "n", "unit", "unscored", "why"], lines)
+    for probe in report["details"]["probes"]:
+        figures = f"loss {_interval(probe['loss'])}"
+        figures += f", accuracy {_interval(probe['accuracy'])}" if "accuracy" in probe else ""
+        out.print(f"{probe['probe']}: {figures}, n {probe['n']:,}", markup=False)
+    for notice in report["details"]["notices"]:
+        say(notice)
+    if "differences" in report:
+        _print_comparison(report["differences"], report["comparison"])
+    if rows := report.get("rows"):
+        columns = ["row", "prompt", "reference", "answer"]
+        print_rows(columns, [_row(row) for row in rows])
+
+
+def _print_comparison(differences: list[ToldDifference], comparison: PairedComparison) -> None:
+    """The differences, then at which level and of which rows they are."""
+    columns = ["this one minus the other", "value (interval)", "n", "could see", "this one is"]
+    print_rows(columns, [_difference(change) for change in differences])
+    out.print(
+        f"Against {comparison['against']['name']}, paired by row. {comparison['sentence']}",
+        markup=False,
+        soft_wrap=True,
+    )
+    for notice in comparison["notices"]:
+        out.print(notice, markup=False, soft_wrap=True)
+    if comparison["same_rows"]:
+        out.print(f"To compare on the same rows: {comparison['same_rows']}", markup=False, soft_wrap=True)
+
+
+def _why(figure: Figure) -> str:
+    return figure["failed"] or "; ".join(f"{why}: {n}" for why, n in figure["unscored"]["reasons"].items())
+
+
+def _difference(change: ToldDifference) -> list[object]:
+    seen = "" if change["detectable"] is None else f"{change['detectable']:.3g}"
+    return [_short(change["metric"]), _interval(change), change["n"], seen, change["first_is"]]
+
+
+def _row(row: EvaluatedRow) -> list[object]:
+    texts = (row["prompt"], row["reference"], row["prediction"])
+    return [row["row_id"], *("–" if text is None else " ".join(text.split())[:WIDTH] for text in texts)]
+
+
+def register_judge(cli: typer.Typer) -> None:
+    """Add the command to `tunebench`."""
+    cli.command()(judge)
+
+
+def judge(
+    first: Annotated[str, typer.Argument(help="An evaluation, by id or name")],
+    second: Annotated[str, typer.Argument(help="Another one, of the same rows")],
+    file: Annotated[Path, typer.Argument(help="The judge as YAML (base_url, model, …), or -")],
+    max_rows: Annotated[int, typer.Option(min=0, help="Pairs at most; 0 takes all")] = 200,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Ask a language model which of two evaluations' answers are better, each pair in both orders."""
+    with errors(json):
+        body = {"first": first, "second": second, "judge": read_document(file), "max_rows": max_rows or None}
+        client = connect(start=True)
+        asked = JudgePairs.parse(body).model_dump(exclude_none=True) | {"max_rows": max_rows or None}
+        job_id = client.command("judge", asked)["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        job = watch(lambda: job_queue.get_job(client, job_id), "Asking the judge")
+        require_finished(job, "The judging was")
+        result = cast(JudgingResult, job["result"])  # its kind's
+        print_json(result) if json else _print_judging(result)
+
+
+def _print_judging(judged: JudgingResult) -> None:
+    sides = evaluation_text.Sides("the first", "the second")
+    out.print(f"{evaluation_text.judging_headline(judged, sides)}.", markup=False)
+    for sentence in evaluation_text.judging_sentences(judged, sides):
+        out.print(sentence, markup=False)

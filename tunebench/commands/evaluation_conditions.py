@@ -1,0 +1,125 @@
+"""`--fail-under` and `--fail-if-worse-than`: when an evaluation ends a CI job.
+
+A bound is held against the value itself, so that few rows never pass what many would not; how sure that is
+stands beside it. Being worse than another evaluation is held against the paired intervals: only what is
+surely worse fails, since of two equal models one is always a little worse. What can't be compared fails.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from store.core.errors import ConfigError
+from store.core.figure_schemas import Difference, Figure
+from store.core.formatting import plural
+
+
+class ToldDifference(Difference):
+    """A difference with what it says of the first: better, worse, the same or that it can't be told."""
+
+    first_is: str
+
+
+class ConditionReport(TypedDict):
+    """A condition and whether it holds."""
+
+    name: str
+    holds: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A metric and the value that it must not be worse than."""
+
+    metric: str
+    value: float
+
+    @classmethod
+    def parse(cls, text: str) -> Bound:
+        """Of "METRIC=VALUE". Raises ConfigError (fail_under)."""
+        metric, equals, number = text.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not metric.strip() or not equals or not math.isfinite(value):
+            raise ConfigError(
+                f"--fail-under is {text!r}.",
+                fix="Write a metric and a number: accuracy=0.8",
+                field="fail_under",
+            )
+        return cls(metric.strip().removeprefix("eval/"), value)
+
+
+@dataclass(frozen=True)
+class HeldCondition:
+    """`holds`: whether the evaluation passes it; `sentence`: with the figures it rests on."""
+
+    name: str
+    holds: bool
+    sentence: str
+
+    def document(self) -> ConditionReport:
+        return {"name": self.name, "holds": self.holds, "sentence": self.sentence}
+
+
+def bounded(figures: Sequence[Figure], bound: Bound) -> HeldCondition:
+    """Whether a figure is no worse than its bound. Raises ConfigError for a metric that was not measured."""
+    figure = next((f for f in figures if f["metric"].removeprefix("eval/") == bound.metric), None)
+    if figure is None:
+        names = ", ".join(f["metric"].removeprefix("eval/") for f in figures)
+        raise ConfigError(
+            f"--fail-under names {bound.metric!r}, which was not measured; it has {names}.",
+            fix=f"Add --metric {bound.metric}, or name one of these.",
+            field="fail_under",
+        )
+    name, value, higher = (
+        f"--fail-under {bound.metric}={bound.value:g}",
+        figure["value"],
+        figure["better"] == "higher",
+    )
+    if value is None:
+        return HeldCondition(
+            name, False, f"{bound.metric} has no value: {figure['failed'] or 'nothing was scored'}."
+        )
+    holds = value >= bound.value if higher else value <= bound.value
+    side = "not worse" if holds else "worse"
+    sentence = f"{bound.metric} is {value:.4g}{_interval(figure)}, {side} than {bound.value:g}"
+    return HeldCondition(name, holds, f"{sentence}{_sure(figure, bound.value)}.")
+
+
+def _interval(figure: Figure | Difference) -> str:
+    if figure["low"] is None or figure["high"] is None:
+        return f" (no interval, n {figure['n']:,})"
+    return f" ({figure['low']:.4g} to {figure['high']:.4g}, n {figure['n']:,})"
+
+
+def _sure(figure: Figure, value: float) -> str:
+    low, high = figure["low"], figure["high"]
+    return (
+        "" if low is None or high is None or not low <= value <= high else ", which its interval leaves open"
+    )
+
+
+def not_worse(differences: Sequence[ToldDifference], other: str) -> HeldCondition:
+    """Whether no metric is surely worse than the other evaluation's. differences: with `first_is`."""
+    name = f"--fail-if-worse-than {other}"
+    if not differences:
+        return HeldCondition(
+            name, False, f"Nothing could be compared with {other}: no metric on a row of both."
+        )
+    worse = ", ".join(
+        f"{change['metric'].removeprefix('eval/')} by {abs(change['value'] or 0.0):.4g}{_interval(change)}"
+        for change in differences
+        if change["first_is"] == "worse"
+    )
+    if worse:
+        return HeldCondition(name, False, f"Surely worse than {other}: {worse}.")
+    open_ = sum(change["first_is"] == "can't be told" for change in differences)
+    left = f"; of {open_:,} it can't be told" if open_ else ""
+    count = plural(len(differences), "metric")
+    return HeldCondition(name, True, f"None of {count} is surely worse than {other}{left}.")

@@ -1,0 +1,245 @@
+"""`tunebench model export` and `verify`: a model in another form, held against the evaluated one; and
+`tools`, its converters.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from engine.export import external_tools
+from store.core.errors import ConfigError, NotFoundError
+from store.core.export_schemas import ModelExportRow, ModelVerifyResult
+from store.core.figure_schemas import Estimate
+from store.core.formatting import plural
+from store.core.home import Home
+from store.export import export_text, exports
+from store.export.config import ModelExport, ModelVerify
+from store.export.forms import FORMS, USUAL_ROWS, rows_to_pass
+from store.http.client import Client
+from store.jobs import job_queue
+from store.registry.model_versions import get_version, is_reference
+from store.runs import runs
+from tunebench.commands.registry import model
+from tunebench.terminal.connection import Json, Wait, change, connect
+from tunebench.terminal.output import (
+    CONDITION,
+    errors,
+    out,
+    print_json,
+    print_rows,
+    require_finished,
+    say,
+    watch,
+)
+
+MaxRows = Annotated[
+    int,
+    typer.Option(help=f"Rows that both answer, at most; a pass needs {rows_to_pass()}, unless all is exact"),
+]
+SIZES = ("id", "model", "form", "MiB", "of 16 bits")
+
+
+@model.command("export")
+def export(
+    subject: Annotated[str, typer.Argument(help="A run by id or name, or a version as NAME@3")],
+    form: Annotated[str, typer.Option(help="`tunebench model forms` lists them")],
+    gguf: Annotated[str, typer.Option(help="Of the form ollama: which GGUF file it is given")] = "gguf-q8_0",
+    checkpoint: Annotated[str, typer.Option(help="Of a run: tuned, best or newest")] = "tuned",
+    dataset: Annotated[str, typer.Option(help="Rows that both answer; the run's own where left out")] = "",
+    part: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
+    max_rows: MaxRows = USUAL_ROWS,
+    reader: Annotated[str, typer.Option(help="usual, or vllm: which engine reads it back")] = "usual",
+    zip: Annotated[bool, typer.Option("--zip", help="Also as one zip file")] = False,
+    out: Annotated[Path | None, typer.Option(help="Copy the folder there, which must not exist yet")] = None,
+    hub: Annotated[str, typer.Option(help="Push it to this repository: owner/name")] = "",
+    public: Annotated[bool, typer.Option("--public", help="Of a repository that the push makes")] = False,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Export a model and hold it against the model that was evaluated, in another process.
+
+    Exits with 7 where the export doesn't answer as that model, or wasn't pushed as asked.
+    """
+    with errors(json):
+        config = ModelExport.parse(
+            {
+                **{"subject": subject, "form": form, "gguf": gguf, "checkpoint": checkpoint},
+                **{"dataset": dataset, "part": part, "max_rows": max_rows, "reader": reader},
+                **{"zip": zip, "hub": hub, "private": not public},
+            }
+        )
+        if out and (out.exists() or not wait):
+            why = f"{out} is there already." if out.exists() else "What isn't waited for can't be copied."
+            raise ConfigError(why, fix="Give another folder, or leave out away.", field="out")
+        client = connect(start=True)
+        job_id = client.command("export_model", config.document())["job_id"]
+        if not json:
+            _say_rows(config.max_rows)
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        require_finished(watch(lambda: job_queue.get_job(client, job_id), "Exporting"), "The export was")
+        row = exports.get(client, job_id)
+        if out:
+            shutil.copytree(Home().path / row["folder"], out)
+        print_json(row) if json else _print(row)
+    raise SystemExit(CONDITION if row["status"] == "failed" or (hub and not row["hub"]) else 0)
+
+
+@model.command("verify")
+def verify(
+    path: Annotated[str, typer.Argument(help="A folder or GGUF file; or the id of an export that is here")],
+    against: Annotated[str, typer.Option(help="A run by id or name, or a version as NAME@3")],
+    form: Annotated[
+        str, typer.Option(help="Its form, where files shouldn't say; `tunebench model forms`")
+    ] = "",
+    checkpoint: Annotated[str, typer.Option(help="Of a run: tuned, best or newest")] = "tuned",
+    dataset: Annotated[str, typer.Option(help="Rows that both answer; the run's own where left out")] = "",
+    part: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
+    max_rows: MaxRows = USUAL_ROWS,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Hold an export, edited or come back from somebody, against its model again.
+
+    Files are compared by name and tensor by tensor first; where they differ, the cause is told and nothing of
+    them is loaded. Exits with 7 where it isn't that model.
+    """
+    with errors(json):
+        place = Path(path).expanduser()
+        named = {"path": str(place.resolve())} if place.exists() or "/" in path else {"export": path}
+        rows = {"checkpoint": checkpoint, "dataset": dataset, "part": part, "max_rows": max_rows}
+        config = ModelVerify.parse({"subject": against, "form": form, **named, **rows})
+        client = connect(start=True)
+        job_id = client.command("verify_model", config.document())["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        if not json:
+            _say_rows(max_rows)
+        require_finished(watch(lambda: job_queue.get_job(client, job_id), "Verifying"), "The export was")
+        result = cast(ModelVerifyResult, job_queue.get_job(client, job_id)["result"])
+        print_json(result) if json else _print_verified(result)
+    raise SystemExit(CONDITION if result["parity"]["status"] == "failed" else 0)
+
+
+@model.command("exports")
+def list_exports(
+    subject: Annotated[str, typer.Argument(help="A run or a version; all where left out")] = "",
+    json: Json = False,
+) -> None:
+    """List what was exported, newest first, with what each form cost."""
+    with errors(json):
+        client = connect()
+        rows = _of(client, subject) if subject else exports.recent(client)
+        if json:
+            print_json({"exports": rows})
+            return
+        print_rows(
+            [*SIZES, "KL", "same favourite", "same answers", "n", "parity"],
+            [_line(row) for row in rows],
+            "" if rows else "Nothing was exported yet: tunebench model export RUN --form gguf-q8_0",
+        )
+
+
+@model.command("forms")
+def forms(json: Json = False) -> None:
+    """The forms: what each is for, and within which limits it passes."""
+    if json:
+        print_json({"forms": export_text.rows()})
+        return
+    rows = export_text.rows()
+    print_rows(["form", "title", "when"], [[row["form"], row["title"], row["when"]] for row in rows])
+
+
+@model.command("delete-export")
+def delete_export(
+    export: Annotated[str, typer.Argument(help="Its id, as `tunebench model exports` lists it")],
+    json: Json = False,
+) -> None:
+    """Delete an export with its files."""
+    change("delete_export", {"export": export}, f"{export} is deleted.", json)
+
+
+def _of(client: Client, subject: str) -> list[ModelExportRow]:
+    if is_reference(subject):
+        version = get_version(client, subject)
+        return exports.of_version(client, version["model_id"], version["version"])
+    try:
+        return exports.of_run(client, runs.get_run(client, subject)["run_id"])
+    except NotFoundError as error:
+        raise NotFoundError(error.message, fix=error.fix, field="subject") from error
+
+
+def _line(row: ModelExportRow) -> list[str]:
+    parity = row["parity"]
+    return [
+        row["job_id"],
+        row["name"],
+        row["form"],
+        f"{row['model_bytes'] / 2**20:,.0f}",
+        f"{100 * row['model_bytes'] / row['source_bytes']:.0f}%",
+        _brief(parity["mean_kl"]),
+        _brief(parity["argmax_agreement"]),
+        _brief(parity["answer_agreement"]),
+        f"{parity['prompts']:,}",
+        row["status"],
+    ]
+
+
+def _brief(estimate: Estimate | None) -> str:
+    """ "0.98 (0.95 to 0.99)"; its interval is of 95%."""
+    if estimate is None:
+        return "–"
+    low, high = estimate["low"], estimate["high"]
+    between = "no interval" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+    return f"{estimate['value']:.3g} ({between})"
+
+
+def _say_rows(max_rows: int) -> None:
+    """What so many rows can tell, before they are asked."""
+    say(export_text.rows_needed(max_rows))
+
+
+def _print_verified(result: ModelVerifyResult) -> None:
+    parity = result["parity"]
+    out.print(export_text.verified(result), markup=False, soft_wrap=True)
+    for line in (*parity["reasons"], *result["notices"]):
+        say(line)
+
+
+def _print(row: ModelExportRow) -> None:
+    parity, home = row["parity"], Home()
+    out.print(export_text.sentence(row), markup=False, soft_wrap=True)
+    for reason in parity["reasons"]:
+        say(reason)
+    for notice in row["notices"]:
+        say(notice)
+    form = FORMS[row["form"]].title
+    say(f"{form}, {plural(len(row['files']), 'file')}: {home.path / row['folder']}")
+    if row["zip"]:
+        say(f"As a zip file: {home.exports / row['zip']}")
+    if row["hub"]:
+        say(f"Pushed to {row['hub']}")
+
+
+tools = typer.Typer(no_args_is_help=True, help="Programs that stand in a folder of their own")
+
+
+@tools.command()
+def install(
+    again: Annotated[bool, typer.Option("--again", help="Even where it is there")] = False,
+    json: Json = False,
+) -> None:
+    """Install llama.cpp's converter, which GGUF files are written with."""
+    with errors(json):
+        there = external_tools.converter_present() and not again
+        folder = external_tools.converter_folder() if there else external_tools.install_converter()
+        if json:
+            print_json({"folder": str(folder), "installed": not there})
+        else:
+            say(f"The converter {'is' if there else 'was put'} in {folder}.")

@@ -1,1 +1,0 @@
-"""Is it better: `evaluate`, `judge`, `round …`, `bias`."""

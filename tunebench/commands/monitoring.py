@@ -1,0 +1,292 @@
+"""`tunebench monitor` and `monitor-judge`: is what an endpoint serves still good, and what is watched of
+it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import typer
+import yaml
+
+from engine.evaluation.statistics.intervals import Interval, anytime_share
+from engine.monitoring.drift import WATCHED
+from engine.monitoring.endpoint_status import (
+    WORDS,
+    DriftLine,
+    drift_lines,
+    pace_lines,
+    pace_reference_line,
+    reference_line,
+    top_line,
+)
+from engine.monitoring.label_candidates import REACHED
+from engine.monitoring.sequential_tests import PACES
+from engine.monitoring.text import GOOD, compared_outcome, look_line, moment, points
+from engine.rating.analysis.judge_correction import JudgedShare, draw_words, of_versions
+from store.core.errors import ConfigError
+from store.core.formatting import percent, plural
+from store.core.monitoring_schemas import Monitor, MonitorAlert, SideBySide
+from store.http.client import Client
+from store.jobs import job_queue
+from store.monitoring import feedback, logged_requests, monitor_alerts, monitors, side_by_side, traffic
+from store.monitoring.config import DEAR, JudgeRequests, MonitorSettings
+from store.monitoring.feedback import FeedbackCounts
+from store.monitoring.logged_requests import JudgedWindow
+from store.monitoring.monitors import EndpointName, ReferenceRows
+from store.monitoring.traffic import VersionTraffic, Window, readable_name
+from tunebench.terminal.connection import Json, Wait, connect, read_document
+from tunebench.terminal.output import CONDITION, errors, print_json, print_rows, require_finished, say, watch
+
+
+def change_settings(client: Client, endpoint_id: str, changes: dict[str, Any]) -> None:
+    """Fields that are named get their new value, all others stay. null switches off what may be off, such as
+    most_errors, and is refused for what may not, such as alpha. Raises ConfigError that names the field."""
+    if unknown := sorted(set(changes) - set(MonitorSettings.model_fields)):
+        raise ConfigError(
+            f"There is no setting {unknown[0]!r}.",
+            fix=f"There are {', '.join(MonitorSettings.model_fields)}.",
+            field=unknown[0],
+        )
+    present = monitors.settings(monitors.find(client, endpoint_id)).document()
+    wanted = MonitorSettings.parse({**present, **changes})
+    client.command("set_monitor", {"endpoint": endpoint_id, **wanted.document()})
+
+
+def show(settings: MonitorSettings, *, json: bool) -> None:
+    """As a file that --settings takes."""
+    document = settings.model_dump(mode="json")
+    if json:
+        print_json(document)
+    else:
+        sys.stdout.write(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def acknowledge_alert(client: Client, endpoint_id: str, alert: str, note: str, *, new_normal: bool) -> None:
+    """By whoever the token is of. Raises NotFoundError for an alert of another endpoint, and ConfigError for
+    a new normal where nothing drifted."""
+    raised = monitor_alerts.of_endpoint(client, alert, endpoint_id)
+    if new_normal and raised["kind"] != "drift" and raised["subject"] not in PACES:
+        raise ConfigError(
+            f"The alert {alert} is of {raised['kind']}, which has no reference.",
+            fix="Leave --new-normal out: it is for alerts that hold new requests against a reference.",
+            field="new_normal",
+        )
+    outcome = "new_normal" if new_normal else "same_reference"
+    client.command("acknowledge_alert", {"alert": alert, "note": note, "outcome": outcome})
+
+
+def monitor_judge(
+    endpoint: Annotated[str, typer.Argument(help="Name or id of an endpoint")],
+    file: Annotated[Path, typer.Argument(help="The judge as YAML (base_url, model, criteria, …), or -")],
+    hours: Annotated[float, typer.Option(min=0.1, help="How far back the requests reach")] = 168.0,
+    rows: Annotated[int, typer.Option(min=20, max=5_000, help="Answers in the random sample, at most")] = 200,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Ask a language model of logged answers whether each is good enough. Ratings of people (a round of
+    requests drawn at random, pass or fail) correct it."""
+    with errors(json):
+        client = connect(start=True)
+        body = {"endpoint": endpoint, "hours": hours, "rows": rows, "judge": read_document(file)}
+        asked = JudgeRequests.parse(body).model_dump(mode="json", exclude_unset=True)
+        job_id = client.command("judge_requests", asked)["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        job = watch(lambda: job_queue.get_job(client, job_id), "Asking the judge")
+        require_finished(job, "The judging was")
+        window = JudgedWindow.of(job)
+        shares = of_versions(logged_requests.answers(client, job_id, window))
+        frame = logged_requests.correcting(client, job_id, window)
+        if json:
+            print_json(
+                {
+                    **(job["result"] or {}),
+                    "versions": {name: asdict(each) for name, each in shares.items()},
+                    "corrected_by": frame["round_id"] if frame else None,
+                }
+            )
+        else:
+            columns = ["version", "good, corrected", "people alone", "rated", "judge alone", "judged"]
+            note = f"A judge alone is not to be relied on. {draw_words(frame, REACHED)}".strip()
+            print_rows(columns, [_row(name, each) for name, each in shares.items()], note)
+
+
+def _row(name: str, seen: JudgedShare) -> list[str]:
+    alone = "–" if seen.judge is None else percent(seen.judge)
+    corrected = _words(seen.corrected)
+    return [name, corrected, _words(seen.people), f"{seen.rated:,}", alone, f"{seen.judged:,}"]
+
+
+def _words(share: Interval) -> str:
+    if share.low is None or share.high is None:
+        return f"can't be told: {share.why}"
+    return f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
+
+
+def monitor(
+    endpoint: Annotated[str, typer.Argument(help="Name or id of an endpoint")],
+    hours: Annotated[float, typer.Option(min=0.1, help="How far back is looked")] = 24.0,
+    fail_on_alert: Annotated[
+        bool, typer.Option(help="Exit with 7 where an alert waits for somebody")
+    ] = False,
+    settings: Annotated[
+        Path | None, typer.Option(help="Change its settings first: YAML with the fields to change, or -")
+    ] = None,
+    show_settings: Annotated[bool, typer.Option(help="Show its settings as YAML, and nothing else")] = False,
+    acknowledge: Annotated[str, typer.Option(help="Id of an alert that you have seen, with --note")] = "",
+    note: Annotated[str, typer.Option(help="What was found, or done")] = "",
+    new_normal: Annotated[
+        bool, typer.Option(help="Of an alert of drift: what comes from now on is the reference")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say whether an endpoint is still good: alerts, traffic, candidates, drift, and what people say. With
+    --settings or --acknowledge, change what is watched or say that an alert was seen, before that."""
+    with errors(json):
+        client = connect()
+        which = monitors.endpoint(client, endpoint)
+        if settings is not None:
+            change_settings(client, which["endpoint_id"], read_document(settings))
+        if acknowledge:
+            acknowledge_alert(client, which["endpoint_id"], acknowledge, note, new_normal=new_normal)
+        elif note or new_normal:
+            raise ConfigError(
+                "--note and --new-normal are of an alert, and none is named.",
+                fix="Add --acknowledge with its id.",
+                field="acknowledge",
+            )
+        if show_settings:
+            show(monitors.settings(monitors.find(client, which["endpoint_id"])), json=json)
+            return
+        report = monitor_report(client, which, hours)
+        if json:
+            print_json(report)
+        else:
+            say(f"{which['name']}: {report['summary']}")
+            _print(client, report)
+    if fail_on_alert and report["alerts"]:
+        raise SystemExit(CONDITION)
+
+
+class MonitorReport(TypedDict):
+    """How an endpoint stands: what waits for somebody, and what came in the chosen window."""
+
+    endpoint: EndpointName
+    summary: str
+    alerts: list[MonitorAlert]
+    traffic: list[VersionTraffic]
+    drift: list[dict[str, Any]]  # fields of DriftLine
+    feedback: list[dict[str, Any]]  # FeedbackCounts with shares
+    side_by_side: list[SideBySide]
+
+
+def monitor_report(client: Client, which: EndpointName, hours: float) -> MonitorReport:
+    """Of the last hours."""
+    end = datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1)
+    window = Window(end - timedelta(hours=hours), end)
+    present = monitors.find(client, which["endpoint_id"])
+    alerts = monitor_alerts.open_alerts(client, which["endpoint_id"])
+    versions = traffic.by_version(client, which["endpoint_id"], window)
+    lines = _lines(client, present, window) if present else []
+    return {
+        "endpoint": which,
+        "summary": top_line(lines, len(alerts), sum(row["requests"] for row in versions)),
+        "alerts": alerts,
+        "traffic": versions,
+        "drift": [asdict(each) for each in lines],
+        "feedback": [_shares(row) for row in feedback.by_version(client, which["endpoint_id"], window)],
+        "side_by_side": side_by_side.listed(client, which["endpoint_id"]),
+    }
+
+
+def _lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
+    counts = traffic.signal_counts(client, present["endpoint_id"], window)
+    seen = {
+        name: each["names"] if WATCHED[name].is_category else each["bins"] for name, each in counts.items()
+    }
+    settings = monitors.settings(present)
+    return [
+        *pace_lines(present["pace"]),
+        *drift_lines(
+            settings.watched, present["states"], present["reference"], seen, settings.alpha, readable_name
+        ),
+    ]
+
+
+def _taken(client: Client, present: Monitor) -> int:
+    """Requests that are there for a reference of requests, up to as many as it needs."""
+    wanted = monitors.settings(present)
+    if present["reference"] is not None or wanted.reference not in ("first", "window"):
+        return 0
+    which = ReferenceRows(wanted.reference_rows, wanted.window_start, wanted.window_end)
+    return monitors.reference_count(client, present["endpoint_id"], which)
+
+
+def _shares(row: FeedbackCounts) -> dict[str, Any]:
+    up, right = anytime_share(row["up"], row["thumbs"]), anytime_share(row["right"], row["labels"])
+    return {**row, "thumbs_up": up.to_dict(), "accuracy": right.to_dict()}
+
+
+def _print(client: Client, report: MonitorReport) -> None:
+    for alert in report["alerts"]:
+        say(f"ALERT {alert['alert_id']} ({alert['kind']}): {alert['reason']} {alert['advice']}")
+    if report["traffic"]:
+        columns = ["version", "role", "requests", "failed", "half within, s", "95 of 100 within, s", "tokens"]
+        print_rows(columns, [_traffic_row(row) for row in report["traffic"]])
+    present = monitors.find(client, report["endpoint"]["endpoint_id"])
+    if present and report["drift"]:
+        wanted, taken = monitors.settings(present), _taken(client, present)
+        columns = ["watched", "state", "evidence now", "tested on", "since", "in this window"]
+        note = reference_line(present["reference"], wanted.reference, taken, wanted.reference_rows)
+        print_rows(columns, [_drift_row(DriftLine(**line)) for line in report["drift"]], note)
+        say(pace_reference_line(present["pace"], wanted.reference_rows))
+        if present["base_look"] is not None and DEAR in wanted.watched:
+            say(look_line(present["base_look"]))
+    if report["feedback"]:
+        columns = ["version", "role", "thumbs", "up", "95% interval"]
+        print_rows(columns, [_thumbs_row(row) for row in report["feedback"]])
+    _print_pairs(report["side_by_side"])
+
+
+def _print_pairs(pairs: list[SideBySide]) -> None:
+    """Each candidate and shadow beside the live version, by kind of outcome."""
+    rows = [
+        [
+            pair["other"],
+            pair["role"],
+            GOOD[kind],
+            points(look["difference"]),
+            *compared_outcome(pair, kind, look),
+        ]
+        for pair in pairs
+        for kind, look in pair["looks"].items()
+    ]
+    if rows:
+        print_rows(["version", "role", "share of", "less that of live", "", ""], rows)
+
+
+def _traffic_row(row: VersionTraffic) -> list[str]:
+    times = ["–" if value is None else f"{value:.2f}" for value in (row["p50"], row["p95"])]
+    tokens = f"{row['prompt_tokens'] + row['completion_tokens']:,}"
+    return [row["version"], row["role"], f"{row['requests']:,}", f"{row['errors']:,}", *times, tokens]
+
+
+def _drift_row(line: DriftLine) -> list[str]:
+    tested = f"{line.tested:,} after {line.reference:,}" if line.wanted else "–"
+    since = moment(line.since) if line.since else ""
+    return [line.title, WORDS[line.standing], line.evidence, tested, since, line.note or line.window]
+
+
+def _thumbs_row(row: Mapping[str, Any]) -> list[str]:
+    share = anytime_share(row["up"], row["thumbs"])
+    if share.low is None or share.high is None:
+        return [row["version"], row["role"], plural(0, "thumb"), "–", "–"]
+    ends = f"{percent(share.low)} to {percent(share.high)}"
+    return [row["version"], row["role"], f"{row['thumbs']:,}", percent(share.value), ends]

@@ -1,0 +1,296 @@
+"""`tunebench team`, `me` and `activity`: sign-in, invitations, who has an account, private networks, who
+did what and when.
+
+`tunebench up` uses the same: whether the screens may be served to other machines, and what it prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from store.core.errors import ConfigError, NotFoundError
+from store.core.formatting import plural
+from store.core.home import Home
+from store.core.processes import read_record
+from store.core.rights import DEFAULT_ROLE, MEANINGS
+from store.core.schemas import Activity, InvitationMade, PersonName, TeamMember
+from store.http.client import Client
+from store.people import activity as queries
+from store.people import settings
+from store.people.activity import ActivityFilter
+from store.people.activity_text import action_of, kinds
+from store.people.config import Invite
+from tunebench.terminal.connection import Json, change, connect
+from tunebench.terminal.output import errors, print_json, print_rows, say
+from tunebench.terminal.processes import LOOPBACK, SCREENS_PORT, Served
+
+# `tunebench team` and `tunebench me`: sign-in on or off, invitations, who has an account, who asks, which
+# private networks may be reached.
+#
+# `tunebench up` uses the same: whether the screens may be served to other machines, and what it prints.
+
+FIRST_DAYS = 1  # that the first admin's link works
+
+team = typer.Typer(no_args_is_help=True, help="Sign-in, invitations and people.")
+
+
+@team.command()
+def on(json: Json = False) -> None:
+    """Have people sign in from now on; prints a link for the first admin where there is none."""
+    with errors(json):
+        client = connect(start=True)
+        client.command("set_team", {"on": True})
+        if json:
+            print_json({"on": True, "link": first_link(client, address_of(client.home))})
+            return
+        say("Sign-in is on.")
+        print_first_link(client, address_of(client.home))
+
+
+@team.command()
+def off(json: Json = False) -> None:
+    """Let whoever has the address with its secret do everything, as before; accounts are kept."""
+    with errors(json):
+        connect(start=True).command("set_team", {"on": False})
+        if json:
+            print_json({"on": False})
+        say("Sign-in is off. `tunebench url` prints the address with its secret.")
+
+
+@team.command()
+def invite(
+    role: Annotated[str, typer.Option(help=f"{', '.join(MEANINGS)}")] = DEFAULT_ROLE,
+    email: Annotated[str | None, typer.Option(help="Whose account it is to be")] = None,
+    days: Annotated[int, typer.Option(min=1, max=30, help="That the link works")] = 7,
+    json: Json = False,
+) -> None:
+    """Make an invitation and print its link, which works once. Nothing is mailed."""
+    with errors(json):
+        body = {"role": role, "days": days} | ({"email": email} if email else {})
+        client = connect()
+        made = client.command("invite", Invite.parse(body).model_dump(exclude_none=True))
+        link = link_of(address_of(client.home), made)
+        print_json({"invitation_id": made["invitation_id"], "link": link}) if json else print(link)
+
+
+@team.command()
+def password(email: Annotated[str, typer.Argument(help="Whose")], json: Json = False) -> None:
+    """Print a link by which somebody sets a new password; that ends their sessions and API tokens."""
+    with errors(json):
+        client = connect()
+        made = client.command("reset_password", {"person": _member(client, email)["person_id"]})
+        link = link_of(address_of(client.home), made)
+        if json:
+            print_json({"invitation_id": made["invitation_id"], "link": link})
+            return
+        print(link)
+        say("It works once, within a day, and then ends all sessions and API tokens of the account.")
+
+
+@team.command()
+def switch(
+    email: Annotated[str, typer.Argument(help="Whose account")],
+    on: Annotated[bool, typer.Option("--on/--off", help="Whether they may sign in")] = False,
+    json: Json = False,
+) -> None:
+    """Switch an account off, which ends its sessions and API tokens, or on again."""
+    with errors(json):
+        client = connect()
+        ended = client.command("set_active", {"person": _member(client, email)["person_id"], "active": on})
+        if json:
+            print_json(ended)
+        elif on:
+            say(f"{email} may sign in again.")
+        else:
+            sessions = plural(ended["ended_sessions"], "session")
+            tokens = plural(ended["ended_tokens"], "API token")
+            say(f"{email} may not sign in any more: ended {sessions} and {tokens}.")
+
+
+@team.command("list")
+def list_(json: Json = False) -> None:
+    """Who has an account, and when they were seen."""
+    with errors(json):
+        everybody = connect().team()
+        if json:
+            print_json(everybody)
+            return
+        rows = [
+            [person["name"], person["email"], person["role"], "yes" if person["active"] else "no", seen]
+            for person in everybody["members"]
+            for seen in [_day(person["seen_at"])]
+        ]
+        print_rows(["name", "email", "role", "may sign in", "seen"], rows)
+
+
+@team.command()
+def networks(json: Json = False) -> None:
+    """Private networks in which judges, routes, webhooks and models elsewhere may be."""
+    with errors(json):
+        allowed = settings.networks(connect())
+        print_json(allowed) if json else print("\n".join(allowed) or "None is allowed.")
+
+
+@team.command()
+def allow_network(
+    network: Annotated[str, typer.Argument(help="Such as 10.1.0.0/16, or one address")], json: Json = False
+) -> None:
+    """Let judges, routes, webhooks and models elsewhere be in a private network. For admins."""
+    change("allow_network", {"network": network}, f"Addresses in {network} may be reached.", json)
+
+
+@team.command()
+def refuse_network(
+    network: Annotated[str, typer.Argument(help="One that was allowed")], json: Json = False
+) -> None:
+    """Take that back."""
+    change("refuse_network", {"network": network}, f"{network} is not allowed any more.", json)
+
+
+def me(name: Annotated[str | None, typer.Option(help="Another name")] = None, json: Json = False) -> None:
+    """Who you are to the engine, and your name as others see it."""
+    if name is not None:
+        change("set_own_name", {"name": name}, f"You are {name} now.", json)
+        return
+    with errors(json):
+        person = connect().me()
+        print_json(person) if json else print(f"{person['name']}, {person['role']}")
+
+
+def require_team(home: Home, served: Served, *, turn_on: bool = False) -> None:
+    """See that people sign in, before the screens are served; turn it on where that is asked for.
+
+    Raises ConfigError (field host) where they would be open to other machines without it.
+    """
+    client = Client(home, secret=home.token)
+    if turn_on:
+        client.command("set_team", {"on": True})
+    elif served.is_open and not client.account()["team"]:
+        raise ConfigError(
+            f"--host {served.host} opens the screens to other machines, and nobody has to sign in.",
+            fix="Turn sign-in on with --team, or leave --host out.",
+            field="host",
+        )
+
+
+def print_entrance(home: Home, served: Served, entrance: str) -> None:
+    """Where the screens are, and how one gets in."""
+    client = Client(home, secret=home.token)
+    if not client.account()["team"]:
+        print(f"Tunebench is at {entrance}", flush=True)
+        say("The address ends in a secret; `tunebench url` prints it again. Ctrl-C stops it.")
+        return
+    print(f"Tunebench is at {served.address}/", flush=True)
+    say("People sign in there. `tunebench team invite` makes an invitation. Ctrl-C stops it.")
+    print_first_link(client, served.address)
+
+
+def print_first_link(client: Client, address: str) -> None:
+    """The link for the first admin, where one is made."""
+    if link := first_link(client, address):
+        say("There is no admin yet. This link makes the first one's account, once, within a day:")
+        print(link, flush=True)
+
+
+def first_link(client: Client, address: str) -> str | None:
+    """A link by which the first admin makes an account; it replaces earlier ones. None where there is an
+    admin."""
+    everybody = client.team()
+    if any(person["role"] == "admin" and person["active"] for person in everybody["members"]):
+        return None
+    for earlier in everybody["invitations"]:
+        if earlier["role"] == "admin" and not earlier["email"]:
+            client.command("take_back_invitation", {"invitation": earlier["invitation_id"]})
+    made = client.command("invite", {"role": "admin", "days": FIRST_DAYS})
+    return link_of(address, made)
+
+
+def address_of(home: Home) -> str:
+    """Of the screens that run for a home folder; where they usually are where none run."""
+    try:
+        record = read_record(home.screens_file)
+    except (OSError, ValueError):
+        record = None
+    return record.address if record else f"http://{LOOPBACK}:{SCREENS_PORT}"
+
+
+def link_of(address: str, made: InvitationMade) -> str:
+    """The address of an invitation's page."""
+    return f"{address}/invitation?{urlencode({'code': made['secret']})}"
+
+
+def _member(client: Client, email: str) -> TeamMember:
+    for member in client.team()["members"]:
+        if member["email"] == email.strip().lower():
+            return member
+    raise NotFoundError(f"Nobody has the address {email}.", fix="`tunebench team list` has everybody.")
+
+
+def _day(at: float | None) -> str:
+    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def activity(
+    by: Annotated[str, typer.Option(help="A person, by id or name")] = "",
+    kind: Annotated[str, typer.Option(help="Kind of action: Launched, Deleted, …")] = "",
+    search: Annotated[str, typer.Option(help="Part of the name of a thing, or of a detail")] = "",
+    days: Annotated[int, typer.Option(min=0, help="Not longer ago; 0 is at any time")] = 0,
+    mentions: Annotated[str, typer.Option(help="Comments that name this person by @")] = "",
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    json: Json = False,
+) -> None:
+    """List who did what, newest first."""
+    with errors(json):
+        client = connect()
+        people = queries.names(client)
+        which = ActivityFilter(
+            person_id=_person(people, by, "by"),
+            commands=_commands(kind),
+            search=search,
+            days=days,
+            mentions=_person(people, mentions, "mentions"),
+        )
+        total, lines = queries.listed(client, which, limit=limit)
+        if json:
+            print_json({"activity": lines, "total": total})
+            return
+        footer = plural(total, "line") if total == len(lines) else f"{len(lines)} of {plural(total, 'line')}"
+        print_rows(["when (UTC)", "who", "did", "what", "detail"], [_row(line) for line in lines], footer)
+
+
+def _row(line: Activity) -> list[str]:
+    did = action_of(line["command"]).words
+    comment = line["comment"] if line["command"] == "comment" else None
+    detail = " ".join((comment or line["detail"]).split())
+    return [f"{line['done_at']:%Y-%m-%d %H:%M}", line["person_name"], did, line["subject_name"], detail]
+
+
+def _person(people: Sequence[PersonName], name: str, field: str) -> str:
+    """The id of a person by id or name. Raises NotFoundError, ConfigError where several have the name."""
+    if not name:
+        return ""
+    ids = [each["person_id"] for each in people if name in (each["person_id"], each["name"])]
+    if not ids:
+        there = ", ".join(each["name"] for each in people) or "nobody"
+        raise NotFoundError(f"{name!r} has done nothing here.", fix=f"There is {there}.", field=field)
+    if len(ids) > 1:
+        raise ConfigError(
+            f"Several people are named {name!r}.", fix=f"Give an id: {', '.join(ids)}.", field="by"
+        )
+    return ids[0]
+
+
+def _commands(kind: str) -> tuple[str, ...]:
+    if not kind:
+        return ()
+    by_kind = {name.lower(): commands for name, commands in kinds().items()}
+    if kind.lower() not in by_kind:
+        raise ConfigError(
+            f"{kind!r} is no kind of action.", fix=f"There are {', '.join(kinds())}.", field="kind"
+        )
+    return by_kind[kind.lower()]

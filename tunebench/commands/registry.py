@@ -1,0 +1,283 @@
+"""`tunebench models` and `tunebench model …`: registered models, their versions, aliases and gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypedDict
+
+import typer
+
+from engine.registry import gate_report
+from store.core import formatting
+from store.core.model_schemas import AliasNow, ModelLine, ModelVersion, VersionLine
+from store.http import schemas
+from store.http.client import Client
+from store.jobs import job_queue
+from store.registry import gate_evidence, model_card, model_versions
+from store.registry import version_facts as cards
+from store.registry import version_facts as lineages
+from store.registry.config import GateConfig, RegisterConfig
+from store.registry.schemas import AliasMove, GateReport
+from tunebench.terminal.connection import Json, Wait, change, connect, read_document
+from tunebench.terminal.output import (
+    CONDITION,
+    errors,
+    out,
+    print_json,
+    print_rows,
+    require_finished,
+    say,
+    watch,
+)
+
+model = typer.Typer(no_args_is_help=True, help="Registered models: aliases, gates, exports with their proof")
+
+
+MOST = 1_000  # models, and versions of one, that are listed
+WORDS = {"passed": "passed", "failed": "FAILED", "cant_tell": "can't be told"}
+Reference = Annotated[str, typer.Argument(help="NAME@NUMBER or NAME@ALIAS")]
+Alias = Annotated[str, typer.Argument(help="production, staging, candidate, or one of your own")]
+Reason = Annotated[str, typer.Option(help="Why; it stays in the log")]
+
+
+class ModelDocument(TypedDict):
+    """What `model show` prints as JSON."""
+
+    model: ModelLine
+    versions: list[VersionLine]
+    aliases: list[AliasNow]
+    moves: list[AliasMove]
+
+
+def models(json: Json = False) -> None:
+    """List the registered models, the newest first."""
+    with errors(json):
+        total, listed = model_versions.list_models(connect(), limit=MOST)
+        if json:
+            print_json({"models": listed, "total": total})
+            return
+        columns = ["model", "versions", "newest", "production", "since"]
+        lines = [
+            [
+                line["name"],
+                line["versions"],
+                _number(line["newest"]),
+                _number(line["production"]),
+                f"{line['newest_at']:%Y-%m-%d %H:%M}" if line["newest_at"] else "–",
+            ]
+            for line in listed
+        ]
+        print_rows(columns, lines, _counted(len(listed), total))
+
+
+def _number(number: int | None) -> str:
+    return "–" if number is None else f"@{number}"
+
+
+def _counted(listed_count: int, total: int) -> str:
+    return (
+        formatting.plural(total, "model")
+        if listed_count == total
+        else f"{listed_count:,} of {total:,} models"
+    )
+
+
+@model.command()
+def register(
+    run: Annotated[str | None, typer.Argument(help="Id or name of a run; or else --path")] = None,
+    name: Annotated[str, typer.Option(help="Of the model; it is made where there is none yet")] = "",
+    checkpoint: Annotated[str, typer.Option(help="tuned, best or newest")] = "tuned",
+    path: Annotated[str, typer.Option(help="A folder: a whole model or an adapter, safetensors alone")] = "",
+    base: Annotated[str, typer.Option(help="Of an adapter's folder: the model it belongs to")] = "",
+    notes: Annotated[str, typer.Option(help="What there is to know of it")] = "",
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Copy what a run left, or a folder, as the next version of a model."""
+    with errors(json):
+        body = {
+            **{"name": name, "run": run or "", "checkpoint": checkpoint, "path": path, "base": base},
+            "notes": notes,
+        }
+        client = connect(start=True)
+        config = RegisterConfig.parse(body)
+        job_id = client.command("register_model", config.model_dump())["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        job = watch(lambda: job_queue.get_job(client, job_id), f"Registering {name}")
+        require_finished(job, "The registering was")
+        version = model_versions.registered_by(client, job_id)
+        if json:
+            print_json(version)
+            return
+        say(schemas.registered_sentence(version, job))
+
+
+@model.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A model, or one of its versions: NAME@NUMBER, NAME@ALIAS")],
+    json: Json = False,
+) -> None:
+    """A model with its versions, aliases and moves; or one version with its files."""
+    with errors(json):
+        client = connect()
+        if "@" in name:
+            version = model_versions.get_version(client, name)
+            print_json(version) if json else _print_version(version)
+            return
+        document = model_document(client, name)
+        print_json(document) if json else _print_model(document)
+
+
+def model_document(client: Client, name: str, limit: int = MOST) -> ModelDocument:
+    """A registered model with so many of its versions, the newest."""
+    line = model_versions.get_model(client, name)
+    return {
+        "model": line,
+        "versions": model_versions.list_versions(client, line["model_id"], limit=limit)[1],
+        "aliases": model_versions.aliases(client, line["model_id"]),
+        "moves": model_versions.alias_moves(client, line["model_id"]),
+    }
+
+
+def _print_version(version: ModelVersion) -> None:
+    out.print(f"{version['name']}@{version['version']}  {_origin(version)}", markup=False, soft_wrap=True)
+    out.print(f"base {version['base_model'] or '–'}, {version['fingerprint'][:12]}", markup=False)
+    lines = [[file["path"], file["bytes"], file["sha256"][:12]] for file in version["files"]]
+    print_rows(["file", "bytes", "sha256"], lines, formatting.plural(len(lines), "file"))
+
+
+def _print_model(document: ModelDocument) -> None:
+    lines = [
+        [f"@{line['version']}", ", ".join(line["aliases"]), _origin(line), line["created_by_name"]]
+        for line in document["versions"]
+    ]
+    listed_count = len(lines)
+    footer = formatting.plural(listed_count, "version")
+    if listed_count < document["model"]["versions"]:
+        footer = f"{listed_count:,} of {document['model']['versions']:,} versions"
+    print_rows(["version", "aliases", "from", "by"], lines, footer)
+    for move in document["moves"]:
+        out.print(
+            f"{move['moved_at']:%Y-%m-%d %H:%M} {move['moved_by_name']}: {move['alias']}"
+            f" {_number(move['from_version'])} → {_number(move['to_version'])} ({move['kind']}):"
+            f" {move['reason']}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _origin(version: ModelVersion | VersionLine) -> str:
+    source = version["source"]
+    if source["kind"] == "folder":
+        return f"folder {source['path']}"
+    which = "" if source["checkpoint"] == "tuned" else f", {source['checkpoint']}"
+    return f"run {source['run_name'] or source['run_id']}{which}"
+
+
+@model.command()
+def promote(
+    version: Reference,
+    alias: Alias,
+    reason: Reason,
+    override: Annotated[bool, typer.Option("--override", help="Though the gate says no; for admins")] = False,
+    json: Json = False,
+) -> None:
+    """Give a version an alias, if its gate lets it."""
+    with errors(json):
+        body = {"version": version, "alias": alias, "reason": reason, "override": override}
+        moved = connect().command("promote", body)
+        print_json(moved) if json else say(schemas.promoted_sentence(moved))
+
+
+@model.command()
+def back(
+    name: Annotated[str, typer.Argument(help="A model")], alias: Alias, reason: Reason, json: Json = False
+) -> None:
+    """Give an alias back to the version that had it before."""
+    with errors(json):
+        body = {"model": name, "alias": alias, "reason": reason}
+        moved = connect().command("move_back", body)
+        print_json(moved) if json else say(f"{moved['reference']} is {alias} again.")
+
+
+@model.command()
+def card(version: Reference, json: Json = False) -> None:
+    """The model card of a version, as Markdown."""
+    with errors(json):
+        document = cards.card(connect(), version)
+        print_json(document) if json else typer.echo(model_card.write(document))
+
+
+@model.command()
+def lineage(version: Reference, json: Json = False) -> None:
+    """Where a version comes from, and what became of it."""
+    with errors(json):
+        graph = lineages.lineage(connect(), version)
+        if json:
+            print_json(graph)
+            return
+        names = {node["node_id"]: node for node in graph["nodes"]}
+        lines = [
+            [names[edge["source"]]["title"], edge["words"], names[edge["target"]]["title"]]
+            for edge in graph["edges"]
+        ]
+        print_rows(["from", "how", "to"], lines, formatting.plural(len(lines), "step"))
+
+
+@model.command()
+def delete(version: Reference, json: Json = False) -> None:
+    """Forget a version that no alias is at, and its files."""
+    change("delete_version", {"version": version}, f"{version} is deleted.", json)
+
+
+@model.command("set-gate")
+def set_gate(
+    name: Annotated[str, typer.Argument(help="A model")],
+    alias: Alias,
+    file: Annotated[Path, typer.Argument(help="The checks as YAML, - for standard input")],
+    json: Json = False,
+) -> None:
+    """Say what a version has to pass before it takes an alias."""
+    with errors(json):
+        gate = GateConfig.parse(read_document(file))
+        connect().command("set_gate", {"model": name, "alias": alias, "gate": gate.document()})
+        count = formatting.plural(len(gate.checks), "check")
+        print_json({}) if json else say(f"The gate of {alias} of {name} has {count}.")
+
+
+@model.command()
+def gate(
+    version: Reference,
+    alias: Alias,
+    gather: Annotated[bool, typer.Option("--gather", help="Queue the evaluations that lack")] = False,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Whether a version passes: exit code 0 where it does, 7 where it fails or that can't be told."""
+    with errors(json):
+        client = connect(start=gather)
+        if gather:
+            body = {"version": version, "alias": alias}
+            for job_id in client.command("gather_gate_evidence", body)["job_ids"]:
+                if wait:
+                    title = job_queue.get_job(client, job_id)["title"]
+                    job = watch(lambda own=job_id: job_queue.get_job(client, own), title)  # type: ignore[misc]
+                    require_finished(job, f"{title} was")
+                else:
+                    say(f"Queued as {job_id}.")
+        report = gate_report.report(*gate_evidence.case(client, version, alias))
+        print_json(report) if json else print_report(report)
+    if report["answer"] != "passed":
+        raise SystemExit(CONDITION)
+
+
+def print_report(report: GateReport) -> None:
+    """Each check with its answer and its sentence, then what of all."""
+    for check in report["checks"]:
+        out.print(f"{WORDS[check['answer']]:>13}  {check['title']}", markup=False)
+        out.print(f"               {check['sentence']}", markup=False, soft_wrap=True)
+        if "command" in check:
+            out.print(f"               {check['command']}", markup=False, soft_wrap=True)
+    say(report["sentence"])

@@ -1,0 +1,385 @@
+"""`tunebench label-next`, `improve`, `improvements` and `improvement …`: from what people said of a model
+to its next version.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import typer
+
+from engine.monitoring.labelling import NextToLabel, empty_advice, headline, next_to_label_of, topics_of
+from store.core import formatting
+from store.core.errors import ConfigError, from_dict
+from store.http.client import Client
+from store.jobs import job_queue
+from store.monitoring import logged_requests, monitors
+from store.rating.config import ChosenRequests
+from store.registry import model_versions
+from store.retraining import improvement_text
+from store.retraining import improvements as stored
+from store.retraining.config import ImproveConfig, ImproveSchedule
+from store.retraining.schemas import AT_WORK, Improvement
+from tunebench.commands.registry import print_report
+from tunebench.terminal.connection import Json, Wait, change, connect
+from tunebench.terminal.output import (
+    CONDITION,
+    STOPPED,
+    err,
+    errors,
+    out,
+    print_json,
+    print_rows,
+    require_finished,
+    say,
+    watch,
+)
+
+SHORT = 60  # characters of a text
+
+
+RequestProtocol = Literal["label", "correction", "pass_fail", "pairwise"]  # what people do with requests
+
+
+def label_next(
+    endpoint: Annotated[str, typer.Argument(help="Name or id of an endpoint")],
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Requests that are listed")] = 20,
+    hours: Annotated[float | None, typer.Option(min=0.1, help="How far back; all where left out")] = None,
+    alert: Annotated[str, typer.Option(help="Only the requests behind this alert")] = "",
+    protocol: Annotated[
+        RequestProtocol | None, typer.Option(help="What people do; by what answered where left out")
+    ] = None,
+    round_name: Annotated[str, typer.Option("--round", help="Have them rated in a round of this name")] = "",
+    items: Annotated[int, typer.Option(min=1, max=2_000, help="Of the round: requests at most")] = 50,
+    random_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the round: drawn at random, which can judge")
+    ] = 0.3,
+    overlap: Annotated[int, typer.Option(min=1, max=20, help="Of the round: people for each")] = 1,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """List the logged requests whose right answer would teach most, and why; with --round, have people rate
+    them."""
+    with errors(json):
+        client = connect(start=bool(round_name))
+        chosen = requests_of(endpoint, hours, alert)
+        upcoming = next_of(client, chosen, protocol, limit)
+        if not round_name:
+            print_json({"summary": headline(upcoming), **upcoming._asdict()}) if json else _print(upcoming)
+            return
+        body: dict[str, Any] = {
+            **chosen.model_dump(mode="json", exclude_none=True, exclude={"weights"}),
+            **{"name": round_name, "protocol": upcoming.protocol, "items": items, "overlap": overlap},
+            "random_share": random_share,
+        }
+        made = client.command("round_of_requests", body)
+        if wait:
+            require_finished(
+                watch(lambda: job_queue.get_job(client, made["round_id"]), "Gathering"), "The round was"
+            )
+        counted = f"{made['items']:,} requests, {made['random']:,} of them at random"
+        print_json(made) if json else say(f"The round is {made['round_id']}: {counted}.")
+
+
+def requests_of(endpoint: str, hours: float | None, alert: str) -> ChosenRequests:
+    """Those of an endpoint that are meant; hours: how far back, None for all."""
+    start = datetime.now(UTC) - timedelta(hours=hours) if hours else None
+    return ChosenRequests(endpoint=endpoint, start=start, alert=alert)
+
+
+def next_of(
+    client: Client, chosen: ChosenRequests, protocol: RequestProtocol | None, limit: int
+) -> NextToLabel:
+    """What should be labelled next of these requests."""
+    meant = logged_requests.meant_by(client, chosen)
+    return next_to_label_of(
+        logged_requests.newest(client, meant),
+        topics_of(monitors.find(client, meant.endpoint_id)),
+        logged_requests.count(client, meant),
+        protocol,
+        limit=limit,
+    )
+
+
+def _print(upcoming: NextToLabel) -> None:
+    say(headline(upcoming))
+    for why, count in upcoming.left_out.items():
+        say(f"Left out {count:,}: {why}.")
+    if not upcoming.different:
+        say(empty_advice(upcoming))
+        return
+    print_rows(
+        ["text", "answer", "why", "version"],
+        [
+            [_cut(row["text"]), _cut(row["answer"]), ", ".join(row["reasons"]), row["version"]]
+            for row in upcoming.listed
+        ],
+        f"{len(upcoming.listed):,} of {upcoming.different:,}, the most telling first",
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHORT else f"{text[:SHORT]} …"
+
+
+improvement = typer.Typer(no_args_is_help=True, help="Improvements: see, promote, decline, go on, schedule")
+
+Model = Annotated[str, typer.Argument(help="A registered model")]
+Name = Annotated[str, typer.Argument(help="Name or id of an improvement")]
+Feedback = Annotated[
+    list[str] | None, typer.Option(help="An endpoint whose corrections and labels come back; may be repeated")
+]
+Rounds = Annotated[
+    list[str] | None,
+    typer.Option("--round", help="A rating round, waited for while it is open; may be repeated"),
+]
+Alias = Annotated[str, typer.Option(help="Whose version is improved, and whose place is taken")]
+Run = Annotated[str, typer.Option(help="Whose config is launched; that of the version where left out")]
+HeldOut = Annotated[float, typer.Option(help="Share of the new rows that judges")]
+Metric = Annotated[str, typer.Option(help="By which both are measured; that of the task where left out")]
+Margin = Annotated[float, typer.Option(help="How much worse is allowed, on old and new rows")]
+Group = Annotated[str, typer.Option(help="Only feedback on requests of this group")]
+
+
+def improve(
+    model: Model,
+    feedback: Feedback = None,
+    round: Rounds = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="A data set whose rows are taken; may be repeated")
+    ] = None,
+    where: Annotated[
+        str, typer.Option(help="SQL that is true for the rows of --dataset that are meant")
+    ] = "",
+    alert: Annotated[str, typer.Option(help="Only feedback on requests behind this alert")] = "",
+    group: Group = "",
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="Only feedback from then on, UTC", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    ] = None,
+    alias: Alias = "production",
+    run: Run = "",
+    held_out: HeldOut = 0.3,
+    metric: Metric = "",
+    margin: Margin = 0.02,
+    name: Annotated[str, typer.Option(help="Made up where left out")] = "",
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Train the next version on what came back, and measure it beside the one in use: exit code 7 where its
+    checks are not passed, or too few rows came back so far. It is promoted by `tunebench improvement promote`
+    alone."""
+    with errors(json):
+        of_feedback = {"alert": alert, "group": group, "start": since}
+        rows = _sources(feedback, round, dataset, where, of_feedback)
+        body = ImproveConfig.parse(
+            {
+                **{"model": model, "alias": alias, "rows": rows, "run": run, "held_out": held_out},
+                **{"metric": metric, "margin": margin, "name": name},
+            }
+        )
+        client = connect(start=True)
+        begun = client.command("begin_improvement", body.document())
+        if not wait:
+            print_json(begun) if json else say(f"{begun['improvement']} has begun.")
+            return
+        ended = follow(client, begun["improvement_id"])
+        _finish(ended, json)
+
+
+def _sources(
+    feedback: list[str] | None,
+    round: list[str] | None,
+    dataset: list[str] | None,
+    where: str,
+    of_feedback: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Raises ConfigError for a choice that belongs to a source that was not named."""
+    given = [name for name, value in of_feedback.items() if value]
+    if given and not feedback:
+        field = "since" if given[0] == "start" else given[0]
+        raise ConfigError(f"--{field} chooses feedback.", fix="Give --feedback ENDPOINT too.", field=field)
+    if where and not dataset:
+        raise ConfigError("--where chooses rows of a data set.", fix="Give --dataset too.", field="where")
+    filtered = {"where": {"expression": where}} if where else {}
+    rows: list[dict[str, Any]] = [
+        {"source": "feedback", "endpoint": each, **of_feedback} for each in feedback or []
+    ]
+    rows += [{"source": "round", "round": each} for each in round or []]
+    rows += [{"source": "dataset", "dataset": each, **filtered} for each in dataset or []]
+    if not rows:
+        raise ConfigError(
+            "Where do new rows come from?", fix="Give --feedback, --round or --dataset.", field="rows"
+        )
+    return rows
+
+
+def follow(client: Client, improvement_id: str) -> Improvement:
+    """Wait until a person is asked, or it has ended; each step is said as it begins."""
+    state = ""
+    while True:
+        present = stored.get(client, improvement_id)
+        if present["state"] != state:
+            state = present["state"]
+            words = improvement_text.STATES[present["state"]]
+            err.print(f"{words.title}: {words.waits}", markup=False, soft_wrap=True)
+        if present["state"] == "deciding" or present["state"] not in AT_WORK:
+            return present
+        time.sleep(0.5)
+
+
+def _finish(improved: Improvement, as_json: bool) -> None:
+    """Print it, and exit with the code of how far it came."""
+    print_json(improved) if as_json else print_improvement(improved)
+    trouble = improved["trouble"]
+    if improved["state"] == "failed" and trouble:
+        raise from_dict(trouble)
+    if improved["state"] == "stopped":
+        raise SystemExit(STOPPED)
+    gate = improved["facts"].get("gate")
+    if improved["state"] == "waiting" or (gate and gate["answer"] != "passed"):
+        raise SystemExit(CONDITION)
+
+
+def print_improvement(improved: Improvement) -> None:
+    """Its state, its rows and why others are none, its checks, and what comes next."""
+    words, facts = improvement_text.STATES[improved["state"]], improved["facts"]
+    out.print(f"{improved['name']}  {words.title.lower()}  {improved['improvement_id']}", markup=False)
+    if improved["state"] == "waiting" and (trouble := improved["trouble"]):
+        say(str(from_dict(trouble)))
+    if rows := facts.get("rows"):
+        if improved["state"] != "waiting":  # else none of them is trained on yet
+            out.print(improvement_text.rows_sentence(rows), markup=False, soft_wrap=True)
+        for line in improvement_text.left_out_lines(rows):
+            out.print(f"  left out  {line}", markup=False, soft_wrap=True)
+        checks = facts["gate"]["checks"] if "gate" in facts else []
+        if slipping := improvement_text.slipping_sentence(rows, checks[0] if checks else None):
+            out.print(slipping, markup=False, soft_wrap=True)
+        for line in improvement_text.again_left_out_lines(rows):
+            out.print(f"  judges no more  {line}", markup=False, soft_wrap=True)
+    if "version" in facts:
+        beside = facts.get("holder") or "no version"
+        out.print(f"{facts['version']}, beside {beside}", markup=False, soft_wrap=True)
+    if moved := improvement_text.moved_sentence(improved):
+        out.print(moved, markup=False, soft_wrap=True)
+    if "gate" in facts:
+        print_report(facts["gate"])
+    if improved["note"]:
+        out.print(f"{improved['ended_by_name']}: {improved['note']}", markup=False, soft_wrap=True)
+    if step := improvement_text.next_step(improved):
+        say(step)
+
+
+def improvements(
+    model: Annotated[str | None, typer.Argument(help="Of this model; all where left out")] = None,
+    json: Json = False,
+) -> None:
+    """List improvements, the newest first."""
+    with errors(json):
+        client = connect()
+        model_id = model_versions.get_model(client, model)["model_id"] if model else ""
+        listed = stored.of_model(client, model_id)
+        if json:
+            print_json({"improvements": listed})
+            return
+        lines = [
+            [
+                each["name"],
+                improvement_text.STATES[each["state"]].title.lower(),
+                each["facts"].get("version", ""),
+                each["begun_by_name"] + (" (schedule)" if each["scheduled"] else ""),
+                f"{each['begun_at']:%Y-%m-%d %H:%M}",
+            ]
+            for each in listed
+        ]
+        footer = formatting.plural(len(lines), "improvement")
+        print_rows(["improvement", "state", "version", "begun by", "at"], lines, footer)
+
+
+@improvement.command()
+def show(name: Name, wait: Annotated[bool, typer.Option("--wait")] = False, json: Json = False) -> None:
+    """One improvement: its rows, its version, its checks. Exit code 7 where the checks are not passed, or it
+    waits for rows."""
+    with errors(json):
+        client = connect()
+        improved = stored.get(client, name)
+        if wait:
+            improved = follow(client, improved["improvement_id"])
+        _finish(improved, json)
+
+
+@improvement.command()
+def promote(
+    name: Name,
+    reason: Annotated[str, typer.Option(help="Why; the checks' sentence where left out")] = "",
+    override: Annotated[
+        bool, typer.Option("--override", help="Though the checks are not passed; for admins")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say yes: its version takes the alias, through the gate of the alias too."""
+    body = {"improvement": name, "promote": True, "reason": reason, "override": override}
+    change("decide_improvement", body, f"The version of {name} is promoted.", json)
+
+
+@improvement.command()
+def decline(
+    name: Name, reason: Annotated[str, typer.Option(help="Why; it is kept")], json: Json = False
+) -> None:
+    """Say no: the version in use stays."""
+    body = {"improvement": name, "promote": False, "reason": reason}
+    change("decide_improvement", body, f"{name} is declined.", json)
+
+
+@improvement.command()
+def stop(name: Name, json: Json = False) -> None:
+    """End one that is under way; what it has made stays."""
+    change("stop_improvement", {"improvement": name}, f"{name} is stopped.", json)
+
+
+@improvement.command()
+def resume(name: Name, json: Json = False) -> None:
+    """Go on with one that has failed, from the step at which it failed, or that waits for rows."""
+    change("resume_improvement", {"improvement": name}, f"{name} goes on.", json)
+
+
+@improvement.command()
+def schedule(
+    model: Model,
+    feedback: Feedback = None,
+    group: Group = "",
+    every_hours: Annotated[float, typer.Option(help="Between two looks")] = 24,
+    least_rows: Annotated[int, typer.Option(help="New rows since the last improvement, at least")] = 100,
+    alias: Alias = "production",
+    run: Run = "",
+    held_out: HeldOut = 0.3,
+    metric: Metric = "",
+    margin: Margin = 0.02,
+    off: Annotated[bool, typer.Option("--off", help="None begins by itself any more")] = False,
+    json: Json = False,
+) -> None:
+    """Have improvements begin by themselves once enough was said; a person promotes, always."""
+    if off:
+        change("unschedule_improvement", {"model": model}, f"{model} is on no schedule any more.", json)
+        return
+    with errors(json):
+        rows = _sources(feedback, None, None, "", {"group": group})
+        config = ImproveSchedule.parse(
+            {
+                **{"model": model, "alias": alias, "rows": rows, "run": run, "held_out": held_out},
+                **{"metric": metric, "margin": margin, "every_hours": every_hours, "least_rows": least_rows},
+            }
+        )
+        connect(start=True).command("schedule_improvement", config.document())
+        print_json({}) if json else say(
+            f"Every {every_hours:g} hours it is looked whether there are {least_rows:,} new rows for {model}."
+        )
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands to `tunebench`."""
+    cli.command()(improve)
+    cli.command()(improvements)
+    cli.add_typer(improvement, name="improvement")

@@ -1,0 +1,326 @@
+"""`tunebench serve`, `endpoints` and `endpoint`: models behind OpenAI's protocol, and who may ask them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NotRequired, TypedDict
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from store.core.errors import ConfigError, EngineUnavailable, NotFoundError, StateError, from_dict
+from store.core.formatting import plural
+from store.http.client import Client
+from store.serving.config import EndpointSettings, MakeEndpoint
+from store.serving.endpoint_text import examples, first_kinds, stands, usual_name
+from store.serving.schemas import EndpointSeen
+from tunebench.terminal.connection import Json, change, connect, read_document
+from tunebench.terminal.output import err, errors, print_json, print_rows, say
+
+POLL = 0.5
+STOP_SECONDS = 120.0
+SLACK_SECONDS = 0.001  # of times that went through the store
+
+endpoint = typer.Typer(no_args_is_help=True, help="One endpoint: start, stop, change, delete, keys.")
+Named = Annotated[str, typer.Argument(help="Name or id of an endpoint")]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands."""
+    cli.command()(serve)
+    cli.command("endpoints")(endpoints_)
+    cli.add_typer(endpoint, name="endpoint")
+
+
+def serve(
+    subjects: Annotated[
+        list[str] | None,
+        typer.Argument(help="NAME@3, NAME@production, a run, a model, a folder, a GGUF file; several share"),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the endpoint; the first subject's where left out")] = "",
+    config: Annotated[
+        Path | None, typer.Option(help="Settings as YAML (docs/serving.md), - for stdin")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The first free one from 8600")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; put TLS before any but loopback")] = "",
+    allow_host: Annotated[list[str] | None, typer.Option(help="A name by which it may be asked")] = None,
+    candidate: Annotated[str, typer.Option(help="Another version that gets a share of the requests")] = "",
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the candidate")] = 0.1,
+    shadow: Annotated[str, typer.Option(help="A version that gets copies; its answers are logged")] = "",
+    fallback: Annotated[str, typer.Option(help="A version that answers where the live one fails")] = "",
+    key_file: Annotated[
+        Path | None, typer.Option(help="Write the key there (mode 0600), not to stdout")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Go on in the background")] = False,
+    json: Json = False,
+) -> None:
+    """Serve models by OpenAI's protocol until Ctrl-C, which lets answers under way finish.
+
+    An endpoint of that name that is there already is started as it is, or changed where subjects are given.
+    """
+    with errors(json):
+        settings = _settings(subjects or [], config, candidate, share, shadow, fallback)
+        more = {"port": port, "host": host, "allow_host": allow_host}
+        settings |= {field: value for field, value in more.items() if value}
+        chosen = name or usual_name(settings)
+        client = connect(start=True)
+        key = _make_or_start(client, chosen, settings)
+        if key and (key_file or not json):
+            _give_key(key, key_file)  # at once: it is there whether or not the models can be loaded
+        seen = _wait_until_ready(client, chosen)
+        if json:
+            print_json(_entrance(seen) | {"key": None if key_file else key})
+        else:
+            _print_entrance(seen, new=bool(key))
+        if detach:
+            say(f"It goes on in the background. Stop it with: tunebench endpoint stop {shlex.quote(chosen)}")
+            return
+        _stay(client, chosen)
+
+
+def _settings(
+    subjects: list[str], config: Path | None, candidate: str, share: float, shadow: str, fallback: str
+) -> dict[str, Any]:
+    """As `EndpointSettings`, from a file and from what was given."""
+    settings = read_document(config)
+    beside = [
+        *([{"subject": candidate, "role": "candidate", "share": share}] if candidate else []),
+        *([{"subject": shadow, "role": "shadow"}] if shadow else []),
+        *([{"subject": fallback, "role": "fallback"}] if fallback else []),
+    ]
+    if beside and len(subjects) != 1:
+        raise ConfigError(
+            "A candidate, a shadow or a fallback stands beside one subject.",
+            fix="Give one subject, or write the routes into a file for --config.",
+            field="candidate",
+        )
+    if subjects:
+        models = [
+            {"name": subject.partition("@")[0], "routes": [{"subject": subject}, *beside]}
+            for subject in subjects
+        ]
+        settings |= {"models": [{**model, "name": _plain_name(model["name"])} for model in models]}
+    return settings
+
+
+def _plain_name(subject: object) -> str:
+    """A path goes by its last part."""
+    return Path(str(subject)).name or str(subject)
+
+
+def _make_or_start(client: Client, name: str, settings: dict[str, Any]) -> str | None:
+    """Have the endpoint run as it was asked for; its key where it is new."""
+    there = next((seen for seen in client.endpoints() if seen["name"] == name), None)
+    if there is None:
+        if "models" not in settings:
+            raise NotFoundError(
+                f"There is no endpoint {name!r}, and nothing was given to serve.", fix="Give a subject."
+            )
+        body = MakeEndpoint.parse({**settings, "name": name, "with_key": "first"})
+        return str(client.command("make_endpoint", body.model_dump())["key"])
+    if settings:
+        merged = EndpointSettings.parse({**there["settings"], **settings})
+        client.command("change_endpoint", {"endpoint": name, "settings": merged.model_dump()})
+    client.command("start_endpoint", {"endpoint": name})
+    return None
+
+
+def endpoint_seen(client: Client, name: str) -> EndpointSeen:
+    """By id or name. Raises NotFoundError."""
+    for seen in client.endpoints():
+        if name in (seen["name"], seen["endpoint_id"]):
+            return seen
+    raise NotFoundError(f"There is no endpoint {name!r}.", fix="List them with: tunebench endpoints")
+
+
+def _wait_until_ready(client: Client, name: str) -> EndpointSeen:
+    """Wait until it answers. Raises why it does not."""
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    with Progress(*columns, console=err, transient=True) as progress:
+        progress.add_task(f"{name} starts: the models are being loaded")
+        began = time.time()
+        while True:
+            seen = endpoint_seen(client, name)
+            state = seen["state"]
+            fresh = state is not None and seen["alive"] and state["at"] > began - 10
+            current = state is not None and fresh and state["asked_at"] >= seen["wanted_at"] - SLACK_SECONDS
+            if state and current and state["phase"] == "ready":
+                if state["error"]:  # of a change that could not be made, or of a route beside the live one
+                    say(f"Not all of it answers: {from_dict(state['error'])}")
+                return seen
+            failed = state["error"] if state and current and state["phase"] == "failed" else None
+            if problem := seen["problem"] or failed:
+                raise from_dict(problem)
+            time.sleep(POLL)
+
+
+def _give_key(key: str, key_file: Path | None) -> None:
+    if key_file:
+        with open(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(key + "\n")
+        say(f"The key is in {key_file}; it can't be shown again.")
+    else:
+        say("The key, which can't be shown again:")
+        print(key, flush=True)
+
+
+class EndpointEntrance(TypedDict):
+    """Where an endpoint is asked, and for what. key: of a new one, shown this once."""
+
+    endpoint: str
+    address: str
+    models: list[str]
+    key: NotRequired[str | None]
+
+
+def _entrance(seen: EndpointSeen) -> EndpointEntrance:
+    state = seen["state"]
+    assert state
+    models = [model["name"] for model in seen["config"]["models"]] if seen["config"] else []
+    return {"endpoint": seen["name"], "address": f"{state['address']}/v1", "models": models}
+
+
+def _print_entrance(seen: EndpointSeen, *, new: bool) -> None:
+    entrance = _entrance(seen)
+    models = entrance["models"]
+    print(entrance["address"], flush=True)
+    say(f"{seen['name']} serves {', '.join(models)}.")
+    if not new:
+        say(f"Keys are made with: tunebench endpoint key {shlex.quote(seen['name'])} --for WHAT")
+    named = models[0] if models else "NAME"
+    curl, python = examples(entrance["address"].removesuffix("/v1"), named, first_kinds(seen))
+    say(f"\n{curl}\n\n{python}\n")
+
+
+def _stay(client: Client, name: str) -> None:
+    """Until Ctrl-C, or until it ends by itself; then it is stopped, and answers under way are waited for."""
+    say("Ctrl-C stops it; answers under way are finished first.")
+    try:
+        while True:
+            seen = endpoint_seen(client, name)
+            if seen["wanted"] != "running":
+                say(f"{name} was stopped.")
+                return
+            time.sleep(2)
+    except EngineUnavailable as error:
+        raise EngineUnavailable(
+            f"The engine has ended; {name} goes on answering.",
+            fix=f"Stop it with: tunebench endpoint stop {shlex.quote(name)}",
+        ) from error
+    except KeyboardInterrupt:
+        pass
+    client.command("stop_endpoint", {"endpoint": name})
+    say("Stopping …")
+    _wait_until_stopped(client, name)
+
+
+def _wait_until_stopped(client: Client, name: str) -> None:
+    end = time.monotonic() + STOP_SECONDS
+    while endpoint_seen(client, name)["alive"]:
+        if time.monotonic() > end:
+            raise StateError(f"{name} still finishes answers.", fix="Look again with: tunebench endpoints")
+        time.sleep(POLL)
+    say(f"{name} has stopped. Start it again with: tunebench endpoint start {shlex.quote(name)}")
+
+
+def endpoints_(json: Json = False) -> None:
+    """List endpoints: how each stands, what it serves, its last hour."""
+    with errors(json):
+        listed = connect().endpoints()
+        if json:
+            print_json({"endpoints": listed})
+            return
+        rows = []
+        for seen in listed:
+            state = seen["state"] if seen["alive"] else None
+            hour = state["hour"] if state else None
+            p95 = (
+                f"{hour['p95_seconds']:.2f} s (n {hour['n']:,})"
+                if hour and hour["p95_seconds"] is not None
+                else ""
+            )
+            served = ", ".join(route["version"] for route in state["routes"]) if state else ""
+            address = f"{state['address']}/v1" if state else ""
+            counts = [hour["requests"], hour["errors"]] if hour else ["", ""]
+            rows.append([seen["name"], stands(seen), served, address, *counts, p95])
+        columns = ["name", "state", "serves", "address", "requests in the last hour", "failed", "p95"]
+        print_rows(columns, rows, plural(len(rows), "endpoint"))
+        for seen in listed:
+            problem = seen["problem"] or (seen["state"]["error"] if seen["alive"] and seen["state"] else None)
+            if problem:
+                say(f"{seen['name']}: {from_dict(problem)}")
+
+
+@endpoint.command()
+def start(name: Named, json: Json = False) -> None:
+    """Start an endpoint, and wait until it answers."""
+    with errors(json):
+        client = connect(start=True)
+        client.command("start_endpoint", {"endpoint": name})
+        entrance = _entrance(_wait_until_ready(client, name))
+        print_json(entrance) if json else print(entrance["address"])
+
+
+@endpoint.command()
+def stop(name: Named, json: Json = False) -> None:
+    """Stop an endpoint; answers under way are finished."""
+    with errors(json):
+        client = connect(start=True)  # it goes on without one
+        client.command("stop_endpoint", {"endpoint": name})
+        _wait_until_stopped(client, name)
+        if json:
+            print_json({})
+
+
+@endpoint.command()
+def delete(name: Named, json: Json = False) -> None:
+    """Delete an endpoint that has stopped, with its keys and its log."""
+    change("delete_endpoint", {"endpoint": name}, f"{name} is deleted, and its log.", json)
+
+
+@endpoint.command()
+def key(
+    name: Named,
+    for_: Annotated[str, typer.Option("--for", help="What it is for")],
+    requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
+    tokens_per_day: Annotated[int | None, typer.Option(min=1)] = None,
+    json: Json = False,
+) -> None:
+    """Make a key and print it; it can't be shown again."""
+    with errors(json):
+        body = {"endpoint": name, "name": for_, "requests_per_minute": requests_per_minute}
+        made = connect().command("make_key", body | {"tokens_per_day": tokens_per_day})
+        print_json(made) if json else print(made["key"])
+
+
+@endpoint.command()
+def keys(name: Named, json: Json = False) -> None:
+    """List the keys of an endpoint."""
+    with errors(json):
+        listed = endpoint_seen(connect(), name)["keys"]
+        if json:
+            print_json({"keys": listed})
+            return
+        rows = [
+            [
+                key["key_id"], key["name"], key["person_name"], _day(key["created_at"]), _day(key["used_at"]),
+                _day(key["revoked_at"]), key["requests_per_minute"], key["tokens_per_day"],
+            ]
+            for key in listed
+        ]  # fmt: skip
+        columns = ["key", "for", "of", "made", "used", "revoked", "requests a minute", "tokens a day"]
+        print_rows(columns, rows, plural(len(rows), "key"))
+
+
+@endpoint.command()
+def revoke(key: Annotated[str, typer.Argument(help="Id of a key")], json: Json = False) -> None:
+    """Revoke a key: it is refused from the next request on, and its streams end within seconds."""
+    change("revoke_key", {"key": key}, "The key is revoked.", json)
+
+
+def _day(at: float | None) -> str:
+    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"

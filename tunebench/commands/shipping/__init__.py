@@ -1,1 +1,0 @@
-"""Models that leave the house: `model …`, `serve`, `endpoint …`, `monitor`."""

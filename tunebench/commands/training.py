@@ -1,0 +1,428 @@
+"""Runs on the command line: how they are shown, `tunebench advise` for a method, `interpolate` between a
+run and its base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, NotRequired, TypedDict
+
+import typer
+
+from engine.evaluation.verdicts import forgetting_tradeoff, launch_advice, paired_measurements
+from pages.shared import display
+from store.bias import bias_checks
+from store.bias.schemas import BiasCheck
+from store.core.errors import ConfigError, NotFoundError, from_dict
+from store.core.figure_schemas import Estimate
+from store.core.formatting import plural
+from store.core.schemas import HourPrice
+from store.core.training_schemas import Advice, AdviceOption, Recommendation
+from store.data import datasets
+from store.evaluation.verdict_schemas import Gain, GainParts
+from store.http.client import Client
+from store.jobs import job_queue, metric_points
+from store.jobs.schemas import MetricSummary
+from store.people import settings
+from store.runs import run_outcomes, runs
+from store.runs.config import Interpolate, Variant
+from store.runs.schemas import Alert, MeasuredShare, Run
+from store.training.train_config import BUNDLED_MODEL, TrainConfig, split_of
+from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
+
+
+class RunSummary(TypedDict):
+    """The fields of a run that a list shows."""
+
+    run_id: str
+    name: str
+    status: str
+    model: str
+    method: str
+    dataset_name: str
+    created_at: datetime
+    last_step: int | None
+    base_eval_loss: float | None
+    best_eval_loss: float | None
+    best_step: int | None
+    last_train_loss: float | None
+    gain: Gain | None
+    gain_parts: GainParts | None
+
+
+class RunDocument(Run):
+    """All that is known of a run but its curves."""
+
+    metrics: dict[str, MetricSummary]  # by name
+    alerts: list[Alert]
+    bias: BiasCheck | None  # the newest
+
+
+def summary(run: Run) -> RunSummary:
+    """What a list shows of a run."""
+    return {
+        "run_id": run["run_id"],
+        "name": run["name"],
+        "status": run["status"],
+        "model": run["model"],
+        "method": run["method"],
+        "dataset_name": run["dataset_name"],
+        "created_at": run["created_at"],
+        "last_step": run["last_step"],
+        "base_eval_loss": run["base_eval_loss"],
+        "best_eval_loss": run["best_eval_loss"],
+        "best_step": run["best_step"],
+        "last_train_loss": run["last_train_loss"],
+        "gain": _gain(run),
+        "gain_parts": _parts(run),
+    }
+
+
+def _parts(run: Run) -> GainParts | None:
+    verdict = run["verdict"]
+    return verdict.get("parts") if verdict else None
+
+
+def _gain(run: Run) -> Gain | None:
+    verdict = run["verdict"]
+    return verdict["gain"] if verdict else None
+
+
+def run_document(client: Client, run: Run) -> RunDocument:
+    """The row, metric summaries, alerts, the newest bias check."""
+    return {
+        **run,
+        "metrics": {row["name"]: row for row in metric_points.summaries(client, [run["run_id"]])},
+        "alerts": runs.alerts(client, run["run_id"]),
+        "bias": bias_checks.newest(client, run_id=run["run_id"]),
+    }
+
+
+def loss_text(loss: float | None) -> str:
+    """A loss for people; a dash where there is none yet."""
+    return "–" if loss is None else f"{loss:.3f}"
+
+
+def gain_text(gain: Estimate | None) -> str:
+    """A gain with its 95% interval, where there are rows enough for one, and n."""
+    if not gain:
+        return "–"
+    if gain["low"] is None:
+        return f"{gain['value']:+.3f} (n {gain['n']})"
+    return f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}, n {gain['n']})"
+
+
+def print_runs(listed: Sequence[Run], total: int) -> None:
+    """A table of runs; says so where it is cut."""
+    rows = [
+        [
+            run["name"],
+            run["status"],
+            run["method"],
+            run["dataset_name"],
+            loss_text(run["base_eval_loss"]),
+            loss_text(run["best_eval_loss"]),
+            gain_text(_gain(run)),
+            gain_text((parts := _parts(run)) and parts["question"]),
+            run["run_id"],
+        ]
+        for run in listed
+    ]
+    columns = ["name", "status", "method", "data set", "base loss", "best loss"]
+    columns += ["gain (nats a token)", "of it the question", "id"]
+    print_rows(columns, rows, f"{len(listed):,} of {plural(total, 'run')}")
+
+
+def print_run(run: Run) -> None:
+    """One run: what it is, how it stands, and its verdict."""
+    out.print(f"{run['name']}  {run['status']}  {run['run_id']}", markup=False, soft_wrap=True)
+    rows: list[list[object]] = [
+        ["model", run["model"]],
+        ["data set", run["dataset_name"]],
+        ["method", run["method"]],
+        ["steps", run["last_step"]],
+        ["validation loss of the base", loss_text(run["base_eval_loss"])],
+        ["best validation loss", _best(run)],
+    ]
+    print_rows(["", ""], [row for row in rows if row[1] is not None])
+    verdict = run["verdict"]
+    for part in (verdict, verdict.get("forgetting") if verdict else None):
+        for sentence in (part["headline"], *part["sentences"]) if part else ():
+            out.print(sentence, markup=False, soft_wrap=True)
+    if bundle := run["facts"].get("reproduces"):
+        name = bundle["run_name"]
+        text = f"Launched from the bundle {bundle['bundle']} of the run {name} ({bundle['run_id']})."
+        out.print(text, markup=False, soft_wrap=True)
+    if run["error"]:
+        say(str(from_dict(run["error"])))
+
+
+def print_bias(client: Client, run_id: str) -> None:
+    """What the newest bias check of a run came to; nothing where there is none."""
+    if listed := bias_checks.listed(client, run_id=run_id, limit=1):
+        out.print(f"Bias: {listed[0]['sentence']}", markup=False, soft_wrap=True)
+
+
+def _best(run: Run) -> str | None:
+    """The lowest validation loss with its step; None before a validation gave a number."""
+    if run["best_eval_loss"] is None or run["best_step"] is None:
+        return None
+    return f"{loss_text(run['best_eval_loss'])} at step {run['best_step']:,}"
+
+
+def restored_loss(client: Client, run: Run) -> float | None:
+    """Validation loss of the weights that the run ended with; None before it has ended."""
+    stopped = run["facts"].get("stopped")
+    if not stopped:
+        return None
+    step = stopped["restored_step"]
+    return None if step is None else metric_points.value_at(client, run["run_id"], "eval/loss", step)
+
+
+def print_sample(client: Client, run_id: str, as_json: bool) -> None:
+    """How the sample experiment ended: base and tuned validation loss, gain, its interval."""
+    run = runs.get_run(client, run_id)
+    if not as_json:
+        print_run(run)
+        return
+    verdict, gain = run["verdict"], _gain(run)
+    print_json(
+        {
+            "run_id": run_id,
+            "status": run["status"],
+            "base_validation_loss": run["base_eval_loss"],
+            "tuned_validation_loss": restored_loss(client, run),
+            "gain": gain and gain["value"],
+            "gain_low": gain and gain["low"],
+            "gain_high": gain and gain["high"],
+            "gain_rows": gain and gain["n"],
+            "gain_split": gain and gain["split"],
+            "gain_unit": gain and gain["unit"],
+            "state": verdict and verdict["state"],
+            "headline": verdict and verdict["headline"],
+            "error": run["error"],
+        }
+    )
+
+
+def advise(
+    dataset: Annotated[str, typer.Option(help="Name or id of a data set")],
+    model: Annotated[str, typer.Option(help="A bundled model, a local folder or a hub id")] = BUNDLED_MODEL,
+    task: Annotated[str, typer.Option(help="sft, classification or dpo")] = "sft",
+    max_train_rows: Annotated[int | None, typer.Option(min=1)] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Of an hour; the kept one where left out")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare the methods: memory, time, cost, what runs measured, and which to take."""
+    with errors(json):
+        client = connect(start=True)
+        version = datasets.get_dataset(client, dataset)
+        asked = {"dataset": dataset, "model": model, "task": task, "max_train_rows": max_train_rows}
+        config = TrainConfig.parse({k: v for k, v in asked.items() if v is not None}).model_dump(
+            exclude_unset=True
+        )
+        body = {"config": config, "fingerprint": version["fingerprint"], "split": split_of(config, version)}
+        answer: Advice = client.ask("advice", body)
+        kept = settings.price(client)
+        per_hour = kept["per_hour"] if price is None else price
+        options = [_priced(option, per_hour) for option in answer["options"]]
+        asked_price: HourPrice = {"per_hour": per_hour, "currency": kept["currency"]}
+        if json:
+            print_json({**answer, "options": options, "price": asked_price})
+        else:
+            _print_advice(answer["recommendation"], options, asked_price)
+
+
+class PricedOption(AdviceOption):
+    """A method with what it costs: least, expected and most; null without a price or a time."""
+
+    cost: tuple[float, float, float] | None
+
+
+def _priced(option: AdviceOption, per_hour: float | None) -> PricedOption:
+    return {**option, "cost": launch_advice.run_cost(option, per_hour)}
+
+
+def _print_advice(recommendation: Recommendation, options: Sequence[PricedOption], price: HourPrice) -> None:
+    for sentence in (recommendation["sentence"], *recommendation["reasons"]):
+        out.print(sentence, markup=False, soft_wrap=True)
+    columns = [
+        "method",
+        "memory",
+        "fits",
+        "time",
+        f"cost ({price['currency']})",
+        "energy",
+        "on disk",
+    ]
+    rows = [_row(option) for option in options if not option["problem"]]
+    print_rows([*columns, "gain"], rows)
+    for option in options:
+        if option["problem"]:
+            say(f"{option['title']}: {option['problem']}")
+
+
+def _row(option: PricedOption) -> list[str]:
+    cost, energy, past = option["cost"], option["energy_wh"], option["past"]
+    gain = "–"
+    if past and past["gain"] is not None:
+        interval: Estimate = {
+            "value": past["gain"],
+            "low": past["low"],
+            "high": past["high"],
+            "n": past["n"] or 0,
+        }
+        gain = f"{gain_text(interval)} {past['unit']}"
+    return [
+        option["title"],
+        display.gib_between(option["low_gib"], option["high_gib"]),
+        "yes" if option["fits"] else "no",
+        display.span_between(option["low_seconds"], option["high_seconds"]),
+        f"{cost[0]:,.2f} to {cost[2]:,.2f}" if cost else "no price",
+        f"{energy[0]:,.0f} to {energy[2]:,.0f} Wh" if energy else "unknown",
+        display.size(option["disk_bytes"]),
+        gain,
+    ]
+
+
+class QueuedWork(TypedDict, total=False):
+    """What was queued: the scoring of shares, and the run that keeps one."""
+
+    job_id: str
+    run_id: str
+
+
+RunName = Annotated[str, typer.Argument(help="Id or name of a finished run")]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands to `tunebench`."""
+    cli.command()(interpolate)
+    cli.command("interpolations")(interpolations_)
+
+
+def interpolate(
+    run: RunName,
+    alphas: Annotated[str, typer.Option(help="Shares to score, such as 0.2,0.5; five steps otherwise")] = "",
+    save: Annotated[float | None, typer.Option(help="Keep the model at this share as a run")] = None,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Score models between a run's base (0) and its own (1); with --save, keep one of them as a run."""
+    with errors(json):
+        scored = Interpolate.parse({"run": run} | ({"alphas": _numbers(alphas)} if alphas else {}))
+        kept = None if save is None else Variant.parse({"run": run, "alpha": save})
+        client = connect(start=True)
+        made: QueuedWork = {}
+        if alphas or kept is None:
+            made["job_id"] = client.command("interpolate", scored.model_dump())["job_id"]
+        if kept is not None:
+            made["run_id"] = client.command("keep_variant", kept.model_dump())["run_id"]
+        if not wait:
+            ids = " and ".join(str(job_id) for job_id in made.values())
+            print_json(made) if json else say(f"Queued as {ids}.")
+            return
+        for job_id, what in ((made.get("job_id"), "Scoring"), (made.get("run_id"), "Keeping a share")):
+            if job_id:
+                _finish(client, job_id, what)
+        shares = _shares(client, runs.get_run(client, run)["run_id"])
+        print_json({**made, **shares}) if json else _print_interpolations(shares)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise ConfigError(
+            f"--alphas is {text!r}.", fix="Write shares from 0 to 1 with commas: 0.2,0.4", field="alphas"
+        ) from error
+
+
+def _finish(client: Client, job_id: str, what: str) -> None:
+    """Wait for the job; raise or exit where it left no result."""
+    require_finished(watch(lambda: job_queue.get_job(client, job_id), what), "It was")
+
+
+def interpolations_(run: RunName, json: Json = False) -> None:
+    """The shares of the way from a run's base that were scored: what each gains, and what it forgets."""
+    with errors(json):
+        client = connect()
+        shares = _shares(client, runs.get_run(client, run)["run_id"])
+        if not shares["points"]:
+            raise NotFoundError(
+                f"No share of the way to {run!r} was scored yet.",
+                fix=f"Score some with: tunebench interpolate '{run}'",
+            )
+        print_json(shares) if json else _print_interpolations(shares)
+
+
+class ScoredShares(TypedDict):
+    """The shares of the way from a run's base that were scored."""
+
+    points: list[MeasuredShare]
+    recommended: NotRequired[float | None]  # left out with sentence where none was scored
+    sentence: NotRequired[str]
+    kept: dict[str, str]  # share -> run_id of the run that it is kept as
+
+
+def _shares(client: Client, run_id: str) -> ScoredShares:
+    points = run_outcomes.measured_shares(client, run_id)
+    shares: ScoredShares = {
+        "points": points,
+        "kept": {
+            str(alpha): row["run_id"] for alpha, row in run_outcomes.kept_variants(client, run_id).items()
+        },
+    }
+    gains = [
+        forgetting_tradeoff.ShareGain(point["alpha"], point["gain"], point["prose"])
+        for point in points
+        if point["gain"]
+    ]
+    if gains:
+        advised = forgetting_tradeoff.recommend_share(gains)
+        shares["recommended"], shares["sentence"] = advised["recommended"], advised["sentence"]
+    return shares
+
+
+def _print_interpolations(shares: ScoredShares) -> None:
+    named = dict.fromkeys(part["probe"] for point in shares["points"] for part in point["named"] or ())
+    rows = [
+        [
+            f"{point['alpha']:g}",
+            _figure(point["gain"]),
+            _figure(point["prose"]),
+            _figure(point["answers"], -100),
+            _figure(point["kl"]),
+            *(_named(point, probe) for probe in named),
+            shares["kept"].get(str(point["alpha"]), "–"),
+        ]
+        for point in shares["points"]
+    ]
+    columns = ["α", "gain ↑", "rise on prose ↓", "fall on questions, points ↓", "KL ↓"]
+    columns += [*(f"{paired_measurements.probe_title(probe)} ↓" for probe in named), "kept as"]
+    print_rows(columns, rows, plural(len(rows), "share"))
+    if sentence := shares.get("sentence"):
+        out.print(sentence, markup=False, soft_wrap=True)
+
+
+def _named(point: MeasuredShare, probe: str) -> str:
+    """What a data set that is a probe says, more being worse as on the screen: points that its accuracy fell,
+    or the rise of its loss in nats a token."""
+    part = next((part for part in point["named"] or () if part["probe"] == probe), None)
+    if part is None:
+        return "–"
+    return _figure(part["change"]) if "unit" in part else f"{_figure(part['change'], -100)} points"
+
+
+def _figure(estimate: Estimate | None, scale: float = 1) -> str:
+    if not estimate:
+        return "–"
+    value = scale * estimate["value"] + 0.0
+    ends = [None if end is None else scale * end + 0.0 for end in (estimate["low"], estimate["high"])]
+    low, high = ends if scale > 0 else reversed(ends)
+    bounds = "" if low is None or high is None else f"{low:+.3f} to {high:+.3f}, "
+    return f"{value:+.3f} ({bounds}n {estimate['n']})"

@@ -1,0 +1,189 @@
+"""`tunebench transfer`: every run on every data set beside the base model, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, TypedDict, cast
+
+import typer
+
+from engine.transfer import effects as diagnosis
+from engine.transfer import text as words
+from store.core.errors import ConfigError
+from store.data import datasets
+from store.data.schemas import Dataset
+from store.http.client import Client
+from store.jobs import job_queue
+from store.runs import runs
+from store.runs.schemas import Run
+from store.transfer import transfers
+from store.transfer.config import TransferConfig
+from store.transfer.schemas import (
+    DatasetDistance,
+    TransferCell,
+    TransferFigure,
+    TransferSequence,
+    WeightLikeness,
+)
+from store.transfer.transfers import CellPlace, MeasuredTransfer, measured_transfer
+from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
+
+PERCENT = 100
+LEGEND = {
+    "relative": "Base model: nats a token. Runs: relative gain, in per cent of the base model's loss.",
+    "right": "Base model: answers exactly right, in per cent. Runs: the change of it, in points.",
+}
+
+
+def transfer(
+    run: Annotated[list[str], typer.Argument(help="Ids or names of runs of one base model")],
+    datasets_: Annotated[
+        str, typer.Option("--datasets", help="Names or ids, with commas between; the runs' own otherwise")
+    ] = "",
+    part: Annotated[str, typer.Option(help="test or validation")] = "test",
+    max_rows: Annotated[int, typer.Option(min=0, help="Rows of each at most; 0 takes all")] = 100,
+    measure: Annotated[str, typer.Option(help="relative (loss, %) or right (answers, points)")] = "relative",
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Measure what training on one data set does for the others; what is known is not measured again."""
+    with errors(json):
+        if measure not in LEGEND:
+            raise ConfigError(f"measure is {measure!r}.", fix="It is relative or right.", field="measure")
+        client = connect(start=True)
+        chosen = [runs.get_run(client, name) for name in run]
+        own = list(dict.fromkeys(row["dataset_id"] for row in chosen))
+        named = [name.strip() for name in datasets_.split(",") if name.strip()] or own
+        sets = [datasets.get_dataset(client, name) for name in named]
+        config = TransferConfig.parse(
+            {
+                "runs": [row["run_id"] for row in chosen],
+                "datasets": [dataset["dataset_id"] for dataset in sets],
+                **{"part": part, "max_rows": max_rows or None},
+            }
+        )
+        measured = measured_transfer(client, config.runs, sets, config.asked)
+        if measured.missing(config.runs, config.datasets) or measured.failed():
+            if not _measure(client, config, wait, json):
+                return
+            measured = measured_transfer(client, config.runs, sets, config.asked)
+        document = matrix(measured, chosen, sets, "right" if measure == "right" else "relative")
+        print_json(document) if json else _print(document, chosen, sets, measure)
+
+
+def _measure(client: Client, config: TransferConfig, wait: bool, as_json: bool) -> bool:
+    """Queue what is missing; whether it has been waited for."""
+    job_id = client.command("transfer", config.document())["job_id"]
+    if not wait:
+        print_json({"job_id": job_id}) if as_json else say(f"Queued as {job_id}.")
+        return False
+    require_finished(watch(lambda: job_queue.get_job(client, job_id), "Measuring"), "The matrix was")
+    return True
+
+
+class PlacedCell(TransferCell, CellPlace):
+    """A cell that was measured, by the names of its run and data set."""
+
+    run: str
+
+
+class ReportedCell(PlacedCell):
+    """A cell that is told from noise, or not, beside all others of the table."""
+
+    figure: TransferFigure  # the one that is asked for
+    p_holm: float
+    stars: str
+    sure: bool
+
+
+class FailedCell(TypedDict):
+    """A cell without figures."""
+
+    run: str
+    dataset: str
+    reason: str
+
+
+class TransferReport(TypedDict):
+    """Every run on every data set."""
+
+    lead: str
+    measure: str
+    base: list[TransferCell]  # the base model on each data set
+    cells: list[ReportedCell]
+    failed: list[FailedCell]
+    distances: list[DatasetDistance]
+    weights: list[WeightLikeness]
+    sequences: list[TransferSequence]
+
+
+def matrix(
+    measured: MeasuredTransfer,
+    chosen: Sequence[Run],
+    sets: Sequence[Dataset],
+    measure: diagnosis.TransferMeasure,
+) -> TransferReport:
+    """The cells of these runs on these data sets, judged together."""
+    cells: list[PlacedCell] = []
+    failed: list[FailedCell] = []
+    for run in chosen:
+        for dataset in sets:
+            cell = measured.cells.get((run["run_id"], dataset["dataset_id"]))
+            if cell is None or cell["reason"]:
+                why = cell["reason"] if cell else "It was not measured."
+                failed.append({"run": run["name"], "dataset": dataset["name"], "reason": why})
+                continue
+            cells.append({**cell, **measured.place(run, dataset, sets), "run": run["name"]})
+    documents = diagnosis.judged(cells, measure)
+    return {
+        "lead": words.lead(documents, measure) if documents else "Nothing could be measured.",
+        "measure": measure,
+        "base": [cell for key, cell in measured.cells.items() if key[0] == transfers.BASE],
+        "cells": cast(list[ReportedCell], documents),  # `judged` adds these keys to the cells it is given
+        "failed": failed,
+        "distances": list(measured.distances.values()),
+        "weights": list(measured.weights.values()),
+        "sequences": measured.sequences,
+    }
+
+
+def _print(report: TransferReport, chosen: Sequence[Run], sets: Sequence[Dataset], measure: str) -> None:
+    out.print(report["lead"], markup=False, soft_wrap=True)
+    placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in report["cells"]}
+    base = {cell["dataset_id"]: cell for cell in report["base"]}
+    lines = [["base model", "", *(_level(base.get(row["dataset_id"]), measure) for row in sets)]]
+    for run in chosen:
+        cells = [placed.get((run["run_id"], dataset["dataset_id"])) for dataset in sets]
+        lines.append([run["name"], run["dataset_name"], *(_cell(cell) for cell in cells)])
+    print_rows(["run", "trained on", *(dataset["name"] for dataset in sets)], lines)
+    say(LEGEND[measure])
+    say("With 95% interval over rows, and n. Stars: told from noise after Holm (* 5%, ** 1%, *** 0.1%).")
+    say("In brackets: the run's own data set; in round ones: that of a run which it went on from.")
+    for cell in report["failed"]:
+        say(f"{cell['run']} on {cell['dataset']}: {cell['reason']}")
+    for chain in report["sequences"]:
+        if chain["transfer"]:
+            say(words.backward(chain["transfer"]))
+
+
+def _level(cell: TransferCell | None, measure: str) -> str:
+    if not cell or cell["reason"]:
+        return "–"
+    figure = cell["base"]["loss"] if measure == "relative" else cell["base"]["right"]
+    scale = 1 if measure == "relative" else PERCENT
+    low, high = figure["low"], figure["high"]
+    ends = "" if low is None or high is None else f" ({scale * low:.3g} to {scale * high:.3g})"
+    return f"{scale * figure['value']:.3g}{ends}, n {cell['n']:,}"
+
+
+def _cell(cell: ReportedCell | None) -> str:
+    if cell is None:
+        return "–"
+    figure = cell["figure"]
+    low, high = figure["low"], figure["high"]
+    between = (
+        "no interval" if low is None or high is None else f"{PERCENT * low:+.1f} to {PERCENT * high:+.1f}"
+    )
+    text = f"{PERCENT * figure['value']:+.1f}{cell['stars']} ({between}), n {figure['n']:,}"
+    return f"[{text}]" if cell["own"] else f"({text})" if cell["earlier"] else text

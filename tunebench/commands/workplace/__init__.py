@@ -1,1 +1,0 @@
-"""Who works here and what they did, and the programs beside this one: agents and tools."""
