@@ -222,7 +222,7 @@ def _by_length(name: str, held: list[Row], hits: list[np.ndarray]) -> list[Figur
 
 
 def straightforward(new: list[str], held: list[str]) -> QuestionPairs:
-    """What `near_questions` finds, by whole products: every cosine of 256 questions with all held-out ones,
+    """What `paraphrases` finds, by whole products: every cosine of 256 questions with all held-out ones,
     and the `NEAREST` of each by either measure."""
     asked = [text[:FIRST] for text in (*new, *held)]
     weights, count = TrigramWeights(asked).rows, len(new)

@@ -88,7 +88,7 @@ MAX_NAME = 255  # characters of a folder's name
 
 
 class _StatedBase(BaseModel):
-    """A reference as `base_names.reference` makes them."""
+    """A reference as `reference` makes them."""
 
     model_config = ConfigDict(strict=True)
 

@@ -225,9 +225,10 @@ def make_trainable(
 ) -> Any:
     """The model with exactly the parameters that the method trains requiring gradients.
 
-    Adapters are in `dtype`, not in peft's fp32: the optimiser keeps fp32 masters (`optimizer.py`). steps: of
-    the whole run. start: what starts other than the default are made from; without it they are left at the
-    default, which has the same shapes. Raises ConfigError for target modules that the model doesn't have.
+    Adapters are in `dtype`, not in peft's fp32: the optimiser keeps fp32 masters (`training_state.py`).
+    steps: of the whole run. start: what starts other than the default are made from; without it they are
+    left at the default, which has the same shapes. Raises ConfigError for target modules that the model
+    doesn't have.
     """
     if METHODS[config.method].adapter:
         model = _with_adapter(model, config, dtype, steps)

@@ -32,7 +32,7 @@ BATCH = 8  # rows at most; fewer where their logits would take too much room
 
 
 class BasesOfVersions:
-    """Bases by where they lie (`under_base.BaseModels`). One is held at a time."""
+    """Bases by where they lie (`measured_requests.BaseModels`). One is held at a time."""
 
     def __init__(self, job: WorkerJob) -> None:
         self._job = job

@@ -245,7 +245,7 @@ def _error(day: DayFigures, column: int) -> float:
 #
 # The test of single values takes them to be drawn by chance, which those of an endpoint's hours, weekdays
 # and callers are not. So where the reference is of requests, its evidence is told at once, and an alarm
-# waits until whole days differ from the same weekdays of the first week (`whole_days`). Rows of a data set
+# waits until whole days differ from the same weekdays of the first week. Rows of a data set
 # or an evaluation have no time, so there the evidence is the alarm: requests of this time differ from these
 # rows. Pure.
 

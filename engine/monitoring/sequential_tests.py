@@ -165,7 +165,7 @@ def _with(state: BetState, bins: Ints) -> tuple[Ints, Ints]:
 # Whether answers take longer, or fail more often, than in the reference: from the first day on.
 #
 # Levels of an endpoint go up and down with the hour, so that a test of "no change" needs whole days
-# (`whole_days`). Here a margin takes their place: what is tested is that a usual answer takes at most half as
+# (`drift.py`). Here a margin takes their place: what is tested is that a usual answer takes at most half as
 # long again as one of its length did in the reference, and that the share of failures is at most what the
 # reference can't rule out. Cycles, wandering levels and bursts stay within that, and four times slower
 # doesn't.

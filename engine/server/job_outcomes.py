@@ -31,7 +31,7 @@ from store.jobs.job_queue import epoch
 from store.jobs.schemas import Outcome, WorkerRecord
 from store.training.train_config import TrainConfig
 
-# How a job ended by its `result.json` (`lost_workers`: without one), and what is tidied up then.
+# How a job ended by its `result.json` or without one, and what is tidied up then.
 #
 # That is done before the end is recorded: an engine that is killed in between finds the job alive and does it
 # again.

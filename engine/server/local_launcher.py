@@ -55,7 +55,7 @@ class Launcher(Protocol):
         """Have a worker take the job or ask of this kind in this folder; returns at once."""
 
     def alive(self, worker: Worker) -> bool:
-        """Whether the process with this pid started then and works in this folder (`process_record`)."""
+        """Whether that process still works in this folder (`store.core.processes`)."""
 
     def halted(self, worker: Worker) -> bool:
         """Whether that process is there and halted by a signal (SIGSTOP, Ctrl-Z), so that it does nothing."""

@@ -69,7 +69,7 @@ class ChatTemplate:
 
 # Answers of a GGUF model by llama.cpp's server, inside this process and without its HTTP.
 #
-# Conversations are rendered here (`chat_prompt`), and llama.cpp goes on with the text. What is let through
+# Conversations are rendered here, and llama.cpp goes on with the text. What is let through
 # to it is what it was seen to obey; it would drop everything else without a word. Its own defaults of
 # sampling are not the protocol's, so that all of them are always said. Bodies are read by our worker's
 # rules, and its errors are brought into the protocol's form.

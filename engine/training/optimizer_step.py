@@ -120,7 +120,7 @@ class _Divergence(torch.autograd.Function):
 # The step's loss is a sum over rows, divided by the units of the whole effective batch (trained tokens,
 # rows or pairs), so that how its rows are dealt into micro-batches changes memory and speed and nothing
 # else. Where the packed forward stands for the model's own, they are dealt by tokens; elsewhere as the
-# config says. General rows beside them (`replay.py`) have a mean loss of their own; each of the two means
+# config says. General rows beside them (`batching.py`) have a mean loss of their own; each of the two means
 # counts by its share of the rows, as a few long general rows would else outweigh many short answers.
 
 

@@ -163,7 +163,7 @@ def pairs(rows: TokenRows) -> TokenPairs:
 # Preference tuning (DPO, Rafailov et al. 2023): chosen answers are to gain on rejected ones.
 #
 # What counts is the log-ratio of each answer: its log-probability under the model in training minus that
-# under the model as it was before (`references.py`). Chosen and rejected sequences go through the model in
+# under the model as it was before. Chosen and rejected sequences go through the model in
 # one pass, with logits at trained tokens alone. The losses are those of TRL's DPOTrainer. Before the first
 # step both log-ratios are 0, and with them every reward.
 

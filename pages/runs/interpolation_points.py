@@ -31,7 +31,7 @@ BUSY = 1.25  # times as long as estimated, from which on it is said
 
 @dataclass(frozen=True)
 class ScoredShare:
-    """A share of the way to a run that was scored; figures: by measure, as `cost_points.measure_of` calls
+    """A share of the way to a run that was scored; figures: by measure, as `tradeoff_points.measure_of` calls
     them, null where it was not measured."""
 
     run_id: str
@@ -80,7 +80,7 @@ def _tuned(forgetting: Forgetting | None) -> dict[str, Estimate | None]:
 
 
 def _named(parts: Sequence[ForgottenText | ForgottenChoices]) -> dict[str, Estimate | None]:
-    """What was measured of the data sets that are probes, as `cost_points.measure_of` calls them."""
+    """What was measured of the data sets that are probes, as `tradeoff_points.measure_of` calls them."""
     return {f"{part['probe']}/{'loss' if 'unit' in part else 'accuracy'}": part["change"] for part in parts}
 
 

@@ -136,7 +136,8 @@ def metric_course(run_id: str, kind: CourseKind, count: int, moment: int) -> lis
 def course(
     run_id: str, measured: int, ended: bool
 ) -> tuple[int, list[ForgettingCourse], CategoryMatrix | None]:
-    """What was forgotten when: how many checkpoints there are, and `forgetting_course.course` and `matrix` of
+    """What was forgotten when: how many checkpoints there are, and `forgetting_tradeoff.course` and
+    `matrix` of
     some of them; nothing without a base model to hold them against. `measured` points there are, and whether
     the run `ended`: another state of it, another answer."""
     steps, at, base = scored_rows.probe_curve(client(), run_id)

@@ -1,6 +1,5 @@
-"""A model in the form in which it left: what its card is written from, whether it answers as the model that
-was
-evaluated, what the export holds and the row of it.
+"""A model in the form in which it left: what its card is written from, whether it answers as the model
+that was evaluated, what the export holds and the row of it.
 """
 
 from __future__ import annotations

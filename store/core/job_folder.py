@@ -1,6 +1,5 @@
-"""The folder of a job, which is the whole contract between engine and worker: its paths, how its documents
-are
-written whole or not at all, and how `events.jsonl` is read without ever taking half a line.
+"""The folder of a job, which is the whole contract between engine and worker: its paths, how its
+documents are written whole or not at all, and how `events.jsonl` is read without ever taking half a line.
 """
 
 from __future__ import annotations

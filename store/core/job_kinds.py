@@ -1,6 +1,5 @@
-"""Every kind of job and of ask: what it is called, where it runs, what module does it; and the states of a
-job with
-the moves between them.
+"""Every kind of job and of ask: what it is called, where it runs, what module does it; and the states of
+a job with the moves between them.
 """
 
 from __future__ import annotations

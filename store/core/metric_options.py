@@ -1,6 +1,5 @@
 """Options of chosen metrics: what all have in common, constraints that a program can check, and how a
-language
-model is asked to judge.
+language model is asked to judge.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """Models in the home folder, described from config and safetensors headers without torch or weights; chat
-templates
-for those that bring none. No code that comes with a model is ever run.
+templates for those that bring none. No code that comes with a model is ever run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""The monitor of an endpoint: what is watched of its requests, how far each test is, what it raises, what a
-judge and
-people say of answers, and two versions side by side.
+"""The monitor of an endpoint: what is watched of its requests, how far each test is, what it raises, what
+a judge and people say of answers, and two versions side by side.
 """
 
 from __future__ import annotations

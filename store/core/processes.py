@@ -1,6 +1,5 @@
 """Long-lived processes on record in `engine.json` or `screens.json`: how each stands, and whether it is
-still the
-same one; and time that holds where the clock of the machine is set back.
+still the same one; and time that holds where the clock of the machine is set back.
 """
 
 from __future__ import annotations

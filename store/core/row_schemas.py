@@ -1,6 +1,5 @@
 """Rows of a data set: their turns, where they come from, how they are split, what an import and a recipe
-did to them,
-and figures of their signals.
+did to them, and figures of their signals.
 """
 
 from __future__ import annotations

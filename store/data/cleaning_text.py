@@ -1,6 +1,5 @@
-"""How rows were read, and recipes and filters, in plain words: which columns play which role, the title of
-a step, why
-a row was left out.
+"""How rows were read, and recipes and filters, in plain words: which columns play which role, the title
+of a step, why a row was left out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""What may be asked of a data set: to import, measure, clean and export it, and the questions that a worker
-answers
-while someone waits.
+"""What may be asked of a data set: to import, measure, clean and export it, and the questions that a
+worker answers while someone waits.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """Looking into a data set: its columns, the rows that a filter means, counted and paged, its map, and the
-table `rows`
-as SQL that people write sees it.
+table `rows` as SQL that people write sees it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """The row formats that an import recognises, as one table; how a question of multiple choice shows its
-choices, and why
-rows are left out that nothing is wrong with.
+choices, and why rows are left out that nothing is wrong with.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """Data sets and their versions as the store has them; what a file is from its beginning, what a recipe
-would do, and
-what an export left.
+would do, and what an export left.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """The signals of a row: what is measured of the rows of a data set, what it means, what is healthy, and
-their figures in
-words.
+their figures in words.
 """
 
 from __future__ import annotations

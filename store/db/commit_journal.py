@@ -1,6 +1,5 @@
 """The journal beside the store: a line for each commit since DuckDB's log was last merged into the file;
-and what is
-said of a store that lacks commits.
+and what is said of a store that lacks commits.
 """
 
 from __future__ import annotations

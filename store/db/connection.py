@@ -1,6 +1,5 @@
 """How DuckDB is opened and shut off from all files but the store's, and one statement while its rows
-stream, in a
-read-only transaction with a time limit.
+stream, in a read-only transaction with a time limit.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """Evaluations as the store has them and what their jobs leave: figures and details of metrics, a judge's
-preferences,
-a classifier on held-out rows, and simulations whose truth is known.
+preferences, a classifier on held-out rows, and simulations whose truth is known.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """Single rows and items of runs, read from the Parquet files in their job folders: losses, the task's
-metric, predicted
-classes, probes, and rows recalled from training.
+metric, predicted classes, probes, and rows recalled from training.
 
 Over a client, QueryError where a file is missing.
 """

@@ -1,6 +1,5 @@
-"""The verdict on a run, how its losses went, and what else it leaves: models part of the way from its base,
-and single
-rows and items in Parquet files.
+"""The verdict on a run, how its losses went, and what else it leaves: models part of the way from its
+base, and single rows and items in Parquet files.
 """
 
 from __future__ import annotations

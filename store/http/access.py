@@ -1,6 +1,5 @@
 """Who may ask screens and engine: the names they answer to, secrets that this user alone may read, and
-secrets of our
-own making, kept as their SHA-256 alone.
+secrets of our own making, kept as their SHA-256 alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """What is answered over HTTP: JSON documents and refusals, Arrow streams while DuckDB makes them, and
-answers that are
-sent a line at a time. A client that goes away ends the work.
+answers that are sent a line at a time. A client that goes away ends the work.
 """
 
 from __future__ import annotations

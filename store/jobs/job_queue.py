@@ -1,6 +1,5 @@
 """The queue of jobs and every write that moves one from state to state; and files that are to be removed,
-as the rows
-that named them are gone.
+as the rows that named them are gone.
 """
 
 from __future__ import annotations

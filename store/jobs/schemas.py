@@ -1,6 +1,5 @@
 """The order that a worker gets, `config.json` of a job's folder; what it reports on the way and how it
-ends; and
-metrics over steps.
+ends; and metrics over steps.
 """
 
 from __future__ import annotations

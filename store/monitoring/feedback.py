@@ -1,6 +1,5 @@
 """What people said of answers, and what of it can be trained on. Of several words of one person on one
-answer the last
-one counts.
+answer the last one counts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """Monitors: what each endpoint is held against, how far its tests are, which requests wait; and its
-evaluations and bias
-checks on a schedule.
+evaluations and bias checks on a schedule.
 """
 
 from __future__ import annotations

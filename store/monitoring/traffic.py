@@ -1,6 +1,5 @@
-"""How much an endpoint was asked, what failed and how long it took, by minute and hour; what requests were
-like within a
-window, and the single requests behind an alert.
+"""How much an endpoint was asked, what failed and how long it took, by minute and hour; what requests
+were like within a window, and the single requests behind an alert.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""What a file of ratings from elsewhere may hold: the roles that its columns play, as one table, and how it
-is read, in
-words.
+"""What a file of ratings from elsewhere may hold: the roles that its columns play, as one table, and how
+it is read, in words.
 """
 
 from __future__ import annotations

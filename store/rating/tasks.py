@@ -1,6 +1,5 @@
-"""The tasks of raters: the units of a round with how often each is rated, what lies with whom, and what one
-rater has
-done, counted by the store.
+"""The tasks of raters: the units of a round with how often each is rated, what lies with whom, and what
+one rater has done, counted by the store.
 """
 
 from __future__ import annotations

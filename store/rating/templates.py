@@ -1,6 +1,5 @@
 """Templates for rating rounds: what raters are told, the scales that they rate on, and models that a text
-names, which
-raters are not to know.
+names, which raters are not to know.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """What is asked of registered models: to register one, to move an alias; and the gate of an alias, a list
-of checks that
-a version has to pass.
+of checks that a version has to pass.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """All that a gate is judged by: what was measured of a version beside another model, and what people said
-of it in rating
-rounds.
+of it in rating rounds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""Registered models and their versions, by what people write (NAME@3, NAME@production); and aliases: where
-they stand,
-who moved them, their gates, and the way back.
+"""Registered models and their versions, by what people write (NAME@3, NAME@production); and aliases:
+where they stand, who moved them, their gates, and the way back.
 """
 
 from __future__ import annotations

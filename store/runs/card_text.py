@@ -1,6 +1,5 @@
 """The card in the folder of a run's model, and the parts that it shares with the card of a version: front
-matter, figures,
-and what training did, in numbers and in words.
+matter, figures, and what training did, in numbers and in words.
 """
 
 from __future__ import annotations

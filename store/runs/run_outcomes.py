@@ -1,6 +1,5 @@
-"""What came of runs across all of them: gains and costs, interpolations on the way from the base model, and
-verdicts as
-alerts.
+"""What came of runs across all of them: gains and costs, interpolations on the way from the base model,
+and verdicts as alerts.
 """
 
 from __future__ import annotations

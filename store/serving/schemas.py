@@ -1,6 +1,5 @@
 """An endpoint: what its folder says to its gateway, what a backend can do and is told, how the gateway
-stands, and the
-lines of its log.
+stands, and the lines of its log.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """The training methods as one table, from which form, advice, documentation, engine and tests read; how
-many parameters
-each trains, and which models only read a text.
+many parameters each trains, and which models only read a text.
 """
 
 from __future__ import annotations
@@ -160,10 +159,10 @@ _FOLDED = frozenset(map(_folded, ENCODERS))
 
 # The training methods as one table, from which form, advice, documentation, engine and tests are drawn.
 #
-# A method says what it trains, how many parameters that is (a formula of `method_sizes.py`), which of the
+# A method says what it trains, how many parameters that is (a formula below), which of the
 # config's fields it reads, at which learning rates it is known to work, when to choose it, and all that it
 # can and can't do. Nothing else goes by a method's name but `engine.models.tuning_methods`, which builds
-# it. Why settings can't work together is put into words in `refusals.py`.
+# it. Why settings can't work together is put into words in `setting_conflicts.py`.
 
 Family = Literal["weights", "low rank", "scaling", "prompt", "adapter"]
 Held = Literal["", "nf4", "int8"]  # how the base model's matrices lie in memory; "" as they are

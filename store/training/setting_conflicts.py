@@ -1,6 +1,5 @@
 """Settings that can't work together, with their reasons: greyed out on the form, refused everywhere else;
-and whether
-tasks of lm-evaluation-harness can be probes here.
+and whether tasks of lm-evaluation-harness can be probes here.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Exact and folded: the keys of `engine.data.similarity.equality`. Near: `near_duplicates`, where a row is
 named by the row that stands for it, and `near_chain` by the first of those that hang together, which are
 kept together in splits. Same prompt: all turns before the last answer, equal when folded; rows of plain
-text have none. Whether several answers to one prompt conflict, `repeated_prompts` tells.
+text have none. Whether several answers to one prompt conflict, `similarity.prompts_and_answers` tells.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ class Near:
     to that row; of one that stands for others the highest of theirs, 0 for a row that is alone. `chain`: the
     first row of those that hang together by near duplicates. `conflict`: bool, the row has the threshold with
     one of another label or answer. `uncompared`: as of Standing. `prompts`: uint64, as
-    `compared_texts.texts_and_prompts`."""
+    `prompts_and_answers`."""
 
     stands: np.ndarray
     similarity: np.ndarray

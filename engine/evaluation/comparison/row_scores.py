@@ -165,8 +165,8 @@ def comparison_word(figure: Difference | Estimate, better: str) -> str:
 # has the paired difference of two models within it. What is shown is what is tested: the mean. Shares of
 # rows that are right have exact tests. Other scores have tails, and slices differ in shape as well as in
 # mean, so that ranks call slices of equal means different, and so does Welch's test: the p-value is the
-# level at which the interval of the difference leaves out 0, whose limits `statistics.py` moves out for
-# skewness, put together as `combined.py` does. That keeps its level from MIN_ROWS rows on, of which
+# level at which the interval of the difference leaves out 0, whose limits `intervals.py` moves out for
+# skewness, put together as `intervals.py` does. That keeps its level from MIN_ROWS rows on, of which
 # MIN_OTHERS have another score than the commonest (`bench/truths/models/slices.py`); under that nothing is
 # tested, and `why` says so. With many slices some look odd by chance: the p-values are adjusted by
 # Benjamini and Hochberg (1995), so that of the slices that are called different at most a twentieth are

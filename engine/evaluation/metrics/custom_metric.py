@@ -1,4 +1,4 @@
-"""A user's own metric: a Python file of the home folder, run in a process of its own (`isolated.py`).
+"""A user's own metric: a Python file of the home folder, run in a process of its own (`measurement.py`).
 
 The file has one of
     score(prediction, reference, prompt) -> number                  asked row by row; it may leave some out

@@ -1,4 +1,5 @@
-"""What the local `evaluate` modules in `modules/` share: they give the figures that an evaluation gives.
+"""What the local `evaluate` modules of `evaluate_modules` share: they give the figures that an evaluation
+gives.
 
 A module answers its figures by name, each with `NAME_low` and `NAME_high` and the rows' `NAME_scores`; n is
 the number of rows. Options are those of `store.core.metrics_config`. The files import this module

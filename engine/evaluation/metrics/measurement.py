@@ -33,7 +33,7 @@ from store.core.metric_table import METRICS
 from store.core.metrics_config import MetricsConfig, OwnChoice
 from store.evaluation.schemas import IsolatedAnswer, IsolatedQuestion
 
-# A metric of the user's, asked in a process of its own (`isolated_process.py`).
+# A metric of the user's, asked in a process of its own (`custom_metric_process`).
 #
 # Whatever it does, it ends alone: a crash, `os._exit`, an endless loop, memory without end. Its processes end
 # when it has answered, when it passes a limit, when the job is cancelled, and when this process dies.

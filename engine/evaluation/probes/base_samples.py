@@ -197,8 +197,8 @@ def _rows(starts: list[list[int]], written: list[list[int]]) -> TokenRows:
 # model would say first at each place.
 #
 # Over the base model's own answers at temperature 1 the mean of loss(tuned) − loss(base) estimates KL(base
-# ‖ tuned) on the task, as `own_samples` does on general texts. Where both models' likeliest tokens are the
-# same, greedy answers go the same way; that is counted on both kinds of samples.
+# ‖ tuned) on the task, as the base model's own texts do on general texts. Where both models' likeliest
+# tokens are the same, greedy answers go the same way; that is counted on both kinds of samples.
 
 TASK_COUNT = 32  # prompts of the task, of which each is answered once
 TASK_LENGTH = 32  # tokens of an answer at most

@@ -3,7 +3,7 @@
 A row has a score, where the metric has one, and statistics from whose sums the figure of the whole set
 follows (`estimators.py`). What could not be scored is NaN and has its reason. Rows are the unit, or groups of
 them where rows come in groups: then whole groups are resampled. A share of rows has Wilson's interval, one of
-wins, ties and losses Tango's, a sum over another that of `weighed.py`, any other figure 10,000 resamples
+wins, ties and losses Tango's, a sum over another that of `estimators.py`, any other figure 10,000 resamples
 of the summed statistics with BCa limits. Where no resample differs, as when every row is right, nothing is
 certain all the same: of n rows that agree up to z²/(n + z²) of all rows may not, and those may lie anywhere
 within the metric's bounds. Pure.

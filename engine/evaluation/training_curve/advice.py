@@ -87,7 +87,7 @@ def _of_training(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig
 
 def still_improving(validations: Sequence[Validation], stopped: Stopped, threshold: float) -> bool:
     """The last validation is the best, better than the one before by more than `threshold` of it and by more
-    than the loss moves from step to step (`step_noise.py`)."""
+    than the loss moves from step to step (`run_curve.py`)."""
     if stopped["reason"] == "early_stopping" or len(validations) < 2:
         return False
     losses = run_curve.mean_losses(validations)

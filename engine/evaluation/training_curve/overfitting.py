@@ -3,9 +3,9 @@
 The best of k validations is partly the luckiest: of a flat, noisy curve the minimum always lies below
 the end. So the rise from the best to the last validation is measured on the same rows in pairs, at a
 confidence widened for the k - 1 steps that could have been picked (Bonferroni). It must also be more than
-what validation loss moves from step to step (`step_noise.py`), which all rows share, and it must matter: a
+what validation loss moves from step to step (`run_curve.py`), which all rows share, and it must matter: a
 rise of under 1% is not called overfitting, however sure. A rise in which training loss rises too is
-instability, not overfitting, and is called so; where it diverged (`training_divergence.py`), nothing else is
+instability, not overfitting, and is called so; where it diverged (`stages.py`), nothing else is
 said of the course. A loss that falls towards its baseline and never gets below it has learned nothing yet,
 and is not called "still learning". GL and PQ are Prechelt's (1998, "Early Stopping: But When?").
 """

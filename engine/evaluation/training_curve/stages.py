@@ -284,9 +284,9 @@ def _where(level: LossLevel) -> str:
 # enough by itself
 # overfitting  validation loss surely rose since its best step (`overfitting.py`)
 # learning     validation loss surely fell, by IMPROVING of it at least and by more than it moves from step
-# to step (`step_noise.py`), up to the last step
+# to step (`run_curve.py`), up to the last step
 # converged    it surely fell at first, and its last change is surely under SETTLED of it
-# diverged     the training loss surely and lastingly rose (`training_divergence.py`), or a loss is not a
+# diverged     the training loss surely and lastingly rose, or a loss is not a
 # number any more: of such a course nothing else is said
 # unclear      everything else, and training that is unstable
 # The task's metric may say otherwise than the loss: quality can rise while the loss does. Both changes are
@@ -451,5 +451,5 @@ def _parted(
 
 
 def gap_points(train_probe: Sequence[Validation] | None, validations: Sequence[Validation]) -> list[GapPoint]:
-    """The gap at each step (`train_gap.gaps`); empty where no training rows were measured."""
+    """The gap at each step (`gaps`); empty where no training rows were measured."""
     return train_gaps(train_probe, validations) if train_probe else []

@@ -2,5 +2,5 @@
 
 `reference` has the model answer in the job's process and writes down what it said; `python -m
 engine.export.parity FOLDER` reads the export in a process of its own, by the engine of its form, and
-compares; `judged` says what came of it.
+compares; `parity_report` says what came of it.
 """

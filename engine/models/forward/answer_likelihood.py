@@ -30,7 +30,7 @@ from engine.models.tokenization.rendering import Messages, TokenRows, render_pro
 # What a causal model makes of several answers to each of many prompts: their summed log-probabilities, or
 # the logits of every token.
 #
-# A prompt and the tree of its answers (`token_tree`) pass through the model as one row, in which a token sees
+# A prompt and the tree of its answers pass through the model as one row, in which a token sees
 # its ancestors alone and has their number as its position; logits are made only where a token is asked for, a
 # few rows at a time. On a CPU such rows go through the packed forward, and what all prompts of a batch begin
 # with goes through it once. Elsewhere the model's own forward takes them with a mask. `refusal` says which

@@ -169,7 +169,7 @@ def _limits(
 ) -> tuple[float, float]:
     """Of disagreement over what is expected: that of resamples, beside a part of an item, of random weight,
     on which raters disagree as by chance (half of one for what may be missing, a tenth for the other limit:
-    see `statistics/bounded.py`), as far out as Student's t is for so many items."""
+    see `statistics/intervals.py`), as far out as Student's t is for so many items."""
     random = np.random.default_rng(0)
     clusters, n = int(rated.cluster_place.max()) + 1, rated.clusters
     each = float(rated.weight @ table.totals.sum(axis=1)) / n

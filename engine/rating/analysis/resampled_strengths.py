@@ -153,7 +153,7 @@ class Resampled:
 
     def limits(self, confidence: float, together: Ints | None = None) -> tuple[Floats, Floats]:
         """low and high of each contrast; those `together` hold all at once at that confidence. What items and
-        raters leave open is added up in squares, on either side (`statistics/combined.py`)."""
+        raters leave open is added up in squares, on either side (`statistics/intervals.py`)."""
         tail = (1 - confidence) / 2
         low, high = self._quantile(tail), self._quantile(1 - tail)
         z = float(special.ndtri(1 - tail))

@@ -25,7 +25,7 @@ from store.training.train_config import TrainConfig, may_stop
 #
 # Memory is the model and its optimiser, counted, and the worst moment of a step, rehearsed (`footprint.py`).
 # Time is the work of that step, counted in the same rehearsal, at rates measured on the device
-# (`calibrate.py`). Both say how far off they may be: at first by what benchmarks found, and by what runs on
+# (`hardware.py`). Both say how far off they may be: at first by what benchmarks found, and by what runs on
 # this device needed once there are some (`engine.evaluation.statistics.cost_prediction`).
 
 GIB = 2**30

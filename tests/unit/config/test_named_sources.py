@@ -32,7 +32,7 @@ NONE_OF_THEM = {
     ("Endpoint", "model"): "a name that another server knows",
     ("JudgeChoice", "model"): "the same",
     ("RemoteModel", "model"): "the same",
-    ("Endpoint", "key_file"): "checked with the address that it goes to (`sent_keys`)",
+    ("Endpoint", "key_file"): "checked with the address that it goes to (`machine_access`)",
     ("JudgeChoice", "key_file"): "the same",
     ("RowsOfFeedback", "model"): "the name that an endpoint answers to",
     ("AdapterOfBackend", "folder"): "of a spec that the gateway writes",
